@@ -1,0 +1,1 @@
+"""A simulated sky seen through a survey."""

@@ -1,0 +1,285 @@
+"""What to do: `jobs/*.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from galbatch.spec.base import Words
+from galbatch.spec.survey import Condition, Slug
+from galbatch.values import Target
+
+Size = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B)$")]
+Walltime = Annotated[str, Field(pattern=r"^\d{1,3}:\d{2}:\d{2}$")]
+
+
+class CsvFormat(Words):
+    """Comma-separated values, plain or gzipped."""
+
+    kind: Literal["csv"] = "csv"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+
+
+class ParquetFormat(Words):
+    """Apache Parquet."""
+
+    kind: Literal["parquet"] = "parquet"
+
+
+class FitsFormat(Words):
+    """A FITS binary table, plain or gzipped."""
+
+    kind: Literal["fits"] = "fits"
+    hdu: int | str | None = None
+    """Number or EXTNAME of the table; by default the first one."""
+
+
+class Hdf5Format(Words):
+    """HDF5: one dataset per column in a group."""
+
+    kind: Literal["hdf5"] = "hdf5"
+    group: str | None = None
+    """The group of columns; by default the one that holds one-dimensional datasets."""
+
+
+Format = Annotated[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format, Field(discriminator="kind")]
+
+
+class FilesSource(Words):
+    """Catalogue files."""
+
+    kind: Literal["files"]
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Files and globs, relative to the current directory."""
+    format: Format | None = None
+    """By default from the file's ending."""
+    batch_rows: int = Field(default=65_536, ge=1)
+    """Rows read at a time, at most."""
+    bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Share of malformed rows up to which they are quarantined; more, and the run stops."""
+
+
+class MockSource(Words):
+    """A simulated sky seen through the survey."""
+
+    kind: Literal["mock"]
+    rows: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    batch_rows: int = Field(default=65_536, ge=1)
+    """Rows made at a time."""
+
+
+Source = Annotated[FilesSource | MockSource, Field(discriminator="kind")]
+
+
+class PartitionSpec(Words):
+    """How the catalogue is cut."""
+
+    rows: int = Field(default=50_000, ge=1)
+    """Rows in a partition, at most (as far as `max_order` allows)."""
+    max_order: int = Field(default=8, ge=0, le=13)
+    """Highest HEALPix order of a partition."""
+
+
+class SkySplit(Words):
+    """Whole sky cells are held out, so that no field is on both sides."""
+
+    kind: Literal["sky"] = "sky"
+    order: int = Field(default=9, ge=0, le=20)
+    """HEALPix order of the cells (9: 6.9 arcmin)."""
+    test: float = Field(default=0.2, ge=0, lt=1)
+    """Share held out: never trained, tuned or calibrated on."""
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share for early stopping and calibration."""
+    seed: int = 0
+
+
+class IdSplit(Words):
+    """Rows are held out by a hash of their id (a survey without positions)."""
+
+    kind: Literal["id"] = "id"
+    test: float = Field(default=0.2, ge=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = 0
+
+
+Split = Annotated[SkySplit | IdSplit, Field(discriminator="kind")]
+
+
+class StandardClean(Words):
+    """Sentinels by their meaning, magnitudes to fluxes with errors, masks."""
+
+    kind: Literal["standard"] = "standard"
+    extinction: bool = False
+    """Correct for Galactic dust with the survey's E(B-V) column."""
+    error_floor: float = Field(default=0.0, ge=0, lt=1)
+    """Added in quadrature to every error, as a fraction of the flux."""
+
+
+class ThesisClean(Words):
+    """The recipe of the thesis: -99 becomes 99, then everything is clipped."""
+
+    kind: Literal["thesis"] = "thesis"
+    low: float = 0.0
+    high: float = 27.0
+
+
+class PhotometricModel(Words):
+    """The default: one trunk over cleaned fluxes, a head for each target."""
+
+    kind: Literal["photometric"]
+    name: Slug = "photometric"
+    targets: tuple[Target, ...] | None = None
+    """By default all that the catalogue has labels for."""
+    bands: tuple[str, ...] | None = None
+    """By default all bands of the survey."""
+    morphology: bool = True
+    """Use the survey's morphology columns."""
+    clean: StandardClean = StandardClean()
+    members: int = Field(default=4, ge=1, le=32)
+    """Networks in the ensemble."""
+    width: int = Field(default=256, ge=4, le=4096)
+    """Units in a layer of the trunk."""
+    layers: int = Field(default=4, ge=1, le=16)
+    components: int = Field(default=5, ge=1, le=32)
+    """Gaussians of a member's redshift distribution over ln(1 + z)."""
+    epochs: int = Field(default=60, ge=1)
+    """At most; early stopping usually ends it before."""
+    patience: int = Field(default=10, ge=1)
+    batch: int = Field(default=256, ge=1)
+    """Rows in a step over all replicas."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    noise: float = Field(default=0.0, ge=0)
+    """Training fluxes are perturbed by this many of their own errors."""
+    max_rows: int = Field(default=400_000, ge=100)
+    """Labelled rows to train on, at most (a random sample of them)."""
+    seed: int = 0
+
+
+class ThesisModel(Words):
+    """The networks of Cacho (2020), as a reference to compare against."""
+
+    kind: Literal["thesis"]
+    name: Slug = "thesis"
+    targets: tuple[Target, ...] | None = None
+    layout: Literal["text", "slides"] = "text"
+    """The thesis' text and its slides give different hidden layers."""
+    clean: ThesisClean = ThesisClean()
+    sample: float = Field(default=1.0, gt=0, le=1)
+    """Share of the rows to train on."""
+    polynomial: int = Field(default=5, ge=0, le=12)
+    """Degree of the correction of predicted to expected values; 0 for none."""
+    epochs: int | None = Field(default=None, ge=1)
+    """By default the thesis' own number for each network."""
+    seed: int = 42
+
+
+Model = Annotated[PhotometricModel | ThesisModel, Field(discriminator="kind")]
+
+
+class DuckdbSink(Words):
+    """A DuckDB file."""
+
+    kind: Literal["duckdb"]
+    path: str
+    table: Slug | None = None
+    """By default the name of the model."""
+
+
+Sink = Annotated[DuckdbSink, Field(discriminator="kind")]
+
+
+class SerialCluster(Words):
+    """One process, one partition after the other."""
+
+    kind: Literal["serial"]
+
+
+class LocalCluster(Words):
+    """Worker processes on this machine."""
+
+    kind: Literal["local"] = "local"
+    workers: int | None = Field(default=None, ge=1)
+    """By default one per core."""
+    memory: Size = "3 GiB"
+    """Limit of a worker."""
+
+
+class CudaCluster(Words):
+    """One worker per GPU of this machine."""
+
+    kind: Literal["cuda"]
+    memory: Size = "16 GiB"
+
+
+class QueueCluster(Words):
+    """Workers as jobs of an HPC queue, through dask-jobqueue."""
+
+    kind: Literal["slurm", "pbs", "sge", "lsf"]
+    workers: int = Field(ge=1)
+    cores: int = Field(default=1, ge=1)
+    memory: Size = "4 GiB"
+    walltime: Walltime = "01:00:00"
+    queue: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    """Network interface of the workers and the scheduler."""
+    directives: tuple[str, ...] = ()
+    """Further lines of the job script's header, e.g. `--gres=gpu:1`."""
+    prologue: tuple[str, ...] = ()
+    """Shell lines before a worker starts, e.g. `module load python`."""
+    timeout: float = Field(default=300, gt=0)
+    """Seconds to wait for the first worker."""
+
+
+class SchedulerCluster(Words):
+    """A Dask scheduler that runs already."""
+
+    kind: Literal["scheduler"]
+    address: str
+
+
+Cluster = Annotated[
+    SerialCluster | LocalCluster | CudaCluster | QueueCluster | SchedulerCluster,
+    Field(discriminator="kind"),
+]
+
+
+class ReportSpec(Words):
+    """The HTML page."""
+
+    magnitude_bins: tuple[float, ...] | None = None
+    """Edges for statistics by reference magnitude; by default from the data."""
+    max_points: int = Field(default=20_000, ge=100)
+    """Points in a scatter plot, at most."""
+    where: tuple[Condition, ...] = ()
+    """Only held-out rows for which these hold are judged."""
+
+
+class Job(Words):
+    """A job: what to do."""
+
+    name: Slug
+    survey: str
+    """Name of a survey that galbatch ships, or a path to a YAML file."""
+    source: Source
+    store: str
+    """Folder that the run leaves its results in, relative to the current directory."""
+    partition: PartitionSpec = PartitionSpec()
+    split: Split | None = None
+    """By default by sky cell, or by id for a survey without positions."""
+    models: tuple[Model, ...] = Field(min_length=1)
+    """The first is the one whose predictions lead the report."""
+    sinks: tuple[Sink, ...] = ()
+    report: ReportSpec = ReportSpec()
+    cluster: Cluster = LocalCluster()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [model.name.lower() for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError("two models have the same name")
+        return self

@@ -1,0 +1,274 @@
+"""What a catalogue is: `schemas/*.yaml`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from galbatch.spec.base import Words
+from galbatch.spec.mock import MockSky
+from galbatch.values import Target
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$")]
+
+
+class Column(Words):
+    """One column of the survey's catalogue."""
+
+    name: Name
+    """Name in the store; the first spelling looked for in a file (case does not matter)."""
+    dtype: Literal["int64", "int32", "int16", "float32", "float64", "string"] = "float64"
+    """Type in the store when the file itself has none (CSV)."""
+    unit: str = ""
+    """VOUnit string; empty for dimensionless."""
+    ucd: str = ""
+    """UCD1+ words."""
+    description: str = ""
+    """One line."""
+    aliases: tuple[str, ...] = ()
+    """Other spellings that releases have used."""
+    required: bool = False
+    """A file without this column is refused. The id, sky and band columns always are required."""
+    length: int | None = Field(default=None, ge=1)
+    """Number of values in an array-valued column; None for a scalar."""
+
+
+class Identifier(Words):
+    """What tells one row from another."""
+
+    column: Name
+    """Column of the store that holds the id."""
+    parts: tuple[str, ...] = ()
+    """For a key of two integer columns (high, low): `column` is made as high * 2**32 + low."""
+
+    @model_validator(mode="after")
+    def _two_parts(self) -> Self:
+        if self.parts and len(self.parts) != 2:
+            raise ValueError("parts takes two integer columns: the high and the low half of the id")
+        return self
+
+
+class Sky(Words):
+    """Columns with the position, degrees, ICRS."""
+
+    ra: Name
+    dec: Name
+
+
+class Sentinel(Words):
+    """A number that stands for something other than a measurement."""
+
+    value: float
+    """The number as it stands in the value column."""
+    meaning: Literal["not_detected", "not_observed", "saturated"]
+    """What it says."""
+    error_is_limit: bool = False
+    """For not_detected: the error column holds the 1-sigma limiting magnitude."""
+    tolerance: float = Field(default=0.01, ge=0)
+    """Values within this of `value` count as the sentinel."""
+
+
+class VectorColumns(Words):
+    """Array-valued photometry: one column holds all bands, in the order of `bands`."""
+
+    value: Name
+    error: Name
+    mask: Name | None = None
+    """Per-band flags; anything but 0 makes that band not observed."""
+
+
+class Flag(Words):
+    """A column, and the values in it that count."""
+
+    column: Name
+    values: tuple[float, ...] = Field(min_length=1)
+
+
+class Photometry(Words):
+    """How the band columns are to be read."""
+
+    quantity: Literal["magnitude", "flux"] = "magnitude"
+    """AB magnitudes, or flux densities in `unit`."""
+    unit: str = "mag"
+    """astropy unit of the values: `mag` (AB), or e.g. `uJy`, `1e-19 erg / (s cm2 Angstrom)`."""
+    error: Literal["absolute", "relative"] = "absolute"
+    """Errors in the unit of the values, or as a fraction of the flux."""
+    vectors: VectorColumns | None = None
+    """For array-valued columns; otherwise each band names its own."""
+    sentinels: tuple[Sentinel, ...] = ()
+    saturation: Flag | None = None
+    """Objects whose flag has one of these values are saturated."""
+
+
+class Band(Words):
+    """One filter."""
+
+    name: Name
+    wavelength: float = Field(gt=0)
+    """Effective wavelength, Angstrom."""
+    width: float = Field(gt=0)
+    """Full width at half maximum, Angstrom."""
+    value: Name | None = None
+    """Column of the magnitude or flux (without `photometry.vectors`)."""
+    error: Name | None = None
+    """Column of its 1-sigma error."""
+    depth: float | None = None
+    """5-sigma AB magnitude of a point source: the noise of the mock sky."""
+    extinction: float | None = Field(default=None, ge=0)
+    """A_band / E(B-V); by default from the Fitzpatrick (1999) curve at the band's wavelength."""
+
+
+class Condition(Words):
+    """A condition on a column of the catalogue: `low <= column <= high`, or one of `values`."""
+
+    column: Name
+    low: float | None = None
+    high: float | None = None
+    values: tuple[float, ...] = ()
+
+
+class Label(Words):
+    """A column with the known value of a target, for the rows that have one."""
+
+    column: Name
+    low: float
+    """Values below are no label."""
+    high: float
+    """Values above are no label."""
+    scale: Literal["linear", "log10"] = "linear"
+    """`log10` takes the logarithm of the column (a mass in solar masses, say)."""
+    where: tuple[Condition, ...] = ()
+    """The value is a label only where all of these hold."""
+
+
+class StarLabel(Words):
+    """A column that tells stars from galaxies, for the rows that are known."""
+
+    column: Name
+    galaxy: tuple[float, ...] = Field(min_length=1)
+    """Values that mean galaxy."""
+    star: tuple[float, ...] = Field(min_length=1)
+    """Values that mean star. Anything else is unknown."""
+    where: tuple[Condition, ...] = ()
+    """The value is a label only where all of these hold."""
+
+
+class Labels(Words):
+    """Where the known values are."""
+
+    redshift: Label | None = None
+    star: StarLabel | None = None
+    log_mass: Label | None = None
+    """log10 of the stellar mass in solar masses."""
+    spectral_type: Label | None = None
+    abs_mag_b: Label | None = None
+    """Absolute AB magnitude, Johnson B."""
+
+    def of(self, target: Target) -> Label | StarLabel | None:
+        """The label of one target."""
+        label: Label | StarLabel | None = getattr(self, target)
+        return label
+
+
+class Survey(Words):
+    """A survey: what its catalogue is."""
+
+    name: Slug
+    title: str
+    references: tuple[str, ...] = ()
+    id: Identifier
+    sky: Sky | None = None
+    """Without it, the catalogue is partitioned by row range."""
+    photometry: Photometry = Photometry()
+    bands: tuple[Band, ...] = Field(min_length=1)
+    reference_band: Name
+    """The band whose magnitude orders the sample (detection or selection band)."""
+    extinction: Name | None = None
+    """Column with the Galactic E(B-V), where the catalogue has one."""
+    morphology: tuple[Name, ...] = ()
+    """Columns with size, shape and concentration that the default model may use."""
+    labels: Labels = Labels()
+    thesis_inputs: tuple[Name, ...] = ()
+    """Inputs of the `thesis` networks; by default id, position, bands, errors and morphology."""
+    odds_width: float = Field(default=0.02, gt=0)
+    """odds = P(|z - z_mode| <= odds_width * (1 + z_mode))."""
+    columns: tuple[Column, ...] = Field(min_length=1)
+    mock: MockSky | None = None
+    """How a simulated sky of this survey looks; without it there is no mock."""
+
+    @cached_property
+    def column(self) -> dict[str, Column]:
+        """Columns by name."""
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def band_names(self) -> tuple[str, ...]:
+        """Names of the bands in order."""
+        return tuple(band.name for band in self.bands)
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """Columns without which a file is refused."""
+        names = list(self.id.parts or (self.id.column,))
+        if self.sky:
+            names += [self.sky.ra, self.sky.dec]
+        names += self.photometry_columns
+        names += [column.name for column in self.columns if column.required]
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def photometry_columns(self) -> tuple[str, ...]:
+        """Columns that hold band values and errors."""
+        vectors = self.photometry.vectors
+        if vectors:
+            return (vectors.value, vectors.error) + ((vectors.mask,) if vectors.mask else ())
+        return tuple(
+            name for band in self.bands for name in (band.value, band.error) if name is not None
+        )
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> Self:
+        seen: set[str] = set()
+        for column in self.columns:
+            if column.name.lower() in seen:
+                raise ValueError(f"column '{column.name}' is listed twice")
+            seen.add(column.name.lower())
+        named = [*self.photometry_columns, *self.morphology, *self.thesis_inputs]
+        named += self.id.parts or [self.id.column]
+        if self.sky:
+            named += [self.sky.ra, self.sky.dec]
+        if self.extinction:
+            named.append(self.extinction)
+        if self.photometry.saturation:
+            named.append(self.photometry.saturation.column)
+        for target in ("redshift", "star", "log_mass", "spectral_type", "abs_mag_b"):
+            label: Label | StarLabel | None = getattr(self.labels, target)
+            if label:
+                named += [label.column, *(condition.column for condition in label.where)]
+        for name in named:
+            if name not in self.column:
+                raise ValueError(f"'{name}' is used but is not in 'columns'")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_are_read(self) -> Self:
+        vectors = self.photometry.vectors
+        for band in self.bands:
+            if vectors is None and (band.value is None or band.error is None):
+                raise ValueError(f"band {band.name}: needs 'value' and 'error' (their columns)")
+            if vectors is not None and (band.value or band.error):
+                raise ValueError(f"band {band.name}: 'photometry.vectors' names its columns")
+        if vectors is not None:
+            for name in self.photometry_columns:
+                if self.column[name].length != len(self.bands):
+                    raise ValueError(
+                        f"column '{name}': length must be {len(self.bands)}, the number of bands"
+                    )
+        if self.reference_band not in self.band_names:
+            raise ValueError(f"reference_band '{self.reference_band}' is not a band")
+        if len(set(self.band_names)) != len(self.bands):
+            raise ValueError("two bands have the same name")
+        return self

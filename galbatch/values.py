@@ -1,0 +1,157 @@
+"""Frozen values that cross rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Target = Literal["redshift", "star", "log_mass", "spectral_type", "abs_mag_b"]
+TARGETS: tuple[Target, ...] = ("redshift", "star", "log_mass", "spectral_type", "abs_mag_b")
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """The unit of work, commit and retry.
+
+    Parameters
+    ----------
+    kind : {"healpix", "rows"}
+        A HEALPix pixel (nested), or a range of rows where a survey has no coordinates.
+    order : int
+        HEALPix order; 0 for row ranges.
+    index : int
+        HEALPix pixel, or the number of the row range.
+    rows : int
+        How many rows it holds.
+    """
+
+    kind: Literal["healpix", "rows"]
+    order: int
+    index: int
+    rows: int = field(compare=False, default=0)
+
+    @property
+    def name(self) -> str:
+        """Short, unique, usable in a file name."""
+        if self.kind == "rows":
+            return f"rows-{self.index:06d}"
+        return f"o{self.order}-p{self.index}"
+
+
+@dataclass(frozen=True)
+class FluxBlock:
+    """Cleaned photometry of n objects in b bands, as arrays of one namespace (NumPy or cupy).
+
+    Parameters
+    ----------
+    flux : array, shape (n, b), float32
+        Flux density in microjansky (AB magnitude = 23.9 - 2.5 log10 flux). 0 where not observed,
+        and for an undetected band.
+    error : array, shape (n, b), float32
+        1-sigma error in microjansky; the 1-sigma limit for an undetected band; 0 where not
+        observed.
+    observed : array, shape (n, b), bool
+        The band has a usable measurement or a limit.
+    detected : array, shape (n, b), bool
+        The band has a measured flux; always a subset of `observed`.
+    saturated : array, shape (n,), bool
+        The object is saturated.
+    """
+
+    flux: Any
+    error: Any
+    observed: Any
+    detected: Any
+    saturated: Any
+
+    def __len__(self) -> int:
+        return int(self.flux.shape[0])
+
+
+@dataclass(frozen=True)
+class PredictedColumn:
+    """What a predicted column means.
+
+    Parameters
+    ----------
+    name : str
+        Column name in the extension catalogue.
+    dtype : str
+        Arrow type: ``float32``, ``int32``, or ``list<float32>[n]`` for a fixed-size list.
+    unit : str
+        VOUnit string, ``""`` for dimensionless.
+    ucd : str
+        UCD1+ words.
+    description : str
+        One line.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    ucd: str
+    description: str
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that was not ingested, and why.
+
+    Parameters
+    ----------
+    file : str
+        Where it came from.
+    row : int
+        Its number in that file: 1 is the first row of data (header not counted), 0 the whole file.
+    reason : str
+        One line: what was expected, what arrived.
+    """
+
+    file: str
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The record that one stage has finished one partition.
+
+    Parameters
+    ----------
+    stage : str
+        ``scan``, ``ingest``, ``train``, ``predict``, ``append`` or ``report``.
+    unit : str
+        The partition, file or model it was done for.
+    key : str
+        Hash of the stage and its code version, its slice of the spec, the upstream digests and
+        the unit: a receipt with another key is stale.
+    digest : str
+        Hash of what was written.
+    rows : int
+        Rows written.
+    outputs : tuple of str
+        Paths relative to the store.
+    seconds : float
+        Wall time of the task.
+    facts : mapping
+        What later stages need to know (JSON values only).
+    """
+
+    stage: str
+    unit: str
+    key: str
+    digest: str
+    rows: int
+    outputs: tuple[str, ...]
+    seconds: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return asdict(self) | {"outputs": list(self.outputs), "facts": dict(self.facts)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Receipt:
+        """The inverse of `to_json`."""
+        return cls(**{**record, "outputs": tuple(record["outputs"])})
