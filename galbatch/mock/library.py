@@ -6,7 +6,7 @@ The numbers are in ``library.npz`` beside this file, made once by
 Galaxies are stellar population models without dust and at redshift 0: attenuation and absorption
 by the intergalactic medium are analytic and belong to `galbatch.mock.attenuation`. Nebular
 emission lines are kept apart from the continuum, so that they can be given the larger attenuation
-of the gas; `GalaxyLibrary.with_lines` puts them back. Line wavelengths, and the optical spectra,
+of the gas; `add_lines` puts them back. Line wavelengths, and the optical spectra,
 are in air.
 """
 
@@ -79,7 +79,7 @@ class GalaxyLibrary:
     metallicity : array, shape (n_sed,), float32
         Stellar and gas metallicity in units of the solar one (Z_sun = 0.02).
     log_u : array, shape (n_sed,), float32
-        log10 of the ionisation parameter; NaN where there is no nebular emission.
+        log10 of the ionisation parameter; NaN where `log_ssfr` is at its floor.
     spectral_type : array, shape (n_sed,), float32
         Continuous type in [1, 11]: 1 the reddest elliptical, 11 the bluest starburst. Linear in
         the dust-free rest-frame NUV-r colour, 1 at `TYPE_NUV_R` [0] and 11 at [1], clipped: a
@@ -109,36 +109,9 @@ class GalaxyLibrary:
     @property
     def luminosity(self) -> NDArray[np.float32]:
         """Continuum and lines, in L_sun / Angstrom / M_sun, shape (n_sed, n_wave)."""
-        return self.with_lines(self.continuum, self.line_luminosity)
-
-    def with_lines(
-        self, continuum: NDArray[np.float32], line_luminosity: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Continuum with unresolved lines added, each in the pixel that holds it.
-
-        Parameters
-        ----------
-        continuum : array, shape (n, n_wave), float32
-            In L_sun / Angstrom / M_sun, perhaps attenuated.
-        line_luminosity : array, shape (n, n_line), float32
-            In L_sun / M_sun, perhaps attenuated; in the order of `line_wavelength`.
-
-        Returns
-        -------
-        array, shape (n, n_wave), float32
-            In L_sun / Angstrom / M_sun.
-        """
-        pixel, width = self._line_pixels()
-        total = continuum.copy()
-        for line in range(len(pixel)):
-            total[:, pixel[line]] += line_luminosity[:, line] / width[line]
-        return total
-
-    def _line_pixels(self) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        step = np.log(self.wavelength[-1] / self.wavelength[0]) / (len(self.wavelength) - 1)
-        pixel = np.rint(np.log(self.line_wavelength / self.wavelength[0]) / step).astype(np.intp)
-        width = self.wavelength[pixel] * 2.0 * np.sinh(step / 2.0)
-        return pixel, width.astype(np.float32)
+        return add_lines(
+            self.wavelength, self.continuum, self.line_wavelength, self.line_luminosity
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +121,7 @@ class StarLibrary:
     Parameters
     ----------
     wavelength : array, shape (n_wave,), float64
-        Pixel centres in Angstrom, 3000 to 25000, uniform in the logarithm.
+        Pixel centres in Angstrom, 3000 to 24960, uniform in the logarithm.
     flux : array, shape (n_star, n_wave), float32
         Flux per unit wavelength, mean over the pixel, scaled to a mean of 1 over 7000-9000 A.
     name : array, shape (n_star,), str
@@ -180,6 +153,40 @@ R_BAND = (5500.0, 7000.0)
 
 TYPE_NUV_R = (6.0, 0.0)
 """Dust-free NUV-r colour of spectral types 1 and 11."""
+
+
+def add_lines(
+    wavelength: NDArray[np.float64],
+    continuum: NDArray[np.float32],
+    line_wavelength: NDArray[np.float64],
+    line_luminosity: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Add unresolved lines to spectra, each to the pixel that holds it.
+
+    Parameters
+    ----------
+    wavelength : array, shape (n_wave,)
+        Pixel centres in Angstrom, uniform in the logarithm.
+    continuum : array, shape (n, n_wave)
+        Per Angstrom; not changed.
+    line_wavelength : array, shape (n_line,)
+        In Angstrom, inside the range of `wavelength`.
+    line_luminosity : array, shape (n, n_line)
+        Integrated over the line.
+
+    Returns
+    -------
+    array, shape (n, n_wave)
+        Per Angstrom.
+    """
+    step = np.log(wavelength[-1] / wavelength[0]) / (len(wavelength) - 1)
+    pixel = np.rint(np.log(line_wavelength / wavelength[0]) / step).astype(np.intp)
+    width = (wavelength[pixel] * 2.0 * np.sinh(step / 2.0)).astype(np.float32)
+    total = continuum.copy()
+    # Line by line, because two lines may share a pixel.
+    for line in range(len(pixel)):
+        total[:, pixel[line]] += line_luminosity[:, line] / width[line]
+    return total
 
 
 def spectral_type_of(nuv_r: ArrayLike) -> NDArray[np.float64]:

@@ -110,12 +110,12 @@ def _find(name: str, folder: str, what: str) -> Path:
             beside = file.parent.glob("*.y*ml") if file.parent.is_dir() else ()
             hint = did_you_mean(file.name, [entry.name for entry in beside])
             raise SpecError(name, f"there is no such {what} file", hint)
-        return file.resolve()
+        return file
     known = {entry.stem: entry for entry in shipped(folder).glob("*.yaml")}
     if name not in known:
         hint = did_you_mean(name, known) or f"known: {', '.join(sorted(known))}"
         raise SpecError(name, f"is no known {what}", f"{hint}; or give the path of a YAML file")
-    return known[name].resolve()
+    return known[name]
 
 
 def _expand(value: Any, where: str) -> Any:
@@ -190,7 +190,7 @@ def _first_error(model: type[Words], error: ValidationError, where: str) -> Spec
     # A misspelt word usually also shows up as a missing one: name the misspelling first.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem = problems[0]
-    place = _readable(problem["loc"])
+    place = _readable(model, problem["loc"])
     match problem["type"]:
         case "extra_forbidden":
             known = _known_words(model, problem["loc"][:-1])
@@ -226,17 +226,13 @@ def _last(problem: Any) -> str:
     return str(problem["loc"][-1])
 
 
-_TAGS = {"files", "mock", "photometric", "thesis", "duckdb", "serial", "local", "cuda", "slurm",
-         "pbs", "sge", "lsf", "scheduler", "sky", "id", "csv", "parquet", "fits", "hdf5"}  # fmt: skip
-
-
-def _readable(location: Sequence[str | int]) -> str:
+def _readable(model: type[Words], location: Sequence[str | int]) -> str:
     """`source.rows` from ('source', 'mock', 'rows'): pydantic adds the tag of a union."""
     words: list[str] = []
     for index, part in enumerate(location):
-        is_tag = index > 0 and part in _TAGS and index < len(location) - 1
-        if not is_tag:
-            words.append(str(part))
+        if index and part in _tags(model, location[:index]) and index < len(location) - 1:
+            continue
+        words.append(str(part))
     return ".".join(words)
 
 

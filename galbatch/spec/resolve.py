@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.survey import Survey
+from galbatch.spec.survey import Column, Survey
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,18 @@ def resolve_columns(survey: Survey, found: Sequence[str], file: str) -> Resoluti
     SpecError
         If a required column is missing, or two columns of the file are the same one.
     """
-    by_lower: dict[str, str] = {}
+    by_lower: dict[str, list[str]] = {}
     for name in found:
-        if name.strip().lower() in by_lower:
+        same = by_lower.setdefault(name.strip().lower(), [])
+        if name.strip() in (other.strip() for other in same):
             raise SpecError(file, f"column '{name}' is there twice")
-        by_lower[name.strip().lower()] = name
+        same.append(name)
     names = {name: name.strip() for name in found}
     aliases: list[str] = []
     absent: list[str] = []
     used: dict[str, str] = {}
     for column in survey.columns:
-        spelling = next(
-            (
-                by_lower[option.lower()]
-                for option in (column.name, *column.aliases)
-                if option.lower() in by_lower and by_lower[option.lower()] not in used
-            ),
-            None,
-        )
+        spelling = _spelling(survey, column, by_lower, used, file)
         if spelling is None:
             absent.append(column.name)
             continue
@@ -83,3 +77,24 @@ def resolve_columns(survey: Survey, found: Sequence[str], file: str) -> Resoluti
                 hint = f"it has {len(found)} columns: {', '.join(found[:6])}, ..."
             raise SpecError(file, f"{what} is not in the file", hint)
     return Resolution(names, tuple(aliases), tuple(absent))
+
+
+def _spelling(
+    survey: Survey,
+    column: Column,
+    by_lower: Mapping[str, list[str]],
+    used: Container[str],
+    file: str,
+) -> str | None:
+    """How the file spells a column; the exact spelling wins (`m_I` and `M_I` can both be there)."""
+    for option in (column.name, *column.aliases):
+        same = [name for name in by_lower.get(option.lower(), ()) if name not in used]
+        exact = [name for name in same if name.strip() == option]
+        others = [name for name in same if name.strip() not in survey.column]
+        if exact or len(others) == 1:
+            return (exact or others)[0]
+        if others:
+            raise SpecError(
+                file, f"'{others[0]}' and '{others[1]}' could both be column '{column.name}'"
+            )
+    return None

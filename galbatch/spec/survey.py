@@ -148,12 +148,20 @@ class StarLabel(Words):
     """A column that tells stars from galaxies, for the rows that are known."""
 
     column: Name
-    galaxy: tuple[float, ...] = Field(min_length=1)
+    galaxy: tuple[float, ...] = ()
     """Values that mean galaxy."""
+    galaxy_range: tuple[float, float] | None = None
+    """From low to high (both included), values mean galaxy too: a spectroscopic redshift, say."""
     star: tuple[float, ...] = Field(min_length=1)
     """Values that mean star. Anything else is unknown."""
     where: tuple[Condition, ...] = ()
     """The value is a label only where all of these hold."""
+
+    @model_validator(mode="after")
+    def _galaxies_are_known(self) -> Self:
+        if not self.galaxy and self.galaxy_range is None:
+            raise ValueError("needs 'galaxy' (values) or 'galaxy_range' (low, high)")
+        return self
 
 
 class Labels(Words):
@@ -171,6 +179,17 @@ class Labels(Words):
         """The label of one target."""
         label: Label | StarLabel | None = getattr(self, target)
         return label
+
+
+class Published(Words):
+    """A published number, shown beside the measured ones."""
+
+    target: Target
+    statistic: str
+    """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ..."""
+    value: float
+    source: str
+    """Whose, and on which rows."""
 
 
 class Survey(Words):
@@ -195,6 +214,8 @@ class Survey(Words):
     """Inputs of the `thesis` networks; by default id, position, bands, errors and morphology."""
     odds_width: float = Field(default=0.02, gt=0)
     """odds = P(|z - z_mode| <= odds_width * (1 + z_mode))."""
+    published: tuple[Published, ...] = ()
+    """What others reached on this survey."""
     columns: tuple[Column, ...] = Field(min_length=1)
     mock: MockSky | None = None
     """How a simulated sky of this survey looks; without it there is no mock."""
@@ -233,9 +254,9 @@ class Survey(Words):
     def _columns_exist(self) -> Self:
         seen: set[str] = set()
         for column in self.columns:
-            if column.name.lower() in seen:
+            if column.name in seen:
                 raise ValueError(f"column '{column.name}' is listed twice")
-            seen.add(column.name.lower())
+            seen.add(column.name)
         named = [*self.photometry_columns, *self.morphology, *self.thesis_inputs]
         named += self.id.parts or [self.id.column]
         if self.sky:

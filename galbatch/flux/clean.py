@@ -1,0 +1,239 @@
+"""From a survey's values and errors to fluxes in microjansky."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+
+from galbatch.arrays import namespace
+from galbatch.errors import SpecError
+from galbatch.flux.dust import band_extinction
+from galbatch.spec.job import StandardClean, ThesisClean
+from galbatch.spec.survey import Band, Photometry, Sentinel
+from galbatch.values import FluxBlock
+
+ZERO_POINT = 23.9
+"""AB magnitude of one microjansky."""
+_POGSON = 0.4 * math.log(10.0)
+# A limiting magnitude outside this range is another sentinel or a mistake, not a limit.
+_LIMITS = (5.0, 40.0)
+
+
+def flux_from_magnitude(magnitude: Any) -> Any:
+    """Flux density of an AB magnitude.
+
+    Parameters
+    ----------
+    magnitude : array, any shape
+        AB magnitude.
+
+    Returns
+    -------
+    array
+        Microjansky.
+    """
+    return namespace(magnitude).exp(_POGSON * (ZERO_POINT - magnitude))
+
+
+def magnitude_from_flux(flux: Any) -> Any:
+    """AB magnitude of a flux density.
+
+    Parameters
+    ----------
+    flux : array, any shape
+        Microjansky.
+
+    Returns
+    -------
+    array
+        AB magnitude; NaN where the flux is not positive.
+    """
+    xp = namespace(flux)
+    positive = flux > 0
+    return xp.where(positive, ZERO_POINT - 2.5 * xp.log10(xp.where(positive, flux, 1)), xp.nan)
+
+
+def microjansky(unit: str, wavelength: float, where: str) -> float:
+    """How many microjansky one of a unit is.
+
+    Parameters
+    ----------
+    unit : str
+        An astropy unit of F_nu or F_lambda.
+    wavelength : float
+        Of the band, Angstrom: what F_lambda is converted at.
+    where : str
+        For the message.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    SpecError
+        If it is no unit of flux density.
+    """
+    try:
+        # A number in front (1e-19 erg / ...) is allowed: the unit is parsed as a quantity.
+        one = 1.0 * u.Unit(unit)
+        return float(one.to(u.uJy, u.spectral_density(wavelength * u.AA)).value)
+    except (ValueError, TypeError, u.UnitConversionError) as error:
+        raise SpecError(
+            where, f"'{unit}' is not a unit of flux density", "e.g. uJy, erg / (s cm2 Angstrom)"
+        ) from error
+
+
+def clean(
+    value: Any,
+    error: Any,
+    photometry: Photometry,
+    bands: Sequence[Band],
+    recipe: StandardClean,
+    *,
+    mask: Any = None,
+    saturated: Any = None,
+    reddening: Any = None,
+) -> FluxBlock:
+    """Fluxes of n objects in b bands, with what is not a measurement told apart.
+
+    Parameters
+    ----------
+    value, error : array, shape (n, b)
+        As the catalogue states them, NumPy or cupy, in the unit of `photometry`; NaN for null.
+    photometry : Photometry
+        How the survey writes its values.
+    bands : sequence of Band
+        The b bands, in the order of the columns.
+    recipe : StandardClean
+        What the job asks for.
+    mask : array, shape (n, b), bool, optional
+        True where a flag tells not to use the band.
+    saturated : array, shape (n,), bool, optional
+        The object's saturation flag.
+    reddening : array, shape (n,), optional
+        Galactic E(B-V), magnitudes; needed when `recipe.extinction`. No correction where it is
+        NaN or negative.
+
+    Returns
+    -------
+    FluxBlock
+        Microjansky, float32.
+
+    Notes
+    -----
+    - A sentinel means what the survey says. *Not detected* gives flux 0 and as error the flux of
+      the 1-sigma limit: the error column's where it holds one (AB magnitude 5 to 40, or a positive
+      flux), else a fifth of the band's 5-sigma depth; without either the band counts as not
+      observed. *Saturated* makes the band not observed and the object saturated.
+    - NaN and infinity, and what does not fit float32, are not observed.
+    - Without an error nothing can weigh a value: one with an error that is NaN, infinite or
+      negative is not observed. An error of exactly 0 was rounded: it is used where the recipe has
+      an `error_floor` to give it a size, and is not observed otherwise.
+    - Magnitude errors become ``flux * 0.4 ln(10) * error``, the first-order propagation that
+      catalogues made their magnitude errors with.
+    """
+    xp = namespace(value)
+    value, error = value.astype(xp.float64, copy=False), error.astype(xp.float64, copy=False)
+    missed, limit, unseen, burnt = _sentinels(xp, value, error, photometry, bands)
+    special = missed | unseen | burnt
+    with np.errstate(over="ignore", invalid="ignore"):
+        if photometry.quantity == "magnitude":
+            flux = flux_from_magnitude(xp.where(special, xp.nan, value))
+            factor = flux if photometry.error == "relative" else _POGSON * flux
+            sigma = factor * error
+        else:
+            unit = xp.asarray(
+                [microjansky(photometry.unit, band.wavelength, f"band {band.name}") for band in bands]
+            )
+            flux = xp.where(special, xp.nan, value) * unit
+            sigma = xp.abs(flux) * error if photometry.error == "relative" else error * unit
+        if recipe.error_floor > 0:
+            floor = recipe.error_floor * xp.abs(flux)
+            sigma = xp.where(sigma >= 0, xp.hypot(sigma, floor), xp.nan)
+        flux, sigma = xp.where(missed, 0.0, flux), xp.where(missed, limit, sigma)
+        if recipe.extinction:
+            gain = _dust(xp, reddening, bands)
+            flux, sigma = flux * gain, sigma * gain
+        flux, sigma = flux.astype(xp.float32), sigma.astype(xp.float32)
+    observed = xp.isfinite(flux) & xp.isfinite(sigma) & (sigma > 0) & ~unseen & ~burnt
+    if photometry.quantity == "magnitude":
+        observed &= missed | (flux > 0)
+    if mask is not None:
+        observed &= ~mask
+    hidden = burnt.any(axis=1)
+    return FluxBlock(
+        flux=xp.where(observed, flux, xp.float32(0)),
+        error=xp.where(observed, sigma, xp.float32(0)),
+        observed=observed,
+        detected=observed & ~missed,
+        saturated=hidden if saturated is None else hidden | saturated,
+    )
+
+
+def thesis_clean(values: Any, recipe: ThesisClean) -> Any:
+    """The cleaning of Cacho (2020), appendix A.4: -99 becomes 99, then all is clipped.
+
+    Parameters
+    ----------
+    values : array, shape (n, i)
+        Raw inputs of any kind: magnitudes, errors, positions and ids alike.
+    recipe : ThesisClean
+
+    Returns
+    -------
+    array, shape (n, i), float32
+        NaN (which their file had not) becomes 99 too, so `recipe.high`.
+    """
+    xp = namespace(values)
+    kept = xp.where(xp.isnan(values) | (values == -99.0), 99.0, values)
+    return xp.clip(kept, recipe.low, recipe.high).astype(xp.float32)
+
+
+def _sentinels(
+    xp: Any, value: Any, error: Any, photometry: Photometry, bands: Sequence[Band]
+) -> tuple[Any, Any, Any, Any]:
+    """Not detected, with which 1-sigma limit (microjansky); not observed; saturated."""
+    missed, unseen, burnt = (xp.zeros(value.shape, bool) for _ in range(3))
+    limit = xp.full(value.shape, xp.nan)
+    depth = xp.asarray([math.nan if band.depth is None else band.depth for band in bands])
+    fallback = xp.broadcast_to(flux_from_magnitude(depth) / 5.0, value.shape)
+    for sentinel in photometry.sentinels:
+        is_it = xp.abs(value - sentinel.value) <= sentinel.tolerance
+        if sentinel.meaning == "not_observed":
+            unseen |= is_it
+        elif sentinel.meaning == "saturated":
+            burnt |= is_it
+        else:
+            stated = _limit(xp, error, photometry, sentinel, bands)
+            found = xp.where(xp.isfinite(stated), stated, fallback)
+            limit = xp.where(is_it, found, limit)
+            missed |= is_it & xp.isfinite(found)
+            unseen |= is_it & ~xp.isfinite(found)
+    return missed, limit, unseen, burnt
+
+
+def _limit(
+    xp: Any, error: Any, photometry: Photometry, sentinel: Sentinel, bands: Sequence[Band]
+) -> Any:
+    if not sentinel.error_is_limit:
+        return xp.full(error.shape, xp.nan)
+    if photometry.quantity == "magnitude":
+        sensible = (error > _LIMITS[0]) & (error < _LIMITS[1])
+        return xp.where(sensible, flux_from_magnitude(xp.where(sensible, error, 0.0)), xp.nan)
+    unit = xp.asarray([microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands])
+    return xp.where((error > 0) & xp.isfinite(error), error * unit, xp.nan)
+
+
+def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:
+    if reddening is None:
+        raise SpecError(
+            "clean.extinction", "the survey has no E(B-V) column", "set 'extinction: false'"
+        )
+    usable = xp.where(xp.isfinite(reddening) & (reddening > 0), reddening, 0.0)
+    per_band = xp.asarray([band_extinction(band) for band in bands])
+    return xp.exp(_POGSON * usable[:, None] * per_band)

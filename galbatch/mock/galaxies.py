@@ -1,0 +1,443 @@
+"""Galaxies of the simulated sky.
+
+Numbers per comoving volume, redshift and stellar mass follow the double Schechter functions of
+passive and active galaxies in COSMOS (Davidzon et al. 2017, A&A 605, A70, tables 2 and 3; the
+lowest bin is held below z = 0.2). Star-forming galaxies lie on the main sequence of Speagle et al.
+(2014, ApJS 214, 15, eq. 28), shifted down and 0.25 dex wide; their dust follows the H-alpha
+attenuation of Garn & Best (2010, MNRAS 409, 421, eq. 3); metallicity follows mass like Gallazzi et
+al. (2005, MNRAS 362, 41, table 2), roughly. Sizes are those of van der Wel et al. (2014, ApJ 788,
+28, fig. 6). A galaxy is a mixture of two neighbouring library spectra that are not older than the
+Universe, with its own dust, line strength and a smooth deviation from both.
+
+The numbers of (redshift, mass, spectrum, dust) cells are tabulated once, for the survey's range of
+magnitudes in its reference band; objects are drawn from the cells, spread within them, and kept if
+their exact magnitude is in the range.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from astropy.cosmology import FlatLambdaCDM
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from galbatch.mock.attenuation import calzetti_curve
+from galbatch.mock.library import (
+    NUV_BAND,
+    R_BAND,
+    GalaxyLibrary,
+    load_galaxies,
+    spectral_type_of,
+)
+from galbatch.mock.objects import Array, Objects
+from galbatch.mock.photometry import STARS_TO_GAS, GalaxyGrid, galaxy_grid
+from galbatch.spec.survey import Band
+
+COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.3)
+
+Z_RANGE = (0.005, 4.0)
+
+LINE_SCATTER = 0.2
+"""Scatter of all emission lines of a galaxy around the library's, dex."""
+
+TILT, BEND = 0.05, 0.03
+"""Scatter of a galaxy's continuum around the library's: magnitudes per unit of ln(wavelength),
+and per its square."""
+
+# Davidzon et al. (2017): lower edge of the redshift bin, log M*, alpha_1, 1e3 phi_1, alpha_2,
+# 1e3 phi_2 (per Mpc3, H0 = 70).
+_ACTIVE = np.array(
+    [
+        (0.2, 10.26, -1.29, 2.410, 1.01, 1.30),
+        (0.5, 10.40, -1.32, 1.661, 0.84, 0.86),
+        (0.8, 10.35, -1.29, 1.739, 0.81, 0.95),
+        (1.1, 10.42, -1.21, 1.542, 1.11, 0.49),
+        (1.5, 10.40, -1.24, 1.156, 0.90, 0.46),
+        (2.0, 10.45, -1.50, 0.441, 0.59, 0.38),
+        (2.5, 10.39, -1.52, 0.441, 1.05, 0.13),
+        (3.0, 10.83, -1.78, 0.086, 0.00, 0.00),
+        (3.5, 10.77, -1.84, 0.052, 0.00, 0.00),
+        (4.0, 11.30, -2.12, 0.003, 0.00, 0.00),
+    ]
+)
+_PASSIVE = np.array(
+    [
+        (0.2, 10.83, -1.30, 0.098, -0.39, 1.58),
+        (0.5, 10.83, -1.46, 0.012, -0.21, 1.44),
+        (0.8, 10.75, -0.07, 1.724, 0.00, 0.00),
+        (1.1, 10.56, 0.53, 0.757, 0.00, 0.00),
+        (1.5, 10.54, 0.93, 0.251, 0.00, 0.00),
+        (2.0, 10.69, 0.17, 0.068, 0.00, 0.00),
+        (2.5, 10.24, 1.15, 0.028, 0.00, 0.00),
+        (3.0, 10.10, 1.15, 0.010, 0.00, 0.00),
+        (3.5, 10.10, 1.15, 0.004, 0.00, 0.00),
+        (4.0, 10.10, 1.15, 0.000, 0.00, 0.00),
+    ]
+)
+
+SEQUENCE_OFFSET = -0.45
+"""Shift of the main sequence, dex. The library's histories rise and fall once: at the published
+rates they would all have to be young, and bluer than the galaxies of zCOSMOS in every colour and
+redshift bin; with this shift colours, redshifts and masses agree (tests/mock/test_nature.py)."""
+
+PASSIVE_LOG_SSFR = -11.0
+"""Library spectra below this are those of passive galaxies."""
+
+_MASS_EDGES = np.arange(6.0, 12.21, 0.1)
+_EBV_EDGES = np.array([0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36, 0.50, 0.75])
+_Z_EDGES = np.geomspace(Z_RANGE[0] + 0.05, Z_RANGE[1] + 0.05, 121) - 0.05
+_NEIGHBOURS = 6
+_B_WAVELENGTH = 4400.0
+# How far an object's magnitude can be from that of the middle of its cell.
+_CELL_MARGIN = 0.5
+
+
+def schechter(log_mass: Array, parameters: Array) -> Array:
+    """Double Schechter function.
+
+    Parameters
+    ----------
+    log_mass : array, shape (n,)
+        log10 of the stellar mass in solar masses.
+    parameters : array, shape (5,)
+        log M*, alpha_1, 1e3 phi_1, alpha_2, 1e3 phi_2.
+
+    Returns
+    -------
+    array, shape (n,)
+        Galaxies per Mpc3 and dex.
+    """
+    knee, alpha_1, phi_1, alpha_2, phi_2 = parameters
+    x = 10.0 ** (log_mass - knee)
+    components = phi_1 * x ** (alpha_1 + 1.0) + phi_2 * x ** (alpha_2 + 1.0)
+    return np.asarray(1e-3 * np.log(10.0) * np.exp(-x) * components)
+
+
+def mass_function(log_mass: Array, redshift: float, passive: bool) -> Array:
+    """Galaxies per Mpc3 and dex at one redshift.
+
+    Interpolated in its logarithm between the middles of the redshift bins.
+
+    Parameters
+    ----------
+    log_mass : array, shape (n,)
+    redshift : float
+    passive : bool
+
+    Returns
+    -------
+    array, shape (n,)
+    """
+    table = _PASSIVE if passive else _ACTIVE
+    edges = np.append(table[:, 0], 5.0)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    position = float(np.interp(redshift, middle, np.arange(len(middle))))
+    low = min(int(position), len(table) - 2)
+    upper = position - low
+    tiny = 1e-12
+    lower_bin = np.log(schechter(log_mass, table[low, 1:]) + tiny)
+    upper_bin = np.log(schechter(log_mass, table[low + 1, 1:]) + tiny)
+    return np.asarray(np.exp((1.0 - upper) * lower_bin + upper * upper_bin) - 0.99 * tiny)
+
+
+def main_sequence(log_mass: Array, age: float) -> Array:
+    """log10 of the specific star-formation rate of star-forming galaxies, 1/yr.
+
+    Speagle et al. (2014), eq. 28, lowered by `SEQUENCE_OFFSET`.
+
+    Parameters
+    ----------
+    log_mass : array, shape (n,)
+    age : float
+        Age of the Universe in Gyr.
+
+    Returns
+    -------
+    array, shape (n,)
+    """
+    return (0.84 - 0.026 * age) * log_mass - (6.51 - 0.11 * age) - log_mass + SEQUENCE_OFFSET
+
+
+def reddening(log_mass: Array) -> Array:
+    """Median E(B-V) of the stars of star-forming galaxies of a mass.
+
+    Garn & Best (2010), eq. 3, for the gas, with k(H-alpha) = 3.33 and `STARS_TO_GAS`, raised by a
+    tenth to the reddening that zCOSMOS asks for.
+    """
+    x = np.clip(log_mass, 8.5, 11.5) - 10.0
+    h_alpha = 0.91 + 0.77 * x + 0.11 * x**2 - 0.09 * x**3
+    return np.asarray(1.1 * STARS_TO_GAS * h_alpha / 3.33)
+
+
+def log_metallicity(log_mass: Array) -> Array:
+    """Median log10 of the stellar metallicity in solar units, after Gallazzi et al. (2005)."""
+    return np.asarray(-0.25 + 0.45 * np.tanh((log_mass - 10.0) / 0.8))
+
+
+class Galaxies:
+    """The galaxies that a survey in these bands finds between two magnitudes.
+
+    Parameters
+    ----------
+    bands : tuple of Band
+    reference : int
+        Position of the reference band.
+    magnitudes : (float, float)
+        Range of the true AB magnitude in the reference band.
+    """
+
+    def __init__(
+        self, bands: tuple[Band, ...], reference: int, magnitudes: tuple[float, float]
+    ) -> None:
+        self.library: GalaxyLibrary = load_galaxies()
+        self.grid: GalaxyGrid = galaxy_grid(bands)
+        self.reference = reference
+        self.magnitudes = magnitudes
+        wavelength = np.array([band.wavelength for band in bands])
+        # Deviations from the library leave the reference band alone, so that the selection need
+        # not know about them.
+        self.colour = np.log(wavelength / wavelength[reference]).astype(np.float32)
+        self.reference_wavelength = float(wavelength[reference])
+        curve = calzetti_curve([_B_WAVELENGTH, sum(NUV_BAND) / 2.0, sum(R_BAND) / 2.0])
+        self.curve_b, self.curve_nuv_r = float(curve[0]), float(curve[1] - curve[2])
+        self.luminosity_b = 10.0 ** (-0.4 * self.library.abs_mag_b.astype(np.float64))
+        inside = (self.library.wavelength > R_BAND[0]) & (self.library.wavelength < R_BAND[1])
+        self.luminosity_r = self.library.luminosity[:, inside].sum(axis=1, dtype=np.float64)
+        self.luminosity_nuv = self.luminosity_r * 10.0 ** (-0.4 * self.library.nuv_r)
+        self.neighbour = self._neighbours()
+        z = np.concatenate([np.linspace(0.0, 0.2, 400), np.geomspace(0.2005, 4.3, 1600)])
+        self.z_table = z
+        # comoving_distance(0) is 0: distances are only asked for above Z_RANGE[0].
+        self.distance_table = COSMOLOGY.comoving_distance(z).value
+        self._tabulate()
+
+    def _neighbours(self) -> NDArray[np.intp]:
+        """The spectra that may be mixed with each: alike, of its kind, and not older."""
+        library = self.library
+        where = np.stack(
+            [
+                library.nuv_r / 0.5,
+                np.maximum(library.log_ssfr, -12.0) / 0.5,
+                np.log10(library.metallicity) / 0.4,
+                np.log10(library.age) / 0.3,
+            ],
+            axis=1,
+        )
+        distance = np.square(where[:, None] - where[None, :]).sum(axis=2)
+        passive = library.log_ssfr < PASSIVE_LOG_SSFR
+        distance[passive[:, None] != passive[None, :]] = np.inf
+        distance[library.oldest[None, :] > library.oldest[:, None]] = np.inf
+        order = np.argsort(distance, axis=1)[:, :_NEIGHBOURS]
+        usable = np.take_along_axis(distance, order, axis=1) < np.inf
+        return np.where(usable, order, np.arange(len(library))[:, None])
+
+    def _tabulate(self) -> None:
+        library = self.library
+        z_mid = 0.5 * (_Z_EDGES[1:] + _Z_EDGES[:-1])
+        mass_mid = 0.5 * (_MASS_EDGES[1:] + _MASS_EDGES[:-1])
+        ebv_mid = 0.5 * (_EBV_EDGES[1:] + _EBV_EDGES[:-1])
+        self.volume_edges = np.interp(_Z_EDGES, self.z_table, self.distance_table) ** 3
+        age = COSMOLOGY.age(z_mid).value
+        magnitude = self._reference_magnitude(z_mid, ebv_mid)
+        dust_passive, dust_active = self._dust_shares(mass_mid)
+        bright, faint = self.magnitudes
+        cells: list[NDArray[np.int64]] = []
+        counts: list[NDArray[np.float64]] = []
+        shape = (len(mass_mid), len(library), len(ebv_mid))
+        for index, z in enumerate(z_mid):
+            passive, active = self._spectrum_shares(mass_mid, float(age[index]))
+            number = (
+                (passive * mass_function(mass_mid, z, True)[:, None])[:, :, None]
+                * dust_passive[:, None, :]
+                + (active * mass_function(mass_mid, z, False)[:, None])[:, :, None]
+                * dust_active[:, None, :]
+            ) * (self.volume_edges[index + 1] - self.volume_edges[index])
+            apparent = magnitude[None, :, index, :] - 2.5 * mass_mid[:, None, None]
+            # A cell at low redshift is a large part of its own distance.
+            margin = _CELL_MARGIN + 2.5 * np.log10(_Z_EDGES[index + 1] / _Z_EDGES[index])
+            number[(apparent < bright - margin) | (apparent > faint + margin)] = 0.0
+            flat = np.flatnonzero(number > 1e-7 * number.max())
+            cells.append(flat + index * int(np.prod(shape)))
+            counts.append(number.ravel()[flat])
+        self.cell_shape = (len(z_mid), *shape)
+        self.cells = np.concatenate(cells)
+        self.cumulative = np.cumsum(np.concatenate(counts))
+
+    def _reference_magnitude(self, z: Array, ebv: Array) -> Array:
+        """Apparent magnitude of 1 M_sun, shape (n_sed, n_z, n_ebv)."""
+        n_sed = len(self.library)
+        sed, at, dust = (a.ravel() for a in np.meshgrid(range(n_sed), z, ebv, indexing="ij"))
+        flux = self.grid.of(
+            np.stack([sed, sed], axis=1),
+            np.zeros(len(sed), np.float32),
+            at,
+            dust.astype(np.float32),
+            np.ones(len(sed), np.float32),
+            slice(self.reference, self.reference + 1),
+        )[:, 0]
+        modulus = self._distance_modulus(z)
+        apparent = 23.9 - 2.5 * np.log10(np.maximum(flux, 1e-30)).reshape(n_sed, len(z), len(ebv))
+        return np.asarray(apparent + modulus[:, None])
+
+    def _distance_modulus(self, z: Array) -> Array:
+        distance = np.interp(z, self.z_table, self.distance_table) * (1.0 + z)
+        return np.asarray(5.0 * np.log10(distance) + 25.0)
+
+    def _spectrum_shares(self, log_mass: Array, age: float) -> tuple[Array, Array]:
+        """Shares of the spectra among passive and among active galaxies, (n_mass, n_sed)."""
+        library = self.library
+        metallicity = np.log10(library.metallicity)[None, :] - log_metallicity(log_mass)[:, None]
+        allowed = (library.oldest < age)[None, :]
+        by_metallicity = np.exp(-0.5 * (metallicity / 0.25) ** 2)
+
+        passive = library.log_ssfr < PASSIVE_LOG_SSFR
+        # Massive passive galaxies formed their stars some 2.5 Gyr after the beginning; less
+        # massive ones later (Thomas et al. 2010, MNRAS 404, 1775).
+        typical = np.maximum(age - 2.5 + 1.5 * (log_mass - 11.0), 0.45 * age)[:, None]
+        by_age = np.exp(-0.5 * (np.log(library.age[None, :] / typical) / 0.35) ** 2)
+        quiet = np.where(allowed & passive, by_metallicity * by_age, 0.0)
+
+        # The library has few histories that started at the beginning: give those more weight.
+        start = np.log(library.oldest / (0.85 * age))[None, :]
+        base = by_metallicity * np.exp(-0.5 * (start / 0.4) ** 2)
+        base = np.where(allowed & ~passive, base, 0.0)
+        offset = library.log_ssfr[None, :] - main_sequence(log_mass, age)[:, None]
+        # Dividing by the library's own density in specific star-formation rate leaves the
+        # Gaussian that is wanted, however the library was sampled.
+        near = np.exp(-0.5 * ((library.log_ssfr[:, None] - library.log_ssfr[None, :]) / 0.15) ** 2)
+        busy = base / (base @ near + 1e-9) * np.exp(-0.5 * (offset / 0.25) ** 2)
+        return (
+            quiet / np.maximum(quiet.sum(axis=1, keepdims=True), 1e-300),
+            busy / np.maximum(busy.sum(axis=1, keepdims=True), 1e-300),
+        )
+
+    def _dust_shares(self, log_mass: Array) -> tuple[Array, Array]:
+        """Shares of the dust cells among passive and among active galaxies, (n_mass, n_ebv)."""
+        exponential = np.diff(-np.exp(-_EBV_EDGES / 0.03))
+        passive = np.broadcast_to(exponential, (len(log_mass), len(exponential)))
+        median = reddening(log_mass)[:, None]
+        # A normal distribution in E(B-V), cut at 0: width from that of the H-alpha attenuation
+        # and from inclination.
+        active = np.diff(ndtr((_EBV_EDGES[None, :] - median) / (0.03 + 0.35 * median)), axis=1)
+        return (
+            passive / passive.sum(axis=1, keepdims=True),
+            active / active.sum(axis=1, keepdims=True),
+        )
+
+    def draw(self, rng: np.random.Generator, rows: int) -> Objects:
+        """Draw galaxies.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        rows : int
+
+        Returns
+        -------
+        Objects
+        """
+        parts = [self._candidates(rng, int(1.6 * rows))]
+        missing = rows - len(parts[0]["redshift"])
+        while missing > 0:
+            parts.append(self._candidates(rng, int(1.6 * missing) + 64))
+            missing -= len(parts[-1]["redshift"])
+        drawn = {key: np.concatenate([part[key] for part in parts])[:rows] for key in parts[0]}
+        return self._realise(rng, **drawn)
+
+    def _candidates(self, rng: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
+        """Draw from the cells, and keep what is in the range of magnitudes."""
+        chosen = np.searchsorted(self.cumulative, rng.random(rows) * self.cumulative[-1])
+        at_z, at_mass, sed, at_ebv = np.unravel_index(self.cells[chosen], self.cell_shape)
+        volume = self.volume_edges[at_z] + rng.random(rows) * np.diff(self.volume_edges)[at_z]
+        redshift = np.interp(np.cbrt(volume), self.distance_table, self.z_table)
+        log_mass = _MASS_EDGES[at_mass] + rng.random(rows) * np.diff(_MASS_EDGES)[at_mass]
+        ebv = (_EBV_EDGES[at_ebv] + rng.random(rows) * np.diff(_EBV_EDGES)[at_ebv]).astype("f4")
+        partner = self.neighbour[sed, rng.integers(0, _NEIGHBOURS, rows)]
+        share = 0.5 * rng.random(rows, np.float32)
+        lines = 10.0 ** (LINE_SCATTER * rng.standard_normal(rows, np.float32))
+        pair = np.stack([sed, partner], axis=1)
+        band = slice(self.reference, self.reference + 1)
+        flux = self.grid.of(pair, share, redshift, ebv, lines, band)[:, 0]
+        magnitude = 23.9 - 2.5 * (np.log10(flux) + log_mass) + self._distance_modulus(redshift)
+        bright, faint = self.magnitudes
+        kept = (magnitude >= bright) & (magnitude <= faint)
+        return {
+            "pair": pair[kept],
+            "share": share[kept],
+            "redshift": redshift[kept],
+            "log_mass": log_mass[kept],
+            "ebv": ebv[kept],
+            "lines": lines[kept],
+        }
+
+    def _realise(
+        self,
+        rng: np.random.Generator,
+        pair: NDArray[np.intp],
+        share: NDArray[np.float32],
+        redshift: Array,
+        log_mass: Array,
+        ebv: NDArray[np.float32],
+        lines: NDArray[np.float32],
+    ) -> Objects:
+        rows = len(redshift)
+        tilt = np.float32(TILT) * rng.standard_normal(rows, np.float32)
+        bend = np.float32(BEND) * rng.standard_normal(rows, np.float32)
+        flux = self.grid.of(pair, share, redshift, ebv, lines)
+        flux *= np.exp(
+            np.float32(-0.4 * np.log(10.0))
+            * (tilt[:, None] * self.colour + bend[:, None] * np.square(self.colour))
+        )
+        luminosity = 10.0 ** (log_mass - 0.4 * self._distance_modulus(redshift))
+        flux *= luminosity.astype(np.float32)[:, None]
+
+        first, second = pair[:, 0], pair[:, 1]
+        mixed = 1.0 - share, share
+        light_b = mixed[0] * self.luminosity_b[first] + mixed[1] * self.luminosity_b[second]
+        light_r = mixed[0] * self.luminosity_r[first] + mixed[1] * self.luminosity_r[second]
+        light_nuv = mixed[0] * self.luminosity_nuv[first] + mixed[1] * self.luminosity_nuv[second]
+        at_b = np.log(_B_WAVELENGTH * (1.0 + redshift) / self.reference_wavelength)
+        deviation = tilt * at_b + bend * at_b**2
+        abs_mag_b = -2.5 * (np.log10(light_b) + log_mass) + self.curve_b * ebv + deviation
+        nuv_r = -2.5 * np.log10(light_nuv / light_r) + self.curve_nuv_r * ebv
+        passive = self.library.log_ssfr[first] < PASSIVE_LOG_SSFR
+        scale = self._angular_scale(redshift)
+        radius, axis_ratio = _shapes(rng, redshift, log_mass, passive, scale)
+        return Objects(
+            is_star=np.zeros(rows, bool),
+            redshift=redshift,
+            log_mass=log_mass,
+            abs_mag_b=abs_mag_b,
+            spectral_type=spectral_type_of(nuv_r),
+            radius=radius,
+            axis_ratio=axis_ratio,
+            flux=flux,
+        )
+
+    def _angular_scale(self, redshift: Array) -> Array:
+        """kpc per arcsec."""
+        distance = np.interp(redshift, self.z_table, self.distance_table) / (1.0 + redshift)
+        return np.asarray(distance * 1e3 * np.pi / 180.0 / 3600.0)
+
+
+def _shapes(
+    rng: np.random.Generator,
+    redshift: Array,
+    log_mass: Array,
+    passive: NDArray[np.bool_],
+    scale: Array,
+) -> tuple[Array, Array]:
+    """Half-light radius in arcsec, and axis ratio."""
+    rows = len(redshift)
+    late = np.log10(8.9) - 0.75 * np.log10(1.0 + redshift) + 0.22 * (log_mass - 10.7)
+    # Below 2e10 M_sun early types stop shrinking (van der Wel et al. 2014, section 3.2).
+    steep = 0.75 * np.maximum(log_mass - 10.7, -0.4) + 0.1 * np.minimum(log_mass - 10.3, 0.0)
+    early = np.log10(5.6) - 1.48 * np.log10(1.0 + redshift) + steep
+    scatter = np.where(passive, 0.12, 0.17) * rng.standard_normal(rows)
+    radius = 10.0 ** (np.where(passive, early, late) + scatter) / scale
+    # Thin discs seen from all sides have a flat distribution of axis ratios; spheroids are round.
+    flat = 0.2 + 0.8 * rng.random(rows)
+    round_ = rng.beta(6.0, 2.5, rows)
+    return radius, np.clip(np.where(passive, round_, flat), 0.1, 1.0)

@@ -1,0 +1,46 @@
+"""What both galaxies and stars of the simulated sky are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A block of the simulated sky before anything observes it.
+
+    Parameters
+    ----------
+    is_star : array, shape (n,), bool
+    redshift : array, shape (n,), float64
+        NaN for stars, as are the next three.
+    log_mass : array, shape (n,), float64
+        log10 of the stellar mass in solar masses.
+    abs_mag_b : array, shape (n,), float64
+        Rest-frame AB magnitude in Johnson B, internal dust included.
+    spectral_type : array, shape (n,), float64
+        1 (reddest) to 11 (bluest), internal dust included.
+    radius : array, shape (n,), float64
+        Half-light radius along the major axis, arcsec; 0 for stars.
+    axis_ratio : array, shape (n,), float64
+        b/a in (0, 1]; 1 for stars.
+    flux : array, shape (n, n_band), float32
+        Noise-free flux densities in microjansky.
+    """
+
+    is_star: NDArray[np.bool_]
+    redshift: Array
+    log_mass: Array
+    abs_mag_b: Array
+    spectral_type: Array
+    radius: Array
+    axis_ratio: Array
+    flux: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.is_star)

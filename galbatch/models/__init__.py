@@ -1,0 +1,1 @@
+"""Networks that predict, with what is needed to use them."""

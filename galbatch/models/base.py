@@ -1,0 +1,197 @@
+"""What every family of models has in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.values import PredictedColumn, Target
+
+CARD = "card.json"
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a saved model is, and all it needs beside its weights. JSON values only.
+
+    Parameters
+    ----------
+    name, kind : str
+        Name of the model in the job, and its family.
+    version : int
+        Of the family's code: a card of another version is refused.
+    survey : str
+        Name of the survey it was trained on.
+    bands : tuple of str
+        Bands that it reads.
+    inputs : tuple of str
+        Columns of the catalogue that it reads.
+    targets : tuple of str
+        What it predicts.
+    skipped : mapping
+        Targets it was not asked for by name and could not learn, and why.
+    data : str
+        Fingerprint (SHA-256) of the training and validation rows.
+    rows : mapping
+        For each target, how many labelled rows trained it and how many validated it.
+    recipe : mapping
+        Family's own: how rows become the network's inputs and outputs become predictions.
+    calibration : mapping
+        Corrections fitted on validation rows.
+    metrics : mapping
+        Scores on validation rows, after calibration.
+    spec : mapping
+        The model's words in the job.
+    reading : mapping
+        The survey, as it was when the model was trained.
+    libraries : mapping
+        Versions of what made it.
+    fingerprint : str
+        SHA-256 over the weights and the rest of the card.
+    """
+
+    name: str
+    kind: str
+    version: int
+    survey: str
+    bands: tuple[str, ...]
+    inputs: tuple[str, ...]
+    targets: tuple[Target, ...]
+    skipped: Mapping[str, str]
+    data: str
+    rows: Mapping[str, Mapping[str, int]]
+    recipe: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, float]]
+    spec: Mapping[str, Any]
+    reading: Mapping[str, Any]
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Card:
+        """The inverse of `to_json`."""
+        tuples = {name: tuple(record[name]) for name in ("bands", "inputs", "targets")}
+        return cls(**{**record, **tuples})
+
+    def sealed(self, weights: Iterable[NDArray[Any]]) -> Card:
+        """The card with its fingerprint.
+
+        Parameters
+        ----------
+        weights : iterable of ndarray
+            Of all networks, in a fixed order.
+
+        Returns
+        -------
+        Card
+        """
+        digest = hashlib.sha256()
+        for array in weights:
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        content = replace(self, fingerprint="").to_json()
+        digest.update(json.dumps(content, sort_keys=True).encode())
+        return replace(self, fingerprint=digest.hexdigest())
+
+    def save(self, folder: Path) -> None:
+        """Write ``card.json``."""
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True)
+        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a model's folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    SpecError
+        If there is none, or it is not a card.
+    """
+    file = folder / CARD
+    try:
+        return Card.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SpecError(str(file), f"no model here: {error.strerror}", "train it first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpecError(str(file), f"is not a model's card: {error}", "train it again") from error
+
+
+class Model(Protocol):
+    """A trained model."""
+
+    @property
+    def card(self) -> Card:
+        """What it is."""
+        ...
+
+    @property
+    def columns(self) -> tuple[PredictedColumn, ...]:
+        """What it predicts."""
+        ...
+
+    def predict(self, table: pa.Table) -> pa.Table:
+        """Predictions for a catalogue's rows.
+
+        Parameters
+        ----------
+        table : pa.Table
+            With at least the columns `card.inputs`.
+
+        Returns
+        -------
+        pa.Table
+            Same rows in the same order, with `columns`.
+        """
+        ...
+
+
+def tabulate(columns: Iterable[PredictedColumn], values: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Predicted columns as a table.
+
+    Parameters
+    ----------
+    columns : iterable of PredictedColumn
+        Which, in this order.
+    values : mapping of str to ndarray
+        Shape (n,), or (n, m) for a column of fixed-size lists.
+
+    Returns
+    -------
+    pa.Table
+        With the declared types; NaN stays NaN.
+    """
+    arrays, fields = [], []
+    for column in columns:
+        array = values[column.name]
+        if array.ndim == 2:
+            flat = pa.array(np.ascontiguousarray(array, np.float32).reshape(-1))
+            made = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+        else:
+            made = pa.array(array.astype(column.dtype, copy=False))
+        arrays.append(made)
+        fields.append(pa.field(column.name, made.type))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

@@ -1,0 +1,32 @@
+"""How TensorFlow uses the machine. Imports TensorFlow only when called."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+
+def prepare_tensorflow() -> Any:
+    """TensorFlow, with all cores of this process and no more GPU memory than it needs.
+
+    Returns
+    -------
+    module
+        ``tensorflow``. Where it runs already, its settings stay as they are.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # galbatch's layers are TensorFlow's: another Keras backend in the user's settings is not meant.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import tensorflow as tf
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # RuntimeError: TensorFlow has started and these can no longer be changed.
+    with contextlib.suppress(RuntimeError):
+        # Dask sets OMP_NUM_THREADS to 1 for its workers, which TensorFlow would follow.
+        tf.config.threading.set_intra_op_parallelism_threads(cores or 1)
+        tf.config.threading.set_inter_op_parallelism_threads(2)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            # cupy lives on the same device.
+            tf.config.experimental.set_memory_growth(gpu, True)
+    return tf

@@ -1,0 +1,90 @@
+"""How far an object is from what the model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+
+from galbatch.arrays import namespace
+
+_CENTRES = 64
+_FIT_ROWS = 20_000
+_PERCENTILE = 99.5
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """Distance to the training sample in standardised feature space.
+
+    Parameters
+    ----------
+    centres : tuple of tuple of float
+        Cluster centres of the training rows (k-means), shape (c, f).
+    reach : float
+        99.5th percentile of the distance of validation rows to their nearest centre.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    reach: float
+
+    def score(self, features: Any) -> Any:
+        """Distance to the nearest centre over `reach`.
+
+        Parameters
+        ----------
+        features : array, shape (n, f), float32
+
+        Returns
+        -------
+        array, shape (n,), float32
+            Above 1 for 0.5 % of rows like the training sample, and for rows unlike it.
+        """
+        xp = namespace(features)
+        centres = xp.asarray(self.centres, xp.float32)
+        squared = (
+            xp.square(features).sum(axis=1)[:, None]
+            + xp.square(centres).sum(axis=1)
+            - 2 * features @ centres.T
+        )
+        return xp.sqrt(xp.maximum(squared.min(axis=1), 0)) / xp.float32(self.reach)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return {"centres": [list(row) for row in self.centres], "reach": self.reach}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Novelty:
+        """The inverse of `to_json`."""
+        return cls(tuple(tuple(row) for row in record["centres"]), record["reach"])
+
+
+def learn_novelty(
+    training: NDArray[np.float32], validation: NDArray[np.float32], seed: int
+) -> Novelty:
+    """Cluster centres of training rows, and how far validation rows are from them.
+
+    Parameters
+    ----------
+    training, validation : ndarray, shape (n, f)
+        Features.
+    seed : int
+
+    Returns
+    -------
+    Novelty
+    """
+    generator = np.random.default_rng(seed)
+    rows = generator.permutation(len(training))[:_FIT_ROWS]
+    count = max(1, min(_CENTRES, len(rows) // 20))
+    sample = training[np.sort(rows)].astype(np.float64)
+    # Starting at rows of the sample leaves no cluster empty to warn about.
+    start = sample[generator.permutation(len(sample))[:count]]
+    centres, _ = kmeans2(sample, start, iter=20, minit="matrix", missing="raise")
+    found = Novelty(tuple(tuple(float(f"{x:.6g}") for x in row) for row in centres), 1.0)
+    reach = float(np.percentile(found.score(validation), _PERCENTILE))
+    return Novelty(found.centres, max(reach, 1e-6))

@@ -1,0 +1,273 @@
+"""The default family: one trunk over cleaned fluxes, a head for each target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch.arrays import namespace, to_numpy, worker_namespace
+from galbatch.flux.clean import clean
+from galbatch.flux.columns import numbers, raw_photometry
+from galbatch.flux.features import FeatureRecipe, features
+from galbatch.models.base import Card, tabulate
+from galbatch.models.flags import Quality
+from galbatch.models.heads import Head
+from galbatch.models.mixture import QUANTILES, quantiles, redshift_statistics
+from galbatch.models.novelty import Novelty
+from galbatch.models.runtime import Network, open_network
+from galbatch.quality.calibration import LogitScale, SigmaScale
+from galbatch.spec.job import PhotometricModel, StandardClean
+from galbatch.spec.survey import Survey
+from galbatch.values import FluxBlock, PredictedColumn, Target
+
+VERSION = 1
+NETWORK = "network"
+_BATCH = 4096
+_DISAGREEMENT = 0.05
+# Lower end, value and upper end of what is no redshift.
+_LEVELS = (0.16, 0.5, 0.84)
+
+_Z = "src.redshift.phot"
+_Z_ERROR = "stat.error;src.redshift.phot"
+_LEVELS_TEXT = ", ".join(f"{level:g}" for level in QUANTILES)
+
+
+def _interval(name: str, unit: str, ucd: str, what: str) -> tuple[PredictedColumn, ...]:
+    error = "stat.error;" + ucd
+    return (
+        PredictedColumn(name, "float32", unit, ucd, what),
+        PredictedColumn(f"{name}_low68", "float32", unit, error, f"Lower end of the 68 % interval of {name}"),
+        PredictedColumn(f"{name}_high68", "float32", unit, error, f"Upper end of the 68 % interval of {name}"),
+    )
+
+
+_COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
+    "redshift": (
+        PredictedColumn("z_mode", "float32", "", f"{_Z};meta.main", "Redshift, highest density"),
+        PredictedColumn("z_median", "float32", "", f"{_Z};stat.median", "Redshift, median"),
+        PredictedColumn("z_mean", "float32", "", f"{_Z};stat.mean", "Redshift, mean"),
+        *(
+            PredictedColumn(
+                f"z_err{percent}_{end}", "float32", "", f"{_Z_ERROR};stat.{extreme}",
+                f"{side} end, as a redshift, of the central {percent} % interval",
+            )
+            for percent in (68, 95)
+            for end, extreme, side in (("low", "min", "Lower"), ("high", "max", "Upper"))
+        ),
+        PredictedColumn(
+            "odds", "float32", "", f"stat.probability;{_Z}",
+            "Probability of a redshift near z_mode, within the survey's odds_width (1 + z_mode)",
+        ),
+        PredictedColumn(
+            "z_quantiles", f"list<float32>[{len(QUANTILES)}]", "", f"stat.pdf;{_Z}",
+            f"Redshift where its cumulative probability reaches {_LEVELS_TEXT}",
+        ),
+    ),
+    "star": (
+        PredictedColumn(
+            "prob_star", "float32", "", "stat.probability;src.class.starGalaxy",
+            "Probability of a star rather than a galaxy",
+        ),
+    ),
+    "log_mass": _interval(
+        "log_mass", "[solMass]", "phys.mass", "log10 of the stellar mass in solar masses, median"
+    ),
+    "abs_mag_b": _interval(
+        "abs_mag_b", "mag", "phys.magAbs;em.opt.B", "Absolute AB magnitude in Johnson B, median"
+    ),
+    "spectral_type": _interval(
+        "spectral_type", "", "src.spType", "Spectral type on the survey's scale, median"
+    ),
+}  # fmt: skip
+
+_ALWAYS = (
+    PredictedColumn(
+        "ood", "float32", "", "stat.value",
+        "Distance to the training sample; above 1 for 0.5 % of objects like it",
+    ),
+    PredictedColumn(
+        "quality", "int32", "", "meta.code.qual", f"Sum of bits, 0 for none: {Quality.describe()}"
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """From a catalogue's rows to the network's inputs.
+
+    Parameters
+    ----------
+    survey : Survey
+    bands : tuple of str
+    clean : StandardClean
+    morphology : tuple of str
+    """
+
+    survey: Survey
+    bands: tuple[str, ...]
+    clean: StandardClean
+    morphology: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: PhotometricModel, survey: Survey, bands: tuple[str, ...]) -> Reading:
+        """How a model of these words reads a survey."""
+        shapes = survey.morphology if spec.morphology else ()
+        return cls(survey, bands, spec.clean, shapes)
+
+    def block(self, table: pa.Table, xp: Any = np) -> FluxBlock:
+        """Cleaned photometry of a table's rows, as arrays of namespace `xp`."""
+        raw = raw_photometry(table, self.survey, self.bands)
+        of = {band.name: band for band in self.survey.bands}
+
+        def moved(array: NDArray[Any] | None) -> Any:
+            return None if array is None else xp.asarray(array)
+
+        return clean(
+            moved(raw.value),
+            moved(raw.error),
+            self.survey.photometry,
+            [of[name] for name in self.bands],
+            self.clean,
+            mask=moved(raw.mask),
+            saturated=moved(raw.saturated),
+            reddening=moved(raw.reddening),
+        )
+
+    def shapes(self, table: pa.Table) -> NDArray[np.float64]:
+        """Morphology of a table's rows, shape (n, m)."""
+        matrix = np.empty((table.num_rows, len(self.morphology)))
+        for index, name in enumerate(self.morphology):
+            matrix[:, index] = numbers(table, name)
+        return matrix
+
+
+class Photometric:
+    """A trained model of the default family.
+
+    Parameters
+    ----------
+    card : Card
+    folder : Path
+        With its network.
+    """
+
+    def __init__(self, card: Card, folder: Path) -> None:
+        self.card = card
+        self._folder = folder
+        survey = Survey.model_validate(card.reading)
+        spec = PhotometricModel.model_validate(card.spec)
+        self._reading = Reading.of(spec, survey, card.bands)
+        self._features = FeatureRecipe.from_json(card.recipe["features"])
+        self._heads = tuple(Head.from_json(head) for head in card.recipe["heads"])
+        self._novelty = Novelty.from_json(card.recipe["novelty"])
+
+    @property
+    def columns(self) -> tuple[PredictedColumn, ...]:
+        """What it predicts."""
+        return tuple(c for target in self.card.targets for c in _COLUMNS[target]) + _ALWAYS
+
+    @cached_property
+    def _network(self) -> Network:
+        def build() -> Any:
+            from galbatch.models.device import prepare_tensorflow
+
+            prepare_tensorflow()
+            from galbatch.models.network import Architecture, build
+
+            return build(Architecture(**self.card.recipe["network"]), self._heads)
+
+        return open_network(self._folder, NETWORK, build)
+
+    def predict(self, table: pa.Table) -> pa.Table:
+        """Predictions for a catalogue's rows; see `Model.predict`."""
+        xp = worker_namespace()
+        parts = [
+            self._predict(table.slice(start, _BATCH), xp)
+            for start in range(0, max(table.num_rows, 1), _BATCH)
+        ]
+        return pa.concat_tables(parts).combine_chunks()
+
+    def _predict(self, table: pa.Table, xp: Any) -> pa.Table:
+        block = self._reading.block(table, xp)
+        inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
+        outputs = xp.asarray(self._network(inputs))
+        values = decode(outputs, self._heads, self.card.calibration, self._reading.survey.odds_width)
+        values["ood"] = self._novelty.score(inputs)
+        blind = ~block.observed.any(axis=1)
+        for name, column in values.items():
+            values[name] = xp.where(blind if column.ndim == 1 else blind[:, None], xp.nan, column)
+        values["quality"] = _quality(block, outputs, values, self._heads)
+        return tabulate(self.columns, {name: to_numpy(array) for name, array in values.items()})
+
+
+def decode(
+    outputs: Any, heads: tuple[Head, ...], calibration: Mapping[str, Any], odds_width: float
+) -> dict[str, Any]:
+    """Predicted columns from the network's outputs.
+
+    Parameters
+    ----------
+    outputs : array, shape (n, members, outputs), float32
+    heads : tuple of Head
+    calibration : mapping
+        Of the card.
+    odds_width : float
+
+    Returns
+    -------
+    dict of str to array
+    """
+    xp = namespace(outputs)
+    values: dict[str, Any] = {}
+    for head in heads:
+        if head.target == "star":
+            scale = LogitScale.from_json(calibration["star"])
+            values["prob_star"] = scale.apply(head.of(outputs)[..., 0].mean(axis=1))
+            continue
+        stretch = SigmaScale.from_json(calibration[head.target]).scale
+        mixture = head.mixture(outputs, stretch)
+        if head.target == "redshift":
+            z = redshift_statistics(mixture, odds_width)
+            values |= {"z_mode": z.mode, "z_median": z.median, "z_mean": z.mean, "odds": z.odds}
+            values["z_quantiles"] = z.quantiles
+            for percent, low, high in ((68, 0.16, 0.84), (95, 0.025, 0.975)):
+                values[f"z_err{percent}_low"] = z.quantiles[:, QUANTILES.index(low)]
+                values[f"z_err{percent}_high"] = z.quantiles[:, QUANTILES.index(high)]
+        else:
+            low, middle, high = xp.moveaxis(quantiles(mixture, _LEVELS), 1, 0)
+            values[head.target] = middle
+            values[f"{head.target}_low68"], values[f"{head.target}_high68"] = low, high
+    return values
+
+
+def _quality(
+    block: FluxBlock, outputs: Any, values: Mapping[str, Any], heads: tuple[Head, ...]
+) -> Any:
+    xp = namespace(outputs)
+    seen = block.observed.sum(axis=1)
+    bits = {
+        Quality.NO_PHOTOMETRY: seen == 0,
+        Quality.FEW_BANDS: (seen > 0) & (2 * seen < block.observed.shape[1]),
+        Quality.SATURATED: block.saturated,
+        Quality.UNDETECTED: (seen > 0) & ~block.detected.any(axis=1),
+        Quality.OUTSIDE_TRAINING: values["ood"] > 1,
+    }
+    for head in heads:
+        if head.target == "redshift":
+            mixture = head.mixture(outputs)
+            n, members = outputs.shape[:2]
+            means = (mixture.weight * mixture.mean).reshape(n, members, -1).sum(axis=2) * members
+            bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (means.std(axis=1) > _DISAGREEMENT)
+        elif head.target == "star":
+            bits[Quality.PROBABLY_STAR] = values["prob_star"] > 0.5
+    total = xp.zeros(len(block), xp.int32)
+    for flag, holds in bits.items():
+        total |= xp.where(holds, xp.int32(flag.value), xp.int32(0))
+    return total

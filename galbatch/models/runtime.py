@@ -1,0 +1,90 @@
+"""Running a saved network: ONNX on a CPU, Keras on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.arrays import to_numpy, worker_namespace
+from galbatch.errors import SpecError
+
+
+class Network(Protocol):
+    """From features to outputs."""
+
+    def __call__(self, features: Any) -> NDArray[np.float32]:
+        """Outputs (n, ...) of features (n, f), NumPy or cupy."""
+        ...
+
+
+class OnnxNetwork:
+    """A network on one CPU thread, without TensorFlow.
+
+    Parameters
+    ----------
+    file : Path
+        An .onnx file with one input and one output.
+    """
+
+    def __init__(self, file: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # A worker has one core: the partitions are what runs side by side.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has no base class for what a bad file raises
+            raise SpecError(str(file), f"cannot be loaded: {error}", "train again") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, features: Any) -> NDArray[np.float32]:
+        """Outputs (n, ...) of features (n, f)."""
+        outputs = self._session.run(None, {self._input: to_numpy(features)})
+        result: NDArray[np.float32] = outputs[0]
+        return result
+
+
+class KerasNetwork:
+    """A network on the GPU.
+
+    Parameters
+    ----------
+    model : keras.Model
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, features: Any) -> NDArray[np.float32]:
+        """Outputs (n, ...) of features (n, f)."""
+        return np.asarray(self._model(to_numpy(features), training=False), np.float32)
+
+
+def open_network(folder: Path, name: str, build: Callable[[], Any]) -> Network:
+    """The network ``name`` of a model's folder, on the device that this process has.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        ``name.onnx`` and ``name.weights.h5`` are its files.
+    build : callable
+        Makes the Keras model that the weights fit into; called on a GPU only.
+
+    Returns
+    -------
+    Network
+    """
+    if worker_namespace() is np:
+        return OnnxNetwork(folder / f"{name}.onnx")
+    model = build()
+    model.load_weights(folder / f"{name}.weights.h5")
+    return KerasNetwork(model)

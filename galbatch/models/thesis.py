@@ -1,0 +1,3 @@
+"""Later."""
+VERSION = 1
+Thesis = None

@@ -1,0 +1,182 @@
+"""Who watches a run: progress bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as Bar
+from rich.text import Text
+
+from galbatch.run import Result
+from galbatch.stages.base import Pending, Stage
+from galbatch.store.history import StageRecord
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class _Speed(ProgressColumn):
+    """Rows (or epochs) per second."""
+
+    def render(self, task: Bar) -> Text:
+        """What the column shows."""
+        speed = task.finished_speed or task.speed
+        word = task.fields.get("word", "rows")
+        return Text(f"{speed:,.0f} {word}/s" if speed and word == "rows" else "", style="cyan")
+
+
+class BarMonitor:
+    """A progress bar for each stage, with rows/s and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Speed(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+        )
+        self._counts = _Counts()
+        self._bar = self._progress.add_task("", visible=False, note="")
+
+    def __enter__(self) -> BarMonitor:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, stage: Stage, pending: Pending) -> None:
+        """A stage begins: a new bar."""
+        self._counts = _Counts(pending)
+        self._bar = self._progress.add_task(
+            stage.name, total=self._counts.total, word=stage.word, note=""
+        )
+
+    def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
+        """Move the bar."""
+        self._counts.update(unit, done, total)
+        self._progress.update(
+            self._bar, completed=self._counts.done, total=self._counts.total, note=note
+        )
+
+    def retry(self, result: Result, attempt: int) -> None:
+        """Say so above the bars."""
+        self._progress.console.print(f"[yellow]again ({attempt + 1})[/] {_one_line(result)}")
+
+    def failed(self, result: Result) -> None:
+        """Say so above the bars."""
+        self._progress.console.print(f"[red]quarantined[/] {_one_line(result)}")
+        if result.details:
+            self._progress.console.print(result.details, style="dim", markup=False)
+
+    def end(self, record: StageRecord) -> None:
+        """Fill the bar."""
+        done = max(self._counts.done, 1)
+        note = "nothing to do" if not record.units and not record.failed else ""
+        self._progress.update(self._bar, completed=done, total=done, note=note)
+
+
+class LineMonitor:
+    """Plain lines, for logs: at the start and end of a stage and now and then between."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._counts = _Counts()
+        self._stage = ""
+        self._word = "rows"
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> LineMonitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def start(self, stage: Stage, pending: Pending) -> None:
+        """Say how much there is to do."""
+        self._counts = _Counts(pending)
+        self._stage, self._word = stage.name, stage.word
+        self._began = self._said = time.monotonic()
+        if pending.tasks:
+            already = f", {pending.done} done already" if pending.done else ""
+            self._say(f"{len(pending.tasks)} to do{already}")
+
+    def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
+        """Say where it stands, at most once in a while."""
+        self._counts.update(unit, done, total)
+        now = time.monotonic()
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        elapsed = now - self._began
+        text = f"{self._counts.done:,} {self._word}"
+        if self._counts.total:
+            left = elapsed * (self._counts.total / max(self._counts.done, 1) - 1)
+            text += f" of {self._counts.total:,}, {max(left, 0):.0f} s left"
+        if self._word == "rows":
+            text += f", {self._counts.done / elapsed:,.0f} rows/s"
+        self._say(f"{text} {note}".rstrip())
+
+    def retry(self, result: Result, attempt: int) -> None:
+        """Say what is tried again."""
+        self._say(f"again ({attempt + 1}): {_one_line(result)}")
+
+    def failed(self, result: Result) -> None:
+        """Say what is given up."""
+        self._say(f"quarantined: {_one_line(result)}")
+        if result.details:
+            self._say(result.details)
+
+    def end(self, record: StageRecord) -> None:
+        """Say what was done."""
+        if not record.units and not record.failed:
+            self._say("nothing to do")
+            return
+        speed = f", {record.rows / record.seconds:,.0f} rows/s" if record.rows else ""
+        self._say(f"done: {record.rows:,} rows in {record.seconds:.1f} s{speed}")
+
+    def _say(self, text: str) -> None:
+        print(f"galbatch {self._stage}: {text}", file=self._stream, flush=True)
+
+
+class _Counts:
+    """Progress of a stage from that of its tasks."""
+
+    def __init__(self, pending: Pending | None = None) -> None:
+        tasks = pending.tasks if pending else ()
+        self._sizes: dict[str, int | None] = {task.unit: task.size for task in tasks}
+        self._done: dict[str, int] = {}
+
+    def update(self, unit: str, done: int, total: int | None) -> None:
+        self._done[unit] = done
+        if total is not None:
+            self._sizes[unit] = total
+
+    @property
+    def done(self) -> int:
+        return sum(self._done.values())
+
+    @property
+    def total(self) -> int | None:
+        sizes = [size for size in self._sizes.values() if size is not None]
+        return sum(sizes) if sizes and len(sizes) == len(self._sizes) else None
+
+
+def _one_line(result: Result) -> str:
+    return " ".join(str(result.error).split())

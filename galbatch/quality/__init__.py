@@ -1,0 +1,1 @@
+"""How good predictions are, and how to make their errors honest."""

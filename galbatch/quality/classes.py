@@ -1,0 +1,145 @@
+"""Statistics of star probabilities against known classes.
+
+Rows in which an input is not finite are left out; a statistic that does not exist is NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from galbatch.quality.results import ClassStatistics
+from galbatch.quality.rows import Array, both, numbers
+
+ROC_POINTS = 200
+RELIABILITY_BINS = 10
+
+
+def roc_curve(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array]:
+    """Receiver operating characteristic over all thresholds.
+
+    Parameters
+    ----------
+    probability : array, shape (n,)
+        Of class 1.
+    label : array, shape (n,)
+        1 or 0; NaN where unknown.
+
+    Returns
+    -------
+    tuple of array, shape (m,)
+        False and true positive rates from (0, 0) to (1, 1), one point per distinct probability;
+        NaN where a class is absent.
+    """
+    score, truth = both(probability, label)
+    order = np.argsort(-score, kind="stable")
+    score, positive = score[order], truth[order] > 0.5
+    last = np.append(np.flatnonzero(np.diff(score)), max(score.size - 1, 0))[: score.size]
+    true_positive = np.concatenate(([0.0], np.cumsum(positive)[last]))
+    false_positive = np.concatenate(([0.0], np.cumsum(~positive)[last]))
+    with np.errstate(invalid="ignore"):
+        return false_positive / false_positive[-1], true_positive / true_positive[-1]
+
+
+def auc(probability: ArrayLike, label: ArrayLike) -> float:
+    """Area under the ROC curve: the chance that a star scores above a galaxy (ties half).
+
+    Parameters
+    ----------
+    probability : array, shape (n,)
+    label : array, shape (n,)
+        1 or 0; NaN where unknown.
+
+    Returns
+    -------
+    float
+        The Mann-Whitney U over n_1 n_0; NaN where a class is absent.
+    """
+    score, truth = both(probability, label)
+    positive = truth > 0.5
+    ones = int(positive.sum())
+    zeros = truth.size - ones
+    if ones == 0 or zeros == 0:
+        return float("nan")
+    return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2.0) / (ones * zeros))
+
+
+def reliability(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Mean probability and frequency of class 1 in ten bins of probability.
+
+    Parameters
+    ----------
+    probability : array, shape (n,)
+    label : array, shape (n,)
+        1 or 0; NaN where unknown.
+
+    Returns
+    -------
+    tuple of array, shape (m,)
+        Mean probability, fraction of class 1, rows: of the filled bins.
+    """
+    score, truth = both(probability, label)
+    place = np.clip((score * RELIABILITY_BINS).astype(np.int64), 0, RELIABILITY_BINS - 1)
+    rows = np.bincount(place, minlength=RELIABILITY_BINS)
+    filled = rows > 0
+    mean = np.bincount(place, score, RELIABILITY_BINS)[filled] / rows[filled]
+    fraction = np.bincount(place, truth > 0.5, RELIABILITY_BINS)[filled] / rows[filled]
+    return mean, fraction, rows[filled].astype(np.int64)
+
+
+def class_statistics(
+    probability: ArrayLike, label: ArrayLike, threshold: float = 0.5
+) -> ClassStatistics:
+    """All numbers of a star/galaxy probability.
+
+    Parameters
+    ----------
+    probability : array, shape (n,)
+        Probability of being a star.
+    label : array, shape (n,)
+        1 star, 0 galaxy, NaN unknown.
+    threshold : float, default 0.5
+
+    Returns
+    -------
+    ClassStatistics
+    """
+    score, truth = both(probability, label)
+    star, called = truth > 0.5, score >= threshold
+    found, neither = int(np.sum(star & called)), int(np.sum(~star & ~called))
+    missed, false = int(np.sum(star & ~called)), int(np.sum(~star & called))
+    mean, fraction, rows = reliability(score, truth)
+    inside = np.clip(score, 1e-7, 1.0 - 1e-7)
+    false_rate, true_rate = roc_curve(score, truth)
+    chosen = np.unique(np.linspace(0, false_rate.size - 1, ROC_POINTS).round().astype(np.int64))
+    return ClassStatistics(
+        rows=score.size,
+        stars=found + missed,
+        galaxies=neither + false,
+        threshold=threshold,
+        accuracy=_share(found + neither, score.size),
+        auc=auc(score, truth),
+        galaxies_as_galaxies=neither,
+        galaxies_as_stars=false,
+        stars_as_galaxies=missed,
+        stars_as_stars=found,
+        galaxy_completeness=_share(neither, neither + false),
+        galaxy_purity=_share(neither, neither + missed),
+        star_completeness=_share(found, found + missed),
+        star_purity=_share(found, found + false),
+        calibration_error=float(np.sum(rows * np.abs(fraction - mean)) / max(score.size, 1)),
+        brier=float(np.mean((score - star) ** 2)) if score.size else float("nan"),
+        log_loss=float(-np.mean(np.log(np.where(star, inside, 1.0 - inside))))
+        if score.size
+        else float("nan"),
+        false_positive_rate=numbers(false_rate[chosen]),
+        true_positive_rate=numbers(true_rate[chosen]),
+        reliability_probability=numbers(mean),
+        reliability_fraction=numbers(fraction),
+        reliability_rows=tuple(int(number) for number in rows),
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

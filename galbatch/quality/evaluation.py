@@ -1,0 +1,163 @@
+"""From arrays of held-out rows to all numbers about a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from galbatch.quality.classes import class_statistics
+from galbatch.quality.distributions import distribution_statistics
+from galbatch.quality.metrics import binned_statistics, point_statistics, redshift_residual
+from galbatch.quality.results import BinnedStatistics, Evaluation, TargetEvaluation
+from galbatch.values import Target
+
+
+@dataclass(frozen=True)
+class JudgedColumns:
+    """The predicted columns that speak about a target.
+
+    Parameters
+    ----------
+    point : str
+        The point estimate (or probability) that is judged.
+    interval68, interval95 : pair of str
+        Low and high ends; empty where there is no such interval.
+    quantiles : str
+        A list column; empty where there is none.
+    """
+
+    point: str
+    interval68: tuple[str, str] | None = None
+    interval95: tuple[str, str] | None = None
+    quantiles: str = ""
+
+
+JUDGED: dict[Target, JudgedColumns] = {
+    "redshift": JudgedColumns(
+        "z_mode",
+        ("z_err68_low", "z_err68_high"),
+        ("z_err95_low", "z_err95_high"),
+        "z_quantiles",
+    ),
+    "star": JudgedColumns("prob_star"),
+    "log_mass": JudgedColumns("log_mass", ("log_mass_low68", "log_mass_high68")),
+    "spectral_type": JudgedColumns(
+        "spectral_type", ("spectral_type_low68", "spectral_type_high68")
+    ),
+    "abs_mag_b": JudgedColumns("abs_mag_b", ("abs_mag_b_low68", "abs_mag_b_high68")),
+}
+
+
+def evaluate(
+    targets: Sequence[Target],
+    predictions: Mapping[str, ArrayLike],
+    truth: Mapping[Target, ArrayLike],
+    magnitude: ArrayLike | None = None,
+    *,
+    quantile_levels: ArrayLike | None = None,
+    magnitude_edges: ArrayLike | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Judge a model on rows that it has not seen.
+
+    Parameters
+    ----------
+    targets : sequence of Target
+        What to judge. Targets without labelled rows, or that the model does not predict, are
+        left out of the result.
+    predictions : mapping of str to array, shape (n,) or (n, k)
+        Predicted columns by name; a model may have only some.
+    truth : mapping of Target to array, shape (n,)
+        True values, NaN where unknown (star: 1 star, 0 galaxy).
+    magnitude : array, shape (n,), optional
+        AB magnitude of the reference band.
+    quantile_levels : array, shape (k,), optional
+        Probabilities of the list column `z_quantiles`.
+    magnitude_edges : array, optional
+        Edges for the statistics by magnitude; by default bins with equally many rows.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Evaluation
+    """
+    found: list[TargetEvaluation] = []
+    for target in targets:
+        columns = JUDGED[target]
+        if target not in truth or columns.point not in predictions:
+            continue
+        true = np.asarray(truth[target], np.float64)
+        point = np.asarray(predictions[columns.point], np.float64)
+        labelled = np.isfinite(true)
+        judged = labelled & np.isfinite(point)
+        if not judged.any():
+            continue
+        rows = {
+            name: np.asarray(predictions[name], np.float64)[judged]
+            for name in (*(columns.interval68 or ()), *(columns.interval95 or ()))
+            if name in predictions
+        }
+        if columns.quantiles in predictions and quantile_levels is not None:
+            quantiles = np.asarray(predictions[columns.quantiles], np.float64)
+            rows[columns.quantiles] = quantiles[judged]
+        star, redshift = target == "star", target == "redshift"
+        found.append(
+            TargetEvaluation(
+                target=target,
+                column=columns.point,
+                labelled=int(labelled.sum()),
+                missing=int((labelled & ~judged).sum()),
+                point=None
+                if star
+                else point_statistics(point[judged], true[judged], redshift=redshift, seed=seed),
+                distribution=distribution_statistics(
+                    point[judged],
+                    true[judged],
+                    interval68=_interval(rows, columns.interval68),
+                    interval95=_interval(rows, columns.interval95),
+                    quantiles=rows.get(columns.quantiles),
+                    levels=quantile_levels,
+                )
+                if rows
+                else None,
+                classes=class_statistics(point[judged], true[judged]) if star else None,
+                binned=_binned(
+                    point, true, predictions.get("odds"), magnitude, magnitude_edges, seed
+                )
+                if redshift
+                else (),
+            )
+        )
+    total = max((len(np.asarray(values)) for values in truth.values()), default=0)
+    return Evaluation(total, tuple(found))
+
+
+def _interval(
+    rows: Mapping[str, NDArray[np.float64]], names: tuple[str, str] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    if names is None or names[0] not in rows or names[1] not in rows:
+        return None
+    return rows[names[0]], rows[names[1]]
+
+
+def _binned(
+    predicted: NDArray[np.float64],
+    true: NDArray[np.float64],
+    odds: ArrayLike | None,
+    magnitude: ArrayLike | None,
+    magnitude_edges: ArrayLike | None,
+    seed: int,
+) -> tuple[BinnedStatistics, ...]:
+    residual = redshift_residual(predicted, true)
+    tables = [binned_statistics("redshift", predicted, residual, seed=seed)]
+    if magnitude is not None:
+        tables.insert(
+            0, binned_statistics("magnitude", magnitude, residual, magnitude_edges, seed=seed)
+        )
+    if odds is not None:
+        tables.append(binned_statistics("odds", odds, residual, seed=seed))
+    return tuple(tables)

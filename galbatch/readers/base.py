@@ -1,0 +1,191 @@
+"""What every reader promises, and which reader reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError, did_you_mean
+from galbatch.spec.job import CsvFormat, FitsFormat, Format, Hdf5Format, ParquetFormat
+from galbatch.values import RejectedRow
+
+ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format]] = {
+    ".csv": CsvFormat,
+    ".csv.gz": CsvFormat,
+    ".parquet": ParquetFormat,
+    ".pq": ParquetFormat,
+    ".parq": ParquetFormat,
+    ".fits": FitsFormat,
+    ".fits.gz": FitsFormat,
+    ".fit": FitsFormat,
+    ".fit.gz": FitsFormat,
+    ".hdf5": Hdf5Format,
+    ".h5": Hdf5Format,
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive rows of a file.
+
+    Parameters
+    ----------
+    rows : array, shape (n,), int64
+        Number of each row in the file: 1 is the first row of data. Strictly increasing.
+    table : pyarrow.Table, n rows
+        The columns asked for, as the file spells them.
+    rejected : tuple of RejectedRow
+        Rows that could not be read, among and after the rows of this batch.
+    """
+
+    rows: NDArray[np.int64]
+    table: pa.Table
+    rejected: tuple[RejectedRow, ...] = ()
+
+
+class Reader(Protocol):
+    """One file format. Options of the format are in the constructor, the file is in the call."""
+
+    def columns(self, path: str) -> tuple[str, ...]:
+        """Column names as the file spells them, in file order, without reading the data.
+
+        Raises
+        ------
+        SpecError
+            If there is no such file, or it is not of this format.
+        DataError
+            If the file is of this format but cut short or damaged.
+        """
+        ...
+
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+        """Read the columns named in `types`, at most `rows` rows at a time.
+
+        Memory does not grow with the file.
+
+        Parameters
+        ----------
+        path : str
+        types : mapping of str to pyarrow.DataType
+            The columns to read, as the file spells them, and what they should hold. A format
+            that has types of its own keeps its number types.
+        rows : int
+            Rows in a batch, at most.
+
+        Yields
+        ------
+        Batch
+            In file order; none for a file without rows.
+
+        Raises
+        ------
+        SpecError
+            If the file cannot be used at all.
+        DataError
+            If it breaks on the way: it is cut short or damaged. The rows before that have been
+            yielded.
+        """
+        ...
+
+
+def open_reader(format: Format | None, path: str) -> Reader:
+    """The reader for a file.
+
+    Parameters
+    ----------
+    format : Format or None
+        What the job says; None to go by the ending of the file's name.
+    path : str
+
+    Raises
+    ------
+    SpecError
+        If the ending says nothing.
+    """
+    # Imported when needed: astropy and h5py take longer to import than a small file to read.
+    match format if format is not None else _format_by_ending(path):
+        case CsvFormat(delimiter=delimiter):
+            from galbatch.readers.csv import CsvReader
+
+            return CsvReader(delimiter)
+        case ParquetFormat():
+            from galbatch.readers.parquet import ParquetReader
+
+            return ParquetReader()
+        case FitsFormat(hdu=hdu):
+            from galbatch.readers.fits import FitsReader
+
+            return FitsReader(hdu)
+        case Hdf5Format(group=group):
+            from galbatch.readers.hdf5 import Hdf5Reader
+
+            return Hdf5Reader(group)
+
+
+def _format_by_ending(path: str) -> Format:
+    name = Path(path).name.lower()
+    # The longest ending first: `.fits.gz` is no `.gz`.
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.endswith(ending):
+            return ENDINGS[ending]()
+    raise SpecError(
+        path,
+        f"its ending is none of {', '.join(ENDINGS)}",
+        "say what it is, e.g. source.format: {kind: csv}",
+    )
+
+
+def expand(paths: Sequence[str]) -> tuple[str, ...]:
+    """The files behind paths and globs.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``.
+
+    Returns
+    -------
+    tuple of str
+        Each file once: in the order of `paths`, those of one glob by name.
+
+    Raises
+    ------
+    SpecError
+        If a path does not exist or a glob matches no file.
+    """
+    found: dict[str, None] = {}
+    for pattern in paths:
+        path = Path(pattern).expanduser()
+        if has_magic(pattern) and not path.exists():
+            # Unlike Path.glob, glob leaves out hidden files (half-written copies, say).
+            names = glob(str(path), recursive=True)  # noqa: PTH207
+            matches = sorted(name for name in names if Path(name).is_file())
+            if not matches:
+                raise SpecError(pattern, "no file matches", _nearby(path))
+        else:
+            if not path.exists():
+                raise SpecError(pattern, "there is no such file", _nearby(path))
+            matches = [str(path)]
+        found.update(dict.fromkeys(matches))
+    return tuple(found)
+
+
+def _nearby(path: Path) -> str:
+    """What may have been meant, for a file that is not there."""
+    folder = path.parent
+    if has_magic(str(folder)):
+        return ""
+    if not folder.is_dir():
+        return f"there is no folder '{folder}' either; the working directory is {Path.cwd()}"
+    names = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    hint = did_you_mean(path.name, names)
+    if hint:
+        return hint
+    return f"'{folder}' holds {len(names)} files" if names else f"'{folder}' holds no files"

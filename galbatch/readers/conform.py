@@ -1,0 +1,265 @@
+"""Columns as the type that was asked for, and the rows where that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.readers.base import Batch
+from galbatch.values import RejectedRow
+
+NULLS = ("", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "--", "\\N")
+"""What stands for "no value" in text."""
+
+_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^-?(?i:nan|inf|infinity)$"
+_WHOLE = r"^-?\d{1,18}$"
+_BRACKETS = r"[\[\](){},;\s]+"
+
+
+class Mismatch(Exception):
+    """A column that cannot be what was asked for in any row."""
+
+
+class Conformed:
+    """A column as it was asked for.
+
+    Parameters
+    ----------
+    values : pyarrow.Array or pyarrow.ChunkedArray
+    bad : array of bool or None
+        Rows that could not be converted; None where all could.
+    expected : str
+        ``a number``, for the message.
+    text : pyarrow.StringArray or None
+        What the bad rows held.
+    """
+
+    def __init__(
+        self,
+        values: pa.Array | pa.ChunkedArray,
+        bad: NDArray[np.bool_] | None = None,
+        expected: str = "",
+        text: pa.Array | None = None,
+    ) -> None:
+        self.values = values
+        self.bad = bad if bad is not None and bad.any() else None
+        self.expected = expected
+        self.text = text
+
+    def reason(self, name: str, row: int) -> str:
+        """Why a row was rejected."""
+        arrived = str(self.text[row].as_py()) if self.text is not None else ""
+        if len(arrived) > 40:
+            arrived = arrived[:37] + "..."
+        return f"column '{name}': expected {self.expected}, got {arrived!r}"
+
+
+def make_batch(
+    path: str,
+    rows: NDArray[np.int64],
+    columns: Mapping[str, pa.Array | pa.ChunkedArray],
+    types: Mapping[str, pa.DataType],
+    rejected: tuple[RejectedRow, ...] = (),
+) -> Batch:
+    """A batch with the columns as asked for, without the rows where they cannot be.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    rows : array, shape (n,), int64
+        Row numbers.
+    columns : mapping of str to pyarrow array of length n
+        As read.
+    types : mapping of str to pyarrow.DataType
+        What each should be.
+    rejected : tuple of RejectedRow
+        Rows that were rejected before.
+
+    Raises
+    ------
+    SpecError
+        If a column can be it in no row: a list where a number is wanted, say.
+    """
+    conformed: dict[str, Conformed] = {}
+    for name, wanted in types.items():
+        try:
+            conformed[name] = conform(columns[name], wanted)
+        except Mismatch as mismatch:
+            raise SpecError(path, f"column '{name}': {mismatch}") from None
+    table = pa.table({name: column.values for name, column in conformed.items()})
+    bad = [column.bad for column in conformed.values() if column.bad is not None]
+    if not bad:
+        return Batch(rows, table, rejected)
+    failed = np.logical_or.reduce(bad)
+    found = [
+        RejectedRow(path, int(rows[index]), _first_reason(conformed, int(index)))
+        for index in np.flatnonzero(failed)
+    ]
+    together = tuple(sorted([*rejected, *found], key=lambda row: row.row))
+    return Batch(rows[~failed], table.filter(pa.array(~failed)), together)
+
+
+def _first_reason(conformed: Mapping[str, Conformed], index: int) -> str:
+    return next(
+        column.reason(name, index)
+        for name, column in conformed.items()
+        if column.bad is not None and column.bad[index]
+    )
+
+
+def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conformed:
+    """A column as `wanted`; numbers keep their own type.
+
+    Raises
+    ------
+    Mismatch
+        If that makes no sense for this column.
+    """
+    if isinstance(column.type, pa.DictionaryType):
+        column = column.cast(column.type.value_type)
+    arrived = column.type
+    if pa.types.is_fixed_size_list(wanted):
+        return _vectors(_whole(column), wanted)
+    if _is_text(arrived):
+        text = _whole(column).cast(pa.string())
+        return Conformed(text) if pa.types.is_string(wanted) else _numbers(text, wanted)
+    if arrived.equals(wanted):
+        return Conformed(column)
+    plain = _is_number(arrived) or pa.types.is_boolean(arrived)
+    if pa.types.is_string(wanted):
+        if not plain:
+            raise Mismatch(f"expected text, the file holds {arrived}")
+        return Conformed(column.cast(wanted))
+    if _is_number(arrived) and not pa.types.is_decimal(arrived):
+        return Conformed(column)
+    if plain or pa.types.is_null(arrived):
+        return Conformed(column.cast(wanted))
+    raise Mismatch(f"expected one number per row, the file holds {arrived}")
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(type_)
+        or pa.types.is_large_string(type_)
+        or pa.types.is_string_view(type_)
+    )
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
+    )
+
+
+def _numbers(text: pa.Array, wanted: pa.DataType) -> Conformed:
+    """Text as numbers, empty as null."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    empty = pc.is_in(trimmed, value_set=pa.array(NULLS))
+    trimmed = pc.if_else(empty, pa.scalar(None, pa.string()), trimmed)
+    try:
+        return Conformed(trimmed.cast(wanted))
+    except pa.ArrowInvalid:
+        pass
+    trimmed = pc.replace_substring_regex(trimmed, r"^\+([0-9.])", r"\1")
+    if pa.types.is_floating(wanted):
+        good = pc.match_substring_regex(trimmed, _NUMBER)
+        values = _where(good, trimmed).cast(wanted)
+        expected = "a number"
+    elif pa.types.is_integer(wanted):
+        values, good = _whole_numbers(trimmed, wanted)
+        expected = f"a whole number ({wanted})"
+    else:
+        raise Mismatch(f"expected {wanted}, the file holds text")
+    bad = ~np.asarray(pc.fill_null(good, True).to_numpy(zero_copy_only=False), dtype=bool)
+    return Conformed(values, bad, expected, text)
+
+
+def _where(good: pa.Array, text: pa.Array) -> pa.Array:
+    return pc.if_else(pc.fill_null(good, False), text, pa.scalar(None, pa.string()))
+
+
+def _whole_numbers(text: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """Integers, also where they are written as `3.0` or `nan`; which are fine (null: was null)."""
+    digits = pc.utf8_ltrim(text, characters="-")
+    # 19 digits fit into int64 up to its largest number; as text they compare in the same order.
+    long = pc.and_(pc.equal(pc.utf8_length(digits), 19), pc.match_substring_regex(text, r"^-?\d+$"))
+    fits = pc.and_(long, pc.less_equal(digits, "9223372036854775807"))
+    exact = _where(pc.or_(pc.match_substring_regex(text, _WHOLE), fits), text).cast(pa.int64())
+    real = _where(pc.match_substring_regex(text, _NUMBER), text).cast(pa.float64())
+    missing = pc.is_nan(real)
+    # Beyond 2**53 a float no longer says which integer it was.
+    integral = pc.and_(pc.equal(real, pc.trunc(real)), pc.less_equal(pc.abs(real), 2.0**53))
+    rounded = pc.if_else(pc.fill_null(integral, False), real, pa.scalar(None, pa.float64()))
+    values = pc.coalesce(exact, rounded.cast(pa.int64()))
+    limits = np.iinfo(wanted.to_pandas_dtype())
+    low, high = max(int(limits.min), -(2**63)), min(int(limits.max), 2**63 - 1)
+    inside = pc.fill_null(
+        pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)), False
+    )
+    good = pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), inside)
+    good = pc.or_(good, pc.fill_null(missing, False))
+    values = pc.if_else(inside, values, pa.scalar(None, pa.int64())).cast(wanted)
+    return values, good
+
+
+def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
+    """Fixed-size lists, from lists or from text like `1.0 2.0 3.0` or `[1.0, 2.0]`."""
+    size, arrived = wanted.list_size, column.type
+    if pa.types.is_fixed_size_list(arrived):
+        if arrived.list_size != size:
+            raise Mismatch(f"expected {size} values per row, the file holds {arrived.list_size}")
+        inner = arrived.value_type
+        if not _is_number(inner) and not pa.types.is_boolean(inner):
+            raise Mismatch(f"expected {size} numbers per row, the file holds {arrived}")
+        return Conformed(column if _is_number(inner) else column.cast(wanted))
+    if _is_text(arrived):
+        text = column.cast(pa.string())
+        if pc.any(pc.match_substring_regex(text, r"[\[({,;]")).as_py():
+            text = pc.replace_substring_regex(text, _BRACKETS, " ")
+        text = pc.utf8_trim_whitespace(text)
+        empty = pc.is_in(text, value_set=pa.array(NULLS))
+        lists = pc.utf8_split_whitespace(_where(pc.invert(empty), text))
+    elif pa.types.is_list(arrived) or pa.types.is_large_list(arrived):
+        text, lists = None, column
+        if not (_is_number(arrived.value_type) or _is_text(arrived.value_type)):
+            raise Mismatch(f"expected {size} numbers per row, the file holds {arrived}")
+    elif pa.types.is_null(arrived):
+        return Conformed(pa.nulls(len(column), wanted))
+    else:
+        raise Mismatch(f"expected {size} values per row, the file holds {arrived}")
+    return _from_lists(lists, wanted, text)
+
+
+def _from_lists(lists: pa.Array, wanted: pa.FixedSizeListType, text: pa.Array | None) -> Conformed:
+    size = wanted.list_size
+    lengths = pc.list_value_length(lists)
+    null = np.asarray(pc.is_null(lists).to_numpy(zero_copy_only=False), dtype=bool)
+    wrong = ~null & (pc.fill_null(lengths, size).to_numpy(zero_copy_only=False) != size)
+    # Null and wrong rows keep `size` places, so that all rows have the same length.
+    usable = ~null & ~wrong
+    kept = lists.filter(pa.array(usable)).flatten()
+    numbers = _numbers(kept, wanted.value_type) if _is_text(kept.type) else Conformed(kept)
+    values = _whole(numbers.values)
+    if usable.all():
+        spread = values
+    else:
+        place = np.full(len(lists), -1, dtype=np.int64)
+        place[usable] = np.arange(usable.sum())
+        index = place[:, None] * size + np.arange(size)
+        spread = values.take(pa.array(index.ravel(), mask=np.repeat(~usable, size)))
+    result = pa.FixedSizeListArray.from_arrays(spread, size, mask=pa.array(~usable))
+    bad = wrong.copy()
+    if numbers.bad is not None:
+        bad[usable] |= numbers.bad.reshape(-1, size).any(axis=1)
+    shown = text if text is not None else lists
+    return Conformed(result, bad, f"{size} numbers", shown)

@@ -1,0 +1,270 @@
+"""The page: data in, one self-contained HTML document out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from galbatch.quality.results import ClassStatistics
+from galbatch.report.comparison import Block, compare
+from galbatch.report.data import ModelReport, ReportData
+from galbatch.report.plates import (
+    Plate,
+    catalogue_plates,
+    loss_plate,
+    property_plates,
+    redshift_plates,
+    star_classes,
+    star_plates,
+)
+from galbatch.report.style import colour_of
+from galbatch.report.words import NOTHING, WORDS, decimals, duration, percent, thousands
+from galbatch.values import Target
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number at the top.
+
+    Parameters
+    ----------
+    label : str
+    value : str
+    detail : str
+        Its error, or why there is none.
+    others : tuple of (str, str)
+        The other models' numbers.
+    """
+
+    label: str
+    value: str
+    detail: str = ""
+    others: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A step of the rows' way through the run.
+
+    Parameters
+    ----------
+    label : str
+    rows : int
+    share : float
+        Of the rows read, 0 to 1.
+    bad : bool
+        Rows lost.
+    """
+
+    label: str
+    rows: int
+    share: float
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures under a heading.
+
+    Parameters
+    ----------
+    anchor, title : str
+    plates : tuple of Plate
+    nothing : str
+        What to say where there are none.
+    """
+
+    anchor: str
+    title: str
+    plates: tuple[Plate, ...]
+    nothing: str
+
+
+def render(data: ReportData) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    str
+        HTML that loads nothing from elsewhere.
+    """
+    environment = Environment(
+        loader=PackageLoader("galbatch.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        thousands=thousands, percent=percent, decimals=decimals, duration=duration
+    )
+    return environment.get_template("page.html").render(
+        data=data,
+        words=WORDS,
+        colours=[colour_of(place) for place in range(len(data.models))],
+        headlines=_headlines(data),
+        judged_on=_judged_on(data),
+        flow=_flow(data),
+        outcome=_outcome(data),
+        quarantined=sum(one.count for one in data.quarantine),
+        comparison=compare(data.models, data.references),
+        has_references=_has_references(compare(data.models, data.references)),
+        sections=_sections(data),
+        classes=star_classes(data),
+        losses=[loss_plate(data, place) for place in range(len(data.models))],
+    )
+
+
+def _headlines(data: ReportData) -> tuple[Headline, ...]:
+    if not data.models:
+        return ()
+    first, rest = data.models[0], data.models[1:]
+    of = f"of {thousands(data.rows_ingested)} rows" if data.rows_ingested else ""
+    lines = [
+        Headline(
+            "predicted",
+            thousands(first.predicted),
+            of,
+            tuple((model.name, thousands(model.predicted)) for model in rest),
+        )
+    ]
+    for label, key in (
+        ("σ_NMAD, redshift", "sigma_nmad"),
+        ("bias, redshift", "bias"),
+        ("outliers, redshift", "outliers"),
+    ):
+        show = percent if key == "outliers" else decimals
+        value, error = _point(first, key), _point(first, f"{key}_error")
+        lines.append(
+            Headline(
+                label,
+                show(value),
+                f"± {show(error)}" if math.isfinite(error) else _why_not(data, first, "redshift"),
+                tuple(
+                    (model.name, show(_point(model, key)))
+                    for model in rest
+                    if math.isfinite(_point(model, key))
+                ),
+            )
+        )
+    for label, key in (("star / galaxy accuracy", "accuracy"), ("star / galaxy AUC", "auc")):
+        show = percent if key == "accuracy" else decimals
+        classes = _classes(first)
+        lines.append(
+            Headline(
+                label,
+                show(getattr(classes, key)) if classes else NOTHING,
+                f"{thousands(classes.stars)} stars, {thousands(classes.galaxies)} galaxies"
+                if classes
+                else _why_not(data, first, "star"),
+                tuple(
+                    (model.name, show(getattr(other, key)))
+                    for model in rest
+                    if (other := _classes(model)) is not None
+                ),
+            )
+        )
+    return tuple(lines)
+
+
+def _point(model: ModelReport, key: str) -> float:
+    one = model.evaluation.of("redshift") if model.evaluation else None
+    return float(getattr(one.point, key)) if one is not None and one.point else math.nan
+
+
+def _classes(model: ModelReport) -> ClassStatistics | None:
+    one = model.evaluation.of("star") if model.evaluation else None
+    return one.classes if one is not None else None
+
+
+def _why_not(data: ReportData, model: ModelReport, target: Target) -> str:
+    skipped = next((one.skipped for one in model.labels if one.target == target), "")
+    if skipped:
+        return skipped
+    if data.held_out is None or model.evaluation is None:
+        return "no rows were held out"
+    return f"no held-out rows with a {WORDS[target].known}"
+
+
+def _judged_on(data: ReportData) -> str:
+    if data.held_out is None or not data.models or data.models[0].evaluation is None:
+        return "Nothing was held out: this run has no measure of how good its predictions are."
+    one = data.models[0].evaluation.of("redshift")
+    counted = (
+        f"{thousands(one.labelled - one.missing)} held-out rows with a known redshift; "
+        if one is not None
+        else ""
+    )
+    return f"Measured on {counted}{data.held_out.description}"
+
+
+def _flow(data: ReportData) -> tuple[Flow, ...]:
+    whole = max(data.rows_read, data.rows_ingested + data.rows_rejected, 1)
+    steps = [Flow("read", data.rows_read, data.rows_read / whole)]
+    if data.rows_rejected:
+        steps.append(Flow("rejected", data.rows_rejected, data.rows_rejected / whole, bad=True))
+    steps.append(Flow("ingested", data.rows_ingested, data.rows_ingested / whole))
+    steps += [
+        Flow(f"predicted by {model.name}", model.predicted, model.predicted / whole)
+        for model in data.models
+    ]
+    steps += [
+        Flow(f"{one.model} → {one.sink}, table {one.table}", one.rows, one.rows / whole)
+        for one in data.sinks
+    ]
+    return tuple(steps)
+
+
+def _outcome(data: ReportData) -> tuple[str, bool]:
+    """One line on whether everything was done, and whether it was."""
+    if not data.quarantine:
+        return (
+            f"Complete: every row of {thousands(data.partitions)} partitions was processed.",
+            True,
+        )
+    counts: dict[str, int] = {}
+    for one in data.quarantine:
+        counts[one.what] = counts.get(one.what, 0) + one.count
+    parts = ", ".join(
+        f"{thousands(number)} {_plural(what, number)}" for what, number in counts.items()
+    )
+    return f"Done, with {parts} in quarantine.", False
+
+
+def _plural(what: str, number: int) -> str:
+    single = what.removesuffix("s")
+    return single if number == 1 else f"{single}s"
+
+
+def _has_references(blocks: tuple[Block, ...]) -> bool:
+    return any(line.references for block in blocks for line in block.lines)
+
+
+def _sections(data: ReportData) -> tuple[Section, ...]:
+    return (
+        Section(
+            "redshift",
+            "Redshifts",
+            redshift_plates(data),
+            "No held-out rows with a known redshift.",
+        ),
+        Section(
+            "star",
+            "Stars and galaxies",
+            star_plates(data),
+            "No held-out rows of both known classes.",
+        ),
+        Section(
+            "properties",
+            "Masses, types and luminosities",
+            property_plates(data),
+            "No held-out rows with a known stellar mass, spectral type or absolute magnitude.",
+        ),
+        Section("catalogue", "The whole catalogue", catalogue_plates(data), "Nothing to draw."),
+    )

@@ -1,0 +1,364 @@
+"""Which figures a page has: each with its caption, and only those that there are data for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.quality.results import (
+    BinnedStatistics,
+    ClassStatistics,
+    DistributionStatistics,
+    Histogram,
+    TargetEvaluation,
+)
+from galbatch.report import figures
+from galbatch.report.data import ModelReport, ReportData
+from galbatch.report.style import colour_of, data_uri
+from galbatch.report.words import WORDS, decimals, percent, thousands
+from galbatch.values import Target
+
+OTHERS: tuple[Target, ...] = ("log_mass", "spectral_type", "abs_mag_b")
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure on the page.
+
+    Parameters
+    ----------
+    title : str
+    image : str
+        ``data:`` address.
+    caption : str
+        What it shows, and on how many of which rows.
+    """
+
+    title: str
+    image: str
+    caption: str
+
+
+def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
+    """Figures of the held-out redshifts.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    tuple of Plate
+        Empty without held-out redshifts.
+    """
+    plates = [
+        Plate(
+            f"Predicted and true redshift: {model.name}",
+            data_uri(figures.redshift_scatter(true, predicted, one.point, curve, data.max_points)),
+            f"{_sample(one)} Solid: equality. Dashed: |Δz|/(1+z) = 0.15, beyond which a row"
+            " counts as an outlier. Darker: more rows.",
+        )
+        for model, curve, one, true, predicted in _judged(data, "redshift")
+        if one.point is not None
+    ]
+    judged = list(_judged(data, "redshift"))
+    tables: dict[str, list[tuple[figures.Curve, BinnedStatistics]]] = {}
+    for _, curve, one, _, _ in judged:
+        for table in one.binned:
+            tables.setdefault(table.by, []).append((curve, table))
+    labels = {
+        "magnitude": f"{figures.literal(data.reference_band)}  [AB mag]".strip(),
+        "redshift": r"predicted redshift  $z_{phot}$",
+        "odds": "odds",
+    }
+    meanings = {
+        "magnitude": "magnitude of the reference band",
+        "redshift": "predicted redshift, the one a sample can be cut on",
+        "odds": "odds, the model's own confidence",
+    }
+    plates += [
+        Plate(
+            f"Quality by {by}",
+            data_uri(figures.by_bins(found, labels[by])),
+            f"Held-out rows in bins of {meanings[by]}; points stand at the median of their bin."
+            f" {_rows_of(found)} Bars: 1σ (bootstrap; binomial for outliers). Bins of fewer than"
+            " 10 rows are left out.",
+        )
+        for by, found in tables.items()
+    ]
+    honest: list[tuple[figures.Curve, DistributionStatistics]] = [
+        (curve, one.distribution)
+        for _, curve, one, _, _ in judged
+        if one.distribution is not None and one.distribution.pit is not None
+    ]
+    if honest:
+        words = "; ".join(
+            f"{name}: the 68\u202f% intervals hold {percent(one.coverage68, 1)} of the true"
+            f" redshifts, the 95\u202f% intervals {percent(one.coverage95, 1)}"
+            f" ({thousands(one.rows)} rows)"
+            for (name, _), one in honest
+        )
+        plates.append(
+            Plate(
+                "Are the redshift errors honest?",
+                data_uri(figures.pit_histogram(honest)),
+                f"Histogram of the probability integral transform on held-out rows: flat when"
+                f" the distributions are honest, ∪ when too narrow, ∩ when too wide. Grey: what"
+                f" chance allows (95\u202f%) for {honest[0][0][0]}. {words}.",
+            )
+        )
+    return tuple(plates)
+
+
+def star_plates(data: ReportData) -> tuple[Plate, ...]:
+    """Figures of the held-out star/galaxy classes.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    tuple of Plate
+        Empty without held-out classes of both kinds.
+    """
+    found = star_classes(data)
+    both = [(curve, one) for curve, one in found if one.stars and one.galaxies]
+    if not both:
+        return ()
+    sample = _counted(both)
+    return (
+        Plate(
+            "Stars from galaxies",
+            data_uri(figures.roc(both)),
+            f"ROC curve. {sample} The dot marks P(star) = 0.5; the horizontal axis is"
+            " logarithmic, because galaxies outnumber stars.",
+        ),
+        Plate(
+            "Are the probabilities honest?",
+            data_uri(figures.reliability(both)),
+            f"Fraction of stars among rows of similar P(star), with 1σ binomial bars. {sample}",
+        ),
+    )
+
+
+def star_classes(data: ReportData) -> tuple[tuple[figures.Curve, ClassStatistics], ...]:
+    """Class statistics of the models that have them.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    tuple of ((str, str), ClassStatistics)
+        With each model's name and colour.
+    """
+    found = []
+    for place, model in enumerate(data.models):
+        one = model.evaluation.of("star") if model.evaluation else None
+        if one is not None and one.classes is not None:
+            found.append(((model.name, colour_of(place)), one.classes))
+    return tuple(found)
+
+
+def property_plates(data: ReportData) -> tuple[Plate, ...]:
+    """Figures of the held-out masses, types and absolute magnitudes.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    tuple of Plate
+    """
+    return tuple(
+        Plate(
+            f"{WORDS[target].title}: {model.name}",
+            data_uri(
+                figures.target_scatter(target, true, predicted, one.point, curve, data.max_points)
+            ),
+            f"{_sample(one)} Solid: equality. Dotted: least-squares line. Darker: more rows."
+            + _interval(one),
+        )
+        for target in OTHERS
+        for model, curve, one, true, predicted in _judged(data, target)
+        if one.point is not None
+    )
+
+
+def catalogue_plates(data: ReportData) -> tuple[Plate, ...]:
+    """Figures of the whole catalogue.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    tuple of Plate
+    """
+    curves = [(model, (model.name, colour_of(place))) for place, model in enumerate(data.models)]
+    plates = []
+    redshifts = [
+        (curve, model.redshifts)
+        for model, curve in curves
+        if model.redshifts is not None and any(model.redshifts.counts)
+    ]
+    if redshifts:
+        known = _known(data, "redshift", redshifts[0][1])
+        plates.append(
+            Plate(
+                "Redshift distribution n(z)",
+                data_uri(figures.distributions(known, redshifts, "redshift  $z$")),
+                "Point estimates of every predicted row of the catalogue, stars included"
+                + ("; grey: true redshifts of the held-out rows." if known else "."),
+            )
+        )
+    if data.magnitudes is not None and any(data.magnitudes.counts):
+        known = _known(data, "magnitude", data.magnitudes)
+        label = f"{figures.literal(data.reference_band)}  [AB mag]".strip()
+        plates.append(
+            Plate(
+                "Is the judged sample like the catalogue?",
+                data_uri(
+                    figures.distributions(
+                        known, [(("catalogue", "#3a3f47"), data.magnitudes)], label
+                    )
+                ),
+                "Magnitudes of the whole catalogue"
+                + (
+                    " and of the held-out rows with a known redshift. Where the two part, the"
+                    " numbers above do not speak for the catalogue."
+                    if known
+                    else "."
+                ),
+            )
+        )
+    if data.sky:
+        bad = len([one for one in data.sky if one.quarantined])
+        plates.append(
+            Plate(
+                "Partitions on the sky",
+                data_uri(figures.sky(data.sky)),
+                f"Centres of {thousands(len(data.sky))} partitions"
+                + (f", {bad} of them in quarantine." if bad else "; none in quarantine."),
+            )
+        )
+    flags = [(curve, model.quality) for model, curve in curves if model.quality]
+    if flags:
+        plates.append(
+            Plate(
+                "Quality flags",
+                data_uri(figures.quality_flags(flags, data.rows_ingested)),
+                f"Bits of the quality column over {thousands(data.rows_ingested)} rows; a row can"
+                " have several.",
+            )
+        )
+    scores = [
+        (curve, model.ood)
+        for model, curve in curves
+        if model.ood is not None and any(model.ood.counts)
+    ]
+    if scores:
+        plates.append(
+            Plate(
+                "Unlike the training rows?",
+                data_uri(figures.ood(scores)),
+                "Out-of-distribution score of every predicted row: high where an object looks"
+                " unlike those that the model learned from.",
+            )
+        )
+    return tuple(plates)
+
+
+def loss_plate(data: ReportData, place: int) -> Plate | None:
+    """Loss curves of one model.
+
+    Parameters
+    ----------
+    data : ReportData
+    place : int
+        Of the model.
+
+    Returns
+    -------
+    Plate or None
+        None without a history.
+    """
+    model = data.models[place]
+    history = [curve for curve in model.history if curve.training]
+    if not history:
+        return None
+    return Plate(
+        f"Training of {model.name}",
+        data_uri(figures.loss_curves(history, (model.name, colour_of(place)))),
+        "Loss by epoch: solid on validation rows, dashed on training rows; the dot marks the"
+        " lowest validation loss.",
+    )
+
+
+def _judged(
+    data: ReportData, target: Target
+) -> Iterator[tuple[ModelReport, figures.Curve, TargetEvaluation, NDArray[Any], NDArray[Any]]]:
+    """Models with numbers and arrays of a target, and their colours."""
+    if data.held_out is None or target not in data.held_out.truth:
+        return
+    for place, model in enumerate(data.models):
+        one = model.evaluation.of(target) if model.evaluation else None
+        if one is not None and one.column in model.held_out:
+            true = np.asarray(data.held_out.truth[target], float)
+            predicted = np.asarray(model.held_out[one.column], float)
+            if (np.isfinite(true) & np.isfinite(predicted)).any():
+                yield model, (model.name, colour_of(place)), one, true, predicted
+
+
+def _known(data: ReportData, what: str, like: Histogram | None) -> list[tuple[str, Histogram]]:
+    """Held-out rows with a known redshift, counted in the bins of another histogram."""
+    if data.held_out is None or like is None:
+        return []
+    true = data.held_out.truth.get("redshift")
+    values = true if what == "redshift" else data.held_out.magnitude
+    if true is None or values is None:
+        return []
+    counts, _ = np.histogram(np.asarray(values, float)[np.isfinite(true)], like.edges)
+    if not counts.sum():
+        return []
+    name = "held out, true" if what == "redshift" else "held out"
+    return [(name, Histogram(like.edges, tuple(int(number) for number in counts)))]
+
+
+def _sample(one: TargetEvaluation) -> str:
+    missing = f" ({thousands(one.missing)} more have no prediction)" if one.missing else ""
+    return (
+        f"{thousands(one.labelled - one.missing)} held-out rows with a"
+        f" {WORDS[one.target].known}{missing}."
+    )
+
+
+def _interval(one: TargetEvaluation) -> str:
+    if one.distribution is None or one.distribution.rows == 0:
+        return ""
+    return (
+        f" The 68\u202f% intervals hold {percent(one.distribution.coverage68, 1)} of the true"
+        f" values; pulls are {decimals(one.distribution.pull_width, 2)} wide (1 is honest)."
+    )
+
+
+def _rows_of(found: Sequence[tuple[figures.Curve, BinnedStatistics]]) -> str:
+    counts = [rows for _, table in found for rows in table.rows]
+    low, high = thousands(min(counts)), thousands(max(counts))
+    return f"{low} rows in each bin." if low == high else f"{low} to {high} rows in a bin."
+
+
+def _counted(found: Sequence[tuple[figures.Curve, ClassStatistics]]) -> str:
+    counts = {(one.stars, one.galaxies) for _, one in found}
+    return " / ".join(
+        f"{thousands(stars)} stars and {thousands(galaxies)} galaxies, held out."
+        for stars, galaxies in sorted(counts)
+    )

@@ -1,0 +1,74 @@
+"""Astronomical names, units and number formats of the page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from galbatch.values import Target
+
+
+@dataclass(frozen=True)
+class TargetWords:
+    """How a target is called.
+
+    Parameters
+    ----------
+    title : str
+        In headings and tables.
+    symbol : str
+        On axes (mathtext), without a unit.
+    unit : str
+        On axes and in tables; empty for dimensionless.
+    known : str
+        What a true value is called.
+    """
+
+    title: str
+    symbol: str
+    unit: str
+    known: str
+
+
+WORDS: dict[Target, TargetWords] = {
+    "redshift": TargetWords("Redshift", "z", "", "known redshift"),
+    "star": TargetWords("Star / galaxy", "P(star)", "", "known class"),
+    "log_mass": TargetWords(
+        "Stellar mass", r"$\log_{10}(M_{*}/M_\odot)$", "dex", "known stellar mass"
+    ),
+    "spectral_type": TargetWords("Spectral type", "spectral type", "", "known spectral type"),
+    "abs_mag_b": TargetWords("Absolute magnitude B", "$M_B$", "mag", "known absolute magnitude"),
+}
+
+NOTHING = "–"
+
+
+def thousands(number: int) -> str:
+    """``12,345`` with a thin space, as astronomers print it."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def decimals(number: float, places: int = 4) -> str:
+    """A fixed number of decimals with a true minus sign; a dash where there is no number."""
+    if not math.isfinite(number):
+        return NOTHING
+    text = f"{number:.{places}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "\u2212")
+
+
+def percent(fraction: float, places: int = 2) -> str:
+    """A fraction as a percentage; a dash where there is no number."""
+    return f"{decimals(100 * fraction, places)}\u202f%" if math.isfinite(fraction) else NOTHING
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``3 min 20 s``, ``2 h 05 min``; a dash where it was not measured."""
+    if seconds <= 0:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

@@ -1,0 +1,308 @@
+"""The plan minus its receipts, carried out: serially, or the same thing on Dask."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
+from galbatch.stages.base import Pending, Report, Site, Stage, Task
+from galbatch.store.history import StageRecord, latest_records, write_record
+from galbatch.store.identity import Identity, hold
+from galbatch.store.quarantine import quarantine, rejected_counts, release
+from galbatch.values import Receipt, RejectedRow
+
+TRIES = 3
+_TOPIC = "galbatch-progress"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a task: receipts, or an error; never an exception."""
+
+    task: Task
+    receipts: tuple[Receipt, ...] = ()
+    error: GalbatchError | None = None
+    details: str = ""
+    """The traceback of an unexpected error, for the log."""
+    peak_memory: int = 0
+    """Largest resident size so far of the process that ran it, or of its largest child, bytes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    records: tuple[StageRecord, ...]
+    quarantined: tuple[RejectedRow, ...] = ()
+    """Units (not rows) that failed for good in this run."""
+    worked: bool = False
+    """Whether there was anything to do."""
+
+
+class Monitor(Protocol):
+    """Who watches a run."""
+
+    def start(self, stage: Stage, pending: Pending) -> None:
+        """A stage begins."""
+        ...
+
+    def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
+        """A task is under way."""
+        ...
+
+    def retry(self, result: Result, attempt: int) -> None:
+        """A task failed and is tried again."""
+        ...
+
+    def failed(self, result: Result) -> None:
+        """A task failed for good."""
+        ...
+
+    def end(self, record: StageRecord) -> None:
+        """A stage is through."""
+        ...
+
+
+def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Outcome:
+    """Carry out what the receipts do not show as done.
+
+    Parameters
+    ----------
+    plan : sequence of Stage
+    site : Site
+    client : distributed.Client or None
+        None runs every task in this process, one after the other: the meaning of the program,
+        which Dask must agree with.
+    monitor : Monitor
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    SpecError
+        If the user must change something.
+    """
+    records: list[StageRecord] = []
+    failures: list[RejectedRow] = []
+    worked = False
+    for stage in plan:
+        began = time.perf_counter()
+        pending = stage.pending(site)
+        monitor.start(stage, pending)
+        stage.begin(site, pending)
+        rows = peak = failed = 0
+        if stage.where == "driver" or client is None:
+            results = serially(stage, site, pending.tasks, monitor)
+        else:
+            results = distributed(client, stage, site, pending.tasks, monitor)
+        for result in results:
+            peak = max(peak, result.peak_memory)
+            if result.error is None:
+                rows += sum(receipt.rows for receipt in result.receipts)
+                release(site.layout, f"{stage.name}.{result.task.unit}")
+                continue
+            if isinstance(result.error, SpecError):
+                raise result.error
+            failed += 1
+            unit = RejectedRow(f"{stage.name} {result.task.unit}", 0, str(result.error))
+            quarantine(site.layout, f"{stage.name}.{result.task.unit}", (unit,))
+            failures.append(unit)
+            monitor.failed(result)
+        stage.finish(site)
+        record = StageRecord(
+            stage=stage.name,
+            units=len(pending.tasks) - failed,
+            already_done=pending.done,
+            failed=failed,
+            rows=rows,
+            seconds=time.perf_counter() - began,
+            peak_memory=peak,
+        )
+        if pending.tasks:
+            write_record(site.layout, record)
+            worked = worked or stage.name != "report"
+        records.append(record)
+        monitor.end(record)
+    return Outcome(tuple(records), tuple(failures), worked)
+
+
+@contextmanager
+def opened(site: Site) -> Iterator[None]:
+    """Hold the store: alone, and only if it is this job's.
+
+    A store that this run made is taken away again when the run ends before a catalogue exists:
+    a mistake of the user's leaves nothing behind.
+
+    Raises
+    ------
+    SpecError
+        If the folder is no store, another job's, or another run works on it.
+    """
+    layout = site.layout
+    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows"})
+    identity = Identity(site.job.name, site.survey.name, source)
+    fresh = not layout.identity.exists()
+    try:
+        with hold(layout, identity):
+            yield
+    except SpecError:
+        if fresh and layout.identity.exists() and not layout.catalogue.exists():
+            shutil.rmtree(layout.root, ignore_errors=True)
+        raise
+
+
+def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
+    """What is done and what is left, as JSON values.
+
+    Parameters
+    ----------
+    plan : sequence of Stage
+    site : Site
+
+    Returns
+    -------
+    dict
+        ``job``, ``store``, ``stages`` (stage, done, left, waiting, rows, seconds, peak_memory),
+        ``quarantine`` (number by reason).
+    """
+    records = latest_records(site.layout)
+    stages = []
+    for stage in plan:
+        pending = stage.pending(site)
+        record = records.get(stage.name)
+        stages.append(
+            {
+                "stage": stage.name,
+                "done": pending.done,
+                "left": len(pending.tasks),
+                "waiting": pending.waiting,
+                "rows": record.rows if record else 0,
+                "seconds": round(record.seconds, 3) if record else 0.0,
+                "peak_memory": record.peak_memory if record else 0,
+            }
+        )
+    return {
+        "job": site.job.name,
+        "survey": site.survey.name,
+        "store": str(site.layout.root),
+        "stages": stages,
+        "quarantine": rejected_counts(site.layout),
+    }
+
+
+def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
+    """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
+    try:
+        return Result(task, stage.run(site, task, report), peak_memory=_peak_memory())
+    except GalbatchError as error:
+        return Result(task, error=error, peak_memory=_peak_memory())
+    except MemoryError:
+        problem = "ran out of memory"
+        hint = "smaller partition.rows, or more memory per worker"
+        return Result(task, error=DataError(task.unit, problem, hint))
+    except Exception as error:  # a defect, or damage that no reader foresaw: try again, then report
+        problem = f"{type(error).__name__}: {error}"
+        return Result(
+            task,
+            error=TransientError(f"{stage.name} {task.unit}", problem),
+            details=traceback.format_exc(),
+            peak_memory=_peak_memory(),
+        )
+
+
+def serially(
+    stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor
+) -> Iterator[Result]:
+    """One task after the other in this process."""
+    for task in tasks:
+        for attempt in range(1, TRIES + 1):
+            result = execute(stage, site, task, _watched_by(monitor, task))
+            if not isinstance(result.error, TransientError) or attempt == TRIES:
+                break
+            monitor.retry(result, attempt)
+        yield result
+
+
+def distributed(
+    client: Any, stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor
+) -> Iterator[Result]:
+    """The same on the workers: a `map_partitions` over the tasks, one fused task each."""
+    if not tasks:
+        return
+    from distributed import as_completed
+
+    def hear(event: tuple[float, dict[str, Any]]) -> None:
+        monitor.progress(**event[1])
+
+    client.subscribe_topic(_TOPIC, hear)
+    attempts = dict.fromkeys(range(len(tasks)), 1)
+    numbers = {future: n for n, future in enumerate(_submit(client, stage, site, tasks))}
+    waiting = as_completed(numbers)
+    for future in waiting:
+        number = numbers.pop(future)
+        task = tasks[number]
+        try:
+            ((result,)) = future.result()
+        except Exception as error:  # the worker died, or the task could not be carried to it
+            problem = f"{type(error).__name__}: {error}"
+            result = Result(task, error=TransientError(f"{stage.name} {task.unit}", problem))
+        if isinstance(result.error, TransientError) and attempts[number] < TRIES:
+            monitor.retry(result, attempts[number])
+            attempts[number] += 1
+            (again,) = _submit(client, stage, site, (task,))
+            numbers[again] = number
+            waiting.add(again)
+            continue
+        yield result
+    client.unsubscribe_topic(_TOPIC)
+
+
+def _submit(client: Any, stage: Stage, site: Site, tasks: Sequence[Task]) -> list[Any]:
+    import dask.bag
+    from dask.delayed import delayed
+
+    bag = dask.bag.from_sequence(list(tasks), partition_size=1)
+    mapped = bag.map_partitions(_execute_on_worker, stage=delayed(stage), site=delayed(site))
+    # A retried task must not be answered from the cache of its failed attempt.
+    futures: list[Any] = client.compute(mapped.to_delayed(optimize_graph=True), pure=False)
+    return futures
+
+
+def _execute_on_worker(tasks: Sequence[Task], stage: Stage, site: Site) -> list[Result]:
+    from distributed import get_worker
+
+    worker = get_worker()
+
+    def report_for(unit: str) -> Report:
+        def report(done: int, total: int | None, note: str) -> None:
+            worker.log_event(
+                _TOPIC, {"unit": unit, "done": done, "total": total, "note": note}
+            )
+
+        return report
+
+    return [execute(stage, site, task, report_for(task.unit)) for task in tasks]
+
+
+def _watched_by(monitor: Monitor, task: Task) -> Report:
+    def report(done: int, total: int | None, note: str) -> None:
+        monitor.progress(task.unit, done, total, note)
+
+    return report
+
+
+def _peak_memory() -> int:
+    kilobytes = max(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+    )
+    return kilobytes * 1024

@@ -1,0 +1,1 @@
+"""Databases that predictions are appended to."""

@@ -1,0 +1,319 @@
+"""A table in a DuckDB file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from galbatch.errors import DataError, SpecError, TransientError
+from galbatch.sinks.base import Origin, Piece
+from galbatch.spec.job import DuckdbSink
+
+RECEIPTS = "galbatch_receipts"
+RECEIPT = "galbatch_receipt"
+"""Column of a prediction table: the receipt that its row was written with."""
+
+_SETTINGS = {
+    "memory_limit": "2GB",
+    "checkpoint_threshold": "256MB",  # not one checkpoint for every piece or two
+}
+_CREATE_RECEIPTS = f"""
+CREATE TABLE IF NOT EXISTS {RECEIPTS} (
+    number BIGINT NOT NULL, table_name VARCHAR NOT NULL, unit VARCHAR NOT NULL,
+    key VARCHAR NOT NULL, fingerprint VARCHAR NOT NULL, row_count BIGINT NOT NULL
+)
+"""
+_TYPES = {
+    pa.bool_(): "BOOLEAN", pa.int8(): "TINYINT", pa.int16(): "SMALLINT", pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT", pa.uint8(): "UTINYINT", pa.uint16(): "USMALLINT",
+    pa.uint32(): "UINTEGER", pa.uint64(): "UBIGINT", pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE", pa.string(): "VARCHAR", pa.large_string(): "VARCHAR",
+}  # fmt: skip
+
+
+class DuckdbTable:
+    """Predictions of one model in a table of a DuckDB file.
+
+    Rows are keyed by the survey's id. `galbatch_receipts` remembers which partitions are there,
+    and is written in the same transaction as their rows.
+
+    Parameters
+    ----------
+    spec : DuckdbSink
+    origin : Origin
+    """
+
+    def __init__(self, spec: DuckdbSink, origin: Origin) -> None:
+        self._path = Path(spec.path).expanduser()
+        self._table = spec.table or origin.model
+        self._origin = origin
+        self._checked: pa.Schema | None = None
+        if self._table.lower() == RECEIPTS:
+            raise SpecError(self.where, "this table's name is taken", "give another 'table'")
+        with self._explained():
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SpecError(str(self._path), f"cannot be written: {error}") from error
+            self._database = duckdb.connect(str(self._path), config=dict(_SETTINGS))
+
+    @property
+    def where(self) -> str:
+        """Database and table, for people."""
+        return f"{self._path}, table {self._table}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._database.close()
+
+    def append(self, piece: Piece) -> int:
+        """Insert a piece's rows, or put them in place of the rows its unit had before.
+
+        Parameters
+        ----------
+        piece : Piece
+
+        Returns
+        -------
+        int
+            Rows written; 0 where the database has this piece already.
+
+        Raises
+        ------
+        SpecError
+            If the table has other columns, is not galbatch's, or the disk is full.
+        DataError
+            If the piece's file cannot be read.
+        TransientError
+            If the database is busy.
+        """
+        schema = _schema(piece.path)
+        with self._transaction() as database:
+            self._prepare(schema)
+            found = database.execute(
+                f"SELECT number, key FROM {RECEIPTS} WHERE table_name = ? AND unit = ?",
+                [self._table, piece.unit],
+            ).fetchall()
+            if any(key == piece.key for _, key in found):
+                return 0
+            number = _one(database, f"SELECT coalesce(max(number), 0) + 1 FROM {RECEIPTS}")
+            rows = self._insert(piece.path, schema.names, number)
+            # After, not before: DuckDB does not let a transaction delete a key and insert it again.
+            for old, _ in found:
+                self._remove(old)
+            database.execute(
+                f"INSERT INTO {RECEIPTS} VALUES (?, ?, ?, ?, ?, ?)",
+                [number, self._table, piece.unit, piece.key, piece.fingerprint, rows],
+            )
+        return rows
+
+    def keep(self, units: Collection[str]) -> int:
+        """Remove the rows of all other units.
+
+        Parameters
+        ----------
+        units : collection of str
+            The partitions that the catalogue has now.
+
+        Returns
+        -------
+        int
+            Rows removed.
+        """
+        with self._transaction() as database:
+            if not self._exists(RECEIPTS):
+                return 0
+            found = database.execute(
+                f"SELECT number, unit FROM {RECEIPTS} WHERE table_name = ?", [self._table]
+            ).fetchall()
+            return sum(self._remove(number) for number, unit in found if unit not in units)
+
+    def _insert(self, path: Path, columns: Sequence[str], number: int) -> int:
+        """New rows, over those that are there already under the same id."""
+        names = [_quoted(name) for name in columns]
+        key = _quoted(self._origin.id_column)
+        known = _one(
+            self._database,
+            f"SELECT count(*) FROM read_parquet(?, hive_partitioning = false) AS piece "
+            f"SEMI JOIN {self._quoted} USING ({key})",
+            [str(path)],
+        )
+        updates = [f"{name} = excluded.{name}" for name in (*names, RECEIPT) if name != key]
+        # Without the clause it is three times faster.
+        conflict = f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(updates)}" if known else ""
+        return _one(
+            self._database,
+            f"INSERT INTO {self._quoted} ({', '.join((*names, RECEIPT))}) "
+            f"SELECT {', '.join(names)}, CAST(? AS BIGINT) "
+            f"FROM read_parquet(?, hive_partitioning = false) {conflict}",
+            [number, str(path)],
+        )
+
+    def _remove(self, number: int) -> int:
+        rows = _one(self._database, f"DELETE FROM {self._quoted} WHERE {RECEIPT} = ?", [number])
+        self._database.execute(f"DELETE FROM {RECEIPTS} WHERE number = ?", [number])
+        return rows
+
+    def _prepare(self, schema: pa.Schema) -> None:
+        """Make the table, or see that it is the one we made."""
+        if self._checked is not None and schema.equals(self._checked):
+            return
+        if self._origin.id_column not in schema.names:
+            raise ValueError(f"no column '{self._origin.id_column}' to be the key")
+        wanted = {name: _sql_type(schema.field(name), self.where) for name in schema.names}
+        wanted[RECEIPT] = "BIGINT"
+        if not self._exists(self._table):
+            self._create(schema, wanted)
+        else:
+            self._compare(wanted)
+        self._database.execute(_CREATE_RECEIPTS)
+        self._checked = schema
+
+    def _create(self, schema: pa.Schema, wanted: dict[str, str]) -> None:
+        columns = [f"{_quoted(name)} {kind}" for name, kind in wanted.items()]
+        key = f"PRIMARY KEY ({_quoted(self._origin.id_column)})"
+        self._database.execute(f"CREATE TABLE {self._quoted} ({', '.join([*columns, key])})")
+        self._database.execute(f"COMMENT ON TABLE {self._quoted} IS {_text(self._title)}")
+        for field in schema:
+            comment = _comment(field)
+            if comment:
+                column = f"{self._quoted}.{_quoted(field.name)}"
+                self._database.execute(f"COMMENT ON COLUMN {column} IS {_text(comment)}")
+        column = f"{self._quoted}.{RECEIPT}"
+        self._database.execute(f"COMMENT ON COLUMN {column} IS 'number in {RECEIPTS}'")
+
+    def _compare(self, wanted: dict[str, str]) -> None:
+        found = self._database.execute(
+            "SELECT comment FROM duckdb_tables() WHERE table_name = ?"
+            " AND database_name = current_database() AND schema_name = current_schema()",
+            [self._table],
+        ).fetchall()
+        title = found[0][0] if found else None
+        if title != self._title:
+            says = f"it says '{title}'" if title else "galbatch did not make it"
+            raise SpecError(
+                self.where,
+                f"expected {self._title}; {says}",
+                "give the sink another 'table', or drop this one",
+            )
+        columns = dict(
+            self._database.execute(
+                "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?"
+                " AND database_name = current_database() AND schema_name = current_schema()",
+                [self._table],
+            ).fetchall()
+        )
+        for name in (*wanted, *columns):
+            if wanted.get(name) != columns.get(name):
+                raise SpecError(
+                    self.where,
+                    f"column '{name}': expected {wanted.get(name, 'none')}, "
+                    f"the table has {columns.get(name, 'none')}",
+                    "the model predicts other columns now: drop the table, or give another 'table'",
+                )
+
+    @property
+    def _title(self) -> str:
+        return f"galbatch: predictions of model {self._origin.model}, survey {self._origin.survey}"
+
+    @property
+    def _quoted(self) -> str:
+        return _quoted(self._table)
+
+    def _exists(self, table: str) -> bool:
+        return bool(
+            _one(
+                self._database,
+                "SELECT count(*) FROM information_schema.tables WHERE table_name = ?"
+                " AND table_catalog = current_database() AND table_schema = current_schema()",
+                [table],
+            )
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._explained():
+            self._database.begin()
+            try:
+                yield self._database
+                self._database.commit()
+            except BaseException:
+                self._checked = None  # a table made in this transaction is gone again
+                self._rollback()
+                raise
+
+    def _rollback(self) -> None:
+        # An error may have ended the transaction; what went wrong is told by that error.
+        try:
+            self._database.rollback()
+        except duckdb.Error:
+            return
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.Error as error:
+            text = str(error).splitlines()[0]
+            lower = str(error).lower()
+            if "lock" in lower or isinstance(error, duckdb.TransactionException):
+                raise TransientError(
+                    str(self._path), f"another process has it open: {text}", "close it"
+                ) from error
+            if "no space left" in lower:
+                raise SpecError(str(self._path), "no space left on device", "make room") from error
+            raise SpecError(self.where, f"DuckDB: {text}") from error
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(str(path), f"cannot be read: {error}", "delete it and run again") from error
+
+
+def _one(database: duckdb.DuckDBPyConnection, sql: str, values: list[Any] | None = None) -> int:
+    ((value,),) = database.execute(sql, values or []).fetchall()
+    return int(value)
+
+
+def _sql_type(field: pa.Field[Any], where: str) -> str:
+    kind = field.type
+    if pa.types.is_fixed_size_list(kind) and kind.value_type in _TYPES:
+        return f"{_TYPES[kind.value_type]}[{kind.list_size}]"
+    if kind in _TYPES:
+        return _TYPES[kind]
+    raise SpecError(where, f"column '{field.name}' has a type without a place in it: {kind}")
+
+
+def _comment(field: pa.Field[Any]) -> str:
+    """``photometric redshift [km / s] (src.redshift.phot)``."""
+    words = {key.decode(): word.decode() for key, word in (field.metadata or {}).items()}
+    parts = [words.get("description", "")]
+    if words.get("unit"):
+        parts.append(f"[{words['unit']}]")
+    if words.get("ucd"):
+        parts.append(f"({words['ucd']})")
+    return " ".join(part for part in parts if part)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

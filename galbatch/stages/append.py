@@ -1,0 +1,138 @@
+"""Hand every model's predictions to every database, each partition exactly once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from galbatch.sinks.base import Origin, Piece, open_sink
+from galbatch.spec.job import Sink as SinkSpec
+from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.catalogue import Catalogue, finished_catalogue
+from galbatch.stages.predict import prediction_unit
+from galbatch.store.receipts import receipt_key
+from galbatch.values import Receipt
+
+APPEND_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One model's predictions for one database.
+
+    Parameters
+    ----------
+    sink : Sink
+    model : str
+    fingerprint : str
+        Of the model.
+    key : str
+        What the receipt's key must be.
+    """
+
+    sink: SinkSpec
+    model: str
+    fingerprint: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Append:
+    """A task per database and model, on the driver: an embedded database has one writer."""
+
+    name: str = "append"
+    word: str = "rows"
+    where: Literal["workers", "driver"] = "driver"
+
+    def summary(self, site: Site) -> str:
+        """One line for `galbatch plan`."""
+        places = ", ".join(f"{sink.kind} {sink.path}" for sink in site.job.sinks)
+        return f"{places}; key: {site.survey.id.column}"
+
+    def pending(self, site: Site) -> Pending:
+        """Deliveries that are not made, or whose database is gone."""
+        catalogue = finished_catalogue(site)
+        if catalogue is None:
+            return Pending((), waiting="ingest")
+        book = site.book
+        left, done = [], 0
+        for model in site.job.models:
+            extension = book.get("predict", model.name)
+            if extension is None:
+                return Pending((), waiting="predict")
+            for sink in site.job.sinks:
+                unit = delivery_unit(sink, model.name)
+                words = {"sink": sink.model_dump(mode="json"), "model": model.name}
+                key = receipt_key("append", APPEND_VERSION, words, (extension.digest,), unit)
+                if book.valid("append", unit, key) and Path(sink.path).expanduser().exists():
+                    done += 1
+                    continue
+                fingerprint = extension.facts["fingerprint"]
+                delivery = Delivery(sink, model.name, fingerprint, key)
+                left.append(Task(unit, extension.rows, delivery))
+        return Pending(tuple(left), done=done)
+
+    def begin(self, site: Site, pending: Pending) -> None:
+        """Nothing to prepare."""
+
+    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+        """Append what the database does not have; it remembers what it has."""
+        began = time.perf_counter()
+        delivery: Delivery = task.payload
+        catalogue = finished_catalogue(site)
+        assert catalogue is not None
+        pieces = _pieces(site, catalogue, delivery)
+        origin = Origin(site.survey.name, delivery.model, site.survey.id.column)
+        rows = written = 0
+        with open_sink(delivery.sink, origin) as sink:
+            for piece, held in pieces:
+                written += sink.append(piece)
+                rows += held
+                report(rows, task.size, "")
+            sink.keep([piece.unit for piece, _ in pieces])
+            where = sink.where
+        receipt = Receipt(
+            stage="append",
+            unit=task.unit,
+            key=delivery.key,
+            digest=delivery.key,
+            rows=written,
+            outputs=(),
+            seconds=time.perf_counter() - began,
+            facts={
+                "where": where,
+                "kind": delivery.sink.kind,
+                "table": delivery.sink.table or delivery.model,
+                "model": delivery.model,
+                "rows": rows,
+            },
+        )
+        site.book.put(receipt)
+        return (receipt,)
+
+    def finish(self, site: Site) -> None:
+        """Nothing more."""
+
+
+def delivery_unit(sink: SinkSpec, model: str) -> str:
+    """The unit of a receipt for one model in one database."""
+    return f"{sink.kind}.{sink.path}.{sink.table or model}.{model}"
+
+
+def _pieces(site: Site, catalogue: Catalogue, delivery: Delivery) -> list[tuple[Piece, int]]:
+    receipts = site.book.all("predict")
+    found = []
+    for partition in catalogue.partitions:
+        receipt = receipts.get(prediction_unit(delivery.model, partition))
+        if receipt is not None:
+            path = site.layout.partition(partition, delivery.model)
+            piece = Piece(
+                unit=partition.name,
+                key=receipt.digest,
+                fingerprint=delivery.fingerprint,
+                path=path,
+            )
+            found.append((piece, receipt.rows))
+    return found

@@ -1,0 +1,99 @@
+"""What a stage is: a frozen value that says what is left to do and does one piece of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from galbatch.spec.job import Job
+from galbatch.spec.survey import Survey
+from galbatch.store.layout import Layout
+from galbatch.store.receipts import ReceiptBook
+from galbatch.values import Receipt
+
+Report = Callable[[int, int | None, str], None]
+"""Called with (done so far, total if known, a note)."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A job, the survey it is about, and the store it works in."""
+
+    job: Job
+    survey: Survey
+    layout: Layout
+
+    @property
+    def book(self) -> ReceiptBook:
+        """The receipts of the store."""
+        return ReceiptBook(self.layout)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of a stage: the unit of work and retry.
+
+    Parameters
+    ----------
+    unit : str
+        What it is about: a file, a partition, a model.
+    size : int or None
+        How much it is, in the stage's word (rows, epochs), where known beforehand.
+    payload : object
+        What `Stage.run` needs to know besides.
+    """
+
+    unit: str
+    size: int | None
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What a stage has left to do."""
+
+    tasks: tuple[Task, ...]
+    done: int = 0
+    """Tasks that have valid receipts already."""
+    waiting: str = ""
+    """The stage that must be through before this one can say."""
+
+
+class Stage(Protocol):
+    """One step of the plan."""
+
+    @property
+    def name(self) -> str:
+        """`scan`, `ingest`, `train`, `predict`, `append` or `report`."""
+        ...
+
+    @property
+    def word(self) -> str:
+        """What progress counts: `rows` or `epochs`."""
+        ...
+
+    @property
+    def where(self) -> Literal["workers", "driver"]:
+        """Whether tasks are independent and may run anywhere, or run one by one on the driver."""
+        ...
+
+    def summary(self, site: Site) -> str:
+        """One line for `galbatch plan`."""
+        ...
+
+    def pending(self, site: Site) -> Pending:
+        """What is left, given the receipts of this stage and of those before it."""
+        ...
+
+    def begin(self, site: Site, pending: Pending) -> None:
+        """What must be so before the first task; called also when there is none."""
+        ...
+
+    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+        """Do one task: write, verify, rename, then write and return its receipts."""
+        ...
+
+    def finish(self, site: Site) -> None:
+        """What can be done only when all tasks are through; must be idempotent."""
+        ...

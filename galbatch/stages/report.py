@@ -1,0 +1,440 @@
+"""Judge every model on the held-out rows, and draw the page."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch import __version__
+from galbatch.errors import SpecError
+from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
+from galbatch.models.base import HISTORY, read_card
+from galbatch.models.flags import Quality
+from galbatch.models.mixture import QUANTILES
+from galbatch.quality.evaluation import evaluate
+from galbatch.quality.results import Evaluation, Histogram
+from galbatch.report.data import (
+    HeldOut,
+    LossCurve,
+    ModelReport,
+    Quarantine,
+    Reference,
+    ReportData,
+    SinkSummary,
+    SkyPartition,
+    StageSummary,
+    TargetLabels,
+)
+from galbatch.spec.job import MockSource, SkySplit
+from galbatch.stages.base import Pending, Site, Task
+from galbatch.stages.base import Report as Progress
+from galbatch.stages.catalogue import Catalogue, finished_catalogue
+from galbatch.stages.predict import own_columns, prediction_unit
+from galbatch.stages.train import label_columns, split_of
+from galbatch.store.commit import commit_bytes
+from galbatch.store.history import latest_records
+from galbatch.store.quarantine import quarantined
+from galbatch.store.receipts import receipt_key
+from galbatch.store.tables import HEALPIX, read_partition
+from galbatch.training.labels import labels, meets
+from galbatch.training.split import TEST, roles
+from galbatch.values import TARGETS, Receipt, RejectedRow, Target
+
+REPORT_VERSION = 1
+REPORT_UNIT = "page"
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """One task, on the driver."""
+
+    name: str = "report"
+    word: str = "rows"
+    where: Literal["workers", "driver"] = "driver"
+
+    def summary(self, site: Site) -> str:
+        """One line for `galbatch plan`."""
+        split = split_of(site.job, site.survey)
+        by = "sky cell" if isinstance(split, SkySplit) else "id"
+        return f"judge on the {split.test:.0%} of the labelled rows held out by {by}; draw the page"
+
+    def pending(self, site: Site) -> Pending:
+        """The page, when anything that stands on it has changed."""
+        key = _key(site)
+        if key is None:
+            return Pending((), waiting="predict")
+        if site.book.valid("report", REPORT_UNIT, key):
+            return Pending((), done=1)
+        return Pending((Task(REPORT_UNIT, None, key),))
+
+    def begin(self, site: Site, pending: Pending) -> None:
+        """Nothing to prepare."""
+
+    def run(self, site: Site, task: Task, report: Progress) -> tuple[Receipt, ...]:
+        """Draw the page and record it."""
+        began = time.perf_counter()
+        self.draw(site)
+        layout = site.layout
+        outputs = tuple(
+            layout.relative(layout.report / name) for name in ("index.html", "report.json")
+        )
+        receipt = Receipt(
+            stage="report",
+            unit=REPORT_UNIT,
+            key=task.payload,
+            digest=task.payload,
+            rows=0,
+            outputs=outputs,
+            seconds=time.perf_counter() - began,
+        )
+        site.book.put(receipt)
+        return (receipt,)
+
+    def finish(self, site: Site) -> None:
+        """Nothing more."""
+
+    def draw(self, site: Site) -> Path:
+        """Write the page and, beside it, its numbers as JSON.
+
+        Parameters
+        ----------
+        site : Site
+
+        Returns
+        -------
+        Path
+            Of the page.
+
+        Raises
+        ------
+        SpecError
+            If there is nothing to report yet.
+        """
+        from galbatch.report.page import render
+
+        data = report_data(site)
+        page = site.layout.report / "index.html"
+        commit_bytes(page, render(data).encode())
+        commit_bytes(site.layout.report / "report.json", _numbers(data).encode())
+        return page
+
+
+def report_data(site: Site) -> ReportData:
+    """Everything on the page, from what the store holds.
+
+    Parameters
+    ----------
+    site : Site
+
+    Returns
+    -------
+    ReportData
+    """
+    catalogue = finished_catalogue(site)
+    if catalogue is None:
+        raise SpecError(str(site.layout.root), "there is no catalogue yet", "galbatch run first")
+    facts = catalogue.facts
+    held_out, predictions = _held_out(site, catalogue)
+    models = tuple(
+        _model_report(site, catalogue, name, held_out, predictions[name]) for name in predictions
+    )
+    survey = site.survey
+    notices = []
+    if isinstance(site.job.source, MockSource):
+        notices.append(
+            "This catalogue is simulated: its labels are the truth that it was made from, "
+            "and no number here says how well a model does on the real sky."
+        )
+    notes = [f"The files have no column {name}." for name in facts["absent"][:12]]
+    return ReportData(
+        job=site.job.name,
+        survey=survey.title,
+        version=__version__,
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        where=platform.node(),
+        reference_band=survey.reference_band,
+        rows_read=facts["read"],
+        rows_rejected=facts["rejected"] + facts["duplicates"],
+        rows_ingested=catalogue.rows,
+        partitions=len(catalogue.partitions),
+        stages=_stages(site),
+        sinks=_sinks(site),
+        quarantine=_quarantine(site),
+        notices=tuple(notices),
+        aliases=tuple(facts["aliases"]),
+        notes=tuple(notes),
+        models=models,
+        held_out=held_out,
+        references=tuple(
+            Reference(item.target, item.statistic, item.value, item.source)
+            for item in survey.published
+        ),
+        sky=_sky(catalogue),
+        max_points=site.job.report.max_points,
+    )
+
+
+def _key(site: Site) -> str | None:
+    book = site.book
+    upstream = []
+    for model in site.job.models:
+        receipt = book.get("predict", model.name)
+        if receipt is None:
+            return None
+        upstream.append(receipt.digest)
+    upstream += [receipt.key for receipt in book.all("append").values()]
+    words = {
+        "report": site.job.report.model_dump(mode="json"),
+        "quarantine": quarantined(site.layout).num_rows,
+    }
+    return receipt_key("report", REPORT_VERSION, words, upstream, REPORT_UNIT)
+
+
+def _held_out(
+    site: Site, catalogue: Catalogue
+) -> tuple[HeldOut | None, dict[str, dict[str, NDArray[Any]]]]:
+    """Truth and predictions of the labelled rows that no model has seen."""
+    survey, layout = site.survey, site.layout
+    split = split_of(site.job, survey)
+    known = set(catalogue.facts["columns"])
+    wanted = [*own_columns(survey), *label_columns(survey), *reference_inputs(survey)]
+    wanted += [condition.column for condition in site.job.report.where]
+    columns = [name for name in dict.fromkeys(wanted) if name in known]
+    receipts = site.book.all("predict")
+    names = [model.name for model in site.job.models]
+    truth: dict[Target, list[NDArray[Any]]] = {target: [] for target in TARGETS}
+    magnitudes: list[NDArray[Any]] = []
+    predicted: dict[str, list[pa.Table]] = {name: [] for name in names}
+    for partition in catalogue.partitions:
+        if any(prediction_unit(name, partition) not in receipts for name in names):
+            continue
+        table = read_partition(layout, partition, columns)
+        healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
+        judged = roles(split, healpix, table[survey.id.column].to_numpy()) == TEST
+        found = labels(survey, table)
+        judged &= np.any([np.isfinite(values) for values in found.values()], axis=0)
+        judged &= meets(site.job.report.where, table)
+        if not judged.any():
+            continue
+        mask = pa.array(judged)
+        for target in TARGETS:
+            values = found.get(target, np.full(table.num_rows, np.nan))
+            truth[target].append(values[judged])
+        magnitudes.append(reference_magnitude(survey, table.filter(mask)))
+        for name in names:
+            rows = read_partition(layout, partition, model=name).filter(mask)
+            predicted[name].append(rows.drop_columns(list(own_columns(survey))))
+    columns_of = {name: _columns(tables) for name, tables in predicted.items()}
+    if not magnitudes:
+        return None, columns_of
+    by = (
+        f"whole sky cells (HEALPix order {split.order})"
+        if isinstance(split, SkySplit)
+        else "rows drawn by their id"
+    )
+    description = (
+        f"labelled rows of the {split.test:.0%} held out: {by}, seed {split.seed}; "
+        "no model was trained, stopped or calibrated on them"
+    )
+    return (
+        HeldOut(
+            description,
+            {target: np.concatenate(parts) for target, parts in truth.items()},
+            np.concatenate(magnitudes),
+        ),
+        columns_of,
+    )
+
+
+def _columns(tables: Sequence[pa.Table]) -> dict[str, NDArray[Any]]:
+    if not tables:
+        return {}
+    table = pa.concat_tables(tables).combine_chunks()
+    found: dict[str, NDArray[Any]] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            found[name] = flat.reshape(-1, column.type.list_size)
+        else:
+            found[name] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _model_report(
+    site: Site,
+    catalogue: Catalogue,
+    name: str,
+    held_out: HeldOut | None,
+    predictions: Mapping[str, NDArray[Any]],
+) -> ModelReport:
+    folder = site.layout.model(name)
+    card = read_card(folder)
+    evaluation: Evaluation | None = None
+    if held_out is not None:
+        evaluation = evaluate(
+            TARGETS,
+            predictions,
+            held_out.truth,
+            held_out.magnitude,
+            quantile_levels=QUANTILES,
+            magnitude_edges=site.job.report.magnitude_bins,
+        )
+    summaries = _summaries(site, catalogue, name)
+    return ModelReport(
+        name=name,
+        kind=card.kind,
+        fingerprint=card.fingerprint,
+        predicted=sum(summary["predicted"] for summary in summaries),
+        labels=tuple(
+            TargetLabels(
+                target,
+                card.rows.get(target, {}).get("train", 0),
+                card.rows.get(target, {}).get("validation", 0),
+                int(np.isfinite(held_out.truth[target]).sum()) if held_out else 0,
+                card.skipped.get(target, ""),
+            )
+            for target in TARGETS
+            if target in card.targets or target in card.skipped
+        ),
+        card=_card_lines(card.to_json()),
+        history=_history(folder / HISTORY),
+        evaluation=evaluation,
+        held_out=predictions,
+        redshifts=_added(summary["redshifts"] for summary in summaries),
+        ood=_added(summary["ood"] for summary in summaries),
+        quality=_qualities(summary["quality"] for summary in summaries),
+    )
+
+
+def _summaries(site: Site, catalogue: Catalogue, model: str) -> list[Mapping[str, Any]]:
+    receipts = site.book.all("predict")
+    units = (prediction_unit(model, partition) for partition in catalogue.partitions)
+    return [receipts[unit].facts for unit in units if unit in receipts]
+
+
+def _added(histograms: Any) -> Histogram | None:
+    found = [histogram for histogram in histograms if histogram is not None]
+    if not found:
+        return None
+    counts = np.sum([histogram["counts"] for histogram in found], axis=0)
+    return Histogram(tuple(found[0]["edges"]), tuple(int(number) for number in counts))
+
+
+def _qualities(found: Any) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for partition in found:
+        counts.update(partition)
+    order = ["ok", *(str(flag.name) for flag in Quality)]
+    return {name: counts[name] for name in order if counts[name]}
+
+
+def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    lines = {
+        "trained on": card["survey"],
+        "bands": ", ".join(card["bands"]),
+        "training rows (SHA-256)": card["data"][:16],
+        "libraries": ", ".join(f"{name} {number}" for name, number in card["libraries"].items()),
+    }
+    for target, scores in card["metrics"].items():
+        lines[f"validation, {target}"] = ", ".join(
+            f"{name} {value:.4g}" for name, value in scores.items()
+        )
+    return tuple(lines.items())
+
+
+def _history(file: Path) -> tuple[LossCurve, ...]:
+    curves = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return tuple(
+        LossCurve(name, tuple(curve["loss"]), tuple(curve.get("val_loss", ())))
+        for name, curve in curves.items()
+    )
+
+
+def _stages(site: Site) -> tuple[StageSummary, ...]:
+    return tuple(
+        StageSummary(
+            record.stage, record.units, record.rows, record.seconds, reused=record.already_done
+        )
+        for record in latest_records(site.layout).values()
+        if record.stage != "report"
+    )
+
+
+def _sinks(site: Site) -> tuple[SinkSummary, ...]:
+    return tuple(
+        SinkSummary(
+            receipt.facts["where"],
+            receipt.facts["table"],
+            receipt.facts["model"],
+            receipt.facts["rows"],
+        )
+        for receipt in site.book.all("append").values()
+    )
+
+
+def _quarantine(site: Site) -> tuple[Quarantine, ...]:
+    groups: dict[tuple[str, str], list[RejectedRow]] = {}
+    for row in quarantined(site.layout).to_pylist():
+        reason = row["reason"].partition(", got ")[0]
+        what = "rows" if row["row"] else "tasks"
+        groups.setdefault((what, reason), []).append(RejectedRow(**row))
+    return tuple(
+        Quarantine(what, reason, len(rows), tuple(rows[:_EXAMPLES]))
+        for (what, reason), rows in groups.items()
+    )
+
+
+def _sky(catalogue: Catalogue) -> tuple[SkyPartition, ...]:
+    pixels = [partition for partition in catalogue.partitions if partition.kind == "healpix"]
+    if not pixels:
+        return ()
+    from cdshealpix.nested import healpix_to_lonlat
+
+    index = np.array([partition.index for partition in pixels], np.uint64)
+    order = np.array([partition.order for partition in pixels], np.uint8)
+    ra, dec = healpix_to_lonlat(index, order)
+    return tuple(
+        SkyPartition(partition.name, float(lon.deg), float(lat.deg), partition.rows)
+        for partition, lon, lat in zip(pixels, ra, dec, strict=True)
+    )
+
+
+def _numbers(data: ReportData) -> str:
+    models = {
+        model.name: {
+            "kind": model.kind,
+            "fingerprint": model.fingerprint,
+            "predicted": model.predicted,
+            "labels": [asdict(label) for label in model.labels],
+            "quality": dict(model.quality),
+            "evaluation": model.evaluation.to_json() if model.evaluation else None,
+        }
+        for model in data.models
+    }
+    page = {
+        "job": data.job,
+        "survey": data.survey,
+        "galbatch": data.version,
+        "rows": {
+            "read": data.rows_read,
+            "rejected": data.rows_rejected,
+            "ingested": data.rows_ingested,
+        },
+        "held_out": data.held_out.description if data.held_out else None,
+        "stages": [asdict(stage) for stage in data.stages],
+        "models": models,
+    }
+    return json.dumps(page, indent=1) + "\n"

@@ -1,0 +1,259 @@
+"""Read every source once, check every row, and leave shards sorted on the sky."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.readers.base import Batch, open_reader
+from galbatch.spec.job import FilesSource, MockSource
+from galbatch.spec.resolve import Resolution, resolve_columns
+from galbatch.spec.survey import Column, Survey
+from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.catalogue import Origin, finished_catalogue, origins
+from galbatch.store.quarantine import quarantine
+from galbatch.store.shards import FILE, ROW, Shard, write_shard
+from galbatch.store.tables import HEALPIX
+from galbatch.training.labels import labels
+from galbatch.values import TARGETS, Receipt, RejectedRow
+
+_HALF = 2**32
+_TYPES = {
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "int16": pa.int16(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A task per source file; a mistake of the user's stops the run here."""
+
+    name: str = "scan"
+    word: str = "rows"
+    where: Literal["workers", "driver"] = "workers"
+
+    def summary(self, site: Site) -> str:
+        """One line for `galbatch plan`."""
+        source = site.job.source
+        if isinstance(source, MockSource):
+            return f"simulate {source.rows:,} objects, {source.batch_rows:,} at a time"
+        found = origins(site)
+        size = sum(origin.size or 0 for origin in found) / 2**20
+        return (
+            f"read {len(found)} file{'s' * (len(found) > 1)} ({size:,.1f} MiB), "
+            f"at most {source.batch_rows:,} rows at a time; check rows"
+        )
+
+    def pending(self, site: Site) -> Pending:
+        """Sources whose shards are not there, unless the catalogue is whole without them."""
+        found = origins(site)
+        if finished_catalogue(site) is not None:
+            return Pending((), done=len(found))
+        book = site.book
+        left = tuple(
+            Task(origin.unit, _rows(site, origin), origin)
+            for origin in found
+            if book.valid("scan", origin.unit, origin.key) is None
+        )
+        return Pending(left, done=len(found) - len(left))
+
+    def begin(self, site: Site, pending: Pending) -> None:
+        """Nothing to prepare."""
+
+    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+        """Read one source to its end."""
+        began = time.perf_counter()
+        origin: Origin = task.payload
+        survey = site.survey
+        shards: list[Shard] = []
+        rejected: list[RejectedRow] = []
+        labelled = dict.fromkeys(TARGETS, 0)
+        stars = rows = 0
+        resolution, batches = _batches(site, origin)
+        for batch in batches:
+            table, bad = _checked(survey, batch, origin.unit)
+            rejected += [*batch.rejected, *bad]
+            for target, values in labels(survey, table).items():
+                known = np.isfinite(values)
+                labelled[target] += int(known.sum())
+                if target == "star":
+                    stars += int((values[known] > 0.5).sum())
+            numbers = np.full(table.num_rows, origin.number, np.int32)
+            table = table.append_column(FILE, pa.array(numbers))
+            name = f"{origin.number:06d}-{len(shards):06d}"
+            if table.num_rows:
+                shards.append(write_shard(site.layout, name, table))
+            rows += table.num_rows
+            report(rows, task.size, "")
+        facts: dict[str, Any] = {
+            "number": origin.number,
+            "shards": [shard.to_json() for shard in shards],
+            "rejected": len(rejected),
+            "labelled": labelled,
+            "stars": stars,
+            "aliases": list(resolution.aliases),
+            "absent": list(resolution.absent),
+        }
+        # Kept in the work folder until the share of bad rows is known to be tolerable.
+        quarantine(site.layout, f"scan.{origin.unit}.rows", rejected)
+        receipt = Receipt(
+            stage="scan",
+            unit=origin.unit,
+            key=origin.key,
+            digest="".join(shard.digest for shard in shards)[:64],
+            rows=rows,
+            outputs=tuple(
+                site.layout.relative(site.layout.shard(shard.name)) for shard in shards
+            ),
+            seconds=time.perf_counter() - began,
+            facts=facts,
+        )
+        site.book.put(receipt)
+        return (receipt,)
+
+    def finish(self, site: Site) -> None:
+        """Nothing: the ingest looks at all scans together."""
+
+
+def _rows(site: Site, origin: Origin) -> int | None:
+    return origin.size if isinstance(site.job.source, MockSource) else None
+
+
+def _batches(site: Site, origin: Origin) -> tuple[Resolution, Iterator[Batch]]:
+    source, survey = site.job.source, site.survey
+    if isinstance(source, FilesSource):
+        reader = open_reader(source.format, origin.unit)
+        found = reader.columns(origin.unit)
+        resolution = resolve_columns(survey, found, origin.unit)
+        types = {
+            spelling: arrow_type(survey.column[name]) if name in survey.column else pa.string()
+            for spelling, name in resolution.names.items()
+        }
+        batches = reader.batches(origin.unit, types, source.batch_rows)
+        return resolution, _renamed(batches, resolution)
+    from galbatch.mock.observe import mock_batches
+
+    def simulated() -> Iterator[Batch]:
+        first = 1
+        for table in mock_batches(survey, source.rows, source.seed, source.batch_rows):
+            yield Batch(np.arange(first, first + table.num_rows, dtype=np.int64), table, ())
+            first += table.num_rows
+
+    names = {column.name: column.name for column in survey.columns}
+    return Resolution(names, (), ()), simulated()
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """The Arrow type of a survey's column."""
+    kind = _TYPES[column.dtype]
+    return pa.list_(kind, column.length) if column.length else kind
+
+
+def _renamed(batches: Iterator[Batch], resolution: Resolution) -> Iterator[Batch]:
+    for batch in batches:
+        names = [resolution.names[name] for name in batch.table.column_names]
+        yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
+
+
+def _checked(survey: Survey, batch: Batch, file: str) -> tuple[pa.Table, list[RejectedRow]]:
+    """The rows that have an id and a place on the sky, with `_healpix_29` and `_row`."""
+    table = batch.table
+    good = np.ones(table.num_rows, bool)
+    rejected: list[RejectedRow] = []
+
+    def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
+        nonlocal good
+        for position in np.flatnonzero(bad & good).tolist():
+            value = "" if values is None else f", got {values[position].as_py()}"
+            rejected.append(RejectedRow(file, int(batch.rows[position]), reason + value))
+        good &= ~bad
+
+    for name in survey.id.parts or (survey.id.column,):
+        refuse(_is_null(table[name]), f"column '{name}': the id is missing", None)
+    if survey.id.parts:
+        table = _with_id(survey, table)
+    position: dict[str, NDArray[np.float64]] = {}
+    if survey.sky is not None:
+        for name, low, high in ((survey.sky.ra, 0, 360), (survey.sky.dec, -90, 90)):
+            values = _numbers(table[name])
+            position[name] = values
+            outside = ~((values >= low) & (values <= high))
+            expected = f"column '{name}': expected degrees from {low} to {high}"
+            refuse(outside, expected, table[name])
+    table = table.append_column(ROW, pa.array(batch.rows))
+    if not good.all():
+        table = table.filter(pa.array(good))
+    if survey.sky is not None:
+        healpix = _healpix(position[survey.sky.ra][good], position[survey.sky.dec][good])
+        table = table.append_column(HEALPIX, pa.array(healpix))
+    return table, rejected
+
+
+def _with_id(survey: Survey, table: pa.Table) -> pa.Table:
+    high, low = (_numbers(table[name]) for name in survey.id.parts)
+    for name, values in zip(survey.id.parts, (high, low), strict=True):
+        known = values[np.isfinite(values)]
+        if ((known < 0) | (known >= _HALF)).any():
+            raise SpecError(
+                f"column '{name}'", f"a part of the id must be from 0 to {_HALF - 1}"
+            )
+    joined = np.nan_to_num(high).astype(np.int64) * _HALF + np.nan_to_num(low).astype(np.int64)
+    if survey.id.column in table.column_names:
+        return table
+    return table.append_column(survey.id.column, pa.array(joined))
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy()
+    return values
+
+
+def _is_null(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy()
+    return missing
+
+
+def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
+    from hats.pixel_math.spatial_index import compute_spatial_index
+
+    healpix: NDArray[np.int64] = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
+    return healpix
+
+
+def scan_facts(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    """What the scans found, over all sources.
+
+    Parameters
+    ----------
+    receipts : mapping of str to Receipt
+        By source.
+
+    Returns
+    -------
+    dict
+        ``read``, ``rejected``, ``labelled`` (by target), ``stars``, ``aliases``, ``absent``.
+    """
+    facts = [receipt.facts for receipt in receipts.values()]
+    rejected = sum(fact["rejected"] for fact in facts)
+    return {
+        "read": sum(receipt.rows for receipt in receipts.values()) + rejected,
+        "rejected": rejected,
+        "labelled": {t: sum(fact["labelled"].get(t, 0) for fact in facts) for t in TARGETS},
+        "stars": sum(fact["stars"] for fact in facts),
+        "aliases": sorted({alias for fact in facts for alias in fact["aliases"]}),
+        "absent": sorted(set.intersection(*(set(fact["absent"]) for fact in facts)))
+        if facts
+        else [],
+    }

@@ -1,0 +1,233 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from galbatch.errors import SpecError, TransientError
+
+TEMPORARY = ".tmp"
+"""Ending of a file that is being written; it also starts with a dot, so datasets overlook it."""
+
+
+def commit_bytes(
+    path: Path, data: bytes | pa.Buffer, check: Callable[[Path], None] | None = None
+) -> str:
+    """Write a file under a temporary name beside it, read it back, and move it to its place.
+
+    Whoever is killed here leaves either the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    path : Path
+        Where it shall be; missing folders are made.
+    data : bytes or pyarrow.Buffer
+    check : callable, optional
+        Given the temporary file; raises when its content is not as it should be.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    SpecError
+        If the disk is full or the folder cannot be written.
+    TransientError
+        If the file reads back different from what was written.
+    """
+    view = memoryview(data)
+    digest = hashlib.sha256(view).hexdigest()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(view)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest_file(temporary) != digest:
+            raise TransientError(str(path), "reads back different from what was written")
+        if check is not None:
+            check(temporary)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path, view.nbytes) from error
+    finally:
+        _remove(temporary)
+    return digest
+
+
+def commit_folder(prepared: Path, final: Path) -> None:
+    """Move a folder of finished files to its place, instead of what was there.
+
+    Killed in between, there is nothing at `final` rather than half of it.
+
+    Parameters
+    ----------
+    prepared : Path
+        On the same disk as `final`.
+    final : Path
+
+    Raises
+    ------
+    SpecError
+        If the disk is full or the folder cannot be written.
+    """
+    size = 0
+    old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    try:
+        for path in sorted(prepared.rglob("*")):
+            if path.is_file():
+                size += path.stat().st_size
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            else:
+                _sync_folder(path)
+        _sync_folder(prepared)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            final.rename(old)
+        prepared.rename(final)
+        _sync_folder(final.parent)
+    except OSError as error:
+        raise _explained(error, final, size) from error
+    finally:
+        _remove(old)
+
+
+def commit_folder(prepared: Path, path: Path) -> None:
+    """Move a folder that is complete to its place, instead of what is there.
+
+    Parameters
+    ----------
+    prepared : Path
+        On the same disk; gone afterwards.
+    path : Path
+        Where it shall be. Whoever is killed here leaves the old folder, the new one or none, but
+        never parts of both.
+
+    Raises
+    ------
+    SpecError
+        If the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            os.replace(path, aside)
+        os.replace(prepared, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path, 0) from error
+    finally:
+        _remove(aside)
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_outputs(root: Path, outputs: Iterable[str]) -> str:
+    """One digest for all files of a receipt.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the store.
+    outputs : iterable of str
+        Files and folders, relative to it.
+
+    Returns
+    -------
+    str
+        The SHA-256 of the file where it is one; otherwise that of ``<digest>  <path>`` lines,
+        sorted by path.
+    """
+    files: list[Path] = []
+    for output in outputs:
+        path = root / output
+        files += (
+            [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else [path]
+        )
+    if len(files) == 1:
+        return digest_file(files[0])
+    lines = sorted((file.relative_to(root).as_posix(), digest_file(file)) for file in files)
+    text = "".join(f"{digest}  {name}\n" for name, digest in lines)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left unfinished anywhere below a folder."""
+    if folder.is_dir():
+        for entry in list(folder.rglob(f".*{TEMPORARY}")):
+            _remove(entry)
+
+
+def human_size(size: int) -> str:
+    """``1.5 GiB`` from a number of bytes."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def _explained(error: OSError, path: Path, size: int) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpecError(
+            str(path),
+            f"no space left on device: {human_size(size)} needed, {_free(path)} free",
+            "make room or put 'store' on another disk, and run again: finished work is kept",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SpecError(str(path), f"cannot be written: {error.strerror}", "whose folder is it?")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return SpecError(str(path), f"cannot be written: {error.strerror}", "is a file in the way?")
+    return error
+
+
+def _free(path: Path) -> str:
+    parent = next(folder for folder in path.parents if folder.exists())
+    try:
+        return human_size(shutil.disk_usage(parent).free)
+    except OSError:
+        return "unknown"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # some network disks know no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    # Also called while another error is on its way, which must not be hidden.
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

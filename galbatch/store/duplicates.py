@@ -1,0 +1,101 @@
+"""Rows that repeat an id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import duckdb
+import pyarrow as pa
+
+from galbatch.errors import SpecError
+from galbatch.store.layout import Layout
+from galbatch.store.shards import FILE, ROW, Shard, provenance
+
+_REPEATED = "CREATE TEMP TABLE repeated AS SELECT id FROM ids GROUP BY id HAVING count(*) > 1"
+_COUNT = "SELECT count(*) - count(DISTINCT id) FROM ids SEMI JOIN repeated USING (id)"
+_LATER = """
+    SELECT id, _file, _row, first_file, first_row, _shard, _position FROM (
+        SELECT *,
+            first_value(_file) OVER first AS first_file,
+            first_value(_row) OVER first AS first_row,
+            row_number() OVER first AS occurrence
+        FROM ids SEMI JOIN repeated USING (id)
+        WINDOW first AS (PARTITION BY id ORDER BY _file, _row)
+    ) WHERE occurrence > 1 ORDER BY _file, _row
+"""
+_NONE = pa.table(
+    {
+        "id": pa.array([], pa.int64()),
+        FILE: pa.array([], pa.int32()),
+        ROW: pa.array([], pa.int64()),
+        "first_file": pa.array([], pa.int32()),
+        "first_row": pa.array([], pa.int64()),
+        "_shard": pa.array([], pa.int32()),
+        "_position": pa.array([], pa.int64()),
+    }
+)
+
+
+def find_duplicates(
+    layout: Layout,
+    shards: Sequence[Shard],
+    id_column: str,
+    *,
+    at_most: int,
+    memory: str = "1GiB",
+) -> pa.Table:
+    """Every occurrence of an id after its first (the one with the lowest file and row).
+
+    Takes bounded memory: DuckDB spills into the work folder.
+
+    Parameters
+    ----------
+    layout : Layout
+    shards : sequence of Shard
+    id_column : str
+        A missing id is no duplicate.
+    at_most : int
+        More than so many, and something is wrong with the source.
+    memory : str
+        DuckDB's limit.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``id``, ``_file``, ``_row``, ``first_file``, ``first_row``, and ``_shard``, ``_position``
+        for the functions that take rows to leave out; ordered by file and row.
+
+    Raises
+    ------
+    SpecError
+        If there are more than `at_most`, or the disk is full.
+    """
+    layout.spill.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory,
+        "temp_directory": str(layout.spill),
+        "preserve_insertion_order": "false",
+    }
+    batches = provenance(layout, shards, id_column)
+    first = next(batches, None)
+    if first is None:
+        return _NONE
+    reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
+    try:
+        with duckdb.connect(config=settings) as database:
+            database.register("found", reader)
+            database.execute("CREATE TEMP TABLE ids AS SELECT * FROM found WHERE id IS NOT NULL")
+            database.execute(_REPEATED)
+            ((number,),) = database.execute(_COUNT).fetchall()
+            if number > at_most:
+                ((example,),) = database.execute("SELECT min(id) FROM repeated").fetchall()
+                raise SpecError(
+                    f"column '{id_column}'",
+                    f"{number} rows repeat the id of a row before them, e.g. {example}",
+                    "is a file given twice, or is it the wrong id column?",
+                )
+            later: pa.Table = database.sql(_LATER).to_arrow_table()
+            return later
+    except duckdb.IOException as error:
+        raise SpecError(str(layout.spill), f"sorting the ids failed: {error}") from error

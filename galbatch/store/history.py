@@ -1,0 +1,52 @@
+"""What each run did, stage by stage: a log for people, not a record that resume relies on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from galbatch.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one run did in one stage.
+
+    Parameters
+    ----------
+    stage : str
+    units : int
+        Tasks done.
+    already_done : int
+        Tasks that had valid receipts.
+    failed : int
+        Tasks quarantined.
+    rows : int
+    seconds : float
+        Wall time.
+    peak_memory : int
+        Largest resident size of a process that worked on it, bytes.
+    """
+
+    stage: str
+    units: int
+    already_done: int
+    failed: int
+    rows: int
+    seconds: float
+    peak_memory: int
+
+
+def write_record(layout: Layout, record: StageRecord) -> None:
+    """Add a line to the store's history."""
+    with layout.history.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(record)) + "\n")
+
+
+def latest_records(layout: Layout) -> dict[str, StageRecord]:
+    """The last record of every stage."""
+    if not layout.history.is_file():
+        return {}
+    lines = layout.history.read_text(encoding="utf-8").splitlines()
+    records = [StageRecord(**json.loads(line)) for line in lines if line.strip()]
+    return {record.stage: record for record in records}

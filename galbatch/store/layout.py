@@ -1,0 +1,170 @@
+"""Every path of a store. Nothing else builds one."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from galbatch.errors import SpecError
+from galbatch.values import Partition
+
+CATALOGUE = "catalogue"
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_PIXELS_PER_FOLDER = 10_000
+
+
+def file_name(unit: str) -> str:
+    """A file name for a unit of work: itself where that is safe, else a readable hash of it.
+
+    Parameters
+    ----------
+    unit : str
+        A partition, file, model or sink.
+
+    Returns
+    -------
+    str
+        At most 100 characters, no separators, different for different units.
+    """
+    if _SAFE.fullmatch(unit):
+        return unit
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", unit).strip("-")[-60:].lstrip("-") or "unit"
+    return f"{readable}.{hashlib.sha256(unit.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders and files of one store.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the store: a HATS collection, where the survey has a sky.
+    """
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """Which job made the store."""
+        return self.root / "galbatch.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the run that works on the store."""
+        return self.root / ".galbatch.lock"
+
+    @property
+    def collection(self) -> Path:
+        """HATS properties of the collection."""
+        return self.root / "collection.properties"
+
+    @property
+    def catalogue(self) -> Path:
+        """The survey's own catalogue."""
+        return self.root / CATALOGUE
+
+    @property
+    def predictions(self) -> Path:
+        """Parent of the extension catalogues."""
+        return self.root / "predictions"
+
+    def extension(self, model: str) -> Path:
+        """The extension catalogue with one model's predictions."""
+        return self.predictions / model
+
+    def extension_properties(self, model: str) -> Path:
+        """HATS properties that join a model's predictions to the catalogue.
+
+        Raises
+        ------
+        SpecError
+            If the model's name would take the place of the collection's own properties.
+        """
+        if model.lower() == "collection":
+            raise SpecError(f"model '{model}'", "this name is taken in a store", "rename the model")
+        return self.root / f"{model}.properties"
+
+    def table(self, model: str | None = None) -> Path:
+        """The catalogue, or the extension catalogue of a model."""
+        return self.catalogue if model is None else self.extension(model)
+
+    def dataset(self, model: str | None = None) -> Path:
+        """Folder of the partitions of the catalogue, or of a model's predictions."""
+        return self.table(model) / "dataset"
+
+    def partition(self, partition: Partition, model: str | None = None) -> Path:
+        """The Parquet file of one partition of the catalogue, or of a model's predictions."""
+        if partition.kind == "rows":
+            return self.dataset(model) / f"{partition.name}.parquet"
+        # The naming of HATS, checked against the hats library in the tests: importing that
+        # library takes seconds, which every worker would pay for a path.
+        folder = partition.index // _PIXELS_PER_FOLDER * _PIXELS_PER_FOLDER
+        return (
+            self.dataset(model)
+            / f"Norder={partition.order}"
+            / f"Dir={folder}"
+            / f"Npix={partition.index}.parquet"
+        )
+
+    def model(self, name: str) -> Path:
+        """Folder of a trained model: its card and networks."""
+        return self.root / "models" / name
+
+    @property
+    def receipts(self) -> Path:
+        """Folder of all receipts."""
+        return self.root / "receipts"
+
+    def receipt(self, stage: str, unit: str) -> Path:
+        """The receipt of one unit of a stage."""
+        return self.receipts / stage / f"{file_name(unit)}.json"
+
+    @property
+    def quarantine(self) -> Path:
+        """Folder of what was rejected."""
+        return self.root / "quarantine"
+
+    def rejected(self, unit: str) -> Path:
+        """Rows rejected by one unit of work."""
+        return self.quarantine / f"{file_name(unit)}.parquet"
+
+    @property
+    def duplicates(self) -> Path:
+        """Rows left out of the catalogue because their id was there before."""
+        return self.work / "duplicates.parquet"
+
+    @property
+    def history(self) -> Path:
+        """What each run did, a line for each stage."""
+        return self.root / "history.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the HTML report."""
+        return self.root / "report"
+
+    @property
+    def work(self) -> Path:
+        """Temporary files of a run: never read by users, removed when it is done."""
+        return self.root / "work"
+
+    def shard(self, name: str) -> Path:
+        """One batch of rows between scan and ingest."""
+        return self.work / "shards" / f"{file_name(name)}.arrow"
+
+    @property
+    def staging(self) -> Path:
+        """Where files are prepared that a library writes by itself."""
+        return self.work / "staging"
+
+    @property
+    def spill(self) -> Path:
+        """Where a database may write what does not fit in memory."""
+        return self.work / "spill"
+
+    def relative(self, path: Path) -> str:
+        """A path of the store as receipts write it."""
+        return path.relative_to(self.root).as_posix()

@@ -1,0 +1,287 @@
+"""What makes a folder of partitions a catalogue that other programs open.
+
+With a sky: a HATS collection of the survey's catalogue and one extension per model. Without:
+Parquet datasets with `_metadata`. Everything here is derived from the partitions, may be done
+again at any time, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from galbatch.errors import DataError
+from galbatch.spec.survey import Survey
+from galbatch.store.commit import commit_bytes, sweep
+from galbatch.store.layout import CATALOGUE, Layout
+from galbatch.store.partitions import HEALPIX_ORDER, Histogram
+from galbatch.store.tables import HEALPIX
+from galbatch.values import Partition
+
+# hats is imported inside the functions: it takes seconds, and only these few need it.
+
+SKYMAP_ORDER = 8
+"""Highest order of the sky map: order 8 has 786,432 pixels."""
+
+
+def finish_catalogue(
+    layout: Layout,
+    survey: Survey,
+    partitions: Sequence[Partition],
+    *,
+    fingerprint: str,
+    histogram: Histogram | None = None,
+) -> tuple[str, ...]:
+    """Publish the catalogue: properties, partition list, metadata, sky map, collection.
+
+    Files in the dataset that belong to none of the partitions (of an earlier plan) are removed.
+
+    Parameters
+    ----------
+    layout : Layout
+    survey : Survey
+    partitions : sequence of Partition
+        Those that are written.
+    fingerprint : str
+        Digest of the catalogue's content. Predictions made from another one are not listed in
+        the collection.
+    histogram : Histogram, optional
+        Rows over the sky; needed for a survey with a sky.
+
+    Returns
+    -------
+    tuple of str
+        Files written, relative to the store.
+
+    Raises
+    ------
+    DataError
+        If a partition's file is missing.
+    """
+    written = _finish_table(layout, None, survey, partitions, fingerprint, histogram)
+    return (*written, *_write_collection(layout, survey))
+
+
+def finish_extension(
+    layout: Layout,
+    survey: Survey,
+    model: str,
+    partitions: Sequence[Partition],
+    columns: Sequence[str],
+    *,
+    fingerprint: str,
+    catalogue: str,
+    histogram: Histogram | None = None,
+) -> tuple[str, ...]:
+    """Publish a model's predictions as an extension of the catalogue.
+
+    Parameters
+    ----------
+    layout : Layout
+    survey : Survey
+    model : str
+        Its name; `lsdb`'s ``load_extension(model)``.
+    partitions : sequence of Partition
+        Those that are written: a partition that failed is left out, and its rows have no
+        predictions.
+    columns : sequence of str
+        Predicted columns. A partition also holds `_healpix_29`, the id and the position.
+    fingerprint : str
+        Of the model.
+    catalogue : str
+        The `fingerprint` that the catalogue was finished with.
+    histogram : Histogram, optional
+        Rows over the sky; needed for a survey with a sky.
+
+    Returns
+    -------
+    tuple of str
+        Files written, relative to the store.
+
+    Raises
+    ------
+    DataError
+        If a partition's file is missing.
+    """
+    properties = layout.extension_properties(model)
+    written = _finish_table(layout, model, survey, partitions, fingerprint, histogram)
+    if survey.sky is None:
+        return written
+    from hats.catalog.dataset.extension_properties import ExtensionProperties
+
+    with _staged(layout) as folder:
+        ExtensionProperties(
+            name=model,
+            primary_catalog=survey.name,
+            primary_column=survey.id.column,
+            join_catalog=layout.relative(layout.extension(model)),
+            join_column=survey.id.column,
+            extension_columns=list(columns),
+            extension_join_style="left",
+            shares_primary_coordinates=True,
+            galbatch_catalogue=catalogue,
+            galbatch_model=fingerprint,
+        ).to_properties_file(folder)
+        written += _commit(layout, folder, layout.root)
+    assert layout.relative(properties) in written
+    return (*written, *_write_collection(layout, survey))
+
+
+def retract(layout: Layout, survey: Survey, model: str | None = None) -> None:
+    """Take the catalogue, or a model's predictions, out of the collection.
+
+    Before partitions of it are written anew: a reader shall find the old or the new, or be told
+    that there is none yet, but never a mixture. Also removes what killed processes left there.
+
+    Parameters
+    ----------
+    layout : Layout
+    survey : Survey
+    model : str, optional
+        The model; the catalogue, and with it the whole collection, when not given.
+    """
+    sweep(layout.table(model))
+    if model is None:
+        layout.collection.unlink(missing_ok=True)
+        for file in ("hats.properties", "properties"):
+            (layout.catalogue / file).unlink(missing_ok=True)
+        return
+    layout.extension_properties(model).unlink(missing_ok=True)
+    for file in ("hats.properties", "properties"):
+        (layout.extension(model) / file).unlink(missing_ok=True)
+    if layout.collection.exists():
+        _write_collection(layout, survey)
+
+
+def _finish_table(
+    layout: Layout,
+    model: str | None,
+    survey: Survey,
+    partitions: Sequence[Partition],
+    fingerprint: str,
+    histogram: Histogram | None,
+) -> tuple[str, ...]:
+    expected = {layout.partition(partition, model) for partition in partitions}
+    missing = sorted(str(path) for path in expected if not path.is_file())
+    if missing:
+        raise DataError(missing[0], f"{len(missing)} partitions have not been written")
+    sweep(layout.table(model))
+    _remove_others(layout.dataset(model), expected)
+    from hats.io.parquet_metadata import write_parquet_metadata
+
+    table = layout.table(model)
+    with _staged(layout) as folder:
+        rows = write_parquet_metadata(
+            table, output_path=folder, order_by_healpix=survey.sky is not None
+        )
+        if survey.sky is not None:
+            if histogram is None:
+                raise ValueError("a survey with a sky needs a histogram")
+            _write_hats(folder, model, survey, partitions, fingerprint, histogram, int(rows))
+        return _commit(layout, folder, table)
+
+
+def _write_hats(
+    folder: Path,
+    model: str | None,
+    survey: Survey,
+    partitions: Sequence[Partition],
+    fingerprint: str,
+    histogram: Histogram,
+    rows: int,
+) -> None:
+    from hats.catalog.dataset.table_properties import TableProperties
+    from hats.catalog.partition_info import PartitionInfo
+    from hats.io.skymap import write_skymap
+    from hats.pixel_math.healpix_pixel import HealpixPixel
+
+    assert survey.sky is not None
+    pixels = [HealpixPixel(partition.order, partition.index) for partition in partitions]
+    PartitionInfo(pixels).write_to_file(catalog_path=folder)
+    order = min(histogram.order, SKYMAP_ORDER)
+    write_skymap(histogram.coarser(order).dense(), folder)
+    title = survey.title if model is None else f"{survey.title}: predictions of '{model}'"
+    TableProperties(
+        catalog_name=survey.name if model is None else f"{survey.name}_{model}",
+        catalog_type="object",
+        total_rows=rows,
+        ra_column=survey.sky.ra,
+        dec_column=survey.sky.dec,
+        healpix_column=HEALPIX,
+        healpix_order=HEALPIX_ORDER,
+        skymap_order=order,
+        hats_max_rows=max(partition.rows for partition in partitions),
+        **_provenance(title, fingerprint),
+    ).to_properties_file(folder)
+
+
+def _write_collection(layout: Layout, survey: Survey) -> tuple[str, ...]:
+    """List the catalogue and those predictions that were made from it."""
+    if survey.sky is None or not (layout.catalogue / "hats.properties").exists():
+        return ()
+    from hats.catalog.dataset.collection_properties import CollectionProperties
+    from hats.catalog.dataset.extension_properties import ExtensionProperties
+    from hats.catalog.dataset.table_properties import TableProperties
+    from hats.io.file_io.file_pointer import get_upath
+
+    catalogue = TableProperties.read_from_dir(layout.catalogue)
+    fingerprint = getattr(catalogue, "galbatch_fingerprint", "")
+    extensions = {}
+    for path in sorted(layout.root.glob("*.properties")):
+        if path == layout.collection:
+            continue
+        extension = ExtensionProperties.read_from_file(get_upath(path))
+        if getattr(extension, "galbatch_catalogue", None) == fingerprint:
+            extensions[extension.name] = path.name
+    with _staged(layout) as folder:
+        CollectionProperties(
+            name=survey.name,
+            hats_primary_table_url=CATALOGUE,
+            all_extensions=extensions or None,
+            **_provenance(survey.title, fingerprint),
+        ).to_properties_file(folder)
+        return _commit(layout, folder, layout.root)
+
+
+def _provenance(title: str, fingerprint: str) -> dict[str, Any]:
+    # No dates: the same catalogue makes the same bytes.
+    return {
+        "obs_title": " ".join(title.split()),
+        "hats_builder": f"galbatch {version('galbatch')}, hats v{version('hats')}",
+        "hats_version": "v1.0",
+        "galbatch_fingerprint": fingerprint,
+    }
+
+
+def _remove_others(dataset: Path, expected: set[Path]) -> None:
+    for path in dataset.rglob("*.parquet"):
+        if path not in expected:
+            path.unlink()
+    for folder in sorted((path for path in dataset.rglob("*") if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def _staged(layout: Layout) -> Iterator[Path]:
+    """A folder for libraries that write by themselves; its files are then committed one by one."""
+    layout.staging.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=layout.staging))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _commit(layout: Layout, folder: Path, destination: Path) -> tuple[str, ...]:
+    written = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = destination / path.relative_to(folder)
+        commit_bytes(target, path.read_bytes())
+        written.append(layout.relative(target))
+    return tuple(written)

@@ -1,0 +1,53 @@
+"""The header that lets astropy and TOPCAT see units in a Parquet file (IVOA VOParquet 1.0)."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pyarrow as pa
+
+_NAMESPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
+_DATATYPES = {
+    pa.bool_(): "boolean", pa.uint8(): "unsignedByte", pa.int8(): "short", pa.int16(): "short",
+    pa.uint16(): "int", pa.int32(): "int", pa.uint32(): "long", pa.int64(): "long",
+    pa.uint64(): "long", pa.float32(): "float", pa.float64(): "double",
+}  # fmt: skip
+
+
+def votable_metadata(schema: pa.Schema) -> dict[str, str]:
+    """File metadata that describes the columns as a VOTable.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        With unit, ucd and description in the fields' metadata.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    root = ElementTree.Element("VOTABLE", version="1.4", xmlns=_NAMESPACE)
+    table = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE"), "TABLE")
+    for column in schema:
+        words = {key.decode(): word.decode() for key, word in (column.metadata or {}).items()}
+        marks = {"name": column.name, **_datatype(column.type)}
+        marks |= {key: words[key] for key in ("unit", "ucd") if key in words}
+        field = ElementTree.SubElement(table, "FIELD", marks)
+        if "description" in words:
+            ElementTree.SubElement(field, "DESCRIPTION").text = words["description"]
+    ElementTree.SubElement(table, "PARQUET", type="Parquet-local-XML")
+    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=False)
+    return {
+        "IVOA.VOTable-Parquet.content": f'<?xml version="1.0" encoding="UTF-8"?>\n{text}',
+        "IVOA.VOTable-Parquet.version": "1.0",
+    }
+
+
+def _datatype(kind: pa.DataType) -> dict[str, str]:
+    if pa.types.is_fixed_size_list(kind):
+        return {**_datatype(kind.value_type), "arraysize": str(kind.list_size)}
+    if pa.types.is_list(kind):
+        return {**_datatype(kind.value_type), "arraysize": "*"}
+    if kind in _DATATYPES:
+        return {"datatype": _DATATYPES[kind]}
+    return {"datatype": "unicodeChar", "arraysize": "*"}

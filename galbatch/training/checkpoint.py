@@ -1,0 +1,150 @@
+"""Epochs that are not lost: a fit that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+_STATE = "state.npz"
+
+
+@dataclass
+class Progress:
+    """How far a fit is.
+
+    Parameters
+    ----------
+    epoch : int
+        Finished epochs.
+    best : float
+        Lowest validation loss so far.
+    waited : int
+        Epochs since then.
+    history : dict of str to list of float
+        Loss curves.
+    """
+
+    epoch: int = 0
+    best: float = float("inf")
+    waited: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+    """Early stopping, the best weights, and the state of the fit on disk after each epoch.
+
+    `keras.callbacks.BackupAndRestore` keeps neither the best weights nor the patience, so that a
+    resumed fit could end elsewhere; here one that was killed ends bit for bit like one that was
+    not.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the state is.
+    key : str
+        Of the rows and words of this fit: the state of another is not taken up.
+    patience : int or None
+        Epochs without a better validation loss before it ends; None: all epochs, and the last
+        weights are the ones that are kept.
+    report : callable
+        Told the epoch and what to say, after each.
+    """
+
+    def __init__(
+        self, folder: Path, key: str, patience: int | None, report: Callable[[int, str], None]
+    ) -> None:
+        super().__init__()
+        self._file, self._key = folder / _STATE, key
+        self._patience, self._report = patience, report
+        self.progress = Progress()
+        self._best: list[NDArray[Any]] = []
+
+    @property
+    def finished(self) -> bool:
+        """Whether its patience is at an end."""
+        return self._patience is not None and self.progress.waited >= self._patience
+
+    def resume(self, model: Any) -> None:
+        """Take up what is on disk, if it is of this fit.
+
+        Parameters
+        ----------
+        model : keras.Model
+            Compiled.
+        """
+        model.optimizer.build(model.trainable_variables)
+        try:
+            with np.load(self._file, allow_pickle=False) as state:
+                words = json.loads(str(state["words"]))
+                arrays = [state[f"now_{i}"] for i in range(words["now"])]
+                best = [state[f"best_{i}"] for i in range(words["best"])]
+        except (OSError, ValueError, KeyError):
+            return
+        variables = _variables(model)
+        if words["key"] != self._key or len(arrays) != len(variables):
+            return
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        self._best = best
+        self.progress = Progress(**words["progress"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Judge the epoch and keep it."""
+        loss = {name: float(value) for name, value in (logs or {}).items()}
+        state = self.progress
+        state.epoch = epoch + 1
+        for name, value in loss.items():
+            state.history.setdefault(name, []).append(value)
+        if self._patience is not None and loss["val_loss"] < state.best:
+            state.best, state.waited = loss["val_loss"], 0
+            self._best = [np.asarray(weight) for weight in self.model.get_weights()]
+        else:
+            state.waited += 1
+        self._save()
+        self._report(
+            state.epoch, ", ".join(f"{name} {value:.4f}" for name, value in sorted(loss.items()))
+        )
+        if self.finished:
+            self.model.stop_training = True
+
+    def best_weights(self, model: Any) -> list[NDArray[Any]]:
+        """Weights of the best epoch, or the last ones where none was judged."""
+        return self._best or [np.asarray(weight) for weight in model.get_weights()]
+
+    def _save(self) -> None:
+        now = [np.asarray(variable) for variable in _variables(self.model)]
+        words = {
+            "key": self._key,
+            "now": len(now),
+            "best": len(self._best),
+            "progress": vars(self.progress),
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the old one, then in its place: a kill leaves one that is whole.
+        draft = self._file.with_suffix(".tmp")
+        with draft.open("wb") as stream:
+            np.savez(
+                stream,
+                allow_pickle=False,
+                words=np.array(json.dumps(words)),
+                **{f"now_{i}": array for i, array in enumerate(now)},
+                **{f"best_{i}": array for i, array in enumerate(self._best)},
+            )
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(self._file)
+
+
+def _variables(model: Any) -> list[Any]:
+    """All that a step changes: weights, the dropout's generators, the optimiser's moments."""
+    counters = {id(variable) for variable in model.metrics_variables}
+    kept = [variable for variable in model.variables if id(variable) not in counters]
+    return [*kept, *model.optimizer.variables]

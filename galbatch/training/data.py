@@ -1,0 +1,118 @@
+"""Labelled rows as a tf.data stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows to learn from.
+
+    Parameters
+    ----------
+    inputs : callable
+        Features (rows, f) of some rows, given a random generator for their noise.
+    labels : ndarray, shape (n, ...), float32
+        NaN where unknown.
+    """
+
+    inputs: Rows
+    labels: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def fixed(matrix: NDArray[np.float32]) -> Rows:
+    """Features that are computed once.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, f)
+
+    Returns
+    -------
+    callable
+    """
+    return lambda rows, _generator: matrix[rows]
+
+
+def stream(tf: Any, sample: Sample, batch: int, seed: int, first: int, epochs: int) -> Any:
+    """All epochs' batches, one after the other.
+
+    Parameters
+    ----------
+    tf : module
+        TensorFlow.
+    sample : Sample
+    batch : int
+        Rows in each; what is left at the end of an epoch comes in another order in the next.
+    seed : int
+    first : int
+        Epoch to begin at.
+    epochs : int
+        Epoch to end before.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of (features, labels). An epoch's order and noise depend on the seed and its number only:
+        a fit that is resumed sees what it would have seen.
+    """
+    steps = steps_in_epoch(len(sample), batch)
+    size = min(batch, len(sample))
+
+    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        for epoch in range(first, epochs):
+            generator = np.random.default_rng([seed, epoch])
+            order = generator.permutation(len(sample))
+            for step in range(steps):
+                rows = order[step * size : (step + 1) * size]
+                yield sample.inputs(rows, generator), sample.labels[rows]
+
+    one = sample.inputs(np.arange(1), np.random.default_rng(0))
+    signature = (
+        tf.TensorSpec((size, *one.shape[1:]), tf.float32),
+        tf.TensorSpec((size, *sample.labels.shape[1:]), tf.float32),
+    )
+    return _unsharded(tf, tf.data.Dataset.from_generator(batches, output_signature=signature))
+
+
+def steps_in_epoch(rows: int, batch: int) -> int:
+    """Whole batches in an epoch, at least one."""
+    return max(rows // batch, 1)
+
+
+def once(tf: Any, features: NDArray[np.float32], labels: NDArray[np.float32], batch: int) -> Any:
+    """Rows in their order, for validation.
+
+    Parameters
+    ----------
+    tf : module
+    features, labels : ndarray, shape (n, ...)
+    batch : int
+
+    Returns
+    -------
+    tf.data.Dataset
+    """
+    return _unsharded(
+        tf, tf.data.Dataset.from_tensor_slices((features, labels)).batch(batch), ahead=False
+    )
+
+
+def _unsharded(tf: Any, dataset: Any, ahead: bool = True) -> Any:
+    """One process feeds all replicas: batches are split over them, files are not."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    options.deterministic = True
+    dataset = dataset.with_options(options)
+    return dataset.prefetch(2) if ahead else dataset

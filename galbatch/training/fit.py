@@ -1,0 +1,55 @@
+"""From labelled rows and a model's words to a folder with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
+from galbatch.models.base import Card
+from galbatch.spec.job import PhotometricModel, ThesisModel
+from galbatch.spec.survey import Survey
+from galbatch.training.photometric import train_photometric
+from galbatch.training.thesis import train_thesis
+
+
+def train(
+    spec: PhotometricModel | ThesisModel,
+    survey: Survey,
+    table: pa.Table,
+    roles: ArrayLike,
+    folder: Path,
+    progress: Callable[[int, int, str], None],
+) -> Card:
+    """Train a model and save it.
+
+    Parameters
+    ----------
+    spec : PhotometricModel or ThesisModel
+    survey : Survey
+    table : pa.Table
+        n rows with the columns of the inputs and the labels.
+    roles : array, shape (n,), int8
+        Rows that are `TEST` are not looked at; `VALIDATION` ends the fit and calibrates it.
+    folder : Path
+        Where the model goes: ``card.json``, for each network ``.onnx`` and ``.weights.h5``, and
+        ``history.json``. While it trains, ``work`` holds the state after each epoch; a fit that
+        was killed is called again with the same arguments and goes on from there.
+    progress : callable
+        Told (epochs done, epochs at most, losses).
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    SpecError
+        If there is too little to learn from, or a band or target that is not there is asked for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(spec, ThesisModel):
+        return train_thesis(spec, survey, table, roles, folder, progress)
+    return train_photometric(spec, survey, table, roles, folder, progress)

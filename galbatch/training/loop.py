@@ -1,0 +1,105 @@
+"""One fit: model.fit over all devices, resumable. Imports TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.training.checkpoint import Keeper
+from galbatch.training.data import Sample, once, steps_in_epoch, stream
+
+_JUDGED_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in which steps.
+
+    Parameters
+    ----------
+    batch, epochs : int
+    patience : int or None
+        Epochs without a better validation loss; None for all epochs.
+    seed : int
+    """
+
+    batch: int
+    epochs: int
+    patience: int | None
+    seed: int
+
+
+def fit(
+    compiled: Callable[[int], Any],
+    sample: Sample,
+    validation: tuple[NDArray[np.float32], NDArray[np.float32]],
+    schedule: Schedule,
+    work: Path,
+    key: str,
+    where: str,
+    report: Callable[[int, str], None],
+) -> tuple[list[NDArray[Any]], dict[str, list[float]]]:
+    """Train on every GPU of this process, or on its CPU.
+
+    Parameters
+    ----------
+    compiled : callable
+        From the number of steps to a compiled model; called in the scope of the strategy.
+    sample : Sample
+        Training rows.
+    validation : pair of ndarray
+        Features and labels.
+    schedule : Schedule
+    work : Path
+        Folder for the state between epochs.
+    key : str
+        Tells this fit from any other.
+    where : str
+        For the message when it diverges.
+    report : callable
+        Told the finished epochs and what to say, after each.
+
+    Returns
+    -------
+    weights : list of ndarray
+        Of the best epoch, or of the last one without patience.
+    history : dict of str to list of float
+        Loss curves.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(schedule.seed)
+    steps = steps_in_epoch(len(sample), schedule.batch)
+    keeper = Keeper(work, key, schedule.patience, report)
+    strategy = tf.distribute.MirroredStrategy(_devices())
+    with strategy.scope():
+        model = compiled(steps * schedule.epochs)
+        keeper.resume(model)
+        done = keeper.progress.epoch
+        if done < schedule.epochs and not keeper.finished:
+            model.fit(
+                stream(tf, sample, schedule.batch, schedule.seed, done, schedule.epochs),
+                validation_data=once(tf, *validation, _JUDGED_AT_ONCE),
+                initial_epoch=done,
+                epochs=schedule.epochs,
+                steps_per_epoch=steps,
+                callbacks=[keeper, keras.callbacks.TerminateOnNaN()],
+                shuffle=False,
+                verbose=0,
+            )
+        weights = keeper.best_weights(model)
+    if not all(np.isfinite(array).all() for array in weights):
+        raise SpecError(where, "the fit diverged: its loss is not a number", "lower learning_rate?")
+    return weights, keeper.progress.history
+
+
+def _devices() -> list[str]:
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in found]

@@ -1,0 +1,252 @@
+"""Training of the default family."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from galbatch.flux.columns import photometry_inputs
+from galbatch.flux.features import FeatureRecipe, features, learn_features
+from galbatch.models.base import HISTORY, Card
+from galbatch.models.device import prepare_tensorflow
+from galbatch.models.heads import Head
+from galbatch.models.mixture import Mixture, cdf
+from galbatch.models.novelty import learn_novelty
+from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
+from galbatch.models.runtime import OnnxNetwork
+from galbatch.quality.calibration import fit_logit_scale, fit_pit_scale
+from galbatch.spec.job import PhotometricModel
+from galbatch.spec.survey import Survey
+from galbatch.training.data import Rows, Sample, fixed
+from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
+from galbatch.training.scores import scores
+from galbatch.training.targets import choose_bands, choose_targets
+from galbatch.values import FluxBlock, Target
+
+# In ln(1 + z): a narrower peak would only be one training object.
+_REDSHIFT_FLOOR = 0.003
+# Of the spread of the labels, for the other targets.
+_FLOOR = 0.02
+_COMPONENTS = 3
+_WARM_UP = 0.05
+_LAST_RATE = 0.002
+_PARITY_ROWS = 512
+_STEP = 4096
+
+
+def train_photometric(
+    spec: PhotometricModel,
+    survey: Survey,
+    table: pa.Table,
+    roles: ArrayLike,
+    folder: Path,
+    progress: Callable[[int, int, str], None],
+) -> Card:
+    """Train a model of the default family; see `galbatch.training.fit.train`."""
+    where = f"models.{spec.name}"
+    bands = choose_bands(spec.bands, survey, where)
+    survey = present(survey, table)
+    reads = Reading.of(spec, survey, bands)
+    rows = labelled_rows(survey, table, roles, spec.targets)
+    choose_targets(spec.targets, survey, _training_labels(rows), where)
+    rows = rows.some(reads.block(rows.table).observed.any(axis=1)).thinned(spec.max_rows, spec.seed)
+    needs_both(rows, where)
+    targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where)
+    inputs = (*photometry_inputs(survey, bands), *reads.morphology)
+    data = rows.fingerprint(inputs)
+
+    block, shapes, train = reads.block(rows.table), reads.shapes(rows.table), rows.training
+    of = {band.name: band for band in survey.bands}
+    recipe = learn_features(
+        _part(block, train), [of[name] for name in bands], shapes[train], reads.morphology
+    )
+    matrix = np.concatenate(
+        [
+            features(recipe, _part(block, slice(i, i + _STEP)), shapes[i : i + _STEP])
+            for i in range(0, len(block), _STEP)
+        ]
+    )
+    answers = _answers(rows.known, targets)
+    heads = _heads(answers[train], targets, spec.components)
+    shares = np.isfinite(answers[train]).mean(axis=0)
+
+    prepare_tensorflow()
+    import keras
+
+    from galbatch.models.network import Architecture, HeadsLoss, build
+    from galbatch.training.export import export
+    from galbatch.training.loop import Schedule, fit
+
+    shape = Architecture(
+        matrix.shape[1], spec.members, spec.width, spec.layers, sum(head.size for head in heads)
+    )
+
+    def compiled(steps: int) -> Any:
+        model = build(shape, heads, spec.dropout, spec.seed)
+        warm = int(_WARM_UP * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.05 * spec.learning_rate,
+            max(steps - warm, 1),
+            alpha=_LAST_RATE,
+            warmup_target=spec.learning_rate,
+            warmup_steps=max(warm, 1),
+        )
+        optimizer = keras.optimizers.AdamW(
+            rate, weight_decay=spec.weight_decay, beta_2=0.99, clipnorm=1.0
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model.compile(optimizer, HeadsLoss(heads, [float(1 / s) for s in shares]), jit_compile=False)
+        return model
+
+    key = hashlib.sha256(
+        json.dumps([VERSION, data, spec.model_dump(mode="json")], sort_keys=True).encode()
+    ).hexdigest()
+    work = folder / "work"
+    weights, history = fit(
+        compiled,
+        Sample(_training_inputs(spec, recipe, block, shapes, matrix, train), answers[train]),
+        (matrix[~train], answers[~train]),
+        Schedule(spec.batch, spec.epochs, spec.patience, spec.seed),
+        work,
+        key,
+        where,
+        lambda epoch, text: progress(epoch, spec.epochs, text),
+    )
+    model = build(shape, heads)
+    model.set_weights(weights)
+    export(model, folder, NETWORK, matrix[:_PARITY_ROWS])
+    (folder / HISTORY).write_text(json.dumps({NETWORK: history}, indent=1) + "\n", encoding="utf-8")
+
+    network = OnnxNetwork(folder / f"{NETWORK}.onnx")
+    judged = matrix[~train]
+    outputs = np.concatenate(
+        [network(judged[i : i + _STEP]) for i in range(0, len(judged), _STEP)]
+    )
+    calibration = _calibrate(outputs, heads, answers[~train])
+    truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
+    card = Card(
+        name=spec.name,
+        kind=spec.kind,
+        version=VERSION,
+        survey=survey.name,
+        bands=bands,
+        inputs=inputs,
+        targets=targets,
+        skipped=skipped,
+        data=data,
+        rows=rows.counts(targets),
+        recipe={
+            "features": recipe.to_json(),
+            "heads": [head.to_json() for head in heads],
+            "network": shape.to_json(),
+            "novelty": learn_novelty(matrix[train], judged, spec.seed).to_json(),
+        },
+        calibration=calibration,
+        metrics=scores(decode(outputs, heads, calibration, survey.odds_width), truth),
+        spec=spec.model_dump(mode="json"),
+        reading=reading(survey),
+        libraries=libraries(),
+    ).sealed(weights)
+    card.save(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    return card
+
+
+def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
+    return {target: values[rows.training] for target, values in rows.known.items()}
+
+
+def _part(block: FluxBlock, rows: slice | NDArray[Any]) -> FluxBlock:
+    return FluxBlock(*(array[rows] for array in vars(block).values()))
+
+
+def _answers(
+    known: Mapping[Target, NDArray[np.float64]], targets: Sequence[Target]
+) -> NDArray[np.float32]:
+    """Labels as they are learnt, shape (n, targets): the redshift as ln(1 + z)."""
+    columns = [np.log1p(known[t]) if t == "redshift" else known[t] for t in targets]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _heads(
+    answers: NDArray[np.float32], targets: Sequence[Target], components: int
+) -> tuple[Head, ...]:
+    heads: list[Head] = []
+    start = 0
+    for target, column in zip(targets, answers.T, strict=True):
+        if target == "star":
+            heads.append(Head(target, start, 0))
+        else:
+            found = column[np.isfinite(column)].astype(np.float64)
+            low, middle, high = np.percentile(found, [16, 50, 84])
+            scale = float((high - low) / 2 or np.std(found))
+            redshift = target == "redshift"
+            heads.append(
+                Head(
+                    target,
+                    start,
+                    components if redshift else _COMPONENTS,
+                    centre=float(middle),
+                    scale=scale,
+                    floor=_REDSHIFT_FLOOR if redshift else _FLOOR * scale,
+                    low=float(found.min()),
+                    high=float(found.max()),
+                )
+            )
+        start += heads[-1].size
+    return tuple(heads)
+
+
+def _training_inputs(
+    spec: PhotometricModel,
+    recipe: FeatureRecipe,
+    block: FluxBlock,
+    shapes: NDArray[np.float64],
+    matrix: NDArray[np.float32],
+    train: NDArray[np.bool_],
+) -> Rows:
+    if spec.noise == 0:
+        return fixed(matrix[train])
+    block, shapes = _part(block, train), shapes[train]
+
+    def noisy(rows: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.float32]:
+        part = _part(block, rows)
+        draw = generator.standard_normal(part.flux.shape, np.float32)
+        # The error is 0 where nothing was observed, and nothing is added.
+        flux = part.flux + np.float32(spec.noise) * draw * part.error
+        moved = FluxBlock(flux, part.error, part.observed, part.detected, part.saturated)
+        made: NDArray[np.float32] = features(recipe, moved, shapes[rows])
+        return made
+
+    return noisy
+
+
+def _calibrate(
+    outputs: NDArray[np.float32], heads: Sequence[Head], answers: NDArray[np.float32]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for head, column in zip(heads, answers.T, strict=True):
+        known = np.isfinite(column)
+        if head.target == "star":
+            logit = head.of(outputs[known])[..., 0].mean(axis=1)
+            found["star"] = fit_logit_scale(logit, column[known]).to_json()
+            continue
+        mixture, label = head.mixture(outputs[known]), column[known][:, None]
+
+        def pit(
+            scale: float, mixture: Mixture = mixture, label: NDArray[np.float32] = label
+        ) -> NDArray[np.float32]:
+            wider = Mixture(mixture.weight, mixture.mean, mixture.sigma * np.float32(scale))
+            reached: NDArray[np.float32] = cdf(wider, label)[:, 0]
+            return reached
+
+        found[head.target] = fit_pit_scale(pit).to_json()
+    return found

@@ -1,0 +1,169 @@
+"""Labelled rows, and nothing of the rows that are held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from galbatch.errors import SpecError
+from galbatch.spec.survey import Survey
+from galbatch.training.labels import labels
+from galbatch.training.split import TEST, TRAIN
+from galbatch.values import Target
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows that may be learnt from.
+
+    Parameters
+    ----------
+    table : pa.Table
+        n rows.
+    known : mapping
+        Labels, arrays of shape (n,), NaN where unknown.
+    training : ndarray, shape (n,), bool
+        True: train; False: validate.
+    """
+
+    table: pa.Table
+    known: Mapping[Target, NDArray[np.float64]]
+    training: NDArray[np.bool_]
+
+    def some(self, kept: NDArray[np.bool_]) -> Labelled:
+        """Those of its rows for which `kept` is True."""
+        return Labelled(
+            self.table.filter(pa.array(kept)),
+            {target: values[kept] for target, values in self.known.items()},
+            self.training[kept],
+        )
+
+    def thinned(self, at_most: int, seed: int) -> Labelled:
+        """A random sample: at most so many training rows, and a quarter of that to validate."""
+        kept = np.zeros(len(self.training), bool)
+        generator = np.random.default_rng(seed)
+        for rows, most in (
+            (np.flatnonzero(self.training), at_most),
+            (np.flatnonzero(~self.training), max(at_most // 4, 1)),
+        ):
+            kept[rows if rows.size <= most else generator.permutation(rows)[:most]] = True
+        return self if kept.all() else self.some(kept)
+
+    def fingerprint(self, columns: Sequence[str]) -> str:
+        """SHA-256 of what is learnt from: some columns, the labels and the roles."""
+        digest = hashlib.sha256()
+        for name in columns:
+            digest.update(name.encode())
+            column = self.table.column(name).combine_chunks()
+            values = column.flatten() if pa.types.is_nested(column.type) else column
+            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
+        for target, known in self.known.items():
+            digest.update(target.encode() + np.ascontiguousarray(known).tobytes())
+        digest.update(self.training.tobytes())
+        return digest.hexdigest()
+
+    def counts(self, targets: Sequence[Target]) -> dict[str, dict[str, int]]:
+        """Labelled rows of each target that train and that validate."""
+        return {
+            target: {
+                "training": int(np.isfinite(self.known[target][self.training]).sum()),
+                "validation": int(np.isfinite(self.known[target][~self.training]).sum()),
+            }
+            for target in targets
+        }
+
+
+def labelled_rows(
+    survey: Survey, table: pa.Table, roles: ArrayLike, asked: Sequence[Target] | None
+) -> Labelled:
+    """The rows with a label that are not held out.
+
+    Parameters
+    ----------
+    survey : Survey
+    table : pa.Table
+        n rows.
+    roles : array, shape (n,), int8
+        `TRAIN`, `VALIDATION` or `TEST`.
+    asked : sequence of Target, optional
+        Only labels of these; of all by default.
+
+    Returns
+    -------
+    Labelled
+    """
+    role = np.asarray(roles)
+    # First of all: what follows cannot even see the rows that are held out.
+    table = table.filter(pa.array(role != TEST)).combine_chunks()
+    role = role[role != TEST]
+    known = labels(survey, table)
+    if asked is not None:
+        known = {target: values for target, values in known.items() if target in asked}
+    has_one = np.zeros(table.num_rows, bool)
+    for values in known.values():
+        has_one |= np.isfinite(values)
+    return Labelled(table, known, role == TRAIN).some(has_one)
+
+
+def needs_both(rows: Labelled, where: str) -> None:
+    """Raise SpecError unless there are rows to train and rows to validate."""
+    training = int(rows.training.sum())
+    for what, found in (("training", training), ("validation", len(rows.training) - training)):
+        if not found:
+            raise SpecError(
+                where,
+                f"no labelled {what} rows with photometry",
+                "change the shares or the order of 'split'" if len(rows.training) else "",
+            )
+
+
+def present(survey: Survey, table: pa.Table) -> Survey:
+    """The survey without the optional columns that a table does not have.
+
+    Parameters
+    ----------
+    survey : Survey
+    table : pa.Table
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    SpecError
+        If a band's column is not there.
+    """
+    there = set(table.column_names)
+    for name in survey.photometry_columns:
+        if name not in there:
+            raise SpecError(f"survey {survey.name}", f"column '{name}' is not in the table")
+    photometry = survey.photometry
+    if photometry.saturation and photometry.saturation.column not in there:
+        photometry = photometry.model_copy(update={"saturation": None})
+    return survey.model_copy(
+        update={
+            "photometry": photometry,
+            "extinction": survey.extinction if survey.extinction in there else None,
+            "morphology": tuple(name for name in survey.morphology if name in there),
+        }
+    )
+
+
+def reading(survey: Survey) -> dict[str, object]:
+    """The survey as a model's card keeps it."""
+    return survey.model_dump(mode="json", exclude={"mock", "references"})
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what a model is made with."""
+    found = {name: version(name) for name in ("galbatch", "keras", "numpy", "onnxruntime")}
+    import tensorflow
+
+    return found | {"tensorflow": str(tensorflow.__version__)}

@@ -1,0 +1,109 @@
+"""Which targets can be learnt from the labels there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError, did_you_mean
+from galbatch.spec.survey import Survey
+from galbatch.values import TARGETS, Target
+
+FEWEST_ROWS = 100
+FEWEST_OF_A_CLASS = 50
+
+
+def choose_targets(
+    asked: Sequence[Target] | None,
+    survey: Survey,
+    known: Mapping[Target, NDArray[np.float64]],
+    where: str,
+) -> tuple[tuple[Target, ...], dict[str, str]]:
+    """The targets to train.
+
+    Parameters
+    ----------
+    asked : sequence of Target, optional
+        By name in the job; all that have enough labels without it.
+    survey : Survey
+    known : mapping
+        Labels of the training rows, NaN where unknown.
+    where : str
+        The model in the job, for messages.
+
+    Returns
+    -------
+    targets : tuple of Target
+    skipped : dict of str to str
+        Why the others are left out.
+
+    Raises
+    ------
+    SpecError
+        If one that was asked for, or every one, has too few labels.
+    """
+    lacking = {target: _lack(target, survey, known.get(target)) for target in TARGETS}
+    for target in asked or ():
+        if lacking[target]:
+            able = [name for name in TARGETS if not lacking[name]]
+            raise SpecError(
+                f"{where}.targets",
+                f"'{target}' cannot be trained: {lacking[target]}",
+                f"can be: {', '.join(able)}" if able else "",
+            )
+    chosen = tuple(t for t in TARGETS if t in (asked or TARGETS) and not lacking[t])
+    if not chosen:
+        raise SpecError(
+            where,
+            "nothing can be trained: " + "; ".join(f"{t}: {lacking[t]}" for t in TARGETS),
+            "are the label columns in the catalogue?",
+        )
+    return chosen, {t: why for t, why in lacking.items() if why and asked is None}
+
+
+def choose_bands(asked: Sequence[str] | None, survey: Survey, where: str) -> tuple[str, ...]:
+    """The bands to use, in the survey's order.
+
+    Parameters
+    ----------
+    asked : sequence of str, optional
+    survey : Survey
+    where : str
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    SpecError
+        If one is not a band of the survey.
+    """
+    for band in asked or ():
+        if band not in survey.band_names:
+            raise SpecError(
+                f"{where}.bands",
+                f"'{band}' is not a band of {survey.name}",
+                did_you_mean(band, survey.band_names),
+            )
+    return tuple(band for band in survey.band_names if not asked or band in asked)
+
+
+def _lack(target: Target, survey: Survey, values: NDArray[np.float64] | None) -> str:
+    if values is None:
+        return f"the survey {survey.name} names no label column for it"
+    found = values[np.isfinite(values)]
+    if target == "star":
+        stars = int(found.sum())
+        if min(stars, found.size - stars) < FEWEST_OF_A_CLASS:
+            return (
+                f"expected at least {FEWEST_OF_A_CLASS} training rows of each class, "
+                f"found {stars} stars and {found.size - stars} galaxies"
+            )
+    elif found.size < FEWEST_ROWS:
+        return f"expected at least {FEWEST_ROWS} labelled training rows, found {found.size}"
+    elif found.min() == found.max():
+        return f"all {found.size} labelled training rows have the value {found[0]:g}"
+    return ""

@@ -1,0 +1,2 @@
+"""Later."""
+train_thesis = None

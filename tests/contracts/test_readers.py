@@ -1,0 +1,279 @@
+"""What every reader promises, held for each format over the same table."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+
+from galbatch.errors import DataError, SpecError
+from galbatch.readers import Batch, open_reader
+
+ROWS = 1000
+TYPES = {
+    "ID": pa.int64(),
+    "RA": pa.float64(),
+    "F365W": pa.float32(),
+    "Satur_Flag": pa.int16(),
+    "name": pa.string(),
+    "MAG_AUTO": pa.list_(pa.float32(), 3),
+}
+
+
+def make_table(rows: int) -> pa.Table:
+    random = np.random.default_rng(1)
+    magnitude = np.round(random.normal(24, 2, rows), 3).astype(np.float32)
+    magnitude[::7], magnitude[::11] = 99, -99
+    vectors = np.round(random.normal(22, 1, 3 * rows), 3).astype(np.float32)
+    return pa.table(
+        {
+            "ID": np.arange(rows) + 81_473_306_375,
+            "RA": random.uniform(0, 360, rows),
+            "F365W": magnitude,
+            "Satur_Flag": random.integers(0, 2, rows).astype(np.int16),
+            "name": [f"galaxy {row}" for row in range(rows)],
+            "MAG_AUTO": pa.FixedSizeListArray.from_arrays(pa.array(vectors), 3),
+        }
+    )
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    columns["MAG_AUTO"] = [" ".join(str(np.float32(v)) for v in row) for row in columns["MAG_AUTO"]]
+    columns["F365W"] = [str(np.float32(v)) for v in columns["F365W"]]
+    pyarrow.csv.write_csv(pa.table(columns), path)
+
+
+def write_csv_gz(table: pa.Table, path: Path) -> None:
+    plain = path.with_suffix(".plain")
+    write_csv(table, plain)
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, row_group_size=300, write_page_checksum=True)
+
+
+def write_fits(table: pa.Table, path: Path) -> None:
+    size = table.num_rows
+    vectors = table["MAG_AUTO"].combine_chunks().flatten().to_numpy().reshape(size, 3)
+    columns = [
+        fits.Column("ID", "K", array=table["ID"].to_numpy()),
+        fits.Column("RA", "D", unit="deg", array=table["RA"].to_numpy()),
+        fits.Column("F365W", "E", array=table["F365W"].to_numpy()),
+        fits.Column("Satur_Flag", "I", array=table["Satur_Flag"].to_numpy()),
+        fits.Column("name", "12A", array=np.array(table["name"].to_pylist(), dtype="S12")),
+        fits.Column("MAG_AUTO", "3E", array=vectors),
+    ]
+    fits.BinTableHDU.from_columns(columns, nrows=size).writeto(path)
+
+
+def write_hdf5(table: pa.Table, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name in table.column_names:
+            column = table[name]
+            if name == "MAG_AUTO":
+                flat = column.combine_chunks().flatten().to_numpy()
+                values = flat.reshape(table.num_rows, 3)
+            elif name == "name":
+                values = np.array(column.to_pylist(), dtype="S12")
+            else:
+                values = column.to_numpy()
+            file.create_dataset(f"photometry/{name}", data=values)
+
+
+WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
+    "csv": write_csv,
+    "csv.gz": write_csv_gz,
+    "parquet": write_parquet,
+    "fits": write_fits,
+    "fits.gz": write_fits,
+    "hdf5": write_hdf5,
+}
+every_format = pytest.mark.parametrize("ending", WRITERS)
+
+
+def write(folder: Path, ending: str, rows: int = ROWS) -> tuple[str, pa.Table]:
+    table = make_table(rows)
+    path = folder / f"catalogue.{ending}"
+    WRITERS[ending](table, path)
+    return str(path), table
+
+
+def read(path: str, types: dict[str, pa.DataType] = TYPES, rows: int = 128) -> list[Batch]:
+    return list(open_reader(None, path).batches(path, types, rows))
+
+
+def joined(batches: list[Batch]) -> pa.Table:
+    return pa.concat_tables([batch.table for batch in batches])
+
+
+@every_format
+def test_columns_come_in_file_order(tmp_path: Path, ending: str) -> None:
+    path, table = write(tmp_path, ending)
+    found = open_reader(None, path).columns(path)
+    if ending == "hdf5":  # HDF5 keeps names sorted
+        assert sorted(found) == sorted(table.column_names)
+    else:
+        assert list(found) == table.column_names
+
+
+@every_format
+@pytest.mark.parametrize("rows", [1, 128, 1000, 5000])
+def test_same_rows_whatever_the_batch(tmp_path: Path, ending: str, rows: int) -> None:
+    path, table = write(tmp_path, ending, ROWS if rows > 1 else 10)
+    batches = read(path, rows=rows)
+    assert all(0 < len(batch.rows) <= rows for batch in batches)
+    assert all(len(batch.rows) == batch.table.num_rows for batch in batches)
+    numbers = np.concatenate([batch.rows for batch in batches])
+    assert numbers.dtype == np.int64
+    np.testing.assert_array_equal(numbers, np.arange(1, table.num_rows + 1))
+    assert joined(batches).to_pylist() == table.to_pylist()
+    assert not any(batch.rejected for batch in batches)
+
+
+@every_format
+def test_types_are_as_asked_for(tmp_path: Path, ending: str) -> None:
+    path, _ = write(tmp_path, ending)
+    for batch in read(path):
+        assert dict(zip(batch.table.schema.names, batch.table.schema.types, strict=True)) == TYPES
+
+
+@every_format
+def test_reads_only_what_is_asked_for(tmp_path: Path, ending: str) -> None:
+    path, table = write(tmp_path, ending)
+    batches = read(path, {"F365W": pa.float32(), "ID": pa.int64()})
+    assert joined(batches).to_pydict() == table.select(["F365W", "ID"]).to_pydict()
+
+
+@every_format
+def test_a_file_without_rows_yields_nothing(tmp_path: Path, ending: str) -> None:
+    path, table = write(tmp_path, ending, rows=0)
+    assert sorted(open_reader(None, path).columns(path)) == sorted(table.column_names)
+    assert read(path) == []
+
+
+@every_format
+def test_a_column_that_is_not_there(tmp_path: Path, ending: str) -> None:
+    path, _ = write(tmp_path, ending)
+    with pytest.raises(SpecError, match=r"has no column 'F356W' \(did you mean 'F365W'\?\)"):
+        read(path, {"F356W": pa.float32()})
+
+
+@every_format
+def test_text_where_a_number_is_wanted_rejects_the_row(tmp_path: Path, ending: str) -> None:
+    path, _ = write(tmp_path, ending, rows=3)
+    (batch,) = read(path, {"ID": pa.int64(), "name": pa.float32()})
+    assert len(batch.rows) == 0
+    assert [row.row for row in batch.rejected] == [1, 2, 3]
+    assert batch.rejected[0].reason == "column 'name': expected a number, got 'galaxy 0'"
+    assert batch.rejected[0].file == path
+
+
+@every_format
+def test_vectors_of_another_length(tmp_path: Path, ending: str) -> None:
+    path, _ = write(tmp_path, ending, rows=3)
+    types = {"MAG_AUTO": pa.list_(pa.float32(), 60)}
+    if ending.startswith("csv"):
+        (batch,) = read(path, types)
+        assert "expected 60 numbers, got" in batch.rejected[0].reason
+    else:
+        with pytest.raises(SpecError, match=r"'MAG_AUTO': expected 60 values per row, .* holds 3"):
+            read(path, types)
+
+
+@every_format
+def test_no_such_file(tmp_path: Path, ending: str) -> None:
+    path = str(tmp_path / f"none.{ending}")
+    with pytest.raises(SpecError, match="there is no such file"):
+        open_reader(None, path).columns(path)
+    with pytest.raises(SpecError, match="there is no such file"):
+        read(path)
+
+
+@every_format
+def test_a_folder_is_no_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"folder.{ending}"
+    path.mkdir()
+    with pytest.raises(SpecError, match="is a folder, not a file"):
+        open_reader(None, str(path)).columns(str(path))
+
+
+@every_format
+def test_an_empty_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"empty.{ending}"
+    path.touch()
+    with pytest.raises(SpecError, match="is empty"):
+        open_reader(None, str(path)).columns(str(path))
+
+
+@every_format
+def test_no_permission(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = write(tmp_path, ending, rows=1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SpecError, match="may not be read"):
+        open_reader(None, path).columns(path)
+
+
+@every_format
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>\n", "a web page"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive"),
+    ],
+)
+def test_something_else_under_that_name(
+    tmp_path: Path, ending: str, content: bytes, what: str
+) -> None:
+    path = tmp_path / f"catalogue.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match=what):
+        open_reader(None, str(path)).columns(str(path))
+    with pytest.raises(SpecError, match=what):
+        read(str(path))
+
+
+@pytest.mark.parametrize("ending", [ending for ending in WRITERS if ending != "csv"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float) -> None:
+    path, table = write(tmp_path, ending, rows=20_000)
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: int(share * len(whole))])
+    batches: list[Batch] = []
+    with pytest.raises(DataError, match="early") as caught:
+        batches.extend(open_reader(None, path).batches(path, TYPES, 128))
+    assert "the download may be incomplete" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    if ending in ("parquet", "hdf5"):  # their table of contents is at the end: nothing is readable
+        assert not batches
+        return
+    before = sum(len(batch.rows) for batch in batches)
+    assert f"after row {before:,}" in str(caught.value)
+    assert 0.5 * share < before / table.num_rows < share + 0.1
+    assert joined(batches).to_pylist() == table.slice(0, before).to_pylist()
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "fits.gz", "parquet"])
+def test_a_damaged_file(tmp_path: Path, ending: str) -> None:
+    path, _ = write(tmp_path, ending, rows=20_000)
+    content = bytearray(Path(path).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    Path(path).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert "after row" in str(caught.value)
+    assert "\n" not in str(caught.value)
