@@ -148,7 +148,10 @@ def clean(
             sigma = factor * error
         else:
             unit = xp.asarray(
-                [microjansky(photometry.unit, band.wavelength, f"band {band.name}") for band in bands]
+                [
+                    microjansky(photometry.unit, band.wavelength, f"band {band.name}")
+                    for band in bands
+                ]
             )
             flux = xp.where(special, xp.nan, value) * unit
             sigma = xp.abs(flux) * error if photometry.error == "relative" else error * unit

@@ -64,7 +64,8 @@ def numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
     if pa.types.is_boolean(kind):
         column = pc.cast(column, pa.int8())
     # Arrow turns integers with nulls into floats with NaN.
-    return column.to_numpy().astype(np.float64, copy=False)
+    values: NDArray[np.float64] = column.to_numpy().astype(np.float64, copy=False)
+    return values
 
 
 def vectors(table: pa.Table, name: str, length: int) -> NDArray[np.float64]:
@@ -191,4 +192,7 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
 def _floats(array: pa.Array, name: str) -> NDArray[np.float64]:
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise DataError(f"column '{name}'", f"expected numbers, not {array.type}")
-    return array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+    values: NDArray[np.float64] = array.to_numpy(zero_copy_only=False).astype(
+        np.float64, copy=False
+    )
+    return values

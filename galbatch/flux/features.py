@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +103,7 @@ def learn_features(
     softening = np.nan_to_num(_percentiles(noise, [50.0])[0], nan=1.0)
     order = np.argsort([band.wavelength for band in bands], kind="stable")
     labels = [band.name for band in bands]
-    pairs = zip(order[:-1], order[1:], strict=True)
+    pairs = itertools.pairwise(order)
     names = (
         *(f"asinh {name}" for name in labels),
         *(f"colour {labels[blue]} - {labels[red]}" for blue, red in pairs),

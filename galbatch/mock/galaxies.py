@@ -82,6 +82,9 @@ SEQUENCE_OFFSET = -0.45
 rates they would all have to be young, and bluer than the galaxies of zCOSMOS in every colour and
 redshift bin; with this shift colours, redshifts and masses agree (tests/mock/test_nature.py)."""
 
+FROSTING = (-3.2, -1.6)
+"""Range of the mass fraction of young stars in half of the passive galaxies, dex."""
+
 PASSIVE_LOG_SSFR = -11.0
 """Library spectra below this are those of passive galaxies."""
 
@@ -206,6 +209,7 @@ class Galaxies:
         inside = (self.library.wavelength > R_BAND[0]) & (self.library.wavelength < R_BAND[1])
         self.luminosity_r = self.library.luminosity[:, inside].sum(axis=1, dtype=np.float64)
         self.luminosity_nuv = self.luminosity_r * 10.0 ** (-0.4 * self.library.nuv_r)
+        self.passive = self.library.log_ssfr < PASSIVE_LOG_SSFR
         self.neighbour = self._neighbours()
         z = np.concatenate([np.linspace(0.0, 0.2, 400), np.geomspace(0.2005, 4.3, 1600)])
         self.z_table = z
@@ -226,12 +230,21 @@ class Galaxies:
             axis=1,
         )
         distance = np.square(where[:, None] - where[None, :]).sum(axis=2)
-        passive = library.log_ssfr < PASSIVE_LOG_SSFR
-        distance[passive[:, None] != passive[None, :]] = np.inf
-        distance[library.oldest[None, :] > library.oldest[:, None]] = np.inf
+        distance[self.passive[:, None] != self.passive[None, :]] = np.inf
+        older = library.oldest[None, :] > library.oldest[:, None]
+        distance[older] = np.inf
         order = np.argsort(distance, axis=1)[:, :_NEIGHBOURS]
         usable = np.take_along_axis(distance, order, axis=1) < np.inf
-        return np.where(usable, order, np.arange(len(library))[:, None])
+        neighbour = np.where(usable, order, np.arange(len(library))[:, None])
+        # Half of the partners of a passive spectrum are young: what little forms in such galaxies
+        # outshines them in the ultraviolet (Kaviraj et al. 2007, ApJS 173, 619).
+        young = ~self.passive & (library.log_ssfr < -9.0) & (library.log_ssfr > -10.0)
+        for sed in np.flatnonzero(self.passive):
+            frosting = np.flatnonzero(young & ~older[sed])
+            if len(frosting):
+                picked = np.linspace(0, len(frosting) - 1, _NEIGHBOURS // 2).astype(np.intp)
+                neighbour[sed, : _NEIGHBOURS // 2] = frosting[picked]
+        return neighbour
 
     def _tabulate(self) -> None:
         library = self.library
@@ -292,7 +305,7 @@ class Galaxies:
         allowed = (library.oldest < age)[None, :]
         by_metallicity = np.exp(-0.5 * (metallicity / 0.25) ** 2)
 
-        passive = library.log_ssfr < PASSIVE_LOG_SSFR
+        passive = self.passive
         # Massive passive galaxies formed their stars some 2.5 Gyr after the beginning; less
         # massive ones later (Thomas et al. 2010, MNRAS 404, 1775).
         typical = np.maximum(age - 2.5 + 1.5 * (log_mass - 11.0), 0.45 * age)[:, None]
@@ -355,7 +368,9 @@ class Galaxies:
         log_mass = _MASS_EDGES[at_mass] + rng.random(rows) * np.diff(_MASS_EDGES)[at_mass]
         ebv = (_EBV_EDGES[at_ebv] + rng.random(rows) * np.diff(_EBV_EDGES)[at_ebv]).astype("f4")
         partner = self.neighbour[sed, rng.integers(0, _NEIGHBOURS, rows)]
-        share = 0.5 * rng.random(rows, np.float32)
+        share = rng.random(rows, np.float32)
+        frosted = self.passive[sed] & ~self.passive[partner]
+        share = np.where(frosted, 10.0 ** (FROSTING[0] + share * np.ptp(FROSTING)), 0.5 * share)
         lines = 10.0 ** (LINE_SCATTER * rng.standard_normal(rows, np.float32))
         pair = np.stack([sed, partner], axis=1)
         band = slice(self.reference, self.reference + 1)
@@ -402,7 +417,7 @@ class Galaxies:
         deviation = tilt * at_b + bend * at_b**2
         abs_mag_b = -2.5 * (np.log10(light_b) + log_mass) + self.curve_b * ebv + deviation
         nuv_r = -2.5 * np.log10(light_nuv / light_r) + self.curve_nuv_r * ebv
-        passive = self.library.log_ssfr[first] < PASSIVE_LOG_SSFR
+        passive = self.passive[first]
         scale = self._angular_scale(redshift)
         radius, axis_ratio = _shapes(rng, redshift, log_mass, passive, scale)
         return Objects(

@@ -1,7 +1,7 @@
 """How galaxies and stars look on the detection image: sizes, shapes and concentration.
 
-Everything is a Gaussian: a galaxy of half-light radius r has sigma r / sqrt(2 ln 2), the seeing adds
-in quadrature, and what is measured scatters with the signal to noise.
+Everything is a Gaussian: a galaxy of half-light radius r has sigma r / sqrt(2 ln 2), the seeing
+adds in quadrature, and what is measured scatters with the signal to noise.
 """
 
 from __future__ import annotations

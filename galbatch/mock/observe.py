@@ -340,7 +340,9 @@ class _Telescope:
     ) -> Any:
         mock, at = self.mock, self.reference
         flux, error = seen.flux[:, at], seen.error[:, at]
-        ratio = np.maximum(flux / error, 0.1)
+        # Detection pipelines state the noise of the image, without the calibration's.
+        noise = np.sqrt(error**2 - (mock.calibration * np.maximum(flux, 0.0)) ** 2)
+        ratio = np.maximum(flux / noise, 0.1)
         length = {"deg": 1.0 / 3600.0, "pix": 1.0 / mock.pixel_scale}.get(
             column.unit.partition("**")[0], 1.0
         )
@@ -374,7 +376,7 @@ class _Telescope:
                 spread = 2.0 * np.pi * image.semi_major * image.semi_minor
                 return ZERO_POINT - 2.5 * np.log10(np.maximum(flux, 0.1 * error) / spread)
             case "signal_to_noise":
-                return np.maximum(flux / error, 0.0)
+                return np.maximum(flux / noise, 0.0)
             case "stellarity_index":
                 return stellarity(rng, image.fwhm / mock.seeing, ratio)
             case "saturated":

@@ -146,11 +146,12 @@ class GalaxyGrid:
         node = position.astype(np.intp)
         upper = (position - node).astype(np.float32)
         mixed: NDArray[np.float32] | None = None
-        curve = self.curve[:, bands]
+        # Views: only the bands wanted are gathered.
+        flux, curve = self.flux[..., bands], self.curve[:, bands]
         k = curve[node] * (1.0 - upper)[:, None] + curve[node + 1] * upper[:, None]
         for column, weight in ((0, 1.0 - share), (1, share)):
             for shift, part in ((0, 1.0 - upper), (1, upper)):
-                corner = self.flux[sed[:, column], node + shift][..., bands]
+                corner = flux[sed[:, column], node + shift]
                 corner = corner * (weight * part)[:, None, None]
                 mixed = corner if mixed is None else mixed + corner
         assert mixed is not None

@@ -15,14 +15,23 @@ QUANTILES: tuple[float, ...] = (
 )  # fmt: skip
 """Levels of the compact PDF."""
 
-# 256 rows of 20 components at 15 levels stay in a core's cache.
-_ROWS = 256
-_NEWTON = 10
-_CLOSE = 2e-5
+# Rows whose arrays of 15 levels stay in a core's cache.
+_ROWS = 512
+_NEWTON = 8
 _ASCENT = 12
 # A component's own mass beyond this many standard deviations is nothing in float32.
 _REACH = 4.5
-_ROOT_TWO_PI = np.float32(np.sqrt(2 * np.pi))
+# atanh(2 F(x) - 1) / x as a polynomial of x^2 for the standard normal F, |x| < 5.5: minimax of the
+# error of F, which is 3e-7 in float32. A tanh costs a fifth of an erf.
+_NORMAL = (
+    0.7978822538670194,
+    0.036344514104618954,
+    -4.472763304035254e-05,
+    -5.04146997753809e-05,
+    3.105325093550938e-06,
+    -6.667106100549176e-08,
+)
+_FLAT = 5.5**2
 
 
 @dataclass(frozen=True)
@@ -83,9 +92,9 @@ def cdf(mixture: Mixture, points: Any) -> Any:
     Returns
     -------
     array, shape (n, m), float32
-        Accurate to 2e-7.
+        Accurate to 1e-6.
     """
-    return _cdf_pdf(mixture, points)[0]
+    return _cdf(mixture, points)
 
 
 def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
@@ -105,8 +114,8 @@ def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
 
     Notes
     -----
-    The components' means and flanks bracket every level; Newton's steps, replaced by bisection where they leave the
-    bracket, close in on it.
+    The components' flanks bracket every level; Newton's steps, replaced by bisection where they
+    leave the bracket, close in on it.
     """
     xp = namespace(mixture.weight)
     wanted = xp.asarray(levels, xp.float32)
@@ -115,8 +124,8 @@ def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
     for start in range(0, n, _ROWS):
         part = slice(start, start + _ROWS)
         rows = mixture.rows(part)
-        of_rows = wanted[part] if wanted.ndim == 2 else xp.broadcast_to(
-            wanted, (len(rows), wanted.size)
+        of_rows = (
+            wanted[part] if wanted.ndim == 2 else xp.broadcast_to(wanted, (len(rows), wanted.size))
         )
         result[part] = _invert(rows, of_rows)
     return result
@@ -164,8 +173,10 @@ def _mean(rows: Mixture, above: Any) -> Any:
     """E[z | z > 0]: a Gaussian's E[exp] over the half line is known in closed form."""
     xp = namespace(rows.weight)
     variance = rows.sigma * rows.sigma
-    grown = xp.exp(rows.mean + variance / 2) * _normal(xp, (rows.mean + variance) / rows.sigma)[0]
-    return xp.maximum((rows.weight * grown).sum(axis=1) / above - 1, 0)
+    # The share of the exp-weighted component above zero is that of a moved component.
+    share = _normal(xp, (rows.mean + variance) / rows.sigma)
+    total = (rows.weight * xp.exp(rows.mean + variance / 2) * share).sum(axis=1)
+    return xp.maximum(total / above - 1, 0)
 
 
 def _mode(rows: Mixture, quantile: Any) -> Any:
@@ -177,16 +188,23 @@ def _mode(rows: Mixture, quantile: Any) -> Any:
     xp = namespace(rows.weight)
     variance = rows.sigma * rows.sigma
     mean = rows.mean - variance
-    height = rows.weight * xp.exp(variance / 2 - rows.mean) / rows.sigma
     narrow = 1 / rows.sigma
+    height = rows.weight * xp.exp(variance / 2 - rows.mean) * narrow
     start = xp.concatenate([xp.maximum(mean, 0), quantile], axis=1)
-    away = (start[:, None, :] - mean[:, :, None]) * narrow[:, :, None]
-    density = xp.matmul(height[:, None, :], xp.exp(-away * away / 2))[:, 0]
+    density, x = xp.zeros_like(start), xp.empty_like(start)
+    for k in range(mean.shape[1]):
+        xp.subtract(start, mean[:, k, None], out=x)
+        x *= narrow[:, k, None]
+        x *= x
+        x *= xp.float32(-0.5)
+        xp.exp(x, out=x)
+        x *= height[:, k, None]
+        density += x
     best = xp.take_along_axis(start, density.argmax(axis=1)[:, None], axis=1)
     pull = height * narrow * narrow
     for _ in range(_ASCENT):
         away = (best - mean) * narrow
-        force = pull * xp.exp(-away * away / 2)
+        force = pull * xp.exp(away * away * xp.float32(-0.5))
         total = force.sum(axis=1, keepdims=True)
         moved = (force * mean).sum(axis=1, keepdims=True) / xp.where(total > 0, total, 1)
         best = xp.where(total > 0, moved, best)
@@ -195,61 +213,76 @@ def _mode(rows: Mixture, quantile: Any) -> Any:
 
 def _invert(rows: Mixture, levels: Any) -> Any:
     xp = namespace(rows.weight)
-    wide = rows.sigma * xp.float32(1.5)
     ends = rows.sigma * xp.float32(_REACH)
     # Between neighbouring knots no component goes through more than a part of its rise.
     knots = xp.sort(
         xp.concatenate(
             [
                 (rows.mean - ends).min(axis=1, keepdims=True),
-                rows.mean - wide,
-                rows.mean,
-                rows.mean + wide,
+                rows.mean - rows.sigma,
+                rows.mean + rows.sigma,
                 (rows.mean + ends).max(axis=1, keepdims=True),
             ],
             axis=1,
         ),
         axis=1,
     )
-    reached = _cdf_pdf(rows, knots)[0]
+    reached = _cdf(rows, knots)
     last = knots.shape[1] - 1
     above = xp.clip((reached[:, :, None] < levels[:, None, :]).sum(axis=1), 1, last)
     left, right = (xp.take_along_axis(knots, index, axis=1) for index in (above - 1, above))
     low, high = (xp.take_along_axis(reached, index, axis=1) for index in (above - 1, above))
     share = xp.clip((levels - low) / xp.maximum(high - low, xp.float32(1e-12)), 0, 1)
     point = left + share * (right - left)
+    density = xp.empty_like(point)
     for _ in range(_NEWTON):
-        value, density = _cdf_pdf(rows, point)
-        off = levels - value
-        if float(xp.abs(off).max()) < _CLOSE:
-            break
-        short = off > 0
+        value = _cdf(rows, point, density)
+        short = value < levels
         left, right = xp.where(short, point, left), xp.where(short, right, point)
-        tried = point + off / xp.maximum(density, xp.float32(1e-20))
-        point = xp.where((tried > left) & (tried < right), tried, (left + right) / 2)
+        low, high = xp.where(short, value, low), xp.where(short, high, value)
+        tried = point + (levels - value) / xp.maximum(density, xp.float32(1e-20))
+        share = (levels - low) / xp.maximum(high - low, xp.float32(1e-12))
+        secant = left + xp.float32(FALL) * (right - left) * (share + xp.float32(BIS))
+        point = xp.where((tried > left) & (tried < right), tried, secant)
     return point
 
 
-def _cdf_pdf(rows: Mixture, points: Any) -> tuple[Any, Any]:
+def _cdf(rows: Mixture, points: Any, density: Any = None) -> Any:
+    """Cumulative at points (n, m), and the density into an array of that shape.
+
+    Component by component in a few arrays that are used again: three times as fast as one
+    expression over (n, k, m), which does not fit a cache.
+    """
     xp = namespace(rows.weight)
     narrow = 1 / rows.sigma
-    cumulative, density = _normal(
-        xp, (points[:, None, :] - rows.mean[:, :, None]) * narrow[:, :, None]
-    )
-    return (
-        xp.matmul(rows.weight[:, None, :], cumulative)[:, 0],
-        xp.matmul((rows.weight * narrow)[:, None, :], density)[:, 0],
-    )
+    half, height = rows.weight / 2, rows.weight * narrow * xp.float32(1 / np.sqrt(2 * np.pi))
+    total = xp.full(points.shape, 0.5, xp.float32)
+    x, square, rise = (xp.empty_like(total) for _ in range(3))
+    if density is not None:
+        density[...] = 0
+    for k in range(narrow.shape[1]):
+        xp.subtract(points, rows.mean[:, k, None], out=x)
+        x *= narrow[:, k, None]
+        xp.multiply(x, x, out=square)
+        xp.minimum(square, xp.float32(_FLAT), out=square)
+        xp.multiply(square, xp.float32(_NORMAL[-1]), out=rise)
+        for coefficient in _NORMAL[-2:0:-1]:
+            rise += xp.float32(coefficient)
+            rise *= square
+        rise += xp.float32(_NORMAL[0])
+        rise *= x
+        xp.tanh(rise, out=rise)
+        rise *= half[:, k, None]
+        total += rise
+        if density is not None:
+            square *= xp.float32(-0.5)
+            xp.exp(square, out=square)
+            square *= height[:, k, None]
+            density += square
+    return total
 
 
-def _normal(xp: Any, x: Any) -> tuple[Any, Any]:
-    """Standard normal cumulative and density (Abramowitz & Stegun 7.1.26: within 8e-8)."""
-    bell = xp.exp(x * x * xp.float32(-0.5))
-    t = 1 / (1 + xp.abs(x) * xp.float32(0.3275911 / np.sqrt(2)))
-    series = xp.float32(1.061405429) * t
-    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series += xp.float32(coefficient)
-        series *= t
-    series *= bell
-    half = xp.float32(0.5) * (1 - series)
-    return xp.float32(0.5) + xp.copysign(half, x), bell / _ROOT_TWO_PI
+def _normal(xp: Any, x: Any) -> Any:
+    """Standard normal cumulative distribution."""
+    one = Mixture(*(xp.full((len(x), 1), value, xp.float32) for value in (1.0, 0.0, 1.0)))
+    return _cdf(one, x)

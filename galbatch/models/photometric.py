@@ -43,8 +43,12 @@ def _interval(name: str, unit: str, ucd: str, what: str) -> tuple[PredictedColum
     error = "stat.error;" + ucd
     return (
         PredictedColumn(name, "float32", unit, ucd, what),
-        PredictedColumn(f"{name}_low68", "float32", unit, error, f"Lower end of the 68 % interval of {name}"),
-        PredictedColumn(f"{name}_high68", "float32", unit, error, f"Upper end of the 68 % interval of {name}"),
+        PredictedColumn(
+            f"{name}_low68", "float32", unit, error, f"Lower end of the 68 % interval of {name}"
+        ),
+        PredictedColumn(
+            f"{name}_high68", "float32", unit, error, f"Upper end of the 68 % interval of {name}"
+        ),
     )
 
 
@@ -198,7 +202,9 @@ class Photometric:
         block = self._reading.block(table, xp)
         inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
         outputs = xp.asarray(self._network(inputs))
-        values = decode(outputs, self._heads, self.card.calibration, self._reading.survey.odds_width)
+        values = decode(
+            outputs, self._heads, self.card.calibration, self._reading.survey.odds_width
+        )
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
         for name, column in values.items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from galbatch.errors import SpecError
 from galbatch.models import photometric, thesis
-from galbatch.models.base import Model, read_card
+from galbatch.models.base import Card, Model, read_card
 
 
 def load_model(folder: Path) -> Model:
@@ -28,7 +29,7 @@ def load_model(folder: Path) -> Model:
         If there is no model, or another version of galbatch made it.
     """
     card = read_card(folder)
-    families = {
+    families: dict[str, tuple[Callable[[Card, Path], Model], int]] = {
         "photometric": (photometric.Photometric, photometric.VERSION),
         "thesis": (thesis.Thesis, thesis.VERSION),
     }

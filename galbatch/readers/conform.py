@@ -228,7 +228,7 @@ def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
             text = pc.replace_substring_regex(text, _BRACKETS, " ")
         text = pc.utf8_trim_whitespace(text)
         empty = pc.is_in(text, value_set=pa.array(NULLS))
-        lists = pc.utf8_split_whitespace(_where(pc.invert(empty), text))
+        lists = pc.ascii_split_whitespace(_where(pc.invert(empty), text))
     elif pa.types.is_list(arrived) or pa.types.is_large_list(arrived):
         text, lists = None, column
         if not (_is_number(arrived.value_type) or _is_text(arrived.value_type)):

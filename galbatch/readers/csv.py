@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from galbatch.readers.door import broken, kind, must_have, not_that, unzipped
 from galbatch.values import RejectedRow
 
 _PIECE = 1 << 18
-_SMALLEST, _LARGEST = 1 << 18, 1 << 25
+_BLOCK = 1 << 22
 _LONGEST_ROW = 1 << 26
 _BOM = b"\xef\xbb\xbf"
 
@@ -44,42 +45,55 @@ class CsvReader:
     def columns(self, path: str) -> tuple[str, ...]:
         """Names in the header line; columns without a name are left out."""
         with _open(path) as stream:
-            pieces = _Pieces(stream, path)
+            pieces = _Pieces(stream, self.delimiter)
             return tuple(name for name in _header(pieces, path, self.delimiter) if name)
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         """Read the columns in `types`, at most `rows` rows at a time."""
         with _open(path) as stream, ThreadPoolExecutor(1) as ahead:
-            pieces = _Pieces(stream, path)
+            pieces = _Pieces(stream, self.delimiter)
             names = _header(pieces, path, self.delimiter)
             must_have(path, types, [name for name in names if name])
             parser = _Parser(path, self.delimiter, names, types)
-            size, done = _SMALLEST, 0
-            # The next block is unzipped while this one is parsed and used.
-            next_block = ahead.submit(pieces.block, size, self.delimiter)
-            while block := next_block.result():
-                bytes_per_row = len(block) / max(block.count(b"\n"), 1)
-                size = int(min(max(0.95 * rows * bytes_per_row, _SMALLEST), _LARGEST))
-                next_block = ahead.submit(pieces.block, size, self.delimiter)
-                batch, read = parser.parse(block, done)
-                done += read
-                yield from _sliced(batch, rows)
+            yield from _regrouped(_parsed(pieces, parser, ahead), rows)
             if pieces.failure is not None:
-                raise broken(path, pieces.failure, done)
+                raise broken(path, pieces.failure, parser.done)
             if pieces.endless:
-                raise DataError(path, f"after row {done:,} there is a line without end")
+                raise DataError(path, f"after row {parser.done:,} there is a line without end")
 
 
-def _sliced(batch: Batch, rows: int) -> Iterator[Batch]:
-    for start in range(0, max(len(batch.rows), 1), rows):
-        last = start + rows >= len(batch.rows)
-        part = Batch(
-            batch.rows[start : start + rows],
-            batch.table.slice(start, rows),
-            batch.rejected if last else (),
-        )
-        if len(part.rows) or part.rejected:
-            yield part
+def _parsed(pieces: _Pieces, parser: _Parser, ahead: ThreadPoolExecutor) -> Iterator[Batch]:
+    """A batch for each block; the next block is unzipped while this one is parsed and used."""
+    next_block = ahead.submit(pieces.block)
+    while block := next_block.result():
+        next_block = ahead.submit(pieces.block)
+        yield parser.parse(block)
+
+
+def _regrouped(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:
+    """Batches of `rows` rows; all but the last are full."""
+    waiting: list[Batch] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += len(batch.rows)
+        if count >= rows:
+            together = _together(waiting)
+            full = count - count % rows
+            for start in range(0, full, rows):
+                yield Batch(together.rows[start : start + rows], together.table.slice(start, rows))
+            rest = Batch(together.rows[full:], together.table.slice(full), together.rejected)
+            waiting, count = [rest], len(rest.rows)
+    if count or any(batch.rejected for batch in waiting):
+        yield _together(waiting)
+
+
+def _together(batches: Sequence[Batch]) -> Batch:
+    return Batch(
+        np.concatenate([batch.rows for batch in batches]),
+        pa.concat_tables([batch.table for batch in batches]),
+        tuple(row for batch in batches for row in batch.rejected),
+    )
 
 
 def _open(path: str) -> pa.NativeFile:
@@ -97,9 +111,9 @@ def _open(path: str) -> pa.NativeFile:
 class _Pieces:
     """Blocks of whole rows from a stream; a stream that breaks ends with what came before."""
 
-    def __init__(self, stream: pa.NativeFile, path: str) -> None:
+    def __init__(self, stream: pa.NativeFile, delimiter: str) -> None:
         self._stream = stream
-        self._path = path
+        self._delimiter = delimiter
         self._rest = b""
         self._ended = False
         self.failure: OSError | None = None
@@ -116,8 +130,9 @@ class _Pieces:
         """Put a line back."""
         self._rest = line + self._rest
 
-    def block(self, size: int, delimiter: str) -> bytes:
-        """About `size` bytes that end with a row, empty at the end."""
+    def block(self) -> bytes:
+        """About 4 MiB that end with a row, empty at the end."""
+        size = _BLOCK
         while True:
             self._fill(size)
             if self._ended:
@@ -125,7 +140,7 @@ class _Pieces:
                 end = self._rest.rfind(b"\n") + 1 if self.failure else len(self._rest)
                 block, self._rest = self._rest[:end], b""
                 return block
-            end = _row_end(self._rest, delimiter)
+            end = _row_end(self._rest, self._delimiter)
             if end == 0 and len(self._rest) > _LONGEST_ROW:
                 # A quote that never closes: cut at a line, and let the parser reject it.
                 end = self._rest.rfind(b"\n") + 1
@@ -191,7 +206,8 @@ def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
 
 def _names(line: bytes, delimiter: str) -> list[str]:
     text = line.decode("utf-8", errors="replace").strip("\r\n").replace("\r", "\n")
-    return [name.strip() for name in next(csv.reader([text], delimiter=delimiter), [])]
+    reader = csv.reader([text], delimiter=delimiter, skipinitialspace=True)
+    return [name.strip() for name in next(reader, [])]
 
 
 def _is_data(names: Sequence[str]) -> bool:
@@ -240,16 +256,21 @@ class _Parser:
         self._fields = [str(position) for position in range(len(self.names))]
         # Integers that the file writes as `3.0`, found on the way.
         self._loose: set[str] = set()
+        self.done = 0
 
-    def parse(self, block: bytes, done: int) -> tuple[Batch, int]:
-        """The rows of a block, of which `done` rows came before, and how many rows it has."""
+    def parse(self, block: bytes) -> Batch:
+        """The rows of the next block."""
         try:
             columns = self._typed(block)
         except pa.ArrowInvalid:
-            return self._careful(block, done)
+            try:
+                return self._careful(block)
+            except pa.ArrowInvalid as error:
+                raise broken(self.path, error, self.done) from error
         count = len(next(iter(columns.values()))) if columns else 0
-        rows = np.arange(done + 1, done + 1 + count, dtype=np.int64)
-        return make_batch(self.path, rows, columns, self.types), count
+        rows = np.arange(self.done + 1, self.done + 1 + count, dtype=np.int64)
+        self.done += count
+        return make_batch(self.path, rows, columns, self.types)
 
     def _typed(self, block: bytes) -> dict[str, pa.ChunkedArray]:
         types = {}
@@ -275,8 +296,9 @@ class _Parser:
             columns[name] = columns[name].cast(self.types[name])
         return columns
 
-    def _careful(self, block: bytes, done: int) -> tuple[Batch, int]:
+    def _careful(self, block: bytes) -> Batch:
         """As text, row by row where need be."""
+        block = _as_utf8(block)
         try:
             parts = [self._texts(block)]
         except _OpenQuote as quote:
@@ -287,16 +309,15 @@ class _Parser:
             name: pa.concat_arrays([part.columns[position] for part in parts])
             for name, position in self._position.items()
         }
-        rows, rejected, count = [], [], done
+        rows, rejected = [], []
         for part in parts:
-            rows.append(count + part.rows)
+            rows.append(self.done + part.rows)
             rejected += [
-                RejectedRow(self.path, count + row, reason) for row, reason in part.bad.items()
+                RejectedRow(self.path, self.done + row, reason) for row, reason in part.bad.items()
             ]
-            count += len(part.rows) + len(part.bad)
-        batch = make_batch(self.path, np.concatenate(rows), columns, self.types, tuple(rejected))
+            self.done += len(part.rows) + len(part.bad)
         self._loosen(columns)
-        return batch, count - done
+        return make_batch(self.path, np.concatenate(rows), columns, self.types, tuple(rejected))
 
     def _loosen(self, columns: Mapping[str, pa.Array]) -> None:
         """Spare the next blocks the careful way where integers are written as `3.0`."""
@@ -313,7 +334,7 @@ class _Parser:
         def reject(row: pv.InvalidRow) -> str:
             nonlocal at
             if quoted and "\n" in row.text.strip("\r\n"):
-                at = max(block.find(row.text.encode("utf-8", errors="surrogateescape")), 0)
+                at = max(block.find(row.text.encode()), 0)
                 return "error"
             bad[row.number] = f"expected {row.expected_columns} values, got {row.actual_columns}"
             return "skip"
@@ -332,7 +353,7 @@ class _Parser:
                     invalid_row_handler=reject,
                 ),
                 convert_options=pv.ConvertOptions(
-                    column_types={position: pa.binary() for position in self._fields},
+                    column_types={position: pa.string() for position in self._fields},
                     include_columns=list(self._position.values()),
                     null_values=[],
                     strings_can_be_null=False,
@@ -369,8 +390,23 @@ class _OpenQuote(Exception):
 
 
 def _decoded(column: pa.Array, quoted: bool) -> pa.Array:
+    return column if quoted else pc.replace_substring_regex(column, '^"(.*)"$', r"\1")
+
+
+def _as_utf8(block: bytes) -> bytes:
+    """The block with bytes that are no UTF-8 taken as Latin-1."""
     try:
-        text = column.cast(pa.string())
-    except pa.ArrowInvalid:
-        text = pa.array([value.decode("latin-1") for value in column.to_pylist()], pa.string())
-    return text if quoted else pc.replace_substring_regex(text, '^"(.*)"$', r"\1")
+        block.decode()
+    except UnicodeDecodeError:
+        return block.decode(errors=_LATIN_1).encode()
+    return block
+
+
+def _latin_1(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+_LATIN_1 = "galbatch.latin-1"
+codecs.register_error(_LATIN_1, _latin_1)

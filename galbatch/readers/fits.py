@@ -105,7 +105,8 @@ class _Column:
         if self.format in "BIJK" and self.scale == 1 and self.zero == sign:
             bits = values.astype(f"u{size}") ^ np.array(1 << (8 * size - 1), dtype=f"u{size}")
             return bits.view(f"i{size}") if self.format == "B" else bits
-        return np.asarray(values * np.float64(self.scale) + self.zero)
+        scaled: NDArray[np.float64] = values * np.float64(self.scale) + self.zero
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _open(path: str) -> pa.NativeFile:
     if not start.startswith(b"SIMPLE  ="):
         raise not_that(path, "FITS", start)
     try:
-        return pa.input_stream(path, compression="gzip") if zipped else pa.memory_map(path)
+        return pa.input_stream(path, compression="gzip") if zipped else pa.OSFile(path)
     except OSError as error:
         raise broken(path, error, 0) from error
 
@@ -238,7 +239,7 @@ def _rows(
     width = table.dtype.itemsize
     failure: GalbatchError | None = None
     if stream.seekable():
-        buffer = stream.read_buffer(rows * width)  # mapped memory: no copy
+        buffer = stream.read_buffer(rows * width)
     else:
         # In pieces, because a piece that fails is lost.
         pieces = bytearray()

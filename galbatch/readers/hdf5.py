@@ -97,7 +97,7 @@ def _tables(file: h5py.File) -> dict[str, dict[str, tuple[int, Any]]]:
             return
         if item.dtype.names and item.ndim == 1:
             tables[name] = {field: (len(item), _field(item, field)) for field in item.dtype.names}
-        elif item.ndim in (1, 2) and not item.dtype.names:
+        elif item.ndim in (1, 2) and (item.dtype.kind in "biufSU" or _is_text(item)):
             group, _, column = name.rpartition("/")
             tables.setdefault(group, {})[column] = (len(item), _slice(item))
 
@@ -105,9 +105,12 @@ def _tables(file: h5py.File) -> dict[str, dict[str, tuple[int, Any]]]:
     return tables
 
 
+def _is_text(dataset: h5py.Dataset) -> bool:
+    return h5py.check_string_dtype(dataset.dtype) is not None
+
+
 def _slice(dataset: h5py.Dataset) -> Any:
-    text = h5py.check_string_dtype(dataset.dtype) is not None
-    source = dataset.asstr(errors="replace") if text else dataset
+    source = dataset.asstr(errors="replace") if _is_text(dataset) else dataset
     return lambda start, stop: source[start:stop]
 
 

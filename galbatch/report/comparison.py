@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from markupsafe import Markup
+
 from galbatch.quality.results import Evaluation, TargetEvaluation
 from galbatch.report.data import ModelReport, Reference
 from galbatch.report.words import NOTHING, WORDS, decimals, percent, thousands
@@ -122,11 +124,22 @@ _HONESTY = (
     Statistic("pull_width", "width of the pulls", "distribution", 1.0, _three),
 )
 _REDSHIFT = (
-    Statistic("sigma_nmad", "σ_NMAD of Δz/(1+z)", "point", "low", decimals, "sigma_nmad_error"),
+    Statistic(
+        "sigma_nmad",
+        Markup("σ<sub>NMAD</sub> of Δz/(1+z)"),
+        "point",
+        "low",
+        decimals,
+        "sigma_nmad_error",
+    ),
     Statistic("bias", "bias, median Δz/(1+z)", "point", 0.0, decimals, "bias_error"),
     Statistic("mean", "mean Δz/(1+z)", "point", 0.0, decimals),
-    Statistic("outliers", "outliers, |Δz|/(1+z) > 0.15", "point", "low", percent, "outliers_error"),
-    Statistic("outliers_5sigma", "outliers beyond 5 σ_NMAD", "point", "", percent),
+    Statistic(
+        "outliers", "outliers, Δz/(1+z) beyond ±0.15", "point", "low", percent, "outliers_error"
+    ),
+    Statistic(
+        "outliers_5sigma", Markup("outliers beyond 5 σ<sub>NMAD</sub>"), "point", "", percent
+    ),
     Statistic("rms", "r.m.s. of Δz/(1+z)", "point", "low", decimals),
     Statistic("slope", "slope of predicted against true", "point", 1.0, _three),
     Statistic("r2", "r²", "point", "high", _three),
@@ -146,10 +159,12 @@ _STAR = (
     Statistic("log_loss", "log loss", "classes", "low", decimals),
 )
 _VALUE = (
-    Statistic("sigma_nmad", "σ_NMAD", "point", "low", _three, "sigma_nmad_error"),
+    Statistic("sigma_nmad", Markup("σ<sub>NMAD</sub>"), "point", "low", _three, "sigma_nmad_error"),
     Statistic("bias", "bias, median", "point", 0.0, _three, "bias_error"),
     Statistic("rmse", "r.m.s. error", "point", "low", _three),
-    Statistic("outliers_5sigma", "outliers beyond 5 σ_NMAD", "point", "", percent),
+    Statistic(
+        "outliers_5sigma", Markup("outliers beyond 5 σ<sub>NMAD</sub>"), "point", "", percent
+    ),
     Statistic("slope", "slope of predicted against true", "point", 1.0, _three),
     Statistic("r2", "r²", "point", "high", _three),
     *_HONESTY,

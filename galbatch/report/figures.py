@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from galbatch.quality.results import (
@@ -442,8 +442,12 @@ def loss_curves(history: Sequence[LossCurve], model: Curve) -> Figure:
             axes.plot(best + 1, curve.validation[best], color=colour, marker="o", markersize=5,
                       markeredgecolor="white")  # fmt: skip
         low = min(low, *curve.training, *curve.validation)
-    if low > 0:
+    if 0 < low < math.inf:
         axes.set_yscale("log")
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(plain)
+        axes.yaxis.set_minor_formatter(plain)
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.set(xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if any(curve.validation for curve in history):
@@ -486,6 +490,10 @@ def sky(partitions: Sequence[SkyPartition]) -> Figure:
     axes.ticklabel_format(useOffset=False)
     axes.margins(0.08)
     bar = figure.colorbar(shown, ax=axes, pad=0.02, aspect=30)
+    counts = FuncFormatter(lambda value, _: thousands(int(value)))
+    bar.ax.yaxis.set_major_formatter(counts)
+    bar.ax.yaxis.set_minor_formatter(counts)
+    bar.ax.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     bar.set_label("rows in the partition")
     bar.outline.set_visible(False)
     return figure

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from galbatch.quality.results import ClassStatistics
-from galbatch.report.comparison import Block, compare
+from galbatch.report.comparison import compare
 from galbatch.report.data import ModelReport, ReportData
 from galbatch.report.plates import (
     Plate,
@@ -20,7 +21,16 @@ from galbatch.report.plates import (
     star_plates,
 )
 from galbatch.report.style import colour_of
-from galbatch.report.words import NOTHING, WORDS, decimals, duration, percent, thousands
+from galbatch.report.words import (
+    NOTHING,
+    WORDS,
+    counted,
+    decimals,
+    duration,
+    percent,
+    sentence,
+    thousands,
+)
 from galbatch.values import Target
 
 
@@ -102,19 +112,21 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        thousands=thousands, percent=percent, decimals=decimals, duration=duration
+        thousands=thousands, percent=percent, duration=duration, counted=counted
     )
+    comparison = compare(data.models, data.references)
     return environment.get_template("page.html").render(
         data=data,
         words=WORDS,
         colours=[colour_of(place) for place in range(len(data.models))],
         headlines=_headlines(data),
         judged_on=_judged_on(data),
+        held_out=f"Held out: {sentence(data.held_out.description)}" if data.held_out else "",
         flow=_flow(data),
         outcome=_outcome(data),
         quarantined=sum(one.count for one in data.quarantine),
-        comparison=compare(data.models, data.references),
-        has_references=_has_references(compare(data.models, data.references)),
+        comparison=comparison,
+        has_references=any(line.references for block in comparison for line in block.lines),
         sections=_sections(data),
         classes=star_classes(data),
         losses=[loss_plate(data, place) for place in range(len(data.models))],
@@ -135,7 +147,7 @@ def _headlines(data: ReportData) -> tuple[Headline, ...]:
         )
     ]
     for label, key in (
-        ("σ_NMAD, redshift", "sigma_nmad"),
+        (Markup("σ<sub>NMAD</sub>, redshift"), "sigma_nmad"),
         ("bias, redshift", "bias"),
         ("outliers, redshift", "outliers"),
     ):
@@ -196,12 +208,9 @@ def _judged_on(data: ReportData) -> str:
     if data.held_out is None or not data.models or data.models[0].evaluation is None:
         return "Nothing was held out: this run has no measure of how good its predictions are."
     one = data.models[0].evaluation.of("redshift")
-    counted = (
-        f"{thousands(one.labelled - one.missing)} held-out rows with a known redshift; "
-        if one is not None
-        else ""
-    )
-    return f"Measured on {counted}{data.held_out.description}"
+    rows = thousands(one.labelled - one.missing) if one is not None else ""
+    sample = f"Redshifts were judged on {rows} held-out rows. " if rows else ""
+    return f"{sample}Held out: {sentence(data.held_out.description)}"
 
 
 def _flow(data: ReportData) -> tuple[Flow, ...]:
@@ -231,19 +240,8 @@ def _outcome(data: ReportData) -> tuple[str, bool]:
     counts: dict[str, int] = {}
     for one in data.quarantine:
         counts[one.what] = counts.get(one.what, 0) + one.count
-    parts = ", ".join(
-        f"{thousands(number)} {_plural(what, number)}" for what, number in counts.items()
-    )
+    parts = ", ".join(counted(number, what) for what, number in counts.items())
     return f"Done, with {parts} in quarantine.", False
-
-
-def _plural(what: str, number: int) -> str:
-    single = what.removesuffix("s")
-    return single if number == 1 else f"{single}s"
-
-
-def _has_references(blocks: tuple[Block, ...]) -> bool:
-    return any(line.references for block in blocks for line in block.lines)
 
 
 def _sections(data: ReportData) -> tuple[Section, ...]:

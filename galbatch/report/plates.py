@@ -59,7 +59,7 @@ def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
         Plate(
             f"Predicted and true redshift: {model.name}",
             data_uri(figures.redshift_scatter(true, predicted, one.point, curve, data.max_points)),
-            f"{_sample(one)} Solid: equality. Dashed: |Δz|/(1+z) = 0.15, beyond which a row"
+            f"{_sample(one)} Solid: equality. Dashed: Δz/(1+z) = ±0.15, beyond which a row"
             " counts as an outlier. Darker: more rows.",
         )
         for model, curve, one, true, predicted in _judged(data, "redshift")

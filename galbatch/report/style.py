@@ -9,7 +9,6 @@ from typing import Any, ParamSpec
 from urllib.parse import quote
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -95,29 +94,8 @@ def data_uri(figure: Figure) -> str:
     str
     """
     with context(_STYLE, after_reset=True):
-        # Text is measured much faster by Agg.
-        FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
         FigureCanvasSVG(figure)
         file = io.BytesIO()
         figure.savefig(file, format="svg", dpi=RASTER, metadata=NO_METADATA)
     # A third smaller than base64, which would wrap the dense parts twice.
     return "data:image/svg+xml," + quote(file.getvalue().decode(), safe=" /:;,=+!()*@?~'[]{}")
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG, for looking at.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-
-    Returns
-    -------
-    bytes
-    """
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150)
-    return file.getvalue()

@@ -67,8 +67,20 @@ def duration(seconds: float) -> str:
     """``0.4 s``, ``3 min 20 s``, ``2 h 05 min``; a dash where it was not measured."""
     if seconds <= 0:
         return NOTHING
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(number: int, what: str) -> str:
+    """``1 row``, ``25 rows``, from ``row`` or ``rows``."""
+    single = what.removesuffix("s")
+    return f"{thousands(number)} {single if number == 1 else single + 's'}"
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip().rstrip('.')}." if text else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,7 +83,8 @@ def _appearing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise SpecError(str(path), f"cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _write_csv(file: IO[Any], columns: tuple[Column, ...], batches: Batches, rows: int) -> None:

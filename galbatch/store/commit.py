@@ -105,35 +105,6 @@ def commit_folder(prepared: Path, final: Path) -> None:
         _remove(old)
 
 
-def commit_folder(prepared: Path, path: Path) -> None:
-    """Move a folder that is complete to its place, instead of what is there.
-
-    Parameters
-    ----------
-    prepared : Path
-        On the same disk; gone afterwards.
-    path : Path
-        Where it shall be. Whoever is killed here leaves the old folder, the new one or none, but
-        never parts of both.
-
-    Raises
-    ------
-    SpecError
-        If the folder cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(prepared, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _explained(error, path, 0) from error
-    finally:
-        _remove(aside)
-
-
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -168,11 +168,15 @@ def _plain(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
     for field in table.schema:
         found = field.metadata or {}
         kept: Words = {key: found[key] for key in _MEANING if key in found}
+        # Lists read from a file call their values "element", lists in memory "item".
+        if pa.types.is_fixed_size_list(field.type):
+            values = pa.field("element", field.type.value_type)
+            field = field.with_type(pa.list_(values, field.type.list_size))
         fields.append(field.with_metadata(kept) if kept else field.remove_metadata())
     words: Words = {f"{_PREFIX}{key}": metadata[key] for key in sorted(metadata)}
-    words.update(votable_metadata(pa.schema(fields)))
-    schema = pa.schema(fields, metadata=words)
-    return pa.table(table.combine_chunks().columns, schema=schema)
+    plain = pa.table(table.combine_chunks().columns, schema=pa.schema(fields))
+    words.update(votable_metadata(plain))
+    return plain.replace_schema_metadata(words)
 
 
 def _options(schema: pa.Schema) -> dict[str, Any]:

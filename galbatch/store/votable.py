@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _NAMESPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
 _DATATYPES = {
@@ -14,12 +15,12 @@ _DATATYPES = {
 }  # fmt: skip
 
 
-def votable_metadata(schema: pa.Schema) -> dict[str, str]:
+def votable_metadata(table: pa.Table) -> dict[str, str]:
     """File metadata that describes the columns as a VOTable.
 
     Parameters
     ----------
-    schema : pyarrow.Schema
+    table : pyarrow.Table
         With unit, ucd and description in the fields' metadata.
 
     Returns
@@ -27,15 +28,19 @@ def votable_metadata(schema: pa.Schema) -> dict[str, str]:
     dict of str to str
     """
     root = ElementTree.Element("VOTABLE", version="1.4", xmlns=_NAMESPACE)
-    table = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE"), "TABLE")
-    for column in schema:
+    page = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE"), "TABLE")
+    for column in table.schema:
         words = {key.decode(): word.decode() for key, word in (column.metadata or {}).items()}
         marks = {"name": column.name, **_datatype(column.type)}
+        if pa.types.is_string(column.type):
+            # astropy needs to know how long it may be.
+            longest = pc.max(pc.utf8_length(table[column.name])).as_py()
+            marks["arraysize"] = f"{longest or 1}*"
         marks |= {key: words[key] for key in ("unit", "ucd") if key in words}
-        field = ElementTree.SubElement(table, "FIELD", marks)
+        field = ElementTree.SubElement(page, "FIELD", marks)
         if "description" in words:
             ElementTree.SubElement(field, "DESCRIPTION").text = words["description"]
-    ElementTree.SubElement(table, "PARQUET", type="Parquet-local-XML")
+    ElementTree.SubElement(page, "PARQUET", type="Parquet-local-XML")
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=False)
     return {
         "IVOA.VOTable-Parquet.content": f'<?xml version="1.0" encoding="UTF-8"?>\n{text}',

@@ -33,10 +33,7 @@ def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]
         label = survey.labels.of(target)
         if label is None:
             continue
-        if isinstance(label, StarLabel):
-            values = _classes(label, table)
-        else:
-            values = _values(label, table)
+        values = _classes(label, table) if isinstance(label, StarLabel) else _values(label, table)
         values[~meets(label.where, table)] = np.nan
         found[target] = values
     if "star" in found:

@@ -103,7 +103,9 @@ def train_photometric(
             rate, weight_decay=spec.weight_decay, beta_2=0.99, clipnorm=1.0
         )
         optimizer.exclude_from_weight_decay(var_names=["bias"])
-        model.compile(optimizer, HeadsLoss(heads, [float(1 / s) for s in shares]), jit_compile=False)
+        model.compile(
+            optimizer, HeadsLoss(heads, [float(1 / s) for s in shares]), jit_compile=False
+        )
         return model
 
     key = hashlib.sha256(
@@ -127,9 +129,7 @@ def train_photometric(
 
     network = OnnxNetwork(folder / f"{NETWORK}.onnx")
     judged = matrix[~train]
-    outputs = np.concatenate(
-        [network(judged[i : i + _STEP]) for i in range(0, len(judged), _STEP)]
-    )
+    outputs = np.concatenate([network(judged[i : i + _STEP]) for i in range(0, len(judged), _STEP)])
     calibration = _calibrate(outputs, heads, answers[~train])
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
     card = Card(

@@ -66,4 +66,4 @@ def _uniform(unit: NDArray[np.generic], seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) for each value, from its hash and the seed."""
     start = np.uint64(seed * _SPREAD % 2**64)
     hashed = hash_array(hash_array(unit, categorize=False) ^ start)
-    return (hashed >> np.uint64(11)) * 2.0**-53
+    return (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,103 @@
+"""Calibrations find what was put in, and survive a round trip."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.special import expit, ndtr
+
+from galbatch.quality.calibration import (
+    LogitScale,
+    SigmaScale,
+    fit_logit_scale,
+    fit_pit_scale,
+    fit_sigma_scale,
+)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.0, 2.5])
+def test_finds_the_factor_on_sigma(factor: float) -> None:
+    random = np.random.default_rng(1)
+    sigma = random.uniform(0.01, 0.2, 4000)
+    residual = factor * sigma * random.normal(size=4000)
+    found = fit_sigma_scale(residual, sigma)
+    assert found.scale == pytest.approx(factor, rel=0.06)
+    assert found.rows == 4000
+    assert found.distance < 1e-3
+
+
+def test_a_bias_is_no_width() -> None:
+    random = np.random.default_rng(1)
+    residual = 0.3 + 0.1 * random.normal(size=4000)
+    assert fit_sigma_scale(residual, np.full(4000, 0.1)).scale == pytest.approx(1, abs=0.05)
+
+
+def test_outliers_hardly_move_the_factor() -> None:
+    random = np.random.default_rng(2)
+    sigma = np.full(4000, 0.1)
+    residual = sigma * random.normal(size=4000)
+    residual[:120] = 1e6
+    assert fit_sigma_scale(residual, sigma).scale == pytest.approx(1.0, abs=0.1)
+
+
+def test_rows_that_are_not_finite_are_left_out() -> None:
+    random = np.random.default_rng(3)
+    sigma = np.full(300, 0.1)
+    residual = 2 * sigma * random.normal(size=300)
+    dirty = np.concatenate((residual, [np.nan, 1.0, 1.0]))
+    assert fit_sigma_scale(dirty, np.concatenate((sigma, [0.1, 0.0, np.nan]))) == fit_sigma_scale(
+        residual, sigma
+    )
+
+
+def test_too_few_rows_change_nothing() -> None:
+    assert fit_sigma_scale([0.1] * 5, [0.1] * 5) == SigmaScale()
+    assert fit_sigma_scale([], []) == SigmaScale()
+    assert fit_pit_scale(lambda _: np.full(50, np.nan)) == SigmaScale()
+    assert fit_logit_scale([1.0] * 5, [1.0] * 5) == LogitScale()
+    assert fit_logit_scale(np.ones(100), np.ones(100)) == LogitScale()
+
+
+def test_scale_of_a_mixture() -> None:
+    random = np.random.default_rng(4)
+    which = random.random(4000) < 0.3
+    value = np.where(which, 1.0, 0.0) + 0.15 * random.normal(size=4000)
+    found = fit_pit_scale(
+        lambda scale: 0.3 * ndtr((value - 1) / (0.1 * scale)) + 0.7 * ndtr(value / (0.1 * scale))
+    )
+    assert found.scale == pytest.approx(1.5, rel=0.07)
+
+
+def test_platt_finds_the_line() -> None:
+    random = np.random.default_rng(5)
+    logit = random.normal(0, 3, 20_000)
+    label = (random.random(20_000) < expit(0.5 * logit + 0.7)).astype(float)
+    label[:100] = np.nan
+    found = fit_logit_scale(logit, label)
+    assert found.slope == pytest.approx(0.5, abs=0.03)
+    assert found.intercept == pytest.approx(0.7, abs=0.06)
+    assert found.rows == 19_900
+    assert fit_logit_scale(logit, label, intercept=False).intercept == 0
+
+
+def test_separable_classes_keep_a_finite_positive_slope() -> None:
+    logit = np.repeat([-5.0, 5.0], 50)
+    assert 0 < fit_logit_scale(logit, logit > 0).slope < 3
+    assert fit_logit_scale(-logit, logit > 0).slope > 0
+
+
+def test_apply_keeps_dtype_and_never_overflows() -> None:
+    logit = np.array([-1e30, 0.0, 1e30], np.float32)
+    probability = LogitScale(2.0, 0.0, 9).apply(logit)
+    assert probability.dtype == np.float32
+    np.testing.assert_array_equal(probability, [0, 0.5, 1])
+    sigma = SigmaScale(1.5, 9).apply(np.ones((2, 3), np.float32))
+    assert sigma.dtype == np.float32
+    assert sigma.shape == (2, 3)
+
+
+@pytest.mark.parametrize("value", [SigmaScale(1.25, 40, 0.001), LogitScale(0.8, -0.1, 55)])
+def test_json_round_trip(value: SigmaScale | LogitScale) -> None:
+    assert type(value).from_json(json.loads(json.dumps(value.to_json()))) == value

@@ -1,0 +1,120 @@
+"""One store, one job, one run at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from galbatch.errors import SpecError
+from galbatch.store.identity import Identity, hold, read_identity
+from galbatch.store.layout import Layout
+
+ME = Identity("mine", "toy", {"kind": "files", "paths": ("a.csv",)})
+
+
+def test_a_new_store_is_claimed_and_opened_again(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "stores" / "x")
+    for _ in range(2):
+        with hold(layout, ME):
+            assert read_identity(layout) == Identity(
+                "mine", "toy", {"kind": "files", "paths": ["a.csv"]}
+            )
+    assert sorted(path.name for path in layout.root.iterdir()) == [
+        ".galbatch.lock", "galbatch.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (Identity("yours", "toy", ME.source), r"was made by job 'mine' \(survey toy\)"),
+        (Identity("mine", "alhambra", ME.source), "this is job 'mine' .survey alhambra"),
+        (
+            Identity("mine", "toy", {"kind": "files", "paths": ["b.csv"]}),
+            r'another source: paths differs .*"a.csv".*then.*"b.csv".*now',
+        ),
+        (Identity("mine", "toy", {"kind": "mock"}), "another source: kind, paths differs"),
+    ],
+)
+def test_another_jobs_store_is_refused(tmp_path: Path, other: Identity, says: str) -> None:
+    layout = Layout(tmp_path)
+    with hold(layout, ME):
+        pass
+    before = layout.identity.read_bytes()
+    with pytest.raises(SpecError, match=says) as refusal, hold(layout, other):
+        pass
+    assert "choose another 'store'" in str(refusal.value)
+    assert layout.identity.read_bytes() == before
+
+
+def test_a_folder_that_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with (
+        pytest.raises(SpecError, match=r"no store of galbatch \(it holds thesis\.tex"),
+        hold(Layout(tmp_path), ME),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    for root in (tmp_path / "x", tmp_path / "x" / "y"):
+        with pytest.raises(SpecError), hold(Layout(root), ME):
+            pass
+
+
+def test_a_first_run_killed_before_it_wrote_anything_does_not_block(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.lock.write_text("process 1 on nowhere")
+    (tmp_path / ".galbatch.json.abc.tmp").write_text("{")
+    with hold(layout, ME):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"version": 99}', "[1]"])
+def test_a_damaged_or_newer_identity_is_refused(tmp_path: Path, text: str) -> None:
+    layout = Layout(tmp_path)
+    layout.identity.write_text(text)
+    with pytest.raises(SpecError), hold(layout, ME):
+        pass
+
+
+def test_two_runs_cannot_work_at_once(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "store")
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from galbatch.store.identity import Identity, hold; from galbatch.store.layout import *\n"
+        "with hold(Layout(Path(sys.argv[1])), Identity('mine', 'toy', "
+        "{'kind': 'files', 'paths': ['a.csv']})):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(layout.root)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        says = rf"another run works on this store \(process {other.pid} on "
+        with pytest.raises(SpecError, match=says), hold(layout, ME):
+            pass
+        other.kill()
+    with hold(layout, ME):  # a killed run leaves no lock behind
+        pass
+
+
+def test_a_disk_without_locks_is_said_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with hold(Layout(tmp_path), ME):
+        assert "has no locks" in caplog.text

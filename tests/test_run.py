@@ -1,0 +1,170 @@
+"""The whole path on a small simulated sky."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from small import ROWS, galbatch, write_job
+
+from galbatch.store.commit import digest_file
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a small job has run, serially."""
+    folder = tmp_path_factory.mktemp("small")
+    done = galbatch("run", write_job(folder), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def partitions(folder: Path, table: str) -> list[Path]:
+    return sorted((folder / "store" / table / "dataset").rglob("Npix=*.parquet"))
+
+
+def test_every_row_is_predicted_once(finished: Path) -> None:
+    ids = pd.concat(pd.read_parquet(p)["ID"] for p in partitions(finished, "catalogue"))
+    assert len(ids) == ROWS
+    for model in ("photometric", "thesis"):
+        frames = [pd.read_parquet(p) for p in partitions(finished, f"predictions/{model}")]
+        predicted = pd.concat(frames)
+        assert sorted(predicted["ID"]) == sorted(ids)
+        usable = (predicted["quality"] & 1) == 0
+        assert usable.mean() > 0.99
+        for column in ("z_mode", "prob_star", "log_mass", "spectral_type", "abs_mag_b"):
+            assert np.isfinite(predicted.loc[usable, column]).all(), (model, column)
+
+
+def test_predictions_carry_unit_ucd_and_fingerprint(finished: Path) -> None:
+    card = json.loads((finished / "store/models/photometric/card.json").read_text())
+    for path in partitions(finished, "predictions/photometric"):
+        schema = pq.read_schema(path)
+        assert schema.field("z_mode").metadata[b"ucd"] == b"src.redshift.phot;meta.main"
+        assert schema.field("abs_mag_b").metadata[b"unit"] == b"mag"
+        assert schema.field("RA").metadata[b"unit"] == b"deg"
+        assert schema.metadata[b"galbatch.fingerprint"].decode() == card["fingerprint"]
+
+
+def test_lsdb_joins_the_predictions(finished: Path) -> None:
+    import lsdb
+
+    catalogue = lsdb.open_catalog(finished / "store")
+    joined = catalogue.load_extension("photometric")
+    frame = joined.compute()
+    assert len(frame) == ROWS
+    assert "z_mode" in " ".join(frame.columns)
+    assert len(catalogue.compute()) == ROWS
+
+
+def test_other_tools_read_the_store(finished: Path) -> None:
+    glob = f"{finished}/store/predictions/photometric/dataset/**/Npix=*.parquet"
+    query = f"SELECT count(*), count(z_mode) FROM read_parquet('{glob}')"
+    assert duckdb.sql(query).fetchone() == (ROWS, ROWS)
+    paths = partitions(finished, "predictions/photometric")
+    assert pl.concat(pl.read_parquet(p, hive_partitioning=False) for p in paths).height == ROWS
+
+
+def test_the_database_has_every_row_once(finished: Path) -> None:
+    with duckdb.connect(str(finished / "small.duckdb"), read_only=True) as database:
+        for model in ("photometric", "thesis"):
+            found = database.execute(f'SELECT count(*), count(DISTINCT "ID") FROM {model}')
+            assert found.fetchone() == (ROWS, ROWS)
+
+
+def test_the_report_tells_what_happened(finished: Path) -> None:
+    page = (finished / "store/report/index.html").read_text()
+    for word in ("photometric", "thesis", "σ", "held out", "simulated", f"{ROWS:,}"):
+        assert word in page
+    numbers = json.loads((finished / "store/report/report.json").read_text())
+    assert numbers["rows"] == {"read": ROWS, "rejected": 0, "ingested": ROWS}
+    for model in ("photometric", "thesis"):
+        targets = {t["target"] for t in numbers["models"][model]["evaluation"]["targets"]}
+        assert targets == {"redshift", "star", "log_mass", "spectral_type", "abs_mag_b"}
+
+
+def test_a_second_run_finds_nothing_to_do(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (finished / "store").rglob("*") if p.is_file()}
+    done = galbatch("run", "job.yaml", cwd=finished)
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+    after = {p: p.stat().st_mtime_ns for p in (finished / "store").rglob("*") if p.is_file()}
+    assert {p.name for p in before.keys() ^ after.keys()} <= {".galbatch.lock"}
+    assert all(after[p] == t for p, t in before.items() if p.name != ".galbatch.lock")
+
+
+def test_status_for_programs(finished: Path) -> None:
+    done = galbatch("status", "job.yaml", "--json", cwd=finished)
+    state = json.loads(done.stdout)
+    assert [row["stage"] for row in state["stages"]] == [
+        "scan", "ingest", "train", "predict", "append", "report",
+    ]  # fmt: skip
+    assert all(row["left"] == 0 and not row["waiting"] for row in state["stages"])
+    assert state["quarantine"] == {}
+
+
+def test_a_lost_partition_is_made_again_with_the_same_bytes(
+    finished: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    victims = [
+        partitions(copy, "predictions/photometric")[0],
+        copy / "store/receipts/predict" / next(
+            p.name for p in (copy / "store/receipts/predict").glob("thesis.o*.json")
+        ),
+    ]  # fmt: skip
+    prediction = digest_file(victims[0])
+    for victim in victims:
+        victim.unlink()
+    (copy / "small.duckdb").unlink()
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert digest_file(victims[0]) == prediction
+    with duckdb.connect(str(copy / "small.duckdb"), read_only=True) as database:
+        assert database.execute("SELECT count(*) FROM photometric").fetchone() == (ROWS,)
+
+
+def test_dask_agrees_with_the_serial_runner(finished: Path, tmp_path: Path) -> None:
+    path = write_job(tmp_path, cluster={"kind": "local", "workers": 2, "memory": "3 GiB"})
+    done = galbatch("run", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for table in ("catalogue", "predictions/photometric", "predictions/thesis"):
+        ours, theirs = partitions(finished, table), partitions(tmp_path, table)
+        assert [p.name for p in ours] == [p.name for p in theirs]
+        for mine, other in zip(ours, theirs, strict=True):
+            assert digest_file(mine) == digest_file(other), mine.name
+
+
+def test_a_changed_model_redoes_what_depends_on_it(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    catalogue = {p: digest_file(p) for p in partitions(copy, "catalogue")}
+    thesis = {p: p.stat().st_mtime_ns for p in partitions(copy, "predictions/thesis")}
+    before = json.loads((copy / "store/models/photometric/card.json").read_text())
+    done = galbatch("run", "job.yaml", "--set", "models.photometric.seed=5", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((copy / "store/models/photometric/card.json").read_text())
+    assert before["fingerprint"] != after["fingerprint"]
+    assert catalogue == {p: digest_file(p) for p in partitions(copy, "catalogue")}
+    assert thesis == {p: p.stat().st_mtime_ns for p in partitions(copy, "predictions/thesis")}
+    for path in partitions(copy, "predictions/photometric"):
+        metadata = pq.read_schema(path).metadata
+        assert metadata[b"galbatch.fingerprint"].decode() == after["fingerprint"]
+
+
+def test_a_store_of_another_job_is_refused(finished: Path, tmp_path: Path) -> None:
+    path = write_job(tmp_path, name="another", store=str(finished / "store"))
+    done = galbatch("run", path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "was made by job 'small'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
