@@ -160,7 +160,7 @@ class GalaxyGrid:
         return np.asarray(mixed[:, 0] * dust + mixed[:, 1] * gas * lines[:, None])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def galaxy_grid(bands: tuple[Band, ...]) -> GalaxyGrid:
     """The galaxy library through these bands; computed once per process.
 
@@ -221,7 +221,7 @@ def galaxy_grid(bands: tuple[Band, ...]) -> GalaxyGrid:
     return GalaxyGrid(float(step), flux, curve)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def star_fluxes(bands: tuple[Band, ...]) -> NDArray[np.float32]:
     """The star library through these bands; computed once per process.
 

@@ -75,7 +75,7 @@ class Population:
         return Objects(**merged)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def population(
     bands: tuple[Band, ...],
     reference: int,

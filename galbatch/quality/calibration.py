@@ -96,7 +96,7 @@ class LogitScale:
         number = logit.dtype.type
         line = logit * number(self.slope) + number(self.intercept)
         # tanh saturates where exp would overflow.
-        return number(0.5) * (namespace(line).tanh(number(0.5) * line) + number(1.0))
+        return (namespace(line).tanh(line * number(0.5)) + number(1.0)) * number(0.5)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""

@@ -103,8 +103,9 @@ class _Column:
         size = values.dtype.itemsize
         sign = -128 if self.format == "B" else 2 ** (8 * size - 1)
         if self.format in "BIJK" and self.scale == 1 and self.zero == sign:
-            bits = values.astype(f"u{size}") ^ np.array(1 << (8 * size - 1), dtype=f"u{size}")
-            return bits.view(f"i{size}") if self.format == "B" else bits
+            bits: NDArray[Any] = values.astype(f"u{size}")
+            bits ^= bits.dtype.type(1 << (8 * size - 1))
+            return bits.view(np.int8) if self.format == "B" else bits
         scaled: NDArray[np.float64] = values * np.float64(self.scale) + self.zero
         return scaled
 

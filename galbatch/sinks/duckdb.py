@@ -21,7 +21,7 @@ RECEIPT = "galbatch_receipt"
 """Column of a prediction table: the receipt that its row was written with."""
 
 _SETTINGS = {
-    "memory_limit": "2GB",
+    "memory_limit": "30%",  # of the machine: workers run beside it
     "checkpoint_threshold": "256MB",  # not one checkpoint for every piece or two
 }
 _CREATE_RECEIPTS = f"""
@@ -140,7 +140,8 @@ class DuckdbTable:
             found = database.execute(
                 f"SELECT number, unit FROM {RECEIPTS} WHERE table_name = ?", [self._table]
             ).fetchall()
-            return sum(self._remove(number) for number, unit in found if unit not in units)
+            kept = set(units)
+            return sum(self._remove(number) for number, unit in found if unit not in kept)
 
     def _insert(self, path: Path, columns: Sequence[str], number: int) -> int:
         """New rows, over those that are there already under the same id."""
@@ -176,11 +177,13 @@ class DuckdbTable:
             raise ValueError(f"no column '{self._origin.id_column}' to be the key")
         wanted = {name: _sql_type(schema.field(name), self.where) for name in schema.names}
         wanted[RECEIPT] = "BIGINT"
-        if not self._exists(self._table):
-            self._create(schema, wanted)
-        else:
-            self._compare(wanted)
         self._database.execute(_CREATE_RECEIPTS)
+        if self._exists(self._table):
+            self._compare(wanted)
+        else:
+            # Of a table that was dropped, nothing is there any more.
+            self._database.execute(f"DELETE FROM {RECEIPTS} WHERE table_name = ?", [self._table])
+            self._create(schema, wanted)
         self._checked = schema
 
     def _create(self, schema: pa.Schema, wanted: dict[str, str]) -> None:
@@ -270,7 +273,7 @@ class DuckdbTable:
         except duckdb.Error as error:
             text = str(error).splitlines()[0]
             lower = str(error).lower()
-            if "lock" in lower or isinstance(error, duckdb.TransactionException):
+            if "conflicting lock" in lower or isinstance(error, duckdb.TransactionException):
                 raise TransientError(
                     str(self._path), f"another process has it open: {text}", "close it"
                 ) from error

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from galbatch.errors import SpecError
+from galbatch.flux.magnitudes import reference_magnitude
+from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
 from galbatch.stages.base import Pending, Report, Site, Task
 from galbatch.stages.catalogue import (
@@ -39,6 +42,7 @@ from galbatch.store.tables import annotate, commit_parquet
 from galbatch.values import Partition, Receipt, RejectedRow
 
 _DUPLICATES = "ingest.duplicates"
+_MAGNITUDE_EDGES = np.linspace(8.0, 32.0, 97)
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class Ingest:
         digest = commit_parquet(
             path, annotate(table, site.survey.columns), {"survey": site.survey.name}
         )
+        magnitudes = reference_magnitude(site.survey, table)
         report(table.num_rows, gathering.partition.rows, "")
         receipt = Receipt(
             stage="ingest",
@@ -158,6 +163,7 @@ class Ingest:
             rows=table.num_rows,
             outputs=(site.layout.relative(path),),
             seconds=time.perf_counter() - began,
+            facts={"magnitudes": count(magnitudes, _MAGNITUDE_EDGES).to_json()},
         )
         site.book.put(receipt)
         return (receipt,)

@@ -54,6 +54,7 @@ from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 REPORT_VERSION = 1
 REPORT_UNIT = "page"
 _EXAMPLES = 5
+_UNITS = {"scan": "file", "train": "model", "append": "delivery"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def report_data(site: Site) -> ReportData:
             Reference(item.target, item.statistic, item.value, item.source)
             for item in survey.published
         ),
-        sky=_sky(catalogue),
+        magnitudes=_magnitudes(site, catalogue),
+        sky=_sky(site, catalogue),
         max_points=site.job.report.max_points,
     )
 
@@ -389,7 +391,8 @@ def _quarantine(site: Site) -> tuple[Quarantine, ...]:
     groups: dict[tuple[str, str], list[RejectedRow]] = {}
     for row in quarantined(site.layout).to_pylist():
         reason = row["reason"].partition(", got ")[0]
-        what = "rows" if row["row"] else "tasks"
+        stage = row["file"].partition(" ")[0]
+        what = "rows" if row["row"] else _UNITS.get(stage, "partition")
         groups.setdefault((what, reason), []).append(RejectedRow(**row))
     return tuple(
         Quarantine(what, reason, len(rows), tuple(rows[:_EXAMPLES]))
@@ -397,7 +400,13 @@ def _quarantine(site: Site) -> tuple[Quarantine, ...]:
     )
 
 
-def _sky(catalogue: Catalogue) -> tuple[SkyPartition, ...]:
+def _magnitudes(site: Site, catalogue: Catalogue) -> Histogram | None:
+    receipts = site.book.all("ingest")
+    names = (partition.name for partition in catalogue.partitions)
+    return _added(receipts[name].facts["magnitudes"] for name in names if name in receipts)
+
+
+def _sky(site: Site, catalogue: Catalogue) -> tuple[SkyPartition, ...]:
     pixels = [partition for partition in catalogue.partitions if partition.kind == "healpix"]
     if not pixels:
         return ()
@@ -406,8 +415,17 @@ def _sky(catalogue: Catalogue) -> tuple[SkyPartition, ...]:
     index = np.array([partition.index for partition in pixels], np.uint64)
     order = np.array([partition.order for partition in pixels], np.uint8)
     ra, dec = healpix_to_lonlat(index, order)
+    # `predict o3-p45` is what a failed task of that partition is quarantined as.
+    rows = quarantined(site.layout).to_pylist()
+    failed = {row["file"].split()[-1] for row in rows if not row["row"]}
     return tuple(
-        SkyPartition(partition.name, float(lon.deg), float(lat.deg), partition.rows)
+        SkyPartition(
+            partition.name,
+            float(lon.deg),
+            float(lat.deg),
+            partition.rows,
+            partition.name in failed,
+        )
         for partition, lon, lat in zip(pixels, ra, dec, strict=True)
     )
 

@@ -42,8 +42,8 @@ def test_quantiles_invert_the_cumulative(seed: int) -> None:
     mixture = random_mixture(seed)
     found = quantiles(mixture, QUANTILES)
     reached = exact(mixture, found)
-    # Near a very narrow component the cumulative is a step that float32 cannot place exactly.
-    assert np.quantile(np.abs(reached - QUANTILES), 0.99) < 2e-3
+    off = np.abs(reached - QUANTILES)
+    assert np.quantile(off, 0.99) < 1e-4 and off.max() < 1e-2
     assert (np.diff(found, axis=1) >= -1e-6).all()
 
 

@@ -45,6 +45,12 @@ def test_a_negative_loss_is_drawn() -> None:
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_the_same_data_make_the_same_bytes() -> None:
+    curve = LossCurve("member 1", (1.0, 0.5), (1.1, 0.7))
+    first, second = (data_uri(figures.loss_curves([curve], MODEL)) for _ in range(2))
+    assert first == second
+
+
 def test_settings_elsewhere_stay_as_they_were() -> None:
     before = dict(mpl.rcParams)
     assert data_uri(figures.sky([SkyPartition("a", 1.0, 2.0, 0, True)])).startswith(

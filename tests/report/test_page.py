@@ -115,11 +115,6 @@ def test_it_says_the_numbers(full_page: str, full_report: ReportData) -> None:
         assert words in text, words
 
 
-def test_the_same_data_make_the_same_page() -> None:
-    data = _small()
-    assert render(data) == render(data)
-
-
 def test_a_run_without_models() -> None:
     page = check(render(ReportData(job="ingest", survey="A survey", version="0.1.0", rows_read=5)))
     assert "nothing was predicted" in page.text
@@ -151,7 +146,7 @@ def test_held_out_stars_of_one_class_only() -> None:
     assert "no held-out rows with a known redshift" in page.text
 
 
-@pytest.mark.parametrize("rows", [1, 2, 12])
+@pytest.mark.parametrize("rows", [1, 12])
 def test_a_handful_of_held_out_rows(rows: int) -> None:
     truth = {"redshift": np.linspace(0.2, 0.4, rows), "log_mass": np.full(rows, 10.0)}
     predictions = {

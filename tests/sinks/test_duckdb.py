@@ -147,6 +147,16 @@ def test_what_galbatch_did_not_make_is_left_alone(
     assert ask(spec, "SELECT count(*) FROM duckdb_tables()")[0][0] == int("TABLE" in made)
 
 
+def test_a_table_that_was_dropped_is_filled_again(spec: DuckdbSink, piece: Piece) -> None:
+    with open_sink(spec, ORIGIN) as sink:
+        sink.append(piece)
+    with duckdb.connect(spec.path) as database:
+        database.execute("DROP TABLE m")
+    with open_sink(spec, ORIGIN) as sink:
+        assert sink.append(piece) == 1000
+    assert ask(spec, "SELECT count(*) FROM galbatch_receipts") == [(1,)]
+
+
 def test_the_receipts_table_is_no_place_for_predictions(spec: DuckdbSink) -> None:
     taken = spec.model_copy(update={"table": "Galbatch_Receipts"})
     with pytest.raises(SpecError, match="taken"):
