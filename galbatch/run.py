@@ -100,6 +100,7 @@ def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Out
         monitor.start(stage, pending)
         stage.begin(site, pending)
         rows = peak = failed = 0
+        first: GalbatchError | None = None
         if stage.where == "driver" or client is None:
             results = serially(stage, site, pending.tasks, monitor)
         else:
@@ -113,10 +114,14 @@ def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Out
             if isinstance(result.error, SpecError):
                 raise result.error
             failed += 1
+            first = first or result.error
             unit = RejectedRow(f"{stage.name} {result.task.unit}", 0, str(result.error))
             quarantine(site.layout, f"{stage.name}.{result.task.unit}", (unit,))
             failures.append(unit)
             monitor.failed(result)
+        if first is not None and failed == len(pending.tasks) and not pending.done:
+            # Nothing is left to go on with.
+            raise SpecError(*first.args) if isinstance(first, DataError) else first
         stage.finish(site)
         record = StageRecord(
             stage=stage.name,
@@ -219,9 +224,7 @@ def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
         )
 
 
-def serially(
-    stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor
-) -> Iterator[Result]:
+def serially(stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor) -> Iterator[Result]:
     """One task after the other in this process."""
     for task in tasks:
         for attempt in range(1, TRIES + 1):
@@ -284,9 +287,7 @@ def _execute_on_worker(tasks: Sequence[Task], stage: Stage, site: Site) -> list[
 
     def report_for(unit: str) -> Report:
         def report(done: int, total: int | None, note: str) -> None:
-            worker.log_event(
-                _TOPIC, {"unit": unit, "done": done, "total": total, "note": note}
-            )
+            worker.log_event(_TOPIC, {"unit": unit, "done": done, "total": total, "note": note})
 
         return report
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 ROWS = 1500
 TIMEOUT = 280
 

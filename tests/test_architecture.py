@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from small import REPOSITORY
 
 PACKAGE = REPOSITORY / "galbatch"
 
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stages": BASE | SCIENCE | EDGES,
     "plan": BASE | {"stages"},
     "run": BASE | {"stages", "store"},
-    "cli": BASE | {"stages", "store", "cluster", "plan", "run"},
+    "monitor": BASE | {"stages", "store", "run"},
+    "cli": BASE | {"stages", "store", "cluster", "plan", "run", "monitor"},
 }
 ONLY_IN = {
     "tensorflow": {"models", "training"},

@@ -1,4 +1,4 @@
-"""A user's mistakes: one line that names the place and says what to do, and nothing half-written."""
+"""A user's mistakes: one line that names the place and what to do, and nothing half-written."""
 
 from __future__ import annotations
 

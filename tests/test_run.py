@@ -110,9 +110,7 @@ def test_status_for_programs(finished: Path) -> None:
     assert state["quarantine"] == {}
 
 
-def test_a_lost_partition_is_made_again_with_the_same_bytes(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_lost_partition_is_made_again_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     victims = [
@@ -166,5 +164,3 @@ def test_a_store_of_another_job_is_refused(finished: Path, tmp_path: Path) -> No
     assert done.returncode == 2
     assert "was made by job 'small'" in done.stderr
     assert "Traceback" not in done.stderr
-
-

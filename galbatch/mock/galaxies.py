@@ -23,6 +23,7 @@ from astropy.cosmology import FlatLambdaCDM
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from galbatch.errors import SpecError
 from galbatch.mock.attenuation import calzetti_curve
 from galbatch.mock.library import (
     NUV_BAND,
@@ -92,6 +93,8 @@ _MASS_EDGES = np.arange(6.0, 12.21, 0.1)
 _EBV_EDGES = np.array([0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36, 0.50, 0.75])
 _Z_EDGES = np.geomspace(Z_RANGE[0] + 0.05, Z_RANGE[1] + 0.05, 121) - 0.05
 _NEIGHBOURS = 6
+# Rounds of drawing after which a range of magnitudes counts as empty: one or two are usual.
+_PATIENCE = 50
 _B_WAVELENGTH = 4400.0
 # How far an object's magnitude can be from that of the middle of its cell.
 _CELL_MARGIN = 0.5
@@ -350,14 +353,29 @@ class Galaxies:
         Returns
         -------
         Objects
+
+        Raises
+        ------
+        SpecError
+            If there are next to no galaxies of such magnitudes.
         """
+        if not len(self.cells):
+            raise self._empty()
         parts = [self._candidates(rng, int(1.6 * rows))]
         missing = rows - len(parts[0]["redshift"])
         while missing > 0:
             parts.append(self._candidates(rng, int(1.6 * missing) + 64))
             missing -= len(parts[-1]["redshift"])
+            if len(parts) > _PATIENCE:
+                raise self._empty()
         drawn = {key: np.concatenate([part[key] for part in parts])[:rows] for key in parts[0]}
         return self._realise(rng, **drawn)
+
+    def _empty(self) -> SpecError:
+        bright, faint = self.magnitudes
+        return SpecError(
+            "mock: magnitudes", f"hardly a galaxy is between {bright} and {faint}", "go fainter"
+        )
 
     def _candidates(self, rng: np.random.Generator, rows: int) -> dict[str, NDArray[Any]]:
         """Draw from the cells, and keep what is in the range of magnitudes."""

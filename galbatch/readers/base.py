@@ -75,7 +75,8 @@ class Reader(Protocol):
         path : str
         types : mapping of str to pyarrow.DataType
             The columns to read, as the file spells them, and what they should hold. A format
-            that has types of its own keeps its number types.
+            that has types of its own keeps its number types. ``pa.null()`` takes a column as it
+            comes (from CSV as text), and leaves it out where that cannot be.
         rows : int
             Rows in a batch, at most.
 

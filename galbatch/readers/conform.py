@@ -124,21 +124,18 @@ def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conforme
     if isinstance(column.type, pa.DictionaryType):
         column = column.cast(column.type.value_type)
     arrived = column.type
+    if arrived.equals(wanted) or pa.types.is_null(wanted):
+        return Conformed(column)
     if pa.types.is_fixed_size_list(wanted):
         return _vectors(_whole(column), wanted)
     if _is_text(arrived):
         text = _whole(column).cast(pa.string())
         return Conformed(text) if pa.types.is_string(wanted) else _numbers(text, wanted)
-    if arrived.equals(wanted):
-        return Conformed(column)
-    plain = _is_number(arrived) or pa.types.is_boolean(arrived)
-    if pa.types.is_string(wanted):
-        if not plain:
-            raise Mismatch(f"expected text, the file holds {arrived}")
-        return Conformed(column.cast(wanted))
     if _is_number(arrived) and not pa.types.is_decimal(arrived):
         return Conformed(column)
-    if plain or pa.types.is_null(arrived):
+    if pa.types.is_string(wanted) and not pa.types.is_null(arrived):
+        raise Mismatch(f"expected text, the file holds {arrived}")
+    if pa.types.is_boolean(arrived) or pa.types.is_decimal(arrived) or pa.types.is_null(arrived):
         return Conformed(column.cast(wanted))
     raise Mismatch(f"expected one number per row, the file holds {arrived}")
 

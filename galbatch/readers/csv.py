@@ -54,6 +54,10 @@ class CsvReader:
             pieces = _Pieces(stream, self.delimiter)
             names = _header(pieces, path, self.delimiter)
             must_have(path, types, [name for name in names if name])
+            types = {
+                name: pa.string() if pa.types.is_null(wanted) else wanted
+                for name, wanted in types.items()
+            }
             parser = _Parser(path, self.delimiter, names, types)
             yield from _regrouped(_parsed(pieces, parser, ahead), rows)
             if pieces.failure is not None:

@@ -45,13 +45,15 @@ class FitsReader:
         with _open(path) as stream:
             table = _find(stream, path, self.hdu)
             must_have(path, types, list(table.columns))
-            for name in types:
-                if problem := table.columns[name].problem:
+            for name, wanted in types.items():
+                problem = table.columns[name].problem
+                if problem and not pa.types.is_null(wanted):
                     raise SpecError(path, f"column '{name}': {problem}")
+            types = {name: types[name] for name in types if not table.columns[name].problem}
             done = 0
             while done < table.rows:
-                wanted = min(rows, table.rows - done)
-                block, failure = _rows(stream, path, table, wanted, done)
+                count = min(rows, table.rows - done)
+                block, failure = _rows(stream, path, table, count, done)
                 if len(block):
                     numbers = np.arange(done + 1, done + 1 + len(block), dtype=np.int64)
                     arrays = {name: table.columns[name].read(block) for name in types}

@@ -273,12 +273,21 @@ class DuckdbTable:
         except duckdb.Error as error:
             text = str(error).splitlines()[0]
             lower = str(error).lower()
-            if "conflicting lock" in lower or isinstance(error, duckdb.TransactionException):
-                raise TransientError(
-                    str(self._path), f"another process has it open: {text}", "close it"
+            # What runs out while committing comes as a TransactionException.
+            if "memory_limit" in lower or isinstance(error, duckdb.OutOfMemoryException):
+                raise SpecError(
+                    self.where,
+                    f"needs more memory than {_SETTINGS['memory_limit']} of this machine's: {text}",
+                    "the primary key takes about 21 bytes a row; append on a larger machine",
                 ) from error
             if "no space left" in lower:
                 raise SpecError(str(self._path), "no space left on device", "make room") from error
+            if "conflicting lock" in lower:
+                raise TransientError(
+                    str(self._path), f"another process has it open: {text}", "close it"
+                ) from error
+            if isinstance(error, duckdb.TransactionException):
+                raise TransientError(self.where, f"DuckDB: {text}") from error
             raise SpecError(self.where, f"DuckDB: {text}") from error
 
 

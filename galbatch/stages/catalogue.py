@@ -102,9 +102,7 @@ def finished_catalogue(site: Site) -> Catalogue | None:
         return None
     # Sources that could not be read are not among the scans; they are tried again.
     scans = {
-        origin.unit: origin.key
-        for origin in origins(site)
-        if origin.unit in receipt.facts["scans"]
+        origin.unit: origin.key for origin in origins(site) if origin.unit in receipt.facts["scans"]
     }
     if dict(receipt.facts["scans"]) != scans or receipt.key != catalogue_key(site, scans):
         return None

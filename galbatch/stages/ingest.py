@@ -241,9 +241,7 @@ def _histogram_words(histogram: Histogram | None) -> dict[str, Any] | None:
 
 def _scans(site: Site) -> dict[str, Receipt]:
     book = site.book
-    found = {
-        origin.unit: book.valid("scan", origin.unit, origin.key) for origin in origins(site)
-    }
+    found = {origin.unit: book.valid("scan", origin.unit, origin.key) for origin in origins(site)}
     return {unit: receipt for unit, receipt in found.items() if receipt is not None}
 
 

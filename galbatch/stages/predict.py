@@ -244,9 +244,7 @@ def _summary(predicted: pa.Table) -> dict[str, Any]:
     }
 
 
-def _counted(
-    predicted: pa.Table, column: str, edges: NDArray[np.float64]
-) -> dict[str, Any] | None:
+def _counted(predicted: pa.Table, column: str, edges: NDArray[np.float64]) -> dict[str, Any] | None:
     if column not in predicted.column_names:
         return None
     return count(predicted[column].to_numpy(), edges).to_json()

@@ -114,9 +114,7 @@ class Scan:
             key=origin.key,
             digest="".join(shard.digest for shard in shards)[:64],
             rows=rows,
-            outputs=tuple(
-                site.layout.relative(site.layout.shard(shard.name)) for shard in shards
-            ),
+            outputs=tuple(site.layout.relative(site.layout.shard(shard.name)) for shard in shards),
             seconds=time.perf_counter() - began,
             facts=facts,
         )
@@ -138,7 +136,8 @@ def _batches(site: Site, origin: Origin) -> tuple[Resolution, Iterator[Batch]]:
         found = reader.columns(origin.unit)
         resolution = resolve_columns(survey, found, origin.unit)
         types = {
-            spelling: arrow_type(survey.column[name]) if name in survey.column else pa.string()
+            # pa.null(): as it comes.
+            spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
             for spelling, name in resolution.names.items()
         }
         batches = reader.batches(origin.unit, types, source.batch_rows)
@@ -206,9 +205,7 @@ def _with_id(survey: Survey, table: pa.Table) -> pa.Table:
     for name, values in zip(survey.id.parts, (high, low), strict=True):
         known = values[np.isfinite(values)]
         if ((known < 0) | (known >= _HALF)).any():
-            raise SpecError(
-                f"column '{name}'", f"a part of the id must be from 0 to {_HALF - 1}"
-            )
+            raise SpecError(f"column '{name}'", f"a part of the id must be from 0 to {_HALF - 1}")
     joined = np.nan_to_num(high).astype(np.int64) * _HALF + np.nan_to_num(low).astype(np.int64)
     if survey.id.column in table.column_names:
         return table

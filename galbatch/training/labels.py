@@ -34,7 +34,9 @@ def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]
         if label is None:
             continue
         values = _classes(label, table) if isinstance(label, StarLabel) else _values(label, table)
-        values[~meets(label.where, table)] = np.nan
+        # What a catalogue does not say (a duplicate flag, say) cannot speak against its labels.
+        said = [one for one in label.where if one.column in table.column_names]
+        values[~meets(said, table)] = np.nan
         found[target] = values
     if "star" in found:
         star = found["star"] == 1

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from galbatch.mock.galaxies import COSMOLOGY, mass_function, schechter
+from galbatch.errors import SpecError
+from galbatch.mock.galaxies import COSMOLOGY, Galaxies, mass_function, schechter
 from galbatch.mock.library import load_galaxies
 from galbatch.mock.objects import Objects
-from galbatch.mock.population import population
+from galbatch.mock.population import Population, population
 from galbatch.spec import load_survey
 
 ROWS = 60_000
@@ -119,3 +120,17 @@ def test_mass_functions_are_the_published_ones() -> None:
     )
     single = schechter(np.array([10.0]), np.array([10.0, -1.0, 1.0, 0.0, 0.0]))
     assert single[0] == pytest.approx(1e-3 * np.log(10) / np.e)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_sky_of_one_kind(share: float) -> None:
+    survey = load_survey("lsst_dc2")
+    sky = Population(survey.bands, 3, (20.0, 21.0), share).draw(np.random.default_rng(1), 500)
+    assert len(sky) == 500
+    assert sky.is_star.mean() == share
+
+
+def test_magnitudes_without_galaxies_are_an_error() -> None:
+    galaxies = Galaxies(load_survey("lsst_dc2").bands, 3, (1.0, 4.0))
+    with pytest.raises(SpecError, match="hardly a galaxy is between"):
+        galaxies.draw(np.random.default_rng(1), 100)

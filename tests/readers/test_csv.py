@@ -77,6 +77,13 @@ def test_no_csv_with_a_header(tmp_path: Path, text: str, delimiter: str, message
         CsvReader(delimiter).columns(path)
 
 
+def test_a_column_as_it_comes_is_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "ID,note\n1,2.50\n2,fine\nx,y\n")
+    batch = read(path, {"ID": LONG, "note": pa.null()})
+    assert batch.table["note"].to_pylist() == ["2.50", "fine"]
+    assert [row.row for row in batch.rejected] == [3]
+
+
 def test_another_delimiter(tmp_path: Path) -> None:
     path = write(tmp_path, "ID;RA\n1;2.5\n")
     assert read(path, {"RA": FLOAT}, delimiter=";").table["RA"].to_pylist() == [2.5]

@@ -86,6 +86,14 @@ def test_columns_that_cannot_be_read(tmp_path: Path, name: str, problem: str) ->
         read(path, {name: pa.float32()})
 
 
+def test_columns_that_nobody_asked_for_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, COLUMNS)
+    everything = dict.fromkeys(FitsReader().columns(path), pa.null())
+    table = read(path, everything).table
+    assert set(everything) - set(table.column_names) == {"BITS", "C", "VLA"}
+    assert table.schema.field("FLAG").type == pa.bool_()
+
+
 @pytest.mark.parametrize("hdu", [2, "PHOT", "phot", None])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_where_the_table_is(tmp_path: Path, hdu: int | str | None, zipped: bool) -> None:

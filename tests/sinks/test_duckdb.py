@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from galbatch.errors import SpecError, TransientError
+from galbatch.sinks import duckdb as room
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import DuckdbSink
 
@@ -145,6 +146,14 @@ def test_what_galbatch_did_not_make_is_left_alone(
     with open_sink(spec, ORIGIN) as sink, pytest.raises(SpecError, match="did not make it"):
         sink.append(piece)
     assert ask(spec, "SELECT count(*) FROM duckdb_tables()")[0][0] == int("TABLE" in made)
+
+
+def test_too_little_memory_is_said(
+    spec: DuckdbSink, piece: Piece, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(room._SETTINGS, "memory_limit", "2MB")
+    with open_sink(spec, ORIGIN) as sink, pytest.raises(SpecError, match="needs more memory"):
+        sink.append(piece)
 
 
 def test_a_table_that_was_dropped_is_filled_again(spec: DuckdbSink, piece: Piece) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from small import REPOSITORY
 
 from galbatch.errors import SpecError
 from galbatch.spec import load_job, load_survey

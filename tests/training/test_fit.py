@@ -1,0 +1,247 @@
+"""Fits of very small networks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from galbatch.errors import SpecError
+from galbatch.models.base import Card
+from galbatch.models.flags import Quality
+from galbatch.models.zoo import load_model
+from galbatch.spec.job import IdSplit, PhotometricModel, ThesisModel
+from galbatch.spec.survey import Survey
+from galbatch.training.fit import train
+from galbatch.training.split import TEST, TRAIN, roles
+from galbatch.values import TARGETS, Target
+
+# TensorFlow and tf2onnx warn about their own use of NumPy and of Python.
+pytestmark = pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
+
+Sky = Callable[[int, int], pa.Table]
+SMALL: dict[str, Any] = {
+    "kind": "photometric", "members": 2, "width": 16, "layers": 2, "components": 2,
+    "epochs": 3, "batch": 64, "learning_rate": 0.005,
+}  # fmt: skip
+
+
+def small(**words: Any) -> PhotometricModel:
+    return PhotometricModel(**(SMALL | words))
+
+
+def split(table: pa.Table) -> np.ndarray:
+    return roles(IdSplit(), None, table["id"].to_numpy())
+
+
+def fit(
+    spec: PhotometricModel | ThesisModel, survey: Survey, table: pa.Table, folder: Path
+) -> Card:
+    return train(spec, survey, table, split(table), folder, lambda done, total, text: None)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.glob("*.onnx")}
+
+
+@pytest.fixture(scope="module")
+def table(sky: Sky) -> pa.Table:
+    return sky(2500, 1)
+
+
+@pytest.fixture(scope="module")
+def first(survey: Survey, table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first")
+    fit(small(), survey, table, folder)
+    return folder
+
+
+def test_two_fits_are_one(survey: Survey, table: pa.Table, first: Path, tmp_path: Path) -> None:
+    card = fit(small(), survey, table, tmp_path)
+    assert card == load_model(first).card
+    assert weights(tmp_path) == weights(first) and weights(first)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"card.json", "history.json", "network.onnx", "network.weights.h5"}
+    other = fit(small(seed=1), survey, table, tmp_path / "other")
+    assert other.fingerprint != card.fingerprint
+
+
+def test_rows_held_out_are_not_touched(
+    survey: Survey, table: pa.Table, first: Path, tmp_path: Path
+) -> None:
+    poisoned = table
+    held_out = split(table) == TEST
+    assert held_out.any()
+    for name in table.column_names:
+        if name != "id":
+            bad = np.where(held_out, np.nan, table[name].to_numpy())
+            poisoned = poisoned.set_column(table.schema.get_field_index(name), name, pa.array(bad))
+    card = fit(small(), survey, poisoned, tmp_path)
+    assert card.fingerprint == load_model(first).card.fingerprint
+    assert weights(tmp_path) == weights(first)
+
+
+def test_a_killed_fit_goes_on(survey: Survey, table: pa.Table, first: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    seen: list[int] = []
+
+    def progress(done: int, total: int, text: str) -> None:
+        seen.append(done)
+        if seen == [1, 2]:
+            raise Killed
+
+    arguments = (small(), survey, table, split(table), tmp_path)
+    with pytest.raises(Killed):
+        train(*arguments, progress)
+    assert (tmp_path / "work").is_dir()
+    card = train(*arguments, progress)
+    assert seen == [1, 2, 3]
+    assert card == load_model(first).card and weights(tmp_path) == weights(first)
+    assert (tmp_path / "history.json").read_bytes() == (first / "history.json").read_bytes()
+
+
+def test_a_state_of_other_words_is_not_taken_up(
+    survey: Survey, table: pa.Table, first: Path, tmp_path: Path
+) -> None:
+    def killed(done: int, total: int, text: str) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(small(seed=5), survey, table, split(table), tmp_path, killed)
+    assert fit(small(), survey, table, tmp_path).fingerprint == load_model(first).card.fingerprint
+
+
+def test_it_learns(survey: Survey, sky: Sky, tmp_path: Path) -> None:
+    card = fit(small(width=48, epochs=12, noise=0.3, dropout=0.02), survey, sky(6000, 2), tmp_path)
+    assert card.targets == TARGETS
+    scores = card.metrics
+    assert scores["redshift"]["sigma_nmad"] < 0.04
+    assert scores["star"]["auc"] > 0.98
+    assert scores["log_mass"]["sigma_nmad"] < 0.3
+    assert scores["abs_mag_b"]["sigma_nmad"] < 0.3
+    assert scores["spectral_type"]["rms"] < 1.2
+    for target in ("redshift", "log_mass", "abs_mag_b"):
+        assert 0.6 < scores[target]["coverage68"] < 0.76
+    model = load_model(tmp_path)
+    fresh = sky(1000, 3)
+    found = model.predict(fresh)
+    assert found.column_names == [column.name for column in model.columns]
+    galaxy = (fresh["kind"].to_numpy() == 0) & (found["quality"].to_numpy() & 3 == 0)
+    z, true = found["z_mode"].to_numpy()[galaxy], fresh["z_spec"].to_numpy()[galaxy]
+    assert np.median(np.abs(z - true) / (1 + true)) < 0.03
+    inside = (true > found["z_err68_low"].to_numpy()[galaxy]) & (
+        true < found["z_err68_high"].to_numpy()[galaxy]
+    )
+    assert 0.58 < inside.mean() < 0.78
+
+
+def test_only_what_there_are_labels_for(survey: Survey, table: pa.Table, tmp_path: Path) -> None:
+    kind = np.where(table["kind"].to_numpy() == 1, 0.5, table["kind"].to_numpy())
+    index = table.schema.get_field_index("kind")
+    some = table.drop_columns(["mass", "size", "flag"]).set_column(index, "kind", pa.array(kind))
+    card = fit(small(bands=("g", "r", "z")), survey, some, tmp_path)
+    assert card.targets == ("redshift", "spectral_type", "abs_mag_b")
+    assert set(card.skipped) == {"star", "log_mass"} and "0 stars" in card.skipped["star"]
+    assert card.inputs == ("mag_g", "err_g", "mag_r", "err_r", "mag_z", "err_z")
+    assert load_model(tmp_path).predict(some.select(card.inputs)).num_rows == some.num_rows
+
+
+def test_labels_of_one_target_do_not_change_another_without_them(
+    survey: Survey, table: pa.Table, tmp_path: Path
+) -> None:
+    # Each target is fitted on the rows that have its label: a target with fewer still is trained.
+    few = table["mass"].to_numpy().copy()
+    few[300:] = np.nan
+    index = table.schema.get_field_index("mass")
+    card = fit(small(), survey, table.set_column(index, "mass", pa.array(few)), tmp_path)
+    assert card.rows["log_mass"]["training"] < 250 < card.rows["redshift"]["training"]
+    assert np.isfinite(list(card.metrics["log_mass"].values())).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"bands": ("g", "R")}, "'R' is not a band of toy.*did you mean 'r'"),
+        ({"targets": ("spectral_type",)}, "'spectral_type' cannot be trained.*found 0"),
+        ({"targets": ("star",)}, "'star' cannot be trained.*each class"),
+    ],
+)
+def test_what_cannot_be_trained(
+    survey: Survey, table: pa.Table, tmp_path: Path, words: dict[str, Any], message: str
+) -> None:
+    bare = table.drop_columns(["type"])
+    index = bare.schema.get_field_index("kind")
+    bare = bare.set_column(index, "kind", pa.array(np.zeros(len(bare))))
+    with pytest.raises(SpecError, match=message):
+        fit(small(**words), survey, bare, tmp_path)
+
+
+def test_too_few_rows(survey: Survey, table: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"nothing can be trained.*at least 100"):
+        fit(small(), survey, table.slice(0, 80), tmp_path)
+    everything = np.full(len(table), TRAIN)
+    with pytest.raises(SpecError, match="no labelled validation rows"):
+        train(small(), survey, table, everything, tmp_path, lambda *_: None)
+
+
+@pytest.mark.parametrize("layout", ["text", "slides"])
+def test_thesis(survey: Survey, table: pa.Table, tmp_path: Path, layout: str) -> None:
+    targets: tuple[Target, ...] | None = None if layout == "text" else ("star", "spectral_type")
+    spec = ThesisModel(kind="thesis", layout=layout, epochs=2, targets=targets)  # type: ignore[arg-type]
+    card = fit(spec, survey, table, tmp_path / "one")
+    assert card == fit(spec, survey, table, tmp_path / "two")
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    assert set(weights(tmp_path / "one")) == {f"{target}.onnx" for target in targets or TARGETS}
+    found = load_model(tmp_path / "one").predict(table)
+    assert found["prob_star"].to_numpy().min() >= 0 and found["prob_star"].to_numpy().max() <= 1
+    if layout == "text":
+        z = found["z_mode"].to_numpy()
+        assert np.isfinite(z[found["quality"].to_numpy() & Quality.NO_PHOTOMETRY == 0]).all()
+
+
+_TWO_REPLICAS = """
+import sys, json, logging
+from pathlib import Path
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+pair = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1])
+tf.config.set_logical_device_configuration(cpu, pair)
+import pyarrow.parquet as pq
+from galbatch.spec.job import IdSplit, PhotometricModel
+from galbatch.spec.survey import Survey
+from galbatch.training.fit import train
+from galbatch.training.split import roles
+survey = Survey.model_validate_json(Path("survey.json").read_text())
+table = pq.read_table("sky.parquet")
+spec = PhotometricModel.model_validate_json(Path("spec.json").read_text())
+role = roles(IdSplit(), None, table["id"].to_numpy())
+train(spec, survey, table, role, Path("model"), lambda *_: None)
+assert len(tf.config.list_logical_devices("CPU")) == int(sys.argv[1])
+"""
+
+
+def test_two_replicas_learn_what_one_does(
+    survey: Survey, table: pa.Table, first: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "survey.json").write_text(survey.model_dump_json())
+    (tmp_path / "spec.json").write_text(small().model_dump_json())
+    pq.write_table(table, tmp_path / "sky.parquet")
+    subprocess.run([sys.executable, "-c", _TWO_REPLICAS, "2"], cwd=tmp_path, check=True)
+    one, two = load_model(first).predict(table), load_model(tmp_path / "model").predict(table)
+    loss = [
+        json.loads((folder / "history.json").read_text())["network"]["loss"]
+        for folder in (first, tmp_path / "model")
+    ]
+    np.testing.assert_allclose(loss[1], loss[0], rtol=1e-4)
+    np.testing.assert_allclose(two["z_median"], one["z_median"], atol=2e-3)
+    np.testing.assert_allclose(two["prob_star"], one["prob_star"], atol=2e-3)

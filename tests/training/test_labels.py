@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from galbatch.spec.survey import Survey
+from galbatch.training.labels import labels
+
+
+def test_what_is_a_label(survey: Survey) -> None:
+    table = pa.table(
+        {
+            "z_spec": [0.5, 0.5, 9.0, None, 0.5],
+            "secure": [1, 0, 1, 1, 1],
+            "kind": [0.0, 0.5, None, 0.0, 1.0],
+            "mass": [1e10, -1.0, 0.0, float("inf"), 1e10],
+            "type": [1, 6, 0, 7, 3],
+        }
+    )
+    found = labels(survey, table)
+    # Of the last, a star, nothing is known that is of galaxies; m_b has no column.
+    expected = {
+        "redshift": [0.5, np.nan, np.nan, np.nan, np.nan],
+        "star": [0, np.nan, np.nan, 0, 1],
+        "log_mass": [10, np.nan, np.nan, np.nan, np.nan],
+        "spectral_type": [1, 6, np.nan, np.nan, np.nan],
+        "abs_mag_b": [np.nan] * 5,
+    }
+    assert list(found) == list(expected)
+    for target, values in expected.items():
+        np.testing.assert_array_equal(found[target], values, err_msg=target)  # type: ignore[index]
+
+
+def test_the_table_is_left_as_it_was(survey: Survey) -> None:
+    z = np.array([0.5, 0.7])
+    table = pa.table({"z_spec": z, "secure": [1, 1], "kind": [1, 0]})
+    assert np.isnan(labels(survey, table)["redshift"][0])
+    np.testing.assert_array_equal(z, [0.5, 0.7])
+
+
+def test_a_range_of_galaxies() -> None:
+    from galbatch.spec import load_survey
+
+    found = labels(load_survey("zcosmos"), pa.table({"zpec": [0.0, 0.0005, 0.4, None]}))
+    np.testing.assert_array_equal(found["star"], [1, np.nan, 0, np.nan])
+    np.testing.assert_array_equal(found["redshift"], [np.nan, np.nan, 0.4, np.nan])
