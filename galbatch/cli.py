@@ -182,7 +182,7 @@ def _site(job: str, overrides: list[str] | None) -> Site:
     from galbatch.store.layout import Layout
 
     words = load_job(job, overrides or ())
-    return Site(words, load_survey(words.survey), Layout(Path(words.store).expanduser()))
+    return Site(words, load_survey(words.survey), Layout(Path(words.store).expanduser().absolute()))
 
 
 def _monitor() -> BarMonitor | LineMonitor:

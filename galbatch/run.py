@@ -94,11 +94,11 @@ def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Out
     records: list[StageRecord] = []
     failures: list[RejectedRow] = []
     worked = False
-    for stage in plan:
+    for planned in plan:
         began = time.perf_counter()
-        pending = stage.pending(site)
-        monitor.start(stage, pending)
-        stage.begin(site, pending)
+        pending = planned.pending(site)
+        monitor.start(planned, pending)
+        stage = planned.begin(site, pending)
         rows = peak = failed = 0
         first: GalbatchError | None = None
         if stage.where == "driver" or client is None:
@@ -155,14 +155,13 @@ def opened(site: Site) -> Iterator[None]:
     layout = site.layout
     source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows"})
     identity = Identity(site.job.name, site.survey.name, source)
-    fresh = not layout.identity.exists()
-    try:
-        with hold(layout, identity):
+    with hold(layout, identity) as fresh:
+        try:
             yield
-    except SpecError:
-        if fresh and layout.identity.exists() and not layout.catalogue.exists():
-            shutil.rmtree(layout.root, ignore_errors=True)
-        raise
+        except SpecError:
+            if fresh and not layout.catalogue.exists():
+                shutil.rmtree(layout.root, ignore_errors=True)
+            raise
 
 
 def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:

@@ -74,8 +74,9 @@ class Append:
                 left.append(Task(unit, extension.rows, delivery))
         return Pending(tuple(left), done=done)
 
-    def begin(self, site: Site, pending: Pending) -> None:
+    def begin(self, site: Site, pending: Pending) -> Append:
         """Nothing to prepare."""
+        return self
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Append what the database does not have; it remembers what it has."""

@@ -58,6 +58,8 @@ class Pending:
     """Tasks that have valid receipts already."""
     waiting: str = ""
     """The stage that must be through before this one can say."""
+    shared: Any = None
+    """What `Stage.begin` makes use of, so that it need not be found out again."""
 
 
 class Stage(Protocol):
@@ -86,8 +88,11 @@ class Stage(Protocol):
         """What is left, given the receipts of this stage and of those before it."""
         ...
 
-    def begin(self, site: Site, pending: Pending) -> None:
-        """What must be so before the first task; called also when there is none."""
+    def begin(self, site: Site, pending: Pending) -> Stage:
+        """See to what must be so before the first task; called also when there is none.
+
+        Returns the stage that is carried to the workers, once, with what all tasks need.
+        """
         ...
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:

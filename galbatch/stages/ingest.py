@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from galbatch.stages.scan import scan_facts
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.partitions import Histogram, plan_partitions, plan_row_ranges
 from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, retract
-from galbatch.store.quarantine import quarantine, quarantined, release
+from galbatch.store.quarantine import quarantine, quarantined
 from galbatch.store.receipts import receipt_key
 from galbatch.store.shards import (
     FILE,
@@ -46,28 +46,6 @@ _MAGNITUDE_EDGES = np.linspace(8.0, 32.0, 97)
 
 
 @dataclass(frozen=True)
-class Gathering:
-    """Where the rows of a partition are.
-
-    Parameters
-    ----------
-    partition : Partition
-    key : str
-        What the receipt's key must be.
-    shards : tuple of Shard
-    schema : pyarrow.Schema
-    without : pyarrow.Table
-        Rows that repeat an id.
-    """
-
-    partition: Partition
-    key: str
-    shards: tuple[Shard, ...]
-    schema: pa.Schema
-    without: pa.Table
-
-
-@dataclass(frozen=True)
 class Cut:
     """The catalogue as it is to be: what all shards together say.
 
@@ -75,19 +53,24 @@ class Cut:
     ----------
     key : str
         What the catalogue depends on.
-    scans : dict of str to str
-        Keys of the scans it is made of.
-    gatherings : tuple of Gathering
-        One for each partition.
+    receipts : mapping of str to Receipt
+        The scans it is made of.
+    partitions : mapping of Partition to str
+        What the receipt of each must have for a key.
+    shards : tuple of Shard
+    schema : pyarrow.Schema
+    without : pyarrow.Table
+        Rows that repeat an id.
     histogram : Histogram or None
-    duplicates : tuple of RejectedRow
     """
 
     key: str
-    scans: dict[str, str]
-    gatherings: tuple[Gathering, ...]
+    receipts: Mapping[str, Receipt]
+    partitions: Mapping[Partition, str]
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    without: pa.Table
     histogram: Histogram | None
-    duplicates: tuple[RejectedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -97,6 +80,8 @@ class Ingest:
     name: str = "ingest"
     word: str = "rows"
     where: Literal["workers", "driver"] = "workers"
+    cut: Cut | None = field(default=None, compare=False)
+    """Known once all sources are scanned."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -124,41 +109,42 @@ class Ingest:
         cut = _cut(site, receipts)
         book = site.book
         left = tuple(
-            Task(gathering.partition.name, gathering.partition.rows, gathering)
-            for gathering in cut.gatherings
-            if book.valid("ingest", gathering.partition.name, gathering.key) is None
+            Task(partition.name, partition.rows, partition)
+            for partition, key in cut.partitions.items()
+            if book.valid("ingest", partition.name, key) is None
         )
-        return Pending(left, done=len(cut.gatherings) - len(left))
+        return Pending(left, done=len(cut.partitions) - len(left), shared=cut)
 
-    def begin(self, site: Site, pending: Pending) -> None:
+    def begin(self, site: Site, pending: Pending) -> Ingest:
         """No reader shall see a mixture of an old catalogue and a new one."""
         if pending.tasks:
             site.book.forget("ingest", CATALOGUE_UNIT)
             retract(site.layout, site.survey)
+        return replace(self, cut=pending.shared)
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Gather one partition from all shards and write it."""
         began = time.perf_counter()
-        gathering: Gathering = task.payload
+        cut, partition = self._known(), task.payload
         table = read_shards(
             site.layout,
-            gathering.shards,
-            gathering.partition,
-            schema=gathering.schema,
+            cut.shards,
+            partition,
+            schema=cut.schema,
             id_column=site.survey.id.column,
             range_rows=site.job.partition.rows,
-            without=gathering.without,
+            without=cut.without,
         )
-        path = site.layout.partition(gathering.partition)
+        path = site.layout.partition(partition)
         digest = commit_parquet(
             path, annotate(table, site.survey.columns), {"survey": site.survey.name}
         )
         magnitudes = reference_magnitude(site.survey, table)
-        report(table.num_rows, gathering.partition.rows, "")
+        report(table.num_rows, partition.rows, "")
         receipt = Receipt(
             stage="ingest",
             unit=task.unit,
-            key=gathering.key,
+            key=cut.partitions[partition],
             digest=digest,
             rows=table.num_rows,
             outputs=(site.layout.relative(path),),
@@ -172,13 +158,11 @@ class Ingest:
         """Publish the catalogue; the shards are not needed any more."""
         if finished_catalogue(site) is not None:
             return
-        receipts = _scans(site)
-        cut = _cut(site, receipts)
-        book = site.book
+        cut, book = self._known(), site.book
         written = {
-            gathering.partition: receipt.digest
-            for gathering in cut.gatherings
-            if (receipt := book.valid("ingest", gathering.partition.name, gathering.key))
+            partition: receipt.digest
+            for partition, key in cut.partitions.items()
+            if (receipt := book.valid("ingest", partition.name, key))
         }
         if not written:
             raise SpecError(
@@ -193,16 +177,13 @@ class Ingest:
             fingerprint=digest,
             histogram=cut.histogram,
         )
-        if cut.duplicates:
-            quarantine(site.layout, _DUPLICATES, cut.duplicates)
-        else:
-            release(site.layout, _DUPLICATES)
-        facts = scan_facts(receipts) | {
-            "scans": cut.scans,
+        quarantine(site.layout, _DUPLICATES, _as_rejected(site, cut))
+        facts = scan_facts(cut.receipts) | {
+            "scans": {unit: receipt.key for unit, receipt in cut.receipts.items()},
             "partitions": [asdict(partition) for partition in written],
-            "duplicates": len(cut.duplicates),
+            "duplicates": cut.without.num_rows,
             "histogram": _histogram_words(cut.histogram),
-            "columns": _column_names(cut),
+            "columns": cut.schema.names,
         }
         stale = set(book.all("ingest")) - {partition.name for partition in written}
         for unit in stale:
@@ -219,13 +200,14 @@ class Ingest:
                 facts=facts,
             )
         )
-        for receipt in receipts.values():
+        for receipt in cut.receipts.values():
             for output in receipt.outputs:
                 (site.layout.root / output).unlink(missing_ok=True)
 
-
-def _column_names(cut: Cut) -> list[str]:
-    return list(cut.gatherings[0].schema.names) if cut.gatherings else []
+    def _known(self) -> Cut:
+        if self.cut is None:
+            raise ValueError("begin() gives the stage what its tasks need")
+        return self.cut
 
 
 def _histogram_words(histogram: Histogram | None) -> dict[str, Any] | None:
@@ -263,19 +245,12 @@ def _cut(site: Site, receipts: Mapping[str, Receipt]) -> Cut:
     else:
         partitions = plan_row_ranges(kept_rows(shards, without), words.rows)
     schema = catalogue_schema(site.layout, _one_of_each_source(shards))
-    scans = {receipt.unit: receipt.key for receipt in ordered}
-    key = catalogue_key(site, scans)
-    gatherings = tuple(
-        Gathering(
-            partition,
-            receipt_key("ingest", INGEST_VERSION, {"catalogue": key}, (), partition.name),
-            shards,
-            schema,
-            without,
-        )
+    key = catalogue_key(site, {receipt.unit: receipt.key for receipt in ordered})
+    keys = {
+        partition: receipt_key("ingest", INGEST_VERSION, {"catalogue": key}, (), partition.name)
         for partition in partitions
-    )
-    return Cut(key, scans, gatherings, histogram, _as_rejected(site, ordered, without))
+    }
+    return Cut(key, receipts, keys, shards, schema, without, histogram)
 
 
 def _one_of_each_source(shards: Sequence[Shard]) -> tuple[Shard, ...]:
@@ -317,10 +292,8 @@ def _judge(site: Site, facts: Mapping[str, Any], shards: Sequence[Shard]) -> Non
                 )
 
 
-def _as_rejected(
-    site: Site, ordered: Sequence[Receipt], without: pa.Table
-) -> tuple[RejectedRow, ...]:
-    files = {receipt.facts["number"]: receipt.unit for receipt in ordered}
+def _as_rejected(site: Site, cut: Cut) -> tuple[RejectedRow, ...]:
+    files = {receipt.facts["number"]: unit for unit, receipt in cut.receipts.items()}
     column = site.survey.id.column
     return tuple(
         RejectedRow(
@@ -329,5 +302,5 @@ def _as_rejected(
             f"column '{column}': the id is that of an earlier row, got {row['id']} "
             f"(row {row['first_row']} of {files[row['first_file']]})",
         )
-        for row in without.to_pylist()
+        for row in cut.without.to_pylist()
     )

@@ -77,7 +77,7 @@ class Predict:
             return Pending((), waiting="train")
         return _pending(site, catalogue, fingerprints)
 
-    def begin(self, site: Site, pending: Pending) -> None:
+    def begin(self, site: Site, pending: Pending) -> Predict:
         """No reader shall see predictions of two models, or of two catalogues, as one."""
         stale = {model for task in pending.tasks for model in task.payload.keys}
         receipts = site.book.all("predict")
@@ -93,6 +93,7 @@ class Predict:
             for output in receipts[unit].outputs:
                 (site.layout.root / output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
+        return self
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""

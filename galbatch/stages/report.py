@@ -80,8 +80,9 @@ class Report:
             return Pending((), done=1)
         return Pending((Task(REPORT_UNIT, None, key),))
 
-    def begin(self, site: Site, pending: Pending) -> None:
+    def begin(self, site: Site, pending: Pending) -> Report:
         """Nothing to prepare."""
+        return self
 
     def run(self, site: Site, task: Task, report: Progress) -> tuple[Receipt, ...]:
         """Draw the page and record it."""

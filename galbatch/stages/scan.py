@@ -69,8 +69,9 @@ class Scan:
         )
         return Pending(left, done=len(found) - len(left))
 
-    def begin(self, site: Site, pending: Pending) -> None:
+    def begin(self, site: Site, pending: Pending) -> Scan:
         """Nothing to prepare."""
+        return self
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one source to its end."""

@@ -66,8 +66,9 @@ class Train:
         )
         return Pending(left, done=len(site.job.models) - len(left))
 
-    def begin(self, site: Site, pending: Pending) -> None:
+    def begin(self, site: Site, pending: Pending) -> Train:
         """Nothing to prepare: a model's folder is replaced as a whole."""
+        return self
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Fit one model in a subprocess and move its folder into place."""

@@ -44,7 +44,7 @@ class Identity:
 
 
 @contextmanager
-def hold(layout: Layout, identity: Identity) -> Iterator[None]:
+def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
     """Work on a store: alone, and only if it is this job's (or new).
 
     Parameters
@@ -52,6 +52,11 @@ def hold(layout: Layout, identity: Identity) -> Iterator[None]:
     layout : Layout
         Its folder is made where there is none.
     identity : Identity
+
+    Yields
+    ------
+    bool
+        Whether the store is new.
 
     Raises
     ------
@@ -80,8 +85,9 @@ def hold(layout: Layout, identity: Identity) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
+        fresh = not layout.identity.exists()
         claim(layout, identity)
-        yield
+        yield fresh
 
 
 def claim(layout: Layout, identity: Identity) -> None:

@@ -132,11 +132,6 @@ class Layout:
         return self.quarantine / f"{file_name(unit)}.parquet"
 
     @property
-    def duplicates(self) -> Path:
-        """Rows left out of the catalogue because their id was there before."""
-        return self.work / "duplicates.parquet"
-
-    @property
     def history(self) -> Path:
         """What each run did, a line for each stage."""
         return self.root / "history.jsonl"

@@ -18,7 +18,8 @@ from galbatch.spec.survey import Band
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 # What Ilbert et al. (2009, ApJ 690, 1236, table 1) subtract from these very magnitudes, found by
-# fitting templates at spectroscopic redshifts.
+# fitting templates at spectroscopic redshifts. Quoted from memory: without them u - b differs by
+# 0.3 mag at every redshift, with them by 0.1.
 ZERO_POINTS = {
     "u": 0.054, "b": -0.242, "v": -0.094, "g": 0.024, "r": 0.003, "i": 0.019, "ic": -0.007,
     "z": -0.037, "j": 0.124, "k": 0.022,
@@ -75,8 +76,8 @@ def test_colours_in_bins_of_redshift(real: pd.DataFrame, simulated: pd.DataFrame
     off = np.abs(differences)
     print("mean", off.mean(axis=0).round(3), "worst", off.max(axis=0).round(3))
     assert (off.mean(axis=0) < 0.15).all()
-    assert off[:, 1].max() < 0.3
-    assert off.max() < 0.45
+    assert off[:, 1].max() < 0.28
+    assert off.max() < 0.4
 
 
 def test_redshifts_of_a_bright_sample(real: pd.DataFrame, simulated: pd.DataFrame) -> None:
