@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Iterator
@@ -98,6 +99,7 @@ def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> An
             host="127.0.0.1",
             dashboard_address=None,
             local_directory=str(scratch),
+            silence_logs=logging.ERROR,
         )
     if isinstance(spec, CudaCluster):
         try:
@@ -108,6 +110,7 @@ def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> An
                 host="127.0.0.1",
                 dashboard_address=None,
                 local_directory=str(scratch),
+                silence_logs=logging.ERROR,
             )
         except Exception as error:  # dask-cuda raises whatever the driver's bindings raise
             raise SpecError(

@@ -6,9 +6,10 @@ import resource
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
@@ -101,8 +102,13 @@ def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Out
         stage = planned.begin(site, pending)
         rows = peak = failed = 0
         first: GalbatchError | None = None
+        results: Iterable[Result]
         if stage.where == "driver" or client is None:
             results = serially(stage, site, pending.tasks, monitor)
+        elif stage.where == "one worker":
+            results = chain.from_iterable(
+                distributed(client, stage, site, (task,), monitor) for task in pending.tasks
+            )
         else:
             results = distributed(client, stage, site, pending.tasks, monitor)
         for result in results:
@@ -243,12 +249,13 @@ def distributed(
     from distributed import as_completed
 
     def hear(event: tuple[float, dict[str, Any]]) -> None:
-        monitor.progress(**event[1])
+        words = event[1]
+        monitor.progress(words["unit"], words["done"], words["total"], words["note"])
 
     client.subscribe_topic(_TOPIC, hear)
     attempts = dict.fromkeys(range(len(tasks)), 1)
     numbers = {future: n for n, future in enumerate(_submit(client, stage, site, tasks))}
-    waiting = as_completed(numbers)
+    waiting = as_completed(numbers, loop=client.loop)
     for future in waiting:
         number = numbers.pop(future)
         task = tasks[number]
@@ -260,7 +267,7 @@ def distributed(
         if isinstance(result.error, TransientError) and attempts[number] < TRIES:
             monitor.retry(result, attempts[number])
             attempts[number] += 1
-            (again,) = _submit(client, stage, site, (task,))
+            (again,) = _submit(client, stage, site, (task,), attempts[number])
             numbers[again] = number
             waiting.add(again)
             continue
@@ -268,18 +275,22 @@ def distributed(
     client.unsubscribe_topic(_TOPIC)
 
 
-def _submit(client: Any, stage: Stage, site: Site, tasks: Sequence[Task]) -> list[Any]:
+def _submit(
+    client: Any, stage: Stage, site: Site, tasks: Sequence[Task], attempt: int = 1
+) -> list[Any]:
     import dask.bag
     from dask.delayed import delayed
 
-    bag = dask.bag.from_sequence(list(tasks), partition_size=1)
+    # The attempt makes another key of it: a retried task is not answered from the failed one.
+    bag = dask.bag.from_sequence([(attempt, task) for task in tasks], partition_size=1)
     mapped = bag.map_partitions(_execute_on_worker, stage=delayed(stage), site=delayed(site))
-    # A retried task must not be answered from the cache of its failed attempt.
-    futures: list[Any] = client.compute(mapped.to_delayed(optimize_graph=True), pure=False)
+    futures: list[Any] = client.compute(mapped.to_delayed())
     return futures
 
 
-def _execute_on_worker(tasks: Sequence[Task], stage: Stage, site: Site) -> list[Result]:
+def _execute_on_worker(
+    attempts: Sequence[tuple[int, Task]], stage: Stage, site: Site
+) -> list[Result]:
     from distributed import get_worker
 
     worker = get_worker()
@@ -290,7 +301,7 @@ def _execute_on_worker(tasks: Sequence[Task], stage: Stage, site: Site) -> list[
 
         return report
 
-    return [execute(stage, site, task, report_for(task.unit)) for task in tasks]
+    return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
 
 
 def _watched_by(monitor: Monitor, task: Task) -> Report:

@@ -83,7 +83,7 @@ class Head:
         # logaddexp(0, x) is softplus without overflow.
         width = xp.logaddexp(xp.float32(0), mine[..., 2 * k :])
         sigma = (xp.float32(self.floor) + xp.float32(self.scale) * width) * xp.float32(stretch)
-        return Mixture(share.reshape(n, -1), mean.reshape(n, -1), sigma.reshape(n, -1))
+        return Mixture(*(part.reshape(n, members * k) for part in (share, mean, sigma)))
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""

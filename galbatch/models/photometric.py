@@ -269,7 +269,9 @@ def _quality(
         if head.target == "redshift":
             mixture = head.mixture(outputs)
             n, members = outputs.shape[:2]
-            means = (mixture.weight * mixture.mean).reshape(n, members, -1).sum(axis=2) * members
+            means = (mixture.weight * mixture.mean).reshape(n, members, head.components).sum(
+                axis=2
+            ) * members
             bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (means.std(axis=1) > _DISAGREEMENT)
         elif head.target == "star":
             bits[Quality.PROBABLY_STAR] = values["prob_star"] > 0.5

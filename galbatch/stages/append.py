@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import Sink as SinkSpec
-from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
 from galbatch.store.receipts import receipt_key
@@ -44,7 +43,7 @@ class Append:
 
     name: str = "append"
     word: str = "rows"
-    where: Literal["workers", "driver"] = "driver"
+    where: Where = "driver"
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""

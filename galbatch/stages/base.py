@@ -16,6 +16,9 @@ Report = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
 
 
+Where = Literal["workers", "one worker", "driver"]
+
+
 @dataclass(frozen=True)
 class Site:
     """A job, the survey it is about, and the store it works in."""
@@ -76,8 +79,8 @@ class Stage(Protocol):
         ...
 
     @property
-    def where(self) -> Literal["workers", "driver"]:
-        """Whether tasks are independent and may run anywhere, or run one by one on the driver."""
+    def where(self) -> Where:
+        """Whether tasks run anywhere at once, anywhere one by one, or one by one on the driver."""
         ...
 
     def summary(self, site: Site) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from galbatch.errors import SpecError
 from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
-from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import (
     CATALOGUE_UNIT,
     INGEST_VERSION,
@@ -79,7 +79,7 @@ class Ingest:
 
     name: str = "ingest"
     word: str = "rows"
-    where: Literal["workers", "driver"] = "workers"
+    where: Where = "workers"
     cut: Cut | None = field(default=None, compare=False)
     """Known once all sources are scanned."""
 

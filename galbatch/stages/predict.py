@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from galbatch.models.flags import Quality
 from galbatch.models.zoo import load_model
 from galbatch.quality.metrics import count
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.train import train_key
 from galbatch.store.partitions import Histogram
@@ -60,7 +60,7 @@ class Predict:
 
     name: str = "predict"
     word: str = "rows"
-    where: Literal["workers", "driver"] = "workers"
+    where: Where = "workers"
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ from galbatch.report.data import (
     TargetLabels,
 )
 from galbatch.spec.job import MockSource, SkySplit
-from galbatch.stages.base import Pending, Site, Task
+from galbatch.stages.base import Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
@@ -63,7 +63,7 @@ class Report:
 
     name: str = "report"
     word: str = "rows"
-    where: Literal["workers", "driver"] = "driver"
+    where: Where = "driver"
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from galbatch.readers.base import Batch, open_reader
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Column, Survey
-from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Origin, finished_catalogue, origins
 from galbatch.store.quarantine import quarantine
 from galbatch.store.shards import FILE, ROW, Shard, write_shard
@@ -42,7 +42,7 @@ class Scan:
 
     name: str = "scan"
     word: str = "rows"
-    where: Literal["workers", "driver"] = "workers"
+    where: Where = "workers"
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""

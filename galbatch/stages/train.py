@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ import pyarrow as pa
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.spec.job import Job, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
-from galbatch.stages.base import Pending, Report, Site, Task
+from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.store.commit import commit_folder, digest_outputs
 from galbatch.store.layout import Layout
@@ -44,7 +44,7 @@ class Train:
 
     name: str = "train"
     word: str = "epochs"
-    where: Literal["workers", "driver"] = "workers"
+    where: Where = "one worker"
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""

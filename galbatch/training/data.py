@@ -54,7 +54,8 @@ def stream(tf: Any, sample: Sample, batch: int, seed: int, first: int, epochs: i
         TensorFlow.
     sample : Sample
     batch : int
-        Rows in each; what is left at the end of an epoch comes in another order in the next.
+        Rows in each, at most as many as there are (see `even`). What is left over at the end of an
+        epoch may be in the next, which has another order.
     seed : int
     first : int
         Epoch to begin at.
@@ -68,20 +69,19 @@ def stream(tf: Any, sample: Sample, batch: int, seed: int, first: int, epochs: i
         a fit that is resumed sees what it would have seen.
     """
     steps = steps_in_epoch(len(sample), batch)
-    size = min(batch, len(sample))
 
     def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         for epoch in range(first, epochs):
             generator = np.random.default_rng([seed, epoch])
             order = generator.permutation(len(sample))
             for step in range(steps):
-                rows = order[step * size : (step + 1) * size]
+                rows = order[step * batch : (step + 1) * batch]
                 yield sample.inputs(rows, generator), sample.labels[rows]
 
     one = sample.inputs(np.arange(1), np.random.default_rng(0))
     signature = (
-        tf.TensorSpec((size, *one.shape[1:]), tf.float32),
-        tf.TensorSpec((size, *sample.labels.shape[1:]), tf.float32),
+        tf.TensorSpec((batch, *one.shape[1:]), tf.float32),
+        tf.TensorSpec((batch, *sample.labels.shape[1:]), tf.float32),
     )
     return _unsharded(tf, tf.data.Dataset.from_generator(batches, output_signature=signature))
 
@@ -91,22 +91,51 @@ def steps_in_epoch(rows: int, batch: int) -> int:
     return max(rows // batch, 1)
 
 
-def once(tf: Any, features: NDArray[np.float32], labels: NDArray[np.float32], batch: int) -> Any:
+def even(rows: int, at_most: int, replicas: int) -> int:
+    """A size for batches, of which each replica gets the same share.
+
+    Parameters
+    ----------
+    rows : int
+        To be cut into batches.
+    at_most : int
+        Rows in a batch.
+    replicas : int
+
+    Returns
+    -------
+    int
+    """
+    return max(min(at_most, rows) // replicas, 1) * replicas
+
+
+def once(
+    tf: Any,
+    features: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    at_most: int,
+    replicas: int,
+) -> Any:
     """Rows in their order, for validation.
 
     Parameters
     ----------
     tf : module
     features, labels : ndarray, shape (n, ...)
-    batch : int
+    at_most : int
+        Rows in a batch.
+    replicas : int
+        A few last rows are left out, so that all replicas get equally many: a smaller share would
+        weigh as much as a full one, and an empty one has no mean.
 
     Returns
     -------
     tf.data.Dataset
     """
-    return _unsharded(
-        tf, tf.data.Dataset.from_tensor_slices((features, labels)).batch(batch), ahead=False
-    )
+    batches = -(-len(labels) // at_most)
+    batch = even(len(labels) // batches, at_most, replicas)
+    rows = tf.data.Dataset.from_tensor_slices((features, labels)).batch(batch, drop_remainder=True)
+    return _unsharded(tf, rows, ahead=False)
 
 
 def _unsharded(tf: Any, dataset: Any, ahead: bool = True) -> Any:

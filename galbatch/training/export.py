@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError
@@ -43,9 +44,39 @@ def export(model: Any, folder: Path, name: str, rows: NDArray[np.float32]) -> No
         for noisy in ("tf2onnx", "absl"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         model.export(file, format="onnx", verbose=False)
+    _rename(file)
     given = OnnxNetwork(file)(rows)
     off = float(np.max(np.abs(wanted - given) / (1 + np.abs(wanted)), initial=0.0))
     if not off <= _TOLERANCE:
         raise DataError(
             str(file), f"ONNX and Keras differ by {off:.1e}, expected at most {_TOLERANCE:.0e}"
         )
+
+
+def _rename(file: Path) -> None:
+    """Give everything in a graph a plain name.
+
+    The converter's hold counters of all it has done in this process: the same network would not
+    have the same bytes twice.
+    """
+    model = onnx.load(file)
+    graph = model.graph
+    names: dict[str, str] = {"": ""}
+
+    def plain(name: str) -> str:
+        return names.setdefault(name, f"t{len(names)}")
+
+    for value in (*graph.input, *graph.output):
+        value.name = plain(value.name)
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = "rows"
+    for number, node in enumerate(graph.node):
+        node.name = f"n{number}"
+        node.input[:] = [plain(name) for name in node.input]
+        node.output[:] = [plain(name) for name in node.output]
+    for array in graph.initializer:
+        array.name = plain(array.name)
+    del graph.value_info[:]
+    onnx.checker.check_model(model)
+    onnx.save(model, file)

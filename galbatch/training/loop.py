@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.training.checkpoint import Keeper
-from galbatch.training.data import Sample, once, steps_in_epoch, stream
+from galbatch.training.data import Sample, even, once, steps_in_epoch, stream
 
 _JUDGED_AT_ONCE = 8192
 
@@ -76,17 +76,19 @@ def fit(
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(schedule.seed)
-    steps = steps_in_epoch(len(sample), schedule.batch)
-    keeper = Keeper(work, key, schedule.patience, report)
     strategy = tf.distribute.MirroredStrategy(_devices())
+    replicas = strategy.num_replicas_in_sync
+    batch = even(len(sample), schedule.batch, replicas)
+    steps = steps_in_epoch(len(sample), batch)
+    keeper = Keeper(work, key, schedule.patience, report)
     with strategy.scope():
         model = compiled(steps * schedule.epochs)
         keeper.resume(model)
         done = keeper.progress.epoch
         if done < schedule.epochs and not keeper.finished:
             model.fit(
-                stream(tf, sample, schedule.batch, schedule.seed, done, schedule.epochs),
-                validation_data=once(tf, *validation, _JUDGED_AT_ONCE),
+                stream(tf, sample, batch, schedule.seed, done, schedule.epochs),
+                validation_data=once(tf, *validation, _JUDGED_AT_ONCE, replicas),
                 initial_epoch=done,
                 epochs=schedule.epochs,
                 steps_per_epoch=steps,

@@ -100,7 +100,7 @@ def train_photometric(
             warmup_steps=max(warm, 1),
         )
         optimizer = keras.optimizers.AdamW(
-            rate, weight_decay=spec.weight_decay, beta_2=0.99, clipnorm=1.0
+            rate, weight_decay=spec.weight_decay, beta_2=0.99
         )
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         model.compile(

@@ -136,7 +136,8 @@ def test_columns_are_what_they_are_said_to_be(model: Model, sky: pa.Table) -> No
 
 
 def test_needs_no_more_than_its_inputs(model: Model, sky: pa.Table) -> None:
-    assert model.predict(sky.select(model.card.inputs)).equals(model.predict(sky))
+    some, all_ = (model.predict(table) for table in (sky.select(model.card.inputs), sky))
+    assert str(some.to_pydict()) == str(all_.to_pydict())
 
 
 def test_rows_without_photometry_say_so(model: Model, sky: pa.Table) -> None:
