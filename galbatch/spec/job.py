@@ -144,14 +144,14 @@ class PhotometricModel(Words):
     layers: int = Field(default=4, ge=1, le=16)
     components: int = Field(default=5, ge=1, le=32)
     """Gaussians of a member's redshift distribution over ln(1 + z)."""
-    epochs: int = Field(default=60, ge=1)
+    epochs: int = Field(default=40, ge=1)
     """At most; early stopping usually ends it before."""
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=15, ge=1)
     batch: int = Field(default=256, ge=1)
     """Rows in a step over all replicas."""
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     noise: float = Field(default=0.0, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""
     max_rows: int = Field(default=400_000, ge=100)

@@ -101,7 +101,9 @@ def train_key(site: Site, model: Model, catalogue: Catalogue) -> str:
     words = {
         "model": model.model_dump(mode="json"),
         "split": split_of(site.job, site.survey).model_dump(mode="json"),
-        "survey": site.survey.model_dump(mode="json", exclude={"columns", "mock", "title"}),
+        "survey": site.survey.model_dump(
+            mode="json", exclude={"columns", "mock", "published", "references", "title"}
+        ),
     }
     return receipt_key("train", TRAIN_VERSION, words, (catalogue.digest,), model.name)
 

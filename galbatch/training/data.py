@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_CHUNK = 8192
+
 Rows = Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.float32]]
 
 
@@ -20,7 +22,7 @@ class Sample:
     ----------
     inputs : callable
         Features (rows, f) of some rows, given a random generator for their noise.
-    labels : ndarray, shape (n, ...), float32
+    labels : ndarray, shape (n, m), float32
         NaN where unknown.
     """
 
@@ -69,21 +71,28 @@ def stream(tf: Any, sample: Sample, batch: int, seed: int, first: int, epochs: i
         a fit that is resumed sees what it would have seen.
     """
     steps = steps_in_epoch(len(sample), batch)
+    # Python is asked for many batches at once: its call costs as much as a small network's step.
+    many = max(_CHUNK // batch, 1)
 
     def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         for epoch in range(first, epochs):
             generator = np.random.default_rng([seed, epoch])
             order = generator.permutation(len(sample))
-            for step in range(steps):
-                rows = order[step * batch : (step + 1) * batch]
-                yield sample.inputs(rows, generator), sample.labels[rows]
+            for start in range(0, steps * batch, many * batch):
+                rows = order[start : min(start + many * batch, steps * batch)]
+                cut = (len(rows) // batch, batch)
+                inputs, answers = sample.inputs(rows, generator), sample.labels[rows]
+                yield inputs.reshape(*cut, -1), answers.reshape(*cut, -1)
 
     one = sample.inputs(np.arange(1), np.random.default_rng(0))
     signature = (
-        tf.TensorSpec((batch, *one.shape[1:]), tf.float32),
-        tf.TensorSpec((batch, *sample.labels.shape[1:]), tf.float32),
+        tf.TensorSpec((None, batch, one.shape[1]), tf.float32),
+        tf.TensorSpec((None, batch, sample.labels.shape[1]), tf.float32),
     )
-    return _unsharded(tf, tf.data.Dataset.from_generator(batches, output_signature=signature))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return _unsharded(
+        tf, dataset.flat_map(lambda *chunk: tf.data.Dataset.from_tensor_slices(chunk))
+    )
 
 
 def steps_in_epoch(rows: int, batch: int) -> int:

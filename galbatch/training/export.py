@@ -78,5 +78,6 @@ def _rename(file: Path) -> None:
     for array in graph.initializer:
         array.name = plain(array.name)
     del graph.value_info[:]
+    graph.doc_string = ""
     onnx.checker.check_model(model)
     onnx.save(model, file)

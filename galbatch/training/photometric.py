@@ -32,7 +32,7 @@ from galbatch.training.targets import choose_bands, choose_targets
 from galbatch.values import FluxBlock, Target
 
 # In ln(1 + z): a narrower peak would only be one training object.
-_REDSHIFT_FLOOR = 0.003
+_REDSHIFT_FLOOR = 0.001
 # Of the spread of the labels, for the other targets.
 _FLOOR = 0.02
 _COMPONENTS = 3
@@ -99,9 +99,7 @@ def train_photometric(
             warmup_target=spec.learning_rate,
             warmup_steps=max(warm, 1),
         )
-        optimizer = keras.optimizers.AdamW(
-            rate, weight_decay=spec.weight_decay, beta_2=0.99
-        )
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=spec.weight_decay, beta_2=0.99)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         model.compile(
             optimizer, HeadsLoss(heads, [float(1 / s) for s in shares]), jit_compile=False
