@@ -64,7 +64,8 @@ def thesis_inputs(survey: Survey) -> tuple[str, ...]:
     sky = (survey.sky.ra, survey.sky.dec) if survey.sky else ()
     columns = survey.photometry.vectors
     photometry = (columns.value, columns.error) if columns else survey.photometry_columns
-    return (survey.id.column, *sky, *photometry, *survey.morphology)
+    names = (survey.id.column, *sky, *photometry, *survey.morphology)
+    return tuple(name for name in names if survey.column[name].dtype != "string")
 
 
 def thesis_matrix(survey: Survey, names: tuple[str, ...], table: pa.Table) -> NDArray[np.float64]:

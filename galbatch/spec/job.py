@@ -152,7 +152,7 @@ class PhotometricModel(Words):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    noise: float = Field(default=0.0, ge=0)
+    noise: float = Field(default=0.3, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""
     max_rows: int = Field(default=400_000, ge=100)
     """Labelled rows to train on, at most (a random sample of them)."""

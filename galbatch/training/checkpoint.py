@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _STATE = "state.npz"
+# Saving takes longer than an epoch of a small network: what a kill may cost is bounded instead.
+_SECONDS_BETWEEN = 5.0
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Progress:
 
 
 class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """Early stopping, the best weights, and the state of the fit on disk after each epoch.
+    """Early stopping, the best weights, and the state of the fit on disk every few seconds.
 
     `keras.callbacks.BackupAndRestore` keeps neither the best weights nor the patience, so that a
     resumed fit could end elsewhere; here one that was killed ends bit for bit like one that was
@@ -66,6 +69,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._patience, self._report = patience, report
         self.progress = Progress()
         self._best: list[NDArray[Any]] = []
+        self._saved = -_SECONDS_BETWEEN
 
     @property
     def finished(self) -> bool:
@@ -108,7 +112,8 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             self._best = [np.asarray(weight) for weight in self.model.get_weights()]
         else:
             state.waited += 1
-        self._save()
+        if time.monotonic() - self._saved >= _SECONDS_BETWEEN:
+            self._save()
         self._report(
             state.epoch, ", ".join(f"{name} {value:.4f}" for name, value in sorted(loss.items()))
         )
@@ -141,6 +146,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(self._file)
+        self._saved = time.monotonic()
 
 
 def _variables(model: Any) -> list[Any]:

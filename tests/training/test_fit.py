@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
 Sky = Callable[[int, int], pa.Table]
 SMALL: dict[str, Any] = {
     "kind": "photometric", "members": 2, "width": 16, "layers": 2, "components": 2,
-    "epochs": 3, "batch": 64, "learning_rate": 0.005,
+    "epochs": 3, "batch": 64, "learning_rate": 0.005, "dropout": 0.0,
 }  # fmt: skip
 
 
@@ -148,6 +148,17 @@ def test_only_what_there_are_labels_for(survey: Survey, table: pa.Table, tmp_pat
     assert set(card.skipped) == {"star", "log_mass"} and "0 stars" in card.skipped["star"]
     assert card.inputs == ("mag_g", "err_g", "mag_r", "err_r", "mag_z", "err_z")
     assert load_model(tmp_path).predict(some.select(card.inputs)).num_rows == some.num_rows
+
+
+def test_a_target_that_cannot_be_validated(survey: Survey, table: pa.Table, tmp_path: Path) -> None:
+    known = split(table) == TRAIN
+    for name in ("kind", "mass"):
+        values = np.where(known, table[name].to_numpy(), np.nan)
+        table = table.drop_columns([name]).append_column(name, pa.array(values))
+    card = fit(small(epochs=1), survey, table, tmp_path)
+    assert card.rows["star"]["validation"] == card.rows["log_mass"]["validation"] == 0
+    assert card.calibration["star"]["rows"] == card.calibration["log_mass"]["rows"] == 0
+    assert load_model(tmp_path).predict(table).num_rows == len(table)
 
 
 @pytest.mark.parametrize(
