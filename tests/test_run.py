@@ -67,7 +67,7 @@ def test_lsdb_joins_the_predictions(finished: Path) -> None:
 def test_other_tools_read_the_store(finished: Path) -> None:
     glob = f"{finished}/store/predictions/photometric/dataset/**/Npix=*.parquet"
     query = f"SELECT count(*), count(z_mode) FROM read_parquet('{glob}')"
-    assert duckdb.sql(query).fetchone() == (ROWS, ROWS)
+    assert duckdb.sql(query).fetchall() == [(ROWS, ROWS)]
     paths = partitions(finished, "predictions/photometric")
     assert pl.concat(pl.read_parquet(p, hive_partitioning=False) for p in paths).height == ROWS
 
@@ -81,7 +81,8 @@ def test_the_database_has_every_row_once(finished: Path) -> None:
 
 def test_the_report_tells_what_happened(finished: Path) -> None:
     page = (finished / "store/report/index.html").read_text()
-    for word in ("photometric", "thesis", "σ", "held out", "simulated", f"{ROWS:,}"):
+    counted = f"{ROWS:,}".replace(",", "\u202f")
+    for word in ("photometric", "thesis", "σ", "held out", "simulated", counted):
         assert word in page
     numbers = json.loads((finished / "store/report/report.json").read_text())
     assert numbers["rows"] == {"read": ROWS, "rejected": 0, "ingested": ROWS}

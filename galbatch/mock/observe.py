@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.flux.clean import ZERO_POINT, flux_from_magnitude, magnitude_from_flux, microjansky
@@ -82,7 +83,9 @@ def mock_batches(survey: Survey, rows: int, seed: int, batch_rows: int) -> Itera
     SpecError
         If the survey has no usable `mock` section.
     """
-    telescope = _Telescope(survey)
+    # How many threads share a matrix product changes its last bits, and so the sky: always one.
+    with threadpool_limits(limits=1, user_api="blas"):
+        telescope = _Telescope(survey)
 
     def batches() -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []

@@ -19,20 +19,6 @@ from galbatch.store.publish import finish_catalogue, finish_extension, retract
 from galbatch.store.shards import catalogue_schema, kept_rows, read_shards
 from galbatch.store.tables import commit_parquet
 
-# What LSDB 0.11.1 and nested-pandas do with pandas 3, and LSDB's advice about margins: joining an
-# extension needs none, as its rows are where the catalogue's are.
-lsdb_warns = [
-    pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option is deprecated"),
-    pytest.mark.filterwarnings("ignore:The inplace keyword in NestedFrame"),
-    pytest.mark.filterwarnings("ignore:Right catalog does not have a margin cache:RuntimeWarning"),
-]
-
-
-def marked(function: Any) -> Any:
-    for mark in lsdb_warns:
-        function = mark(function)
-    return function
-
 
 def files(layout: Layout) -> dict[str, bytes]:
     return {
@@ -67,7 +53,6 @@ def test_hats_finds_nothing_wrong(store: Any) -> None:
     assert common.field("r").metadata[b"unit"] == b"mag"
 
 
-@marked
 @pytest.mark.slow
 def test_lsdb_joins_the_predictions(store: Any) -> None:
     import dask
