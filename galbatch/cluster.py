@@ -97,7 +97,7 @@ def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> An
             threads_per_worker=1,
             memory_limit=spec.memory,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=str(scratch),
             silence_logs=logging.ERROR,
         )
@@ -108,7 +108,7 @@ def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> An
             return LocalCUDACluster(
                 memory_limit=spec.memory,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 local_directory=str(scratch),
                 silence_logs=logging.ERROR,
             )
