@@ -69,7 +69,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._patience, self._report = patience, report
         self.progress = Progress()
         self._best: list[NDArray[Any]] = []
-        self._saved = -_SECONDS_BETWEEN
+        self._saved = float("-inf")
 
     @property
     def finished(self) -> bool:

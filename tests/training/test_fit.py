@@ -87,7 +87,23 @@ def test_rows_held_out_are_not_touched(
     assert weights(tmp_path) == weights(first)
 
 
-def test_a_killed_fit_goes_on(survey: Survey, table: pa.Table, first: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seconds_between", "epochs"), [(0.0, [1, 2, 3]), (1e6, [1, 2, 2, 3])], ids=["each", "rarely"]
+)
+def test_a_killed_fit_goes_on(
+    survey: Survey,
+    table: pa.Table,
+    first: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds_between: float,
+    epochs: list[int],
+) -> None:
+    from galbatch.training import checkpoint
+
+    # The first epoch is always kept; how often the others are is a matter of time.
+    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN", seconds_between)
+
     class Killed(Exception):
         pass
 
@@ -109,7 +125,7 @@ def test_a_killed_fit_goes_on(survey: Survey, table: pa.Table, first: Path, tmp_
         train(*arguments, progress)
     assert (tmp_path / "work").is_dir()
     card = train(*arguments, progress)
-    assert seen == [1, 2, 3]
+    assert seen == epochs
     assert card == load_model(first).card and weights(tmp_path) == weights(first)
     assert (tmp_path / "history.json").read_bytes() == (first / "history.json").read_bytes()
 
