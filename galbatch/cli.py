@@ -56,10 +56,14 @@ def run_command(job: JobArgument, set_: SetOption = None) -> None:
     stages = plan(site.job, site.survey)
     signal.signal(signal.SIGTERM, _stop)
     outcome = None
-    with opened(site):
-        if any(found.tasks or found.waiting for found in (s.pending(site) for s in stages)):
-            with connect(site.job.cluster, site.layout.work) as client, _monitor() as monitor:
-                outcome = run(stages, site, client, monitor)
+    try:
+        with opened(site):
+            if any(found.tasks or found.waiting for found in (s.pending(site) for s in stages)):
+                with connect(site.job.cluster, site.layout.work) as client, _monitor() as monitor:
+                    outcome = run(stages, site, client, monitor)
+    except KeyboardInterrupt:
+        _err.print("stopped; run the same command to go on where it was")
+        raise typer.Exit(INTERRUPTED) from None
     _tell(site, outcome)
 
 
@@ -163,9 +167,6 @@ def main() -> None:
         _err.print("[bold red]error:[/] ", end="")
         _err.print(" ".join(str(error).split()), markup=False)
         sys.exit(code)
-    except KeyboardInterrupt:
-        _err.print("stopped; run the same command to go on where it was")
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -182,7 +183,8 @@ def _site(job: str, overrides: list[str] | None) -> Site:
     from galbatch.store.layout import Layout
 
     words = load_job(job, overrides or ())
-    return Site(words, load_survey(words.survey), Layout(Path(words.store).expanduser().absolute()))
+    survey = load_survey(words.survey, beside=Path(job).parent)
+    return Site(words, survey, Layout(Path(words.store).expanduser().absolute()))
 
 
 def _monitor() -> BarMonitor | LineMonitor:

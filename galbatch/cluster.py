@@ -85,7 +85,12 @@ def connect(spec: Cluster, scratch: Path) -> Iterator[Any]:
         with _start(spec, scratch) as cluster, Client(cluster, set_as_default=False) as client:
             if isinstance(spec, QueueCluster):
                 _wait_for_a_worker(spec, cluster, client)
-            yield client
+            try:
+                yield client
+            except BaseException:
+                # What goes wrong while everything is torn down is of no interest to anybody.
+                logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+                raise
 
 
 def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> Any:
@@ -99,7 +104,7 @@ def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> An
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             local_directory=str(scratch),
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         )
     if isinstance(spec, CudaCluster):
         try:
@@ -110,7 +115,7 @@ def _start(spec: LocalCluster | CudaCluster | QueueCluster, scratch: Path) -> An
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 local_directory=str(scratch),
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
             )
         except Exception as error:  # dask-cuda raises whatever the driver's bindings raise
             raise SpecError(
@@ -160,7 +165,6 @@ def _wait_for_a_worker(spec: QueueCluster, cluster: Any, client: Any) -> None:
         raise SpecError(
             f"cluster ({spec.kind})",
             f"no worker came within {spec.timeout:.0f} s",
-            "the queue is full or the job died: see its log in "
-            f"{cluster.job_cls.default_config_name} logs under the store's work folder; "
+            "the queue is full or the job died: see its log in the store's work/queue-logs; "
             f"the job script was: {' | '.join(cluster.job_script().splitlines()[:8])}",
         ) from error

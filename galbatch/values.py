@@ -134,6 +134,8 @@ class Receipt:
         Paths relative to the store.
     seconds : float
         Wall time of the task.
+    sizes : tuple of int
+        Bytes of the outputs when the receipt was written: a damaged file shows at a glance.
     facts : mapping
         What later stages need to know (JSON values only).
     """
@@ -146,12 +148,15 @@ class Receipt:
     outputs: tuple[str, ...]
     seconds: float
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
-        return asdict(self) | {"outputs": list(self.outputs), "facts": dict(self.facts)}
+        lists = {"outputs": list(self.outputs), "sizes": list(self.sizes)}
+        return asdict(self) | lists | {"facts": dict(self.facts)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Receipt:
         """The inverse of `to_json`."""
-        return cls(**{**record, "outputs": tuple(record["outputs"])})
+        tuples = {name: tuple(record[name]) for name in ("outputs", "sizes")}
+        return cls(**{**record, **tuples})

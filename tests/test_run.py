@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -12,7 +16,8 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from small import ROWS, galbatch, write_job
+from astropy.table import Table
+from small import REPOSITORY, ROWS, galbatch, write_job
 
 from galbatch.store.commit import digest_file
 
@@ -140,6 +145,66 @@ def test_dask_agrees_with_the_serial_runner(finished: Path, tmp_path: Path) -> N
         assert [p.name for p in ours] == [p.name for p in theirs]
         for mine, other in zip(ours, theirs, strict=True):
             assert digest_file(mine) == digest_file(other), mine.name
+
+
+def test_a_damaged_prediction_file_is_made_again(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    victim = partitions(copy, "predictions/thesis")[0]
+    whole = digest_file(victim)
+    victim.write_bytes(victim.read_bytes()[:1000])
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert digest_file(victim) == whole
+
+
+def test_the_report_counts_the_rows_that_trained(finished: Path) -> None:
+    numbers = json.loads((finished / "store/report/report.json").read_text())
+    for model in numbers["models"].values():
+        labels = {one["target"]: one for one in model["labels"]}
+        assert labels["redshift"]["train"] > 500
+        assert labels["redshift"]["held_out"] > 50
+
+
+def test_the_readme_example_of_an_own_catalogue_runs(tmp_path: Path) -> None:
+    survey, job = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "my_survey.yaml").write_text(survey)
+    (tmp_path / "own" / "my_job.yaml").write_text(job)
+    rng = np.random.default_rng(0)
+    rows = 1200
+    z = rng.gamma(3.0, 0.2, rows)
+    r = rng.uniform(19, 24, rows)
+    columns = {"objid": np.arange(rows), "ra": rng.uniform(10, 12, rows)}
+    columns |= {"dec": rng.uniform(-1, 1, rows), "r_mag": r}
+    columns |= {"g_mag": r + 0.4 + z + rng.normal(0, 0.05, rows), "i_mag": r - 0.3 * z}
+    columns |= {f"{band}_err": np.full(rows, 0.05) for band in "gri"}
+    columns["g_mag"][::40], columns["g_err"][::40] = 99.0, 26.0
+    columns["zspec"] = np.where(rng.random(rows) < 0.5, z, np.nan)
+    Table(columns).write(tmp_path / "my_catalogue.fits")
+    quick = ["--set", "models.photometric.epochs=3", "--set", "cluster={kind: serial}"]
+    done = galbatch("run", "own/my_job.yaml", *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "stores/mine/predictions/photometric/dataset"
+    found = pd.concat(pd.read_parquet(p) for p in folder.rglob("Npix=*.parquet"))
+    assert len(found) == rows
+    assert found["z_mode"].notna().all()
+
+
+def test_stopping_a_run_says_one_line(tmp_path: Path) -> None:
+    job = write_job(tmp_path, cluster={"kind": "local", "workers": 1, "memory": "3 GiB"})
+    command = [sys.executable, "-m", "galbatch.cli", "run", job]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert "galbatch scan" in said
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1] == "stopped; run the same command to go on where it was"
 
 
 def test_a_changed_model_redoes_what_depends_on_it(finished: Path, tmp_path: Path) -> None:

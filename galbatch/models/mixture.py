@@ -133,15 +133,18 @@ def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
     return result
 
 
-def redshift_statistics(mixture: Mixture, odds_width: float) -> RedshiftStatistics:
+def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> RedshiftStatistics:
     """Redshifts from mixtures over zeta = ln(1 + z).
 
     Parameters
     ----------
     mixture : Mixture
-        n rows over zeta. What lies below zero is cut off: a galaxy is not in front of us.
+        n rows over zeta. What lies below zero is cut off: a galaxy is not in front of us. So is
+        what lies above the highest redshift.
     odds_width : float
         Half width of the interval that `odds` counts, in units of 1 + z.
+    highest : float
+        Highest redshift that the survey takes for one.
 
     Returns
     -------
@@ -153,32 +156,41 @@ def redshift_statistics(mixture: Mixture, odds_width: float) -> RedshiftStatisti
     mode, mean, odds = (xp.empty(n, xp.float32) for _ in range(3))
     table = xp.empty((n, len(QUANTILES)), xp.float32)
     levels = xp.asarray(QUANTILES, xp.float32)
+    top = xp.float32(np.log1p(highest))
     for start in range(0, n, _ROWS):
         part = slice(start, start + _ROWS)
-        rows = mixture.rows(part)
-        below = cdf(rows, xp.zeros((len(rows), 1), xp.float32))
-        # A row whose whole distribution lies below zero keeps a sliver above it to divide by.
+        rows = _bounded(mixture.rows(part), top)
+        ends = xp.broadcast_to(xp.asarray([0.0, top], xp.float32), (len(rows), 2))
+        below, reached = xp.split(cdf(rows, ends), 2, axis=1)
+        # A row whose whole distribution lies outside keeps a sliver inside to divide by.
         below = xp.minimum(below, xp.float32(0.999))
-        above = 1 - below
-        zeta = xp.maximum(_invert(rows, below + levels * above), 0)
+        inside = xp.maximum(reached - below, xp.float32(0.001))
+        zeta = xp.clip(_invert(rows, below + levels * inside), 0, top)
         table[part] = xp.expm1(zeta)
-        top = _mode(rows, zeta)
-        mode[part] = xp.expm1(top)
-        mean[part] = _mean(rows, above[:, 0])
+        peak = xp.minimum(_mode(rows, zeta), top)
+        mode[part] = xp.expm1(peak)
+        mean[part] = xp.clip(_mean(rows, inside[:, 0], top), 0, highest)
         step = xp.asarray([np.log1p(-odds_width), np.log1p(odds_width)], xp.float32)
-        ends = cdf(rows, xp.maximum(top[:, None] + step, 0))
-        odds[part] = xp.clip((ends[:, 1] - ends[:, 0]) / above[:, 0], 0, 1)
+        ends = cdf(rows, xp.clip(peak[:, None] + step, 0, top))
+        odds[part] = xp.clip((ends[:, 1] - ends[:, 0]) / inside[:, 0], 0, 1)
     return RedshiftStatistics(mode, table[:, QUANTILES.index(0.5)], mean, table, odds)
 
 
-def _mean(rows: Mixture, above: Any) -> Any:
-    """E[z | z > 0]: a Gaussian's E[exp] over the half line is known in closed form."""
+def _bounded(rows: Mixture, top: Any) -> Mixture:
+    """Components no wider and no farther off than all there is: exp() of them stays a number."""
+    xp = namespace(rows.weight)
+    return Mixture(rows.weight, xp.clip(rows.mean, -top, 2 * top), xp.minimum(rows.sigma, top))
+
+
+def _mean(rows: Mixture, inside: Any, top: Any) -> Any:
+    """E[z | 0 < zeta < top]: a Gaussian's E[exp] over an interval is known in closed form."""
     xp = namespace(rows.weight)
     variance = rows.sigma * rows.sigma
-    # The share of the exp-weighted component above zero is that of a moved component.
-    share = _normal(xp, (rows.mean + variance) / rows.sigma)
+    # The share of the exp-weighted component in the interval is that of a moved component.
+    moved = rows.mean + variance
+    share = _normal(xp, moved / rows.sigma) - _normal(xp, (moved - top) / rows.sigma)
     total = (rows.weight * xp.exp(rows.mean + variance / 2) * share).sum(axis=1)
-    return xp.maximum(total / above - 1, 0)
+    return total / inside - 1
 
 
 def _mode(rows: Mixture, quantile: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
+from threadpoolctl import threadpool_limits
 
 from galbatch.arrays import namespace
 
@@ -46,10 +48,11 @@ class Novelty:
         """
         xp = namespace(features)
         centres = xp.asarray(self.centres, xp.float32)
+        # How many threads share a matrix product changes its last bits, and so a flag: always one.
+        with threadpool_limits(limits=1, user_api="blas"):
+            product = features @ centres.T
         squared = (
-            xp.square(features).sum(axis=1)[:, None]
-            + xp.square(centres).sum(axis=1)
-            - 2 * features @ centres.T
+            xp.square(features).sum(axis=1)[:, None] + xp.square(centres).sum(axis=1) - 2 * product
         )
         return xp.sqrt(xp.maximum(squared.min(axis=1), 0)) / xp.float32(self.reach)
 
@@ -82,9 +85,11 @@ def learn_novelty(
     rows = generator.permutation(len(training))[:_FIT_ROWS]
     count = max(1, min(_CENTRES, len(rows) // 20))
     sample = training[np.sort(rows)].astype(np.float64)
-    # Starting at rows of the sample leaves no cluster empty to warn about.
-    start = sample[generator.permutation(len(sample))[:count]]
-    centres, _ = kmeans2(sample, start, iter=20, minit="matrix", missing="raise")
+    start = np.unique(sample[generator.permutation(len(sample))[:count]], axis=0)
+    with warnings.catch_warnings():
+        # An empty cluster keeps the centre it had, which is as good a centre as any.
+        warnings.filterwarnings("ignore", "One of the clusters is empty", UserWarning)
+        centres, _ = kmeans2(sample, start, iter=20, minit="matrix", missing="warn")
     found = Novelty(tuple(tuple(float(f"{x:.6g}") for x in row) for row in centres), 1.0)
     reach = float(np.percentile(found.score(validation), _PERCENTILE))
     return Novelty(found.centres, max(reach, 1e-6))

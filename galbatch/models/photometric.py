@@ -202,9 +202,7 @@ class Photometric:
         block = self._reading.block(table, xp)
         inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
         outputs = xp.asarray(self._network(inputs))
-        values = decode(
-            outputs, self._heads, self.card.calibration, self._reading.survey.odds_width
-        )
+        values = decode(outputs, self._heads, self.card.calibration, self._reading.survey)
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
         for name, column in values.items():
@@ -214,7 +212,7 @@ class Photometric:
 
 
 def decode(
-    outputs: Any, heads: tuple[Head, ...], calibration: Mapping[str, Any], odds_width: float
+    outputs: Any, heads: tuple[Head, ...], calibration: Mapping[str, Any], survey: Survey
 ) -> dict[str, Any]:
     """Predicted columns from the network's outputs.
 
@@ -224,7 +222,8 @@ def decode(
     heads : tuple of Head
     calibration : mapping
         Of the card.
-    odds_width : float
+    survey : Survey
+        Its definition of the odds, and the highest redshift that it takes for one.
 
     Returns
     -------
@@ -240,7 +239,8 @@ def decode(
         stretch = SigmaScale.from_json(calibration[head.target]).scale
         mixture = head.mixture(outputs, stretch)
         if head.target == "redshift":
-            z = redshift_statistics(mixture, odds_width)
+            assert survey.labels.redshift is not None
+            z = redshift_statistics(mixture, survey.odds_width, survey.labels.redshift.high)
             values |= {"z_mode": z.mode, "z_median": z.median, "z_mean": z.mean, "odds": z.odds}
             values["z_quantiles"] = z.quantiles
             for percent, low, high in ((68, 0.16, 0.84), (95, 0.025, 0.975)):

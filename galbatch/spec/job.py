@@ -130,9 +130,9 @@ class PhotometricModel(Words):
 
     kind: Literal["photometric"]
     name: Slug = "photometric"
-    targets: tuple[Target, ...] | None = None
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)] | None = None
     """By default all that the catalogue has labels for."""
-    bands: tuple[str, ...] | None = None
+    bands: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """By default all bands of the survey."""
     morphology: bool = True
     """Use the survey's morphology columns."""
@@ -164,7 +164,7 @@ class ThesisModel(Words):
 
     kind: Literal["thesis"]
     name: Slug = "thesis"
-    targets: tuple[Target, ...] | None = None
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)] | None = None
     layout: Literal["text", "slides"] = "text"
     """The thesis' text and its slides give different hidden layers."""
     clean: ThesisClean = ThesisClean()

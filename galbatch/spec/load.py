@@ -54,13 +54,15 @@ def load_job(path: str, overrides: Sequence[str] = ()) -> Job:
     return _parse(Job, words, str(file))
 
 
-def load_survey(name: str) -> Survey:
+def load_survey(name: str, beside: Path | None = None) -> Survey:
     """Read a survey file.
 
     Parameters
     ----------
     name : str
         A YAML file, or the name of a survey that galbatch ships.
+    beside : Path, optional
+        Folder of the job: a relative path is looked for there if it is not in the current folder.
 
     Returns
     -------
@@ -71,6 +73,8 @@ def load_survey(name: str) -> Survey:
     SpecError
         If there is no such survey, or its file says something galbatch does not understand.
     """
+    if beside is not None and not Path(name).is_file() and (beside / name).is_file():
+        name = str(beside / name)
     return _load_survey_file(_find(name, "schemas", "survey"))
 
 
@@ -210,6 +214,8 @@ def _first_error(model: type[Words], error: ValidationError, where: str) -> Spec
                 f"'{place}.kind' cannot be '{context.get('tag')}'",
                 did_you_mean(str(context.get("tag")), tags) or f"one of: {', '.join(tags)}",
             )
+        case "too_short":
+            return SpecError(where, f"'{place}' is empty", "it needs at least one entry")
         case "literal_error":
             options = re.findall(r"'([^']*)'", str(problem.get("ctx", {}).get("expected", "")))
             hint = did_you_mean(str(problem["input"]), options)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from galbatch.errors import SpecError
 from galbatch.readers.base import expand
 from galbatch.spec.job import MockSource
 from galbatch.stages.base import Site
@@ -100,11 +101,14 @@ def finished_catalogue(site: Site) -> Catalogue | None:
     receipt = book.get("ingest", CATALOGUE_UNIT)
     if receipt is None:
         return None
-    # Sources that could not be read are not among the scans; they are tried again.
-    scans = {
-        origin.unit: origin.key for origin in origins(site) if origin.unit in receipt.facts["scans"]
-    }
-    if dict(receipt.facts["scans"]) != scans or receipt.key != catalogue_key(site, scans):
+    made_of = dict(receipt.facts["scans"])
+    try:
+        # A source that could not be read is not among them: it is tried again.
+        scans = {one.unit: one.key for one in origins(site) if one.unit in made_of}
+    except SpecError:
+        # The files were moved away: the catalogue that was made of them stands for them.
+        scans = made_of
+    if made_of != scans or receipt.key != catalogue_key(site, scans):
         return None
     if not book.holds(receipt, receipt.key):
         return None

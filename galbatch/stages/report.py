@@ -304,7 +304,7 @@ def _model_report(
         labels=tuple(
             TargetLabels(
                 target,
-                card.rows.get(target, {}).get("train", 0),
+                card.rows.get(target, {}).get("training", 0),
                 card.rows.get(target, {}).get("validation", 0),
                 int(np.isfinite(held_out.truth[target]).sum()) if held_out else 0,
                 card.skipped.get(target, ""),

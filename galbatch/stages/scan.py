@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,10 @@ class Scan:
 
     def pending(self, site: Site) -> Pending:
         """Sources whose shards are not there, unless the catalogue is whole without them."""
-        found = origins(site)
-        if finished_catalogue(site) is not None:
-            return Pending((), done=len(found))
-        book = site.book
+        whole = finished_catalogue(site)
+        if whole is not None:
+            return Pending((), done=len(whole.facts["scans"]))
+        found, book = origins(site), site.book
         left = tuple(
             Task(origin.unit, _rows(site, origin), origin)
             for origin in found
@@ -113,7 +114,7 @@ class Scan:
             stage="scan",
             unit=origin.unit,
             key=origin.key,
-            digest="".join(shard.digest for shard in shards)[:64],
+            digest=sha256("".join(shard.digest for shard in shards).encode()).hexdigest(),
             rows=rows,
             outputs=tuple(site.layout.relative(site.layout.shard(shard.name)) for shard in shards),
             seconds=time.perf_counter() - began,

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ class ReceiptBook:
         self._layout = layout
 
     def put(self, receipt: Receipt) -> None:
-        """Record that a unit is done (after its outputs are in place)."""
-        record = receipt.to_json()
+        """Record that a unit is done (after its outputs are in place), and how large they are."""
+        sizes = tuple(_size(self._layout.root / output) for output in receipt.outputs)
+        record = replace(receipt, sizes=sizes).to_json()
         page = {"version": VERSION, "receipt": record, "checksum": _hash(record)}
         text = json.dumps(page, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         commit_bytes(self._layout.receipt(receipt.stage, receipt.unit), text.encode())
@@ -99,7 +101,8 @@ class ReceiptBook:
         Returns
         -------
         Receipt or None
-            None if there is none, it is for something else, or its outputs are gone or changed.
+            None if there is none, it is for something else, or its outputs are gone or have
+            another size (with `deep`: another content).
         """
         receipt = self.get(stage, unit)
         return receipt if receipt and self.holds(receipt, key, deep=deep) else None
@@ -107,8 +110,11 @@ class ReceiptBook:
     def holds(self, receipt: Receipt, key: str, *, deep: bool = False) -> bool:
         """Whether a receipt (of `all`, say) has this key and its outputs are there."""
         root = self._layout.root
-        if receipt.key != key or not all((root / path).exists() for path in receipt.outputs):
+        if receipt.key != key:
             return False
+        for output, size in zip(receipt.outputs, receipt.sizes, strict=True):
+            if not (root / output).exists() or _size(root / output) != size:
+                return False
         return (
             not deep
             or not receipt.outputs
@@ -130,6 +136,13 @@ class ReceiptBook:
         except (ValueError, KeyError, TypeError):
             _log.warning("%s is no receipt: its work is done again", path)
             return None
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder; 0 where there is none."""
+    if path.is_dir():
+        return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    return path.stat().st_size if path.exists() else 0
 
 
 def _hash(value: Any) -> str:

@@ -148,7 +148,7 @@ def train_photometric(
             "novelty": learn_novelty(matrix[train], judged, spec.seed).to_json(),
         },
         calibration=calibration,
-        metrics=scores(decode(outputs, heads, calibration, survey.odds_width), truth),
+        metrics=scores(decode(outputs, heads, calibration, survey), truth),
         spec=spec.model_dump(mode="json"),
         reading=reading(survey),
         libraries=libraries(),

@@ -49,7 +49,7 @@ def test_quantiles_invert_the_cumulative(seed: int) -> None:
 
 def test_redshift_statistics_against_a_fine_grid() -> None:
     mixture = random_mixture(5)
-    z = redshift_statistics(mixture, odds_width=0.03)
+    z = redshift_statistics(mixture, odds_width=0.03, highest=12.0)
     grid = np.arange(0, 12, 2e-4)
     zeta = np.log1p(grid)
     for i in range(len(mixture)):
@@ -69,7 +69,7 @@ def test_nothing_lies_in_front_of_us() -> None:
     # Half of the mass at 0, and all of it below.
     mean = np.array([[0.0], [-0.5]], np.float32)
     z = redshift_statistics(
-        Mixture(np.ones((2, 1), np.float32), mean, np.full((2, 1), 0.1, np.float32)), 0.02
+        Mixture(np.ones((2, 1), np.float32), mean, np.full((2, 1), 0.1, np.float32)), 0.02, 7.0
     )
     for values in (z.mode, z.mean, z.quantiles, z.odds):
         assert np.isfinite(values).all() and (values >= 0).all()
@@ -78,6 +78,15 @@ def test_nothing_lies_in_front_of_us() -> None:
     assert (z.odds <= 1).all()
 
 
+def test_no_redshift_is_beyond_the_highest() -> None:
+    mean = np.array([[2.0], [9.0], [1.0], [1.0]], np.float32)
+    sigma = np.array([[0.1], [0.1], [40.0], [1e-3]], np.float32)
+    z = redshift_statistics(Mixture(np.ones((4, 1), np.float32), mean, sigma), 0.02, 6.0)
+    for values in (z.mode, z.mean, z.quantiles):
+        assert np.isfinite(values).all() and (values >= 0).all() and (values <= 6.0001).all()
+    assert z.mean[3] == pytest.approx(np.e - 1, abs=1e-3)
+
+
 def test_no_rows() -> None:
     empty = np.empty((0, 4), np.float32)
-    assert redshift_statistics(Mixture(empty, empty, empty), 0.02).quantiles.shape == (0, 15)
+    assert redshift_statistics(Mixture(empty, empty, empty), 0.02, 7.0).quantiles.shape == (0, 15)

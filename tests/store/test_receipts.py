@@ -35,8 +35,8 @@ def receipt(root: Path, unit: str = "o3-p7", text: bytes = b"data") -> Receipt:
 
 
 def test_a_receipt_comes_back(tmp_path: Path, book: ReceiptBook) -> None:
-    record = receipt(tmp_path)
-    book.put(record)
+    book.put(receipt(tmp_path))
+    record = replace(receipt(tmp_path), sizes=(4,))
     assert book.get("predict", "o3-p7") == record
     assert book.all("predict") == {"o3-p7": record}
     assert book.valid("predict", "o3-p7", "k", deep=True) == record
@@ -50,9 +50,11 @@ def test_a_receipt_comes_back(tmp_path: Path, book: ReceiptBook) -> None:
 def test_another_key_or_a_lost_output_is_not_valid(tmp_path: Path, book: ReceiptBook) -> None:
     book.put(receipt(tmp_path))
     assert book.valid("predict", "o3-p7", "other") is None
-    (tmp_path / "out" / "a").write_bytes(b"changed")
+    (tmp_path / "out" / "a").write_bytes(b"DATA")
     assert book.valid("predict", "o3-p7", "k") is not None
     assert book.valid("predict", "o3-p7", "k", deep=True) is None
+    (tmp_path / "out" / "a").write_bytes(b"")
+    assert book.valid("predict", "o3-p7", "k") is None
     (tmp_path / "out" / "a").unlink()
     assert book.valid("predict", "o3-p7", "k") is None
 
@@ -121,7 +123,7 @@ def test_every_part_of_a_key_counts() -> None:
 
 
 def test_receipts_are_listed_quickly(tmp_path: Path, book: ReceiptBook) -> None:
-    layout, record = Layout(tmp_path), receipt(tmp_path, "first")
+    layout, record = Layout(tmp_path), replace(receipt(tmp_path, "first"), sizes=(4,))
     book.put(record)
     text = layout.receipt("predict", "first").read_text(encoding="utf-8")
     checksum = json.loads(text)["checksum"]
