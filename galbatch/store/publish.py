@@ -56,7 +56,7 @@ def finish_catalogue(
     Returns
     -------
     tuple of str
-        Files written, relative to the store.
+        Files that are its own, relative to the store: not the collection's, which all share.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def finish_catalogue(
         If a partition's file is missing.
     """
     written = _finish_table(layout, None, survey, partitions, fingerprint, histogram)
-    return (*written, *_write_collection(layout, survey))
+    _write_collection(layout, survey)
+    return written
 
 
 def finish_extension(
@@ -101,7 +102,7 @@ def finish_extension(
     Returns
     -------
     tuple of str
-        Files written, relative to the store.
+        Files that are its own, relative to the store: not the collection's, which all share.
 
     Raises
     ------
@@ -129,7 +130,8 @@ def finish_extension(
         ).to_properties_file(folder)
         written += _commit(layout, folder, layout.root)
     assert layout.relative(properties) in written
-    return (*written, *_write_collection(layout, survey))
+    _write_collection(layout, survey)
+    return written
 
 
 def retract(layout: Layout, survey: Survey, model: str | None = None) -> None:
@@ -220,10 +222,10 @@ def _write_hats(
     ).to_properties_file(folder)
 
 
-def _write_collection(layout: Layout, survey: Survey) -> tuple[str, ...]:
+def _write_collection(layout: Layout, survey: Survey) -> None:
     """List the catalogue and those predictions that were made from it."""
     if survey.sky is None or not (layout.catalogue / "hats.properties").exists():
-        return ()
+        return
     from hats.catalog.dataset.collection_properties import CollectionProperties
     from hats.catalog.dataset.extension_properties import ExtensionProperties
     from hats.catalog.dataset.table_properties import TableProperties
@@ -245,7 +247,7 @@ def _write_collection(layout: Layout, survey: Survey) -> tuple[str, ...]:
             all_extensions=extensions or None,
             **_provenance(survey.title, fingerprint),
         ).to_properties_file(folder)
-        return _commit(layout, folder, layout.root)
+        _commit(layout, folder, layout.root)
 
 
 def _provenance(title: str, fingerprint: str) -> dict[str, Any]:
