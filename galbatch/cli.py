@@ -46,21 +46,29 @@ SetOption = Annotated[
 
 
 @app.command("run")
-def run_command(job: JobArgument, set_: SetOption = None) -> None:
+def run_command(
+    job: JobArgument,
+    set_: SetOption = None,
+    retrain: Annotated[
+        bool,
+        typer.Option(
+            "--retrain", help="Train a new version of models whose catalogue has changed since."
+        ),
+    ] = False,
+) -> None:
     """Do everything the job says that has not been done yet."""
     site = _site(job, set_)
     from galbatch.cluster import connect
     from galbatch.plan import plan
     from galbatch.run import opened, run
 
-    stages = plan(site.job, site.survey)
+    stages = plan(site.job, site.survey, retrain=retrain)
     signal.signal(signal.SIGTERM, _stop)
-    outcome = None
     try:
-        with opened(site):
-            if any(found.tasks or found.waiting for found in (s.pending(site) for s in stages)):
-                with connect(site.job.cluster, site.layout.work) as client, _monitor() as monitor:
-                    outcome = run(stages, site, client, monitor)
+        with opened(site), _monitor() as monitor:
+            outcome = run(
+                stages, site, lambda: connect(site.job.cluster, site.layout.work), monitor
+            )
     except KeyboardInterrupt:
         _err.print("stopped; run the same command to go on where it was")
         raise typer.Exit(INTERRUPTED) from None
@@ -98,13 +106,20 @@ def status_command(
         print(json.dumps(state, indent=1))
     else:
         table = Table(title=f"{site.job.name}: {state['store']}", title_justify="left")
-        for heading in ("stage", "done", "left", "rows", ""):
-            table.add_column(heading, justify="right" if heading in ("done", "left") else "left")
+        for heading in ("stage", "done", "left", "stale", "rows", ""):
+            right = heading in ("done", "left", "stale", "rows")
+            table.add_column(heading, justify="right" if right else "left")
         for row in state["stages"]:
-            note = f"waits for {row['waiting']}" if row["waiting"] else ""
-            left = "?" if row["waiting"] else f"{row['left']:,}"
-            table.add_row(row["stage"], f"{row['done']:,}", left, f"{row['rows']:,}", note)
+            waits = f"waits for {row['waiting']}" if row["waiting"] else ""
+            left = "?" if waits and not row["left"] else f"{row['left']:,}"
+            done, stale = f"{row['done']:,}", f"{row['stale']:,}"
+            table.add_row(row["stage"], done, left, stale, f"{row['rows']:,}", waits)
         _out.print(table)
+        for row in state["stages"]:
+            for reason, count in row["reasons"].items():
+                _out.print(f"stale: {row['stage']}, {count:,} x {reason}", markup=False)
+            for note in row["notes"]:
+                _out.print(f"note: {note}", markup=False)
         for reason, count in state["quarantine"].items():
             _out.print(f"quarantined: {count:,} x {reason}", markup=False)
     raise typer.Exit(QUARANTINED if state["quarantine"] else DONE)
@@ -193,11 +208,11 @@ def _monitor() -> BarMonitor | LineMonitor:
     return BarMonitor(_err) if _err.is_terminal else LineMonitor(sys.stderr)
 
 
-def _tell(site: Site, outcome: Outcome | None) -> None:
+def _tell(site: Site, outcome: Outcome) -> None:
     """The last words of a run."""
     from galbatch.store.quarantine import rejected_counts
 
-    if outcome is None:
+    if not any(record.units or record.failed for record in outcome.records):
         _out.print(f"{site.job.name}: nothing to do, all of it is in {site.layout.root}")
     else:
         table = Table(title=site.job.name, title_justify="left")

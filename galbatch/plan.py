@@ -14,13 +14,15 @@ from galbatch.stages.scan import Scan
 from galbatch.stages.train import Train
 
 
-def plan(job: Job, survey: Survey) -> tuple[Stage, ...]:
+def plan(job: Job, survey: Survey, *, retrain: bool = False) -> tuple[Stage, ...]:
     """The stages that a job is made of.
 
     Parameters
     ----------
     job : Job
     survey : Survey
+    retrain : bool
+        Train another version of each model whose catalogue has changed since.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def plan(job: Job, survey: Survey) -> tuple[Stage, ...]:
         If the job asks for something that this survey does not have.
     """
     agree(job, survey)
-    stages: tuple[Stage, ...] = (Scan(), Ingest(), Train(), Predict())
+    stages: tuple[Stage, ...] = (Scan(), Ingest(), Train(retrain=retrain), Predict())
     if job.sinks:
         stages += (Append(),)
     return (*stages, Report())

@@ -6,9 +6,10 @@ import resource
 import shutil
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -20,7 +21,10 @@ from galbatch.store.quarantine import quarantine, rejected_counts, release
 from galbatch.values import Receipt, RejectedRow
 
 TRIES = 3
+SMALLER = (16_384, 4_096)
+"""Rows at a time in the second and third try of a task that ran out of memory."""
 _TOPIC = "galbatch-progress"
+_MORE_MEMORY = "give the workers more memory, or make partition.rows smaller"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Result:
     """The traceback of an unexpected error, for the log."""
     peak_memory: int = 0
     """Largest resident size so far of the process that ran it, or of its largest child, bytes."""
+    short_of_memory: bool = False
+    """It may go well with fewer rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,20 @@ class Monitor(Protocol):
         ...
 
 
-def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Outcome:
+Connect = Callable[[], AbstractContextManager[Any]]
+"""Makes a `distributed.Client`, or None for this process."""
+
+
+def run(plan: Sequence[Stage], site: Site, connect: Connect, monitor: Monitor) -> Outcome:
     """Carry out what the receipts do not show as done.
 
     Parameters
     ----------
     plan : sequence of Stage
     site : Site
-    client : distributed.Client or None
-        None runs every task in this process, one after the other: the meaning of the program,
-        which Dask must agree with.
+    connect : callable
+        Called when there is something to do. A client that is None runs every task in this
+        process, one after the other: the meaning of the program, which Dask must agree with.
     monitor : Monitor
 
     Returns
@@ -92,12 +102,22 @@ def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Out
     SpecError
         If the user must change something.
     """
+    with ExitStack() as stack:
+        return _run(plan, site, lambda: stack.enter_context(connect()), monitor)
+
+
+def _run(
+    plan: Sequence[Stage], site: Site, connect: Callable[[], Any], monitor: Monitor
+) -> Outcome:
+    client, connected = None, False
     records: list[StageRecord] = []
     failures: list[RejectedRow] = []
     worked = False
     for planned in plan:
         began = time.perf_counter()
         pending = planned.pending(site)
+        if pending.tasks and planned.where != "driver" and not connected:
+            client, connected = connect(), True
         monitor.start(planned, pending)
         stage = planned.begin(site, pending)
         rows = peak = failed = 0
@@ -128,7 +148,7 @@ def run(plan: Sequence[Stage], site: Site, client: Any, monitor: Monitor) -> Out
         if first is not None and failed == len(pending.tasks) and not pending.done:
             # Nothing is left to go on with.
             raise SpecError(*first.args) if isinstance(first, DataError) else first
-        stage.finish(site)
+        stage.finish(site, pending)
         record = StageRecord(
             stage=stage.name,
             units=len(pending.tasks) - failed,
@@ -159,7 +179,8 @@ def opened(site: Site) -> Iterator[None]:
         If the folder is no store, another job's, or another run works on it.
     """
     layout = site.layout
-    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows"})
+    # Files may come and change; the catalogue follows.
+    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
     identity = Identity(site.job.name, site.survey.name, source)
     with hold(layout, identity) as fresh:
         try:
@@ -181,25 +202,33 @@ def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``job``, ``store``, ``stages`` (stage, done, left, waiting, rows, seconds, peak_memory),
-        ``quarantine`` (number by reason).
+        ``job``, ``survey``, ``store``, ``stages`` (stage, done, left, stale: those of `left` that
+        were done once, reasons: number of tasks by why, waiting, notes, rows, seconds,
+        peak_memory), ``quarantine`` (number by reason).
     """
     records = latest_records(site.layout)
     stages = []
+    unfinished = ""
     for stage in plan:
         pending = stage.pending(site)
+        reasons = Counter(task.why for task in pending.tasks if task.why)
         record = records.get(stage.name)
         stages.append(
             {
                 "stage": stage.name,
                 "done": pending.done,
                 "left": len(pending.tasks),
-                "waiting": pending.waiting,
+                "stale": sum(reasons.values()),
+                "reasons": dict(reasons.most_common()),
+                "waiting": pending.waiting or unfinished,
+                "notes": list(pending.notes),
                 "rows": record.rows if record else 0,
                 "seconds": round(record.seconds, 3) if record else 0.0,
                 "peak_memory": record.peak_memory if record else 0,
             }
         )
+        if pending.tasks and not unfinished:
+            unfinished = stage.name
     return {
         "job": site.job.name,
         "survey": site.survey.name,
@@ -213,17 +242,16 @@ def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
     """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
     try:
         return Result(task, stage.run(site, task, report), peak_memory=_peak_memory())
-    except GalbatchError as error:
-        return Result(task, error=error, peak_memory=_peak_memory())
+    except GalbatchError as problem:
+        return Result(task, error=problem, peak_memory=_peak_memory())
     except MemoryError:
-        problem = "ran out of memory"
-        hint = "smaller partition.rows, or more memory per worker"
-        return Result(task, error=DataError(task.unit, problem, hint))
-    except Exception as error:  # a defect, or damage that no reader foresaw: try again, then report
-        problem = f"{type(error).__name__}: {error}"
+        error = TransientError(f"{stage.name} {task.unit}", "ran out of memory", _MORE_MEMORY)
+        return Result(task, error=error, peak_memory=_peak_memory(), short_of_memory=True)
+    except Exception as defect:  # or damage that no reader foresaw: try again, then report
+        error = TransientError(f"{stage.name} {task.unit}", f"{type(defect).__name__}: {defect}")
         return Result(
             task,
-            error=TransientError(f"{stage.name} {task.unit}", problem),
+            error=error,
             details=traceback.format_exc(),
             peak_memory=_peak_memory(),
         )
@@ -237,6 +265,7 @@ def serially(stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor) 
             if not isinstance(result.error, TransientError) or attempt == TRIES:
                 break
             monitor.retry(result, attempt)
+            task = _again(task, result, attempt)
         yield result
 
 
@@ -263,16 +292,26 @@ def distributed(
             ((result,)) = future.result()
         except Exception as error:  # the worker died, or the task could not be carried to it
             problem = f"{type(error).__name__}: {error}"
-            result = Result(task, error=TransientError(f"{stage.name} {task.unit}", problem))
+            lost = TransientError(f"{stage.name} {task.unit}", problem, _MORE_MEMORY)
+            # The nanny ends a worker that takes too much.
+            result = Result(task, error=lost, short_of_memory=True)
         if isinstance(result.error, TransientError) and attempts[number] < TRIES:
             monitor.retry(result, attempts[number])
             attempts[number] += 1
+            task = _again(task, result, attempts[number] - 1)
             (again,) = _submit(client, stage, site, (task,), attempts[number])
             numbers[again] = number
             waiting.add(again)
             continue
         yield result
     client.unsubscribe_topic(_TOPIC)
+
+
+def _again(task: Task, result: Result, attempt: int) -> Task:
+    """The task for the next try."""
+    if not result.short_of_memory:
+        return task
+    return replace(task, batch_rows=SMALLER[min(attempt, len(SMALLER)) - 1])
 
 
 def _submit(

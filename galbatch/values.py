@@ -124,8 +124,7 @@ class Receipt:
     unit : str
         The partition, file or model it was done for.
     key : str
-        Hash of the stage and its code version, its slice of the spec, the upstream digests and
-        the unit: a receipt with another key is stale.
+        Hash of stage, unit and `depends`: a receipt with another key is stale.
     digest : str
         Hash of what was written.
     rows : int
@@ -138,6 +137,9 @@ class Receipt:
         Bytes of the outputs when the receipt was written: a damaged file shows at a glance.
     facts : mapping
         What later stages need to know (JSON values only).
+    depends : mapping
+        Everything the output depends on, by name (JSON values only): the version of the code, the
+        words of the job, digests of what was read. So that it can be said why it is stale.
     """
 
     stage: str
@@ -149,11 +151,12 @@ class Receipt:
     seconds: float
     facts: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
+    depends: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
         lists = {"outputs": list(self.outputs), "sizes": list(self.sizes)}
-        return asdict(self) | lists | {"facts": dict(self.facts)}
+        return asdict(self) | lists | {"facts": dict(self.facts), "depends": dict(self.depends)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Receipt:

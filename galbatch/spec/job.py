@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -282,4 +283,7 @@ class Job(Words):
         names = [model.name.lower() for model in self.models]
         if len(set(names)) != len(names):
             raise ValueError("two models have the same name")
+        for name in names:
+            if re.search(r"_v\d+$", name):
+                raise ValueError(f"model name '{name}': the ending _v<number> is for its versions")
         return self

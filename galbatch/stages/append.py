@@ -11,10 +11,11 @@ from galbatch.spec.job import Sink as SinkSpec
 from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
-from galbatch.store.receipts import receipt_key
+from galbatch.stages.train import current_version
+from galbatch.store.receipts import Need
 from galbatch.values import Receipt
 
-APPEND_VERSION = 1
+APPEND_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,16 @@ class Delivery:
     ----------
     sink : Sink
     model : str
+        Its version.
     fingerprint : str
         Of the model.
-    key : str
-        What the receipt's key must be.
+    need : Need
     """
 
     sink: SinkSpec
     model: str
     fingerprint: str
-    key: str
+    need: Need
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,27 @@ class Append:
             return Pending((), waiting="ingest")
         book = site.book
         left, done = [], 0
-        for model in site.job.models:
-            extension = book.get("predict", model.name)
+        for version in (current_version(site, model) for model in site.job.models):
+            extension = book.get("predict", version)
             if extension is None:
                 return Pending((), waiting="predict")
             for sink in site.job.sinks:
-                unit = delivery_unit(sink, model.name)
-                words = {"sink": sink.model_dump(mode="json"), "model": model.name}
-                key = receipt_key("append", APPEND_VERSION, words, (extension.digest,), unit)
-                if book.valid("append", unit, key) and Path(sink.path).expanduser().exists():
+                unit = delivery_unit(sink, version)
+                words = {
+                    "code": APPEND_VERSION,
+                    "sink": sink.model_dump(mode="json"),
+                    "model": version,
+                    "predictions": extension.digest,
+                }
+                need = Need("append", unit, words)
+                receipt = book.get("append", unit)
+                there = Path(sink.path).expanduser().exists()
+                if book.holds(receipt, need) and there:
                     done += 1
                     continue
-                fingerprint = extension.facts["fingerprint"]
-                delivery = Delivery(sink, model.name, fingerprint, key)
-                left.append(Task(unit, extension.rows, delivery))
+                why = book.why(receipt, need) or ("" if there else f"{sink.path} is gone")
+                delivery = Delivery(sink, version, extension.facts["fingerprint"], need)
+                left.append(Task(unit, extension.rows, delivery, why if receipt else ""))
         return Pending(tuple(left), done=done)
 
     def begin(self, site: Site, pending: Pending) -> Append:
@@ -93,11 +101,8 @@ class Append:
                 report(rows, task.size, "")
             sink.keep([piece.unit for piece, _ in pieces])
             where = sink.where
-        receipt = Receipt(
-            stage="append",
-            unit=task.unit,
-            key=delivery.key,
-            digest=delivery.key,
+        receipt = delivery.need.receipt(
+            digest=delivery.need.key,
             rows=written,
             outputs=(),
             seconds=time.perf_counter() - began,
@@ -112,7 +117,7 @@ class Append:
         site.book.put(receipt)
         return (receipt,)
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """Nothing more."""
 
 

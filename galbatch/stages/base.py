@@ -45,11 +45,18 @@ class Task:
         How much it is, in the stage's word (rows, epochs), where known beforehand.
     payload : object
         What `Stage.run` needs to know besides.
+    why : str
+        Why it must be done again; empty for what was never done.
+    batch_rows : int or None
+        Rows to have in memory at a time, at most; None for the stage's own number. Given when
+        memory ran out.
     """
 
     unit: str
     size: int | None
     payload: Any
+    why: str = ""
+    batch_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ class Pending:
     waiting: str = ""
     """The stage that must be through before this one can say."""
     shared: Any = None
-    """What `Stage.begin` makes use of, so that it need not be found out again."""
+    """What `begin` and `finish` make use of, so that it need not be found out again."""
+    notes: tuple[str, ...] = ()
+    """What a user may want to know, for `galbatch status`."""
 
 
 class Stage(Protocol):
@@ -102,6 +111,6 @@ class Stage(Protocol):
         """Do one task: write, verify, rename, then write and return its receipts."""
         ...
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """What can be done only when all tasks are through; must be idempotent."""
         ...

@@ -1,17 +1,26 @@
-"""Cut the sky, and write every partition of the survey's own catalogue."""
+"""Cut the sky, and write every partition of the survey's own catalogue.
+
+What is in the store stays: news are merged into the partitions that they fall into, and only those
+are written again.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from galbatch.errors import SpecError
+from galbatch.errors import DataError, SpecError
 from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
@@ -19,58 +28,121 @@ from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import (
     CATALOGUE_UNIT,
     INGEST_VERSION,
-    catalogue_key,
-    finished_catalogue,
-    origins,
+    Held,
+    Standing,
+    catalogue_need,
+    standing,
+    whole,
 )
-from galbatch.stages.scan import scan_facts
+from galbatch.stages.scan import source_facts, total_facts
+from galbatch.store.commit import commit_bytes
 from galbatch.store.duplicates import find_duplicates
-from galbatch.store.partitions import Histogram, plan_partitions, plan_row_ranges
+from galbatch.store.layout import Layout
+from galbatch.store.partitions import (
+    HEALPIX_ORDER,
+    Histogram,
+    extend_partitions,
+    plan_row_ranges,
+)
 from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, retract
-from galbatch.store.quarantine import quarantine, quarantined
-from galbatch.store.receipts import receipt_key
+from galbatch.store.quarantine import quarantine, rejected_rows
+from galbatch.store.receipts import Need, words_digest
 from galbatch.store.shards import (
-    FILE,
-    ROW,
     Shard,
     catalogue_schema,
     count_pixels,
-    kept_rows,
-    read_shards,
+    files_between,
+    find_rows,
+    fit,
+    places_of,
+    read_pixels,
+    read_places,
+    read_rows,
+    sort_rows,
 )
-from galbatch.store.tables import annotate, commit_parquet
+from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet, read_partition
 from galbatch.values import Partition, Receipt, RejectedRow
 
-_DUPLICATES = "ingest.duplicates"
 _MAGNITUDE_EDGES = np.linspace(8.0, 32.0, 97)
+_EVERY_ROW = (0, 2**62)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a partition is made of.
+
+    Parameters
+    ----------
+    need : Need
+        What its receipt must have been made from.
+    disk : tuple of Partition
+        Partitions in the store that hold rows of it.
+    lost : tuple of Held
+        Those of the published catalogue that held rows of it and cannot be read any more.
+    places : tuple of int
+        Rows of the news, by their place, for a survey without a sky.
+    files : mapping of int to (int, int)
+        Sources that it has rows of: the first and last row at most.
+    """
+
+    need: Need
+    disk: tuple[Partition, ...]
+    lost: tuple[Held, ...]
+    places: tuple[int, int]
+    files: Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Where the rows of all partitions are.
+
+    Parameters
+    ----------
+    fresh : tuple of Shard
+        News, in the order of the files.
+    fresh_without : pyarrow.Table
+        Rows of them that repeat an id.
+    again : tuple of Shard
+        Of sources that were read again, for the partitions that are lost.
+    again_without : pyarrow.Table
+        Rows of them that repeat an id.
+    schema : pyarrow.Schema
+    """
+
+    fresh: tuple[Shard, ...]
+    fresh_without: pa.Table
+    again: tuple[Shard, ...]
+    again_without: pa.Table
+    schema: pa.Schema
+
+    @property
+    def replaced(self) -> tuple[int, ...]:
+        """Files whose rows in the store do not count: the shards stand for them."""
+        return tuple(sorted({shard.file for shard in self.fresh}))
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The catalogue as it is to be: what all shards together say.
+    """The catalogue as it is to be.
 
     Parameters
     ----------
-    key : str
-        What the catalogue depends on.
-    receipts : mapping of str to Receipt
-        The scans it is made of.
-    partitions : mapping of Partition to str
-        What the receipt of each must have for a key.
-    shards : tuple of Shard
-    schema : pyarrow.Schema
-    without : pyarrow.Table
-        Rows that repeat an id.
-    histogram : Histogram or None
+    gathering : Gathering
+    sources : mapping of str to mapping
+        What is known of every source.
+    recipes : mapping of Partition to Recipe
+        Partitions that must be written.
+    kept : tuple of Held
+        Partitions that stay as they are.
+    rejected : mapping of str to tuple of RejectedRow
+        Rows of each new source that repeat an id.
     """
 
-    key: str
-    receipts: Mapping[str, Receipt]
-    partitions: Mapping[Partition, str]
-    shards: tuple[Shard, ...]
-    schema: pa.Schema
-    without: pa.Table
-    histogram: Histogram | None
+    gathering: Gathering
+    sources: Mapping[str, Mapping[str, Any]]
+    recipes: Mapping[Partition, Recipe]
+    kept: tuple[Held, ...]
+    rejected: Mapping[str, tuple[RejectedRow, ...]]
 
 
 @dataclass(frozen=True)
@@ -80,193 +152,453 @@ class Ingest:
     name: str = "ingest"
     word: str = "rows"
     where: Where = "workers"
-    cut: Cut | None = field(default=None, compare=False)
+    gathering: Gathering | None = field(default=None, compare=False)
     """Known once all sources are scanned."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
         rows = site.job.partition.rows
-        width = sum(
-            (8 if column.dtype.endswith("64") else 4) * (column.length or 1)
-            for column in site.survey.columns
-        )
         kind = (
             f"HEALPix partitions up to order {site.job.partition.max_order}"
             if site.survey.sky
             else "row ranges"
         )
-        memory = 3 * rows * width / 2**20
-        return f"{kind} of at most {rows:,} rows; about {memory:,.0f} MiB in a worker"
+        return f"{kind} of at most {rows:,} rows"
 
     def pending(self, site: Site) -> Pending:
         """Partitions that are not written, once all sources are scanned."""
-        whole = finished_catalogue(site)
-        if whole is not None:
-            return Pending((), done=len(whole.partitions))
-        receipts = _scans(site)
-        if not receipts:
-            return Pending((), waiting="scan")
-        cut = _cut(site, receipts)
+        state = standing(site)
+        found = whole(site, state)
+        if found is not None:
+            return Pending((), done=len(found.partitions))
         book = site.book
-        left = tuple(
-            Task(partition.name, partition.rows, partition)
-            for partition, key in cut.partitions.items()
-            if book.valid("ingest", partition.name, key) is None
-        )
-        return Pending(left, done=len(cut.partitions) - len(left), shared=cut)
+        wanted = (*state.fresh, *state.again)
+        scans = {origin.unit: book.valid(origin.need) for origin in wanted}
+        done = {unit: receipt for unit, receipt in scans.items() if receipt is not None}
+        if not done and not (state.base and not state.lost):
+            return Pending((), waiting="scan")
+        cut = _cut(site, state, done)
+        left = []
+        for partition, recipe in cut.recipes.items():
+            receipt = book.get("ingest", partition.name)
+            if not book.holds(receipt, recipe.need):
+                why = book.why(receipt, recipe.need)
+                left.append(Task(partition.name, partition.rows, (partition, recipe), why))
+        total = len(cut.recipes) + len(cut.kept)
+        return Pending(tuple(left), done=total - len(left), shared=cut)
 
     def begin(self, site: Site, pending: Pending) -> Ingest:
         """No reader shall see a mixture of an old catalogue and a new one."""
+        cut: Cut | None = pending.shared
         if pending.tasks:
-            site.book.forget("ingest", CATALOGUE_UNIT)
             retract(site.layout, site.survey)
-        return replace(self, cut=pending.shared)
+        return replace(self, gathering=cut.gathering if cut else None)
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
-        """Gather one partition from all shards and write it."""
+        """Gather one partition from all shards, and from the store, and write it."""
         began = time.perf_counter()
-        cut, partition = self._known(), task.payload
-        table = read_shards(
-            site.layout,
-            cut.shards,
-            partition,
-            schema=cut.schema,
-            id_column=site.survey.id.column,
-            range_rows=site.job.partition.rows,
-            without=cut.without,
-        )
+        if self.gathering is None:
+            raise ValueError("begin() gives the stage what its tasks need")
+        partition: Partition
+        recipe: Recipe
+        partition, recipe = task.payload
+        table = _gathered(site, self.gathering, partition, recipe)
         path = site.layout.partition(partition)
         digest = commit_parquet(
             path, annotate(table, site.survey.columns), {"survey": site.survey.name}
         )
         magnitudes = reference_magnitude(site.survey, table)
         report(table.num_rows, partition.rows, "")
-        receipt = Receipt(
-            stage="ingest",
-            unit=task.unit,
-            key=cut.partitions[partition],
+        receipt = recipe.need.receipt(
             digest=digest,
             rows=table.num_rows,
             outputs=(site.layout.relative(path),),
             seconds=time.perf_counter() - began,
-            facts={"magnitudes": count(magnitudes, _MAGNITUDE_EDGES).to_json()},
+            facts={
+                "magnitudes": count(magnitudes, _MAGNITUDE_EDGES).to_json(),
+                "files": _files_of(table),
+                "sky": _sky(table),
+            },
         )
         site.book.put(receipt)
         return (receipt,)
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """Publish the catalogue; the shards are not needed any more."""
-        if finished_catalogue(site) is not None:
+        if pending.waiting:
             return
-        cut, book = self._known(), site.book
-        written = {
-            partition: receipt.digest
-            for partition, key in cut.partitions.items()
-            if (receipt := book.valid("ingest", partition.name, key))
-        }
+        if pending.shared is None:
+            _clean(site)
+            return
+        began = time.perf_counter()
+        book = site.book
+        cut: Cut = pending.shared
+        receipts = book.all("ingest")
+        held = [*cut.kept]
+        for partition, recipe in cut.recipes.items():
+            receipt = receipts.get(partition.name)
+            if receipt is not None and book.holds(receipt, recipe.need):
+                held.append(_held(partition, receipt))
+            else:
+                held.append(Held(partition, "", 0, recipe.files))
+        held.sort(key=lambda one: _place(one.partition))
+        written = [one for one in held if one.digest]
         if not written:
             raise SpecError(
                 str(site.layout.root), "no partition could be written", "see the errors above"
             )
-        digest = sha256("".join(sorted(written.values())).encode()).hexdigest()
-        began = time.perf_counter()
+        digest = sha256("".join(one.digest for one in written).encode()).hexdigest()
+        parts = [receipts[one.partition.name].facts["sky"] for one in written]
+        histogram = _total(parts) if site.survey.sky is not None else None
         outputs = finish_catalogue(
             site.layout,
             site.survey,
-            tuple(written),
+            tuple(one.partition for one in written),
             fingerprint=digest,
-            histogram=cut.histogram,
+            histogram=histogram,
         )
-        quarantine(site.layout, _DUPLICATES, _as_rejected(site, cut))
-        facts = scan_facts(cut.receipts) | {
-            "scans": {unit: receipt.key for unit, receipt in cut.receipts.items()},
-            "partitions": [asdict(partition) for partition in written],
-            "duplicates": cut.without.num_rows,
-            "histogram": _histogram_words(cut.histogram),
-            "columns": cut.schema.names,
-        }
-        stale = set(book.all("ingest")) - {partition.name for partition in written}
-        for unit in stale:
+        for unit, rows in cut.rejected.items():
+            quarantine(site.layout, _repeated(unit), rows)
+        names = {unit: words["number"] for unit, words in cut.sources.items()}
+        page = {str(number): unit for unit, number in sorted(names.items(), key=lambda x: x[1])}
+        commit_bytes(site.layout.sources, (json.dumps(page, indent=1) + "\n").encode())
+        for unit in set(receipts) - {one.partition.name for one in written} - {CATALOGUE_UNIT}:
             book.forget("ingest", unit)
+        facts = total_facts(cut.sources.values()) | {
+            "sources": cut.sources,
+            "partitions": [one.to_json() for one in held],
+            "duplicates": sum(words["duplicates"] for words in cut.sources.values()),
+            "histogram": _histogram_words(histogram),
+            "columns": cut.gathering.schema.names,
+            "types": _types(cut.gathering.schema),
+        }
         book.put(
-            Receipt(
-                stage="ingest",
-                unit=CATALOGUE_UNIT,
-                key=cut.key,
+            catalogue_need(site, cut.sources).receipt(
                 digest=digest,
-                rows=sum(partition.rows for partition in written),
-                outputs=outputs,
+                rows=sum(one.partition.rows for one in written),
+                outputs=(*outputs, site.layout.relative(site.layout.sources)),
                 seconds=time.perf_counter() - began,
                 facts=facts,
             )
         )
-        for receipt in cut.receipts.values():
-            for output in receipt.outputs:
-                (site.layout.root / output).unlink(missing_ok=True)
+        _clean(site)
 
-    def _known(self) -> Cut:
-        if self.cut is None:
-            raise ValueError("begin() gives the stage what its tasks need")
-        return self.cut
+
+def _clean(site: Site) -> None:
+    """Shards are in the catalogue now: their receipts would speak of files that are gone."""
+    for unit in site.book.all("scan"):
+        site.book.forget("scan", unit)
+    shutil.rmtree(site.layout.shards, ignore_errors=True)
+
+
+def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
+    """What must be written so that the catalogue holds all that its sources hold.
+
+    The same however many of the partitions are written already: rows in the store that come from
+    a source with news do not count, nor do those that are lost.
+    """
+    fresh = _in_order(scans[origin.unit] for origin in state.fresh if origin.unit in scans)
+    again = _in_order(scans[origin.unit] for origin in state.again if origin.unit in scans)
+    fresh_shards, again_shards = _shards(fresh), _shards(again)
+    if fresh:
+        _judge(site, total_facts(source_facts(receipt) for receipt in fresh), fresh_shards)
+    survey, layout = site.survey, site.layout
+    on_disk = [one for one in state.held if one.partition not in state.lost]
+    without = find_duplicates(
+        layout,
+        fresh_shards,
+        survey.id.column,
+        at_most=max(_tolerated(site, fresh), 0),
+        held=[layout.partition(one.partition) for one in on_disk],
+        again=again_shards,
+    )
+    gathering = Gathering(
+        fresh_shards,
+        without,
+        again_shards,
+        find_rows(layout, again_shards, _repeats(layout, again)),
+        catalogue_schema(layout, _one_of_each(fresh_shards), _held_schema(layout, on_disk))
+        if on_disk or fresh_shards
+        else catalogue_schema(layout, _one_of_each(again_shards)),
+    )
+    sources, rejected = _sources(site, state, fresh, without)
+    _judge_labels(site, total_facts(sources.values()))
+    plan = _Plan(site, state, gathering, sources)
+    partitions = plan.with_sky() if survey.sky is not None else plan.without_sky()
+    recipes = {partition: recipe for partition, recipe in partitions if recipe is not None}
+    held = {one.partition: one for one in state.held}
+    kept = tuple(held[partition] for partition, recipe in partitions if recipe is None)
+    return Cut(gathering, sources, recipes, kept, rejected)
+
+
+class _Plan:
+    """Which partitions there shall be, and what each is made of; None for what stays as it is."""
+
+    def __init__(
+        self,
+        site: Site,
+        state: Standing,
+        gathering: Gathering,
+        sources: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._site, self._state, self._gathering = site, state, gathering
+        self._contents = {words["number"]: (unit, words) for unit, words in sources.items()}
+        facts = state.base.facts if state.base else {}
+        columns = [gathering.schema.names, _types(gathering.schema)]
+        # A column that grew wider, or that is new, is so in every partition.
+        self._same_columns = columns == [facts.get("columns"), facts.get("types")]
+        self._columns = words_digest(columns)
+
+    def with_sky(self) -> list[tuple[Partition, Recipe | None]]:
+        site, state, gathering = self._site, self._state, self._gathering
+        words, layout = site.job.partition, site.layout
+        order = words.max_order
+        news = count_pixels(layout, gathering.fresh, order, gathering.fresh_without)
+        kept = {one.partition: replace(one.partition, rows=self._rows(one)) for one in state.held}
+        planned = extend_partitions(
+            tuple(kept.values()),
+            Histogram.total(news.values(), order),
+            words.rows,
+            lambda partition: self._histogram(partition, order),
+        )
+        lows = np.array([partition.index << 2 * (order - partition.order) for partition in planned])
+        coming: dict[int, dict[int, tuple[int, int]]] = {}
+        for number, histogram in news.items():
+            places = np.unique(np.searchsorted(lows, histogram.pixels, side="right") - 1)
+            for place in places.tolist():
+                coming.setdefault(place, {})[number] = _EVERY_ROW
+        held = sorted(state.held, key=lambda one: _place(one.partition))
+        starts = [_pixels(one.partition)[0] for one in held]
+        found: list[tuple[Partition, Recipe | None]] = []
+        for place, partition in enumerate(planned):
+            first, stop = _pixels(partition)
+            begin = max(int(np.searchsorted(starts, first, side="right")) - 1, 0)
+            end = int(np.searchsorted(starts, stop, side="left"))
+            touching = [one for one in held[begin:end] if _pixels(one.partition)[1] > first]
+            found.append((partition, self._recipe(partition, touching, coming.get(place, {}))))
+        return found
+
+    def without_sky(self) -> list[tuple[Partition, Recipe | None]]:
+        site, state, gathering = self._site, self._state, self._gathering
+        found: list[tuple[Partition, Recipe | None]] = []
+        for one in state.held:
+            rows = self._rows(one)
+            if rows:
+                partition = replace(one.partition, rows=rows)
+                found.append((partition, self._recipe(partition, [one], {})))
+        next_one = max((one.partition.index + 1 for one in state.held), default=0)
+        size = site.job.partition.rows
+        rows = sum(shard.rows for shard in gathering.fresh)
+        gone = places_of(gathering.fresh, gathering.fresh_without)
+        for planned in plan_row_ranges(rows, size, gone):
+            places = (planned.index * size, (planned.index + 1) * size)
+            coming = files_between(site.layout, gathering.fresh, places)
+            partition = replace(planned, index=next_one + planned.index)
+            found.append((partition, self._recipe(partition, [], coming, places)))
+        return found
+
+    def _recipe(
+        self,
+        partition: Partition,
+        touching: Sequence[Held],
+        coming: Mapping[int, tuple[int, int]],
+        places: tuple[int, int] = (0, 0),
+    ) -> Recipe | None:
+        state = self._state
+        replaced = set(self._gathering.replaced)
+        held = {number: rows for one in touching for number, rows in one.files.items()}
+        as_it_was = (
+            not coming
+            and self._same_columns
+            and [one.partition for one in touching] == [partition]
+            and replaced.isdisjoint(held)
+            and partition not in state.lost
+            and partition not in state.unreceipted
+        )
+        if as_it_was:
+            return None
+        files = {number: rows for number, rows in held.items() if number not in replaced}
+        files |= coming
+        contents = {}
+        for number in sorted(files):
+            unit, words = self._contents[number]
+            contents[unit] = words["content"]
+        depends = {
+            "code": INGEST_VERSION,
+            "partition": self._site.job.partition.model_dump(mode="json"),
+            "columns": self._columns,
+            "places": list(places),
+            "files": contents,
+        }
+        return Recipe(
+            Need("ingest", partition.name, depends),
+            tuple(one.partition for one in touching if one.partition not in state.lost),
+            tuple(one for one in touching if one.partition in state.lost),
+            places,
+            files,
+        )
+
+    def _rows(self, one: Held) -> int:
+        """Rows of a partition that stay in it."""
+        replaced = self._gathering.replaced
+        if one.partition in self._state.lost or set(one.files).isdisjoint(replaced):
+            return one.partition.rows
+        return int(_stay(self._site.layout, one.partition, [FILE], replaced).num_rows)
+
+    def _histogram(self, partition: Partition, order: int) -> Histogram:
+        """Where on the sky the rows are that stay in a partition."""
+        gathering, layout = self._gathering, self._site.layout
+        if partition in self._state.lost:
+            pixels, schema = _pixels(partition), pa.schema([(HEALPIX, pa.int64())])
+            found = read_pixels(layout, gathering.again, pixels, schema, gathering.again_without)
+        else:
+            found = _stay(layout, partition, [HEALPIX, FILE], gathering.replaced)
+        return Histogram.of(found[HEALPIX].to_numpy(), order)
+
+
+def _gathered(site: Site, gathering: Gathering, partition: Partition, recipe: Recipe) -> pa.Table:
+    """All rows of a partition, sorted. Takes memory for about two copies of them."""
+    layout, schema = site.layout, gathering.schema
+    if partition.kind == "rows":
+        fresh = read_places(layout, gathering.fresh, recipe.places, schema, gathering.fresh_without)
+    else:
+        fresh = read_pixels(
+            layout, gathering.fresh, _pixels(partition), schema, gathering.fresh_without
+        )
+    parts = [fresh]
+    for one in recipe.disk:
+        rows = _stay(layout, one, None, gathering.replaced)
+        parts.append(fit(_within(rows, partition), schema))
+    for held in recipe.lost:
+        files = {
+            number: rows for number, rows in held.files.items() if number not in gathering.replaced
+        }
+        shards = [shard for shard in gathering.again if shard.file in files]
+        if partition.kind == "rows":
+            rows = read_rows(layout, gathering.again, files, schema, gathering.again_without)
+        else:
+            low, high = _pixels(partition)
+            first, stop = _pixels(held.partition)
+            rows = read_pixels(
+                layout,
+                gathering.again,
+                (max(low, first), min(high, stop)),
+                schema,
+                gathering.again_without,
+            )
+            rows = rows.filter(pc.is_in(rows[FILE], pa.array(list(files), pa.int32())))
+        missing = files.keys() - {shard.file for shard in shards}
+        if missing:
+            raise DataError(
+                f"partition {held.partition.name}",
+                f"{len(missing)} of the files that its rows come from could not be read",
+                "see what is quarantined, and run again",
+            )
+        parts.append(rows)
+    return sort_rows(pa.concat_tables(parts), site.survey.id.column)
+
+
+def _stay(
+    layout: Layout, partition: Partition, columns: Sequence[str] | None, replaced: Sequence[int]
+) -> pa.Table:
+    """Rows of a partition in the store whose source has no news."""
+    table = read_partition(layout, partition, columns)
+    return table.filter(
+        pc.invert(pc.is_in(table[FILE], pa.array(list(replaced), table[FILE].type)))
+    )
+
+
+def _within(table: pa.Table, partition: Partition) -> pa.Table:
+    if partition.kind == "rows":
+        return table
+    first, stop = _pixels(partition)
+    healpix = table[HEALPIX].to_numpy()
+    return table.filter(pa.array((healpix >= first) & (healpix < stop)))
+
+
+def _pixels(partition: Partition) -> tuple[int, int]:
+    """The first pixel of order 29, and the one after the last."""
+    shift = 2 * (HEALPIX_ORDER - partition.order)
+    return partition.index << shift, (partition.index + 1) << shift
+
+
+def _place(partition: Partition) -> int:
+    return partition.index if partition.kind == "rows" else _pixels(partition)[0]
+
+
+def _held(partition: Partition, receipt: Receipt) -> Held:
+    files = {int(number): (low, high) for number, (low, high) in receipt.facts["files"].items()}
+    return Held(replace(partition, rows=receipt.rows), receipt.digest, receipt.sizes[0], files)
+
+
+def _files_of(table: pa.Table) -> dict[str, list[int]]:
+    """First and last row of each source."""
+    found = table.select([FILE, ROW]).group_by(FILE).aggregate([(ROW, "min"), (ROW, "max")])
+    return {
+        str(row[FILE]): [row[f"{ROW}_min"], row[f"{ROW}_max"]]
+        for row in found.sort_by(FILE).to_pylist()
+    }
+
+
+def _sky(table: pa.Table) -> dict[str, Any] | None:
+    """Where on the sky the rows are."""
+    if HEALPIX not in table.column_names:
+        return None
+    return _histogram_words(Histogram.of(table[HEALPIX].to_numpy(), SKYMAP_ORDER))
+
+
+def _total(parts: Iterable[Mapping[str, Any]]) -> Histogram:
+    histograms = [
+        Histogram(part["order"], np.array(part["pixels"]), np.array(part["counts"]))
+        for part in parts
+    ]
+    return Histogram.total(histograms, SKYMAP_ORDER)
 
 
 def _histogram_words(histogram: Histogram | None) -> dict[str, Any] | None:
     if histogram is None:
         return None
-    coarse = histogram.coarser(min(histogram.order, SKYMAP_ORDER))
     return {
-        "order": coarse.order,
-        "pixels": coarse.pixels.tolist(),
-        "counts": coarse.counts.tolist(),
+        "order": histogram.order,
+        "pixels": histogram.pixels.tolist(),
+        "counts": histogram.counts.tolist(),
     }
 
 
-def _scans(site: Site) -> dict[str, Receipt]:
-    book = site.book
-    found = {origin.unit: book.valid("scan", origin.unit, origin.key) for origin in origins(site)}
-    return {unit: receipt for unit, receipt in found.items() if receipt is not None}
+def _held_schema(layout: Layout, held: Sequence[Held]) -> pa.Schema | None:
+    if not held:
+        return None
+    return pq.read_schema(layout.partition(held[0].partition)).remove_metadata()
 
 
-def _cut(site: Site, receipts: Mapping[str, Receipt]) -> Cut:
-    """Partitions of all rows that are good and whose id was not there before."""
-    ordered = sorted(receipts.values(), key=lambda receipt: receipt.facts["number"])
-    shards = tuple(
-        Shard.from_json(record) for receipt in ordered for record in receipt.facts["shards"]
-    )
-    facts = scan_facts(receipts)
-    _judge(site, facts, shards)
-    survey, words = site.survey, site.job.partition
-    limit = _tolerated(site, facts["read"]) - facts["rejected"]
-    without = find_duplicates(site.layout, shards, survey.id.column, at_most=max(limit, 0))
-    histogram = None
-    if survey.sky is not None:
-        histogram = count_pixels(site.layout, shards, words.max_order, without)
-        partitions = plan_partitions(histogram, words.rows)
-    else:
-        partitions = plan_row_ranges(kept_rows(shards, without), words.rows)
-    schema = catalogue_schema(site.layout, _one_of_each_source(shards))
-    key = catalogue_key(site, {receipt.unit: receipt.key for receipt in ordered})
-    keys = {
-        partition: receipt_key("ingest", INGEST_VERSION, {"catalogue": key}, (), partition.name)
-        for partition in partitions
-    }
-    return Cut(key, receipts, keys, shards, schema, without, histogram)
+def _in_order(receipts: Iterable[Receipt]) -> tuple[Receipt, ...]:
+    return tuple(sorted(receipts, key=lambda receipt: int(receipt.facts["number"])))
 
 
-def _one_of_each_source(shards: Sequence[Shard]) -> tuple[Shard, ...]:
-    return tuple({shard.name.partition("-")[0]: shard for shard in shards}.values())
+def _shards(receipts: Iterable[Receipt]) -> tuple[Shard, ...]:
+    return tuple(Shard.from_json(record) for one in receipts for record in one.facts["shards"])
 
 
-def _tolerated(site: Site, read: int) -> int:
+def _one_of_each(shards: Sequence[Shard]) -> tuple[Shard, ...]:
+    return tuple({shard.file: shard for shard in reversed(shards)}.values())[::-1]
+
+
+def _tolerated(site: Site, scans: Sequence[Receipt]) -> int:
+    """Bad rows that may still come, given those that were found."""
+    facts = total_facts(source_facts(receipt) for receipt in scans)
+    return _allowed(site, facts["read"]) - int(facts["rejected"])
+
+
+def _allowed(site: Site, read: int) -> int:
     source = site.job.source
     return int(source.bad_rows * read) if isinstance(source, FilesSource) else 0
 
 
 def _judge(site: Site, facts: Mapping[str, Any], shards: Sequence[Shard]) -> None:
     """Refuse what cannot become a catalogue, before anything of it is written."""
-    if facts["rejected"] > _tolerated(site, facts["read"]):
-        bad = quarantined(site.layout).slice(0, 1).to_pylist()
-        example = f"{bad[0]['file']}: row {bad[0]['row']}: {bad[0]['reason']}" if bad else ""
+    if facts["rejected"] > _allowed(site, facts["read"]):
+        bad = rejected_rows(site.layout, at_most=1)
+        example = f"{bad[0].file}: row {bad[0].row}: {bad[0].reason}" if bad else ""
         raise SpecError(
             example or "source",
             f"{facts['rejected']:,} of {facts['read']:,} rows are bad",
@@ -274,6 +606,9 @@ def _judge(site: Site, facts: Mapping[str, Any], shards: Sequence[Shard]) -> Non
         )
     if not shards:
         raise SpecError("source", "the files hold no rows", "is it the right file?")
+
+
+def _judge_labels(site: Site, facts: Mapping[str, Any]) -> None:
     if not any(facts["labelled"].values()):
         raise SpecError(
             "models",
@@ -292,15 +627,50 @@ def _judge(site: Site, facts: Mapping[str, Any], shards: Sequence[Shard]) -> Non
                 )
 
 
-def _as_rejected(site: Site, cut: Cut) -> tuple[RejectedRow, ...]:
-    files = {receipt.facts["number"]: unit for unit, receipt in cut.receipts.items()}
-    column = site.survey.id.column
-    return tuple(
-        RejectedRow(
-            files[row[FILE]],
-            row[ROW],
-            f"column '{column}': the id is that of an earlier row, got {row['id']} "
-            f"(row {row['first_row']} of {files[row['first_file']]})",
+def _types(schema: pa.Schema) -> list[str]:
+    return [str(field.type) for field in schema]
+
+
+def _repeated(unit: str) -> str:
+    return f"scan.{unit}.repeated"
+
+
+def _repeats(layout: Layout, scans: Iterable[Receipt]) -> dict[int, NDArray[np.int64]]:
+    """Rows of sources that were left out because they repeat an id."""
+    return {
+        receipt.facts["number"]: np.array(
+            [row.row for row in rejected_rows(layout, _repeated(receipt.unit))], np.int64
         )
-        for row in cut.without.to_pylist()
-    )
+        for receipt in scans
+    }
+
+
+def _sources(
+    site: Site, state: Standing, fresh: Sequence[Receipt], without: pa.Table
+) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[RejectedRow, ...]]]:
+    """What is known of every source, and the rows of those with news that repeat an id."""
+    column = site.survey.id.column
+    sources = {unit: dict(words) for unit, words in state.sources.items()}
+    for receipt in fresh:
+        sources[receipt.unit] = source_facts(receipt)
+    units = {words["number"]: unit for unit, words in sources.items()}
+    rejected: dict[str, list[RejectedRow]] = {receipt.unit: [] for receipt in fresh}
+    repeats: dict[str, set[str]] = {receipt.unit: set() for receipt in fresh}
+    for row in without.to_pylist():
+        unit, first = units[row[FILE]], units[row["first_file"]]
+        if first != unit:
+            repeats[unit].add(first)
+        reason = (
+            f"column '{column}': the id is that of another row, got {row['id']} "
+            f"(row {row['first_row']} of {first})"
+        )
+        rejected[unit].append(RejectedRow(unit, row[ROW], reason))
+    for receipt in fresh:
+        rows = rejected[receipt.unit]
+        sources[receipt.unit] |= {
+            "duplicates": len(rows),
+            # Should one of these change, this source is read again: its rows may come back.
+            "repeats": sorted(repeats[receipt.unit]),
+            "content": words_digest([receipt.key, [row.row for row in rows]]),
+        }
+    return sources, {unit: tuple(rows) for unit, rows in rejected.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -21,14 +22,16 @@ from galbatch.quality.metrics import count
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
-from galbatch.stages.train import train_key
+from galbatch.stages.train import current_version, train_need
 from galbatch.store.partitions import Histogram
 from galbatch.store.publish import finish_extension, retract
-from galbatch.store.receipts import receipt_key
-from galbatch.store.tables import HEALPIX, annotate, commit_parquet, read_partition
+from galbatch.store.receipts import Need
+from galbatch.store.tables import HEALPIX, PartitionWriter, annotate, read_groups
 from galbatch.values import Partition, Receipt
 
-PREDICT_VERSION = 1
+PREDICT_VERSION = 2
+_SHOWN = ("quality", "z_mode", "ood")
+"""Columns that the report shows of all rows."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
 _OOD_EDGES = np.linspace(0.0, 3.0, 61)
 
@@ -40,17 +43,14 @@ class Work:
     Parameters
     ----------
     partition : Partition
-    keys : mapping of str to str
-        What the receipts' keys must be, by model.
-    fingerprints : mapping of str to str
-        Of the models.
+    needs : mapping of str to Need
+        What is not there yet, by version of a model.
     columns : frozenset of str
         Columns that the catalogue has.
     """
 
     partition: Partition
-    keys: Mapping[str, str]
-    fingerprints: Mapping[str, str]
+    needs: Mapping[str, Need]
     columns: frozenset[str]
 
 
@@ -72,24 +72,19 @@ class Predict:
         catalogue = finished_catalogue(site)
         if catalogue is None:
             return Pending((), waiting="ingest")
-        fingerprints = trained(site, catalogue)
+        fingerprints = trained(site)
         if len(fingerprints) < len(site.job.models):
             return Pending((), waiting="train")
         return _pending(site, catalogue, fingerprints)
 
     def begin(self, site: Site, pending: Pending) -> Predict:
         """No reader shall see predictions of two models, or of two catalogues, as one."""
-        stale = {model for task in pending.tasks for model in task.payload.keys}
+        needs = [need for task in pending.tasks for need in task.payload.needs.values()]
         receipts = site.book.all("predict")
-        wanted = {
-            prediction_unit(model, task.payload.partition): key
-            for task in pending.tasks
-            for model, key in task.payload.keys.items()
-        }
-        for model in stale:
-            retract(site.layout, site.survey, model)
-            site.book.forget("predict", model)
-        for unit in receipts.keys() & wanted.keys():
+        for version in {version for task in pending.tasks for version in task.payload.needs}:
+            retract(site.layout, site.survey, version)
+            site.book.forget("predict", version)
+        for unit in {need.unit for need in needs} & receipts.keys():
             for output in receipts[unit].outputs:
                 (site.layout.root / output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
@@ -97,99 +92,128 @@ class Predict:
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
+        began = time.perf_counter()
         work: Work = task.payload
+        survey, layout = site.survey, site.layout
         models = {
-            name: _loaded(site.layout.model(name), work.fingerprints[name]) for name in work.keys
+            version: _loaded(layout.model(version), need.depends["model"])
+            for version, need in work.needs.items()
         }
         inputs = [name for model in models.values() for name in model.card.inputs]
-        own = own_columns(site.survey)
+        own = own_columns(survey)
         columns = [name for name in dict.fromkeys([*own, *inputs]) if name in work.columns]
-        table = read_partition(site.layout, work.partition, columns)
+        shown: dict[str, list[pa.Table]] = {version: [] for version in models}
+        rows = 0
+        with ExitStack() as opened:
+            writers = {
+                version: opened.enter_context(
+                    PartitionWriter(
+                        layout.partition(work.partition, version),
+                        {
+                            "survey": survey.name,
+                            "model": version,
+                            "fingerprint": model.card.fingerprint,
+                        },
+                    )
+                )
+                for version, model in models.items()
+            }
+            for group in read_groups(layout, work.partition, columns):
+                for version, model in models.items():
+                    predicted = _predicted(model, group, own, task.batch_rows)
+                    writers[version].write(annotate(predicted, (*survey.columns, *model.columns)))
+                    names = [name for name in _SHOWN if name in predicted.column_names]
+                    shown[version].append(predicted.select(names))
+                rows += group.num_rows
+                report(rows, work.partition.rows, "")
+            digests = {version: writer.commit() for version, writer in writers.items()}
         receipts = []
-        for done, (name, model) in enumerate(models.items(), start=1):
-            began = time.perf_counter()
-            predicted = model.predict(table)
-            for column in own:
-                meaning = table.schema.field(column)
-                predicted = predicted.append_column(meaning, table[column])
-            predicted = predicted.select([*own, *(column.name for column in model.columns)])
-            path = site.layout.partition(work.partition, name)
-            digest = commit_parquet(
-                path,
-                annotate(predicted, (*site.survey.columns, *model.columns)),
-                {"survey": site.survey.name, "model": name, "fingerprint": model.card.fingerprint},
-            )
-            receipt = Receipt(
-                stage="predict",
-                unit=prediction_unit(name, work.partition),
-                key=work.keys[name],
-                digest=digest,
-                rows=table.num_rows,
-                outputs=(site.layout.relative(path),),
-                seconds=time.perf_counter() - began,
-                facts=_summary(predicted),
+        for version, need in work.needs.items():
+            receipt = need.receipt(
+                digest=digests[version],
+                rows=rows,
+                outputs=(layout.relative(layout.partition(work.partition, version)),),
+                seconds=(time.perf_counter() - began) / len(models),
+                facts=_summary(pa.concat_tables(shown[version])),
             )
             site.book.put(receipt)
             receipts.append(receipt)
-            report(table.num_rows * done // len(models), table.num_rows, "")
         return tuple(receipts)
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """Publish each model's predictions as an extension of the catalogue."""
         catalogue = finished_catalogue(site)
         if catalogue is None:
             return
-        fingerprints = trained(site, catalogue)
         words = catalogue.facts["histogram"]
         histogram = words and Histogram(
             words["order"], np.array(words["pixels"]), np.array(words["counts"])
         )
         book = site.book
         receipts = book.all("predict")
-        for model, fingerprint in fingerprints.items():
+        for version, fingerprint in trained(site).items():
             written = {}
             for partition in catalogue.partitions:
-                unit = prediction_unit(model, partition)
-                key = _key(catalogue, fingerprint, unit)
-                if unit in receipts and book.holds(receipts[unit], key):
-                    written[partition] = receipts[unit]
-            key = extension_key(fingerprint, {p.name: r.digest for p, r in written.items()})
-            if not written or book.valid("predict", model, key):
+                need = predict_need(catalogue, partition, version, fingerprint)
+                if book.holds(receipts.get(need.unit), need):
+                    written[partition] = receipts[need.unit]
+            digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
+            depends = {
+                "code": PREDICT_VERSION,
+                "model": fingerprint,
+                "catalogue": catalogue.digest,
+                "predictions": digest,
+            }
+            need = Need("predict", version, depends)
+            if not written or book.valid(need):
                 continue
             began = time.perf_counter()
-            loaded = load_model(site.layout.model(model))
+            loaded = load_model(site.layout.model(version))
             outputs = finish_extension(
                 site.layout,
                 site.survey,
-                model,
+                version,
                 tuple(written),
                 [column.name for column in loaded.columns],
                 fingerprint=fingerprint,
                 catalogue=catalogue.digest,
                 histogram=histogram,
             )
-            digest = sha256("".join(r.digest for r in written.values()).encode()).hexdigest()
-            book.put(
-                Receipt(
-                    stage="predict",
-                    unit=model,
-                    key=key,
-                    digest=digest,
-                    rows=sum(receipt.rows for receipt in written.values()),
-                    outputs=outputs,
-                    seconds=time.perf_counter() - began,
-                    facts={"fingerprint": fingerprint, "partitions": len(written)},
-                )
+            current = {prediction_unit(version, partition) for partition in catalogue.partitions}
+            for unit in receipts:
+                if unit.startswith(f"{version}.") and unit not in current:
+                    book.forget("predict", unit)
+            receipt = need.receipt(
+                digest=digest,
+                rows=sum(receipt.rows for receipt in written.values()),
+                outputs=outputs,
+                seconds=time.perf_counter() - began,
+                facts={"fingerprint": fingerprint, "partitions": len(written)},
             )
+            book.put(receipt)
 
 
-def trained(site: Site, catalogue: Catalogue) -> dict[str, str]:
-    """Fingerprints of the models that are trained on the catalogue as it is."""
-    found = {
-        model.name: site.book.valid("train", model.name, train_key(site, model, catalogue))
-        for model in site.job.models
+def trained(site: Site) -> dict[str, str]:
+    """Fingerprints of the versions of models that the job's words call for."""
+    found = {}
+    for model in site.job.models:
+        version = current_version(site, model)
+        receipt = site.book.valid(train_need(site, model, version))
+        if receipt is not None:
+            found[version] = str(receipt.facts["fingerprint"])
+    return found
+
+
+def predict_need(
+    catalogue: Catalogue, partition: Partition, version: str, fingerprint: str
+) -> Need:
+    """What the predictions of one version for one partition depend on."""
+    depends = {
+        "code": PREDICT_VERSION,
+        "rows": catalogue.digests[partition],
+        "model": fingerprint,
     }
-    return {name: receipt.facts["fingerprint"] for name, receipt in found.items() if receipt}
+    return Need("predict", prediction_unit(version, partition), depends)
 
 
 def own_columns(survey: Survey) -> tuple[str, ...]:
@@ -205,31 +229,39 @@ def prediction_unit(model: str, partition: Partition) -> str:
     return f"{model}.{partition.name}"
 
 
-def extension_key(fingerprint: str, digests: Mapping[str, str]) -> str:
-    """What a published extension depends on."""
-    return receipt_key("predict", PREDICT_VERSION, dict(digests), (fingerprint,), "extension")
-
-
-def _key(catalogue: Catalogue, fingerprint: str, unit: str) -> str:
-    return receipt_key("predict", PREDICT_VERSION, {}, (catalogue.digest, fingerprint), unit)
-
-
 def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) -> Pending:
     book = site.book
     receipts = book.all("predict")
     columns = frozenset(catalogue.facts["columns"])
     left = []
     for partition in catalogue.partitions:
-        keys = {}
-        for model, fingerprint in fingerprints.items():
-            unit = prediction_unit(model, partition)
-            key = _key(catalogue, fingerprint, unit)
-            if unit not in receipts or not book.holds(receipts[unit], key):
-                keys[model] = key
-        if keys:
-            work = Work(partition, keys, dict(fingerprints), columns)
-            left.append(Task(partition.name, partition.rows, work))
+        needs = {}
+        reasons: dict[str, None] = {}
+        for version, fingerprint in fingerprints.items():
+            need = predict_need(catalogue, partition, version, fingerprint)
+            receipt = receipts.get(need.unit)
+            if not book.holds(receipt, need):
+                needs[version] = need
+                reasons |= dict.fromkeys([why] if (why := book.why(receipt, need)) else [])
+        if needs:
+            work = Work(partition, needs, columns)
+            left.append(Task(partition.name, partition.rows, work, "; ".join(reasons)))
     return Pending(tuple(left), done=len(catalogue.partitions) - len(left))
+
+
+def _predicted(
+    model: Model, table: pa.Table, own: Sequence[str], batch_rows: int | None
+) -> pa.Table:
+    """What a row of predictions carries of the catalogue, and the predicted columns."""
+    size = batch_rows or max(table.num_rows, 1)
+    parts = []
+    for first in range(0, max(table.num_rows, 1), size):
+        rows = table.slice(first, size)
+        predicted = model.predict(rows)
+        for column in own:
+            predicted = predicted.append_column(rows.schema.field(column), rows[column])
+        parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
+    return pa.concat_tables(parts)
 
 
 def _summary(predicted: pa.Table) -> dict[str, Any]:

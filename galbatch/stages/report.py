@@ -41,17 +41,17 @@ from galbatch.stages.base import Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
-from galbatch.stages.train import label_columns, split_of
-from galbatch.store.commit import commit_bytes
+from galbatch.stages.train import current_version, label_columns, split_of
+from galbatch.store.commit import commit_bytes, digest_outputs
 from galbatch.store.history import latest_records
 from galbatch.store.quarantine import quarantined
-from galbatch.store.receipts import receipt_key
+from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST, roles
 from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 REPORT_UNIT = "page"
 _EXAMPLES = 5
 _UNITS = {"scan": "file", "train": "model", "append": "delivery"}
@@ -73,12 +73,13 @@ class Report:
 
     def pending(self, site: Site) -> Pending:
         """The page, when anything that stands on it has changed."""
-        key = _key(site)
-        if key is None:
+        need = _need(site)
+        if need is None:
             return Pending((), waiting="predict")
-        if site.book.valid("report", REPORT_UNIT, key):
+        receipt = site.book.get("report", REPORT_UNIT)
+        if site.book.holds(receipt, need):
             return Pending((), done=1)
-        return Pending((Task(REPORT_UNIT, None, key),))
+        return Pending((Task(REPORT_UNIT, None, need, site.book.why(receipt, need)),))
 
     def begin(self, site: Site, pending: Pending) -> Report:
         """Nothing to prepare."""
@@ -92,11 +93,9 @@ class Report:
         outputs = tuple(
             layout.relative(layout.report / name) for name in ("index.html", "report.json")
         )
-        receipt = Receipt(
-            stage="report",
-            unit=REPORT_UNIT,
-            key=task.payload,
-            digest=task.payload,
+        need: Need = task.payload
+        receipt = need.receipt(
+            digest=digest_outputs(layout.root, outputs),
             rows=0,
             outputs=outputs,
             seconds=time.perf_counter() - began,
@@ -104,7 +103,7 @@ class Report:
         site.book.put(receipt)
         return (receipt,)
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """Nothing more."""
 
     def draw(self, site: Site) -> Path:
@@ -189,20 +188,22 @@ def report_data(site: Site) -> ReportData:
     )
 
 
-def _key(site: Site) -> str | None:
+def _need(site: Site) -> Need | None:
     book = site.book
-    upstream = []
-    for model in site.job.models:
-        receipt = book.get("predict", model.name)
+    predictions = {}
+    for version in (current_version(site, model) for model in site.job.models):
+        receipt = book.get("predict", version)
         if receipt is None:
             return None
-        upstream.append(receipt.digest)
-    upstream += [receipt.key for receipt in book.all("append").values()]
+        predictions[version] = receipt.digest
     words = {
+        "code": REPORT_VERSION,
         "report": site.job.report.model_dump(mode="json"),
-        "quarantine": quarantined(site.layout).num_rows,
+        "predictions": predictions,
+        "appended": {unit: receipt.key for unit, receipt in book.all("append").items()},
+        "quarantined": quarantined(site.layout).num_rows,
     }
-    return receipt_key("report", REPORT_VERSION, words, upstream, REPORT_UNIT)
+    return Need("report", REPORT_UNIT, words)
 
 
 def _held_out(
@@ -216,7 +217,7 @@ def _held_out(
     wanted += [condition.column for condition in site.job.report.where]
     columns = [name for name in dict.fromkeys(wanted) if name in known]
     receipts = site.book.all("predict")
-    names = [model.name for model in site.job.models]
+    names = [current_version(site, model) for model in site.job.models]
     truth: dict[Target, list[NDArray[Any]]] = {target: [] for target in TARGETS}
     magnitudes: list[NDArray[Any]] = []
     predicted: dict[str, list[pa.Table]] = {name: [] for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -19,10 +19,10 @@ from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Column, Survey
 from galbatch.stages.base import Pending, Report, Site, Task, Where
-from galbatch.stages.catalogue import Origin, finished_catalogue, origins
+from galbatch.stages.catalogue import Origin, standing
 from galbatch.store.quarantine import quarantine
-from galbatch.store.shards import FILE, ROW, Shard, write_shard
-from galbatch.store.tables import HEALPIX
+from galbatch.store.shards import Shard, write_shard
+from galbatch.store.tables import FILE, HEALPIX, ROW
 from galbatch.training.labels import labels
 from galbatch.values import TARGETS, Receipt, RejectedRow
 
@@ -50,7 +50,7 @@ class Scan:
         source = site.job.source
         if isinstance(source, MockSource):
             return f"simulate {source.rows:,} objects, {source.batch_rows:,} at a time"
-        found = origins(site)
+        found = standing(site).origins
         size = sum(origin.size or 0 for origin in found) / 2**20
         return (
             f"read {len(found)} file{'s' * (len(found) > 1)} ({size:,.1f} MiB), "
@@ -58,17 +58,14 @@ class Scan:
         )
 
     def pending(self, site: Site) -> Pending:
-        """Sources whose shards are not there, unless the catalogue is whole without them."""
-        whole = finished_catalogue(site)
-        if whole is not None:
-            return Pending((), done=len(whole.facts["scans"]))
-        found, book = origins(site), site.book
+        """Sources that are new, changed or wanted again, and whose shards are not there."""
+        state, book = standing(site), site.book
         left = tuple(
-            Task(origin.unit, _rows(site, origin), origin)
-            for origin in found
-            if book.valid("scan", origin.unit, origin.key) is None
+            Task(origin.unit, _rows(site, origin), origin, state.why(origin))
+            for origin in (*state.fresh, *state.again)
+            if book.valid(origin.need) is None
         )
-        return Pending(left, done=len(found) - len(left))
+        return Pending(left, done=len(state.origins) + len(state.gone) - len(left))
 
     def begin(self, site: Site, pending: Pending) -> Scan:
         """Nothing to prepare."""
@@ -78,12 +75,13 @@ class Scan:
         """Read one source to its end."""
         began = time.perf_counter()
         origin: Origin = task.payload
+        batch_rows = task.batch_rows or site.job.source.batch_rows
         survey = site.survey
         shards: list[Shard] = []
         rejected: list[RejectedRow] = []
         labelled = dict.fromkeys(TARGETS, 0)
         stars = rows = 0
-        resolution, batches = _batches(site, origin)
+        resolution, batches = _batches(site, origin, batch_rows)
         for batch in batches:
             table, bad = _checked(survey, batch, origin.unit)
             rejected += [*batch.rejected, *bad]
@@ -96,7 +94,7 @@ class Scan:
             table = table.append_column(FILE, pa.array(numbers))
             name = f"{origin.number:06d}-{len(shards):06d}"
             if table.num_rows:
-                shards.append(write_shard(site.layout, name, table))
+                shards.append(write_shard(site.layout, name, table, file=origin.number))
             rows += table.num_rows
             report(rows, task.size, "")
         facts: dict[str, Any] = {
@@ -110,10 +108,7 @@ class Scan:
         }
         # Kept in the work folder until the share of bad rows is known to be tolerable.
         quarantine(site.layout, f"scan.{origin.unit}.rows", rejected)
-        receipt = Receipt(
-            stage="scan",
-            unit=origin.unit,
-            key=origin.key,
+        receipt = origin.need.receipt(
             digest=sha256("".join(shard.digest for shard in shards).encode()).hexdigest(),
             rows=rows,
             outputs=tuple(site.layout.relative(site.layout.shard(shard.name)) for shard in shards),
@@ -123,7 +118,7 @@ class Scan:
         site.book.put(receipt)
         return (receipt,)
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """Nothing: the ingest looks at all scans together."""
 
 
@@ -131,7 +126,7 @@ def _rows(site: Site, origin: Origin) -> int | None:
     return origin.size if isinstance(site.job.source, MockSource) else None
 
 
-def _batches(site: Site, origin: Origin) -> tuple[Resolution, Iterator[Batch]]:
+def _batches(site: Site, origin: Origin, batch_rows: int) -> tuple[Resolution, Iterator[Batch]]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
         reader = open_reader(source.format, origin.unit)
@@ -142,7 +137,7 @@ def _batches(site: Site, origin: Origin) -> tuple[Resolution, Iterator[Batch]]:
             spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
             for spelling, name in resolution.names.items()
         }
-        batches = reader.batches(origin.unit, types, source.batch_rows)
+        batches = reader.batches(origin.unit, types, batch_rows)
         return resolution, _renamed(batches, resolution)
     from galbatch.mock.observe import mock_batches
 
@@ -231,28 +226,33 @@ def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.in
     return healpix
 
 
-def scan_facts(receipts: Mapping[str, Receipt]) -> dict[str, Any]:
-    """What the scans found, over all sources.
+def source_facts(receipt: Receipt) -> dict[str, Any]:
+    """What the catalogue remembers of a source: its scan is forgotten when all is ingested."""
+    kept = ("number", "rejected", "labelled", "stars", "aliases", "absent")
+    return {"key": receipt.key, "rows": receipt.rows} | {name: receipt.facts[name] for name in kept}
+
+
+def total_facts(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was found over all sources.
 
     Parameters
     ----------
-    receipts : mapping of str to Receipt
-        By source.
+    sources : iterable of mapping
+        From `source_facts`.
 
     Returns
     -------
     dict
         ``read``, ``rejected``, ``labelled`` (by target), ``stars``, ``aliases``, ``absent``.
     """
-    facts = [receipt.facts for receipt in receipts.values()]
+    facts = list(sources)
     rejected = sum(fact["rejected"] for fact in facts)
+    absent = [set(fact["absent"]) for fact in facts]
     return {
-        "read": sum(receipt.rows for receipt in receipts.values()) + rejected,
+        "read": sum(fact["rows"] for fact in facts) + rejected,
         "rejected": rejected,
         "labelled": {t: sum(fact["labelled"].get(t, 0) for fact in facts) for t in TARGETS},
         "stars": sum(fact["stars"] for fact in facts),
         "aliases": sorted({alias for fact in facts for alias in fact["aliases"]}),
-        "absent": sorted(set.intersection(*(set(fact["absent"]) for fact in facts)))
-        if facts
-        else [],
+        "absent": sorted(set.intersection(*absent)) if absent else [],
     }

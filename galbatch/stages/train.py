@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,22 +31,46 @@ from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.store.commit import commit_folder, digest_outputs
 from galbatch.store.layout import Layout
-from galbatch.store.receipts import receipt_key
+from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.training.labels import labels
 from galbatch.training.split import TEST, default_split, roles
 from galbatch.values import TARGETS, Receipt
 
-TRAIN_VERSION = 1
+TRAIN_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is to be trained.
+
+    Parameters
+    ----------
+    model : str
+        Its name in the job.
+    need : Need
+    catalogue : str
+        Digest of the catalogue that it is trained on.
+    """
+
+    model: str
+    need: Need
+    catalogue: str
 
 
 @dataclass(frozen=True)
 class Train:
-    """A task per model, one after the other: each takes all the cores or GPUs there are."""
+    """A task per model, one after the other: each takes all the cores or GPUs there are.
+
+    A trained model stays as it is when the catalogue grows or changes: new rows are predicted
+    with it, and `retrain` makes another version beside it.
+    """
 
     name: str = "train"
     word: str = "epochs"
     where: Where = "one worker"
+    retrain: bool = False
+    """Train again what was trained on a catalogue that has changed since."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -54,17 +80,29 @@ class Train:
         )
 
     def pending(self, site: Site) -> Pending:
-        """Models that are not trained on the catalogue as it is."""
+        """Models that are not trained as the job says."""
         catalogue = finished_catalogue(site)
         if catalogue is None:
             return Pending((), waiting="ingest")
-        left = tuple(
-            Task(model.name, model.epochs, key)
-            for model in site.job.models
-            if site.book.valid("train", model.name, key := train_key(site, model, catalogue))
-            is None
-        )
-        return Pending(left, done=len(site.job.models) - len(left))
+        book, left, notes = site.book, [], []
+        for model in site.job.models:
+            unit = current_version(site, model)
+            need = train_need(site, model, unit)
+            receipt = book.get("train", unit)
+            if not book.holds(receipt, need):
+                why = book.why(receipt, need)
+                left.append(Task(unit, model.epochs, Fit(model.name, need, catalogue.digest), why))
+            elif receipt and receipt.facts["catalogue"] != catalogue.digest:
+                if self.retrain:
+                    unit = _next_version(site, model)
+                    fit = Fit(model.name, train_need(site, model, unit), catalogue.digest)
+                    left.append(Task(unit, model.epochs, fit, "the catalogue changed since"))
+                else:
+                    notes.append(
+                        f"{unit} was trained before the catalogue changed: "
+                        "'galbatch run --retrain' trains a version on what there is now"
+                    )
+        return Pending(tuple(left), done=len(site.job.models) - len(left), notes=tuple(notes))
 
     def begin(self, site: Site, pending: Pending) -> Train:
         """Nothing to prepare: a model's folder is replaced as a whole."""
@@ -73,39 +111,80 @@ class Train:
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Fit one model in a subprocess and move its folder into place."""
         began = time.perf_counter()
-        folder = site.layout.staging / f"model-{task.unit}-{task.payload[:12]}"
+        fit: Fit = task.payload
+        # Checkpoints in it are of these words and rows alone.
+        prefix = f"model-{task.unit}-"
+        folder = site.layout.staging / f"{prefix}{fit.need.key[:12]}-{fit.catalogue[:12]}"
+        for other in site.layout.staging.glob(f"{prefix}*-*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        facts = _in_a_process_of_its_own(site, task.unit, folder, report)
+        facts = _in_a_process_of_its_own(site, fit.model, folder, report)
         final = site.layout.model(task.unit)
         commit_folder(folder, final)
         outputs = (site.layout.relative(final),)
-        receipt = Receipt(
-            stage="train",
-            unit=task.unit,
-            key=task.payload,
+        receipt = fit.need.receipt(
             digest=digest_outputs(site.layout.root, outputs),
             rows=facts["rows"],
             outputs=outputs,
             seconds=time.perf_counter() - began,
-            facts=facts,
+            facts=facts | {"catalogue": fit.catalogue},
         )
         site.book.put(receipt)
         return (receipt,)
 
-    def finish(self, site: Site) -> None:
+    def finish(self, site: Site, pending: Pending) -> None:
         """Nothing more."""
 
 
-def train_key(site: Site, model: Model, catalogue: Catalogue) -> str:
-    """What a trained model depends on."""
+def train_need(site: Site, model: Model, unit: str) -> Need:
+    """What a version of a model depends on, whatever the rows it was trained on."""
+    survey = site.survey.model_dump(
+        mode="json", exclude={"columns", "mock", "published", "references", "title"}
+    )
     words = {
+        "code": TRAIN_VERSION,
         "model": model.model_dump(mode="json"),
         "split": split_of(site.job, site.survey).model_dump(mode="json"),
-        "survey": site.survey.model_dump(
-            mode="json", exclude={"columns", "mock", "published", "references", "title"}
-        ),
+        "survey": words_digest(survey),
     }
-    return receipt_key("train", TRAIN_VERSION, words, (catalogue.digest,), model.name)
+    return Need("train", unit, words)
+
+
+def current_version(site: Site, model: Model) -> str:
+    """The version that the job's words call for: there already, or to be trained.
+
+    Versions are `<name>`, `<name>_v2`, `<name>_v3`, ...: a changed word makes another one, and the
+    words of an earlier one bring that back.
+    """
+    found = model_versions(site, model.name)
+    for version in sorted(found, reverse=True):
+        unit = _unit(model.name, version)
+        if found[version].key == train_need(site, model, unit).key:
+            return unit
+    return _next_version(site, model)
+
+
+def model_versions(site: Site, name: str) -> dict[int, Receipt]:
+    """The trained versions of a model by their number."""
+    found = {}
+    for unit, receipt in site.book.all("train").items():
+        match = re.fullmatch(re.escape(name) + r"(?:_v(\d+))?", unit)
+        if match:
+            found[int(match[1] or 1)] = receipt
+    return found
+
+
+def _next_version(site: Site, model: Model) -> str:
+    last = max(model_versions(site, model.name), default=0)
+    # What was never published need not be kept.
+    if last and site.book.get("predict", _unit(model.name, last)) is None:
+        return _unit(model.name, last)
+    return _unit(model.name, last + 1)
+
+
+def _unit(name: str, version: int) -> str:
+    return name if version == 1 else f"{name}_v{version}"
 
 
 def split_of(job: Job, survey: Survey) -> Split:

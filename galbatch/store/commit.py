@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,12 +19,96 @@ TEMPORARY = ".tmp"
 """Ending of a file that is being written; it also starts with a dot, so datasets overlook it."""
 
 
+class NewFile(AbstractContextManager["NewFile"]):
+    """A file under a temporary name, which is moved to its place when it is whole.
+
+    Whoever is killed here leaves either the old file or the new one, never a part.
+
+    Parameters
+    ----------
+    path : Path
+        Where it shall be; missing folders are made.
+
+    Raises
+    ------
+    SpecError
+        From all that writes: the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+        self._hash = hashlib.sha256()
+        self._size = 0
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._temporary.open("wb")
+
+    closed = False
+
+    def write(self, data: bytes | memoryview | pa.Buffer) -> int:
+        """Add to the file."""
+        view = memoryview(data)
+        with self._explained():
+            self._file.write(view)
+        self._hash.update(view)
+        self._size += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Bytes written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing: `commit` sees to it."""
+
+    def commit(self, check: Callable[[Path], None] | None = None) -> str:
+        """Read the file back and move it to its place.
+
+        Parameters
+        ----------
+        check : callable, optional
+            Given the temporary file; raises when its content is not as it should be.
+
+        Returns
+        -------
+        str
+            SHA-256 of the file.
+
+        Raises
+        ------
+        TransientError
+            If the file reads back different from what was written.
+        """
+        digest = self._hash.hexdigest()
+        with self._explained():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if digest_file(self._temporary) != digest:
+                raise TransientError(str(self._path), "reads back different from what was written")
+            if check is not None:
+                check(self._temporary)
+            self._temporary.replace(self._path)
+            _sync_folder(self._path.parent)
+        return digest
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        _remove(self._temporary)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _explained(error, self._path, self._size) from error
+
+
 def commit_bytes(
     path: Path, data: bytes | pa.Buffer, check: Callable[[Path], None] | None = None
 ) -> str:
-    """Write a file under a temporary name beside it, read it back, and move it to its place.
-
-    Whoever is killed here leaves either the old file or the new one, never a part.
+    """Write a file whole or not at all.
 
     Parameters
     ----------
@@ -45,26 +130,9 @@ def commit_bytes(
     TransientError
         If the file reads back different from what was written.
     """
-    view = memoryview(data)
-    digest = hashlib.sha256(view).hexdigest()
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(view)
-            file.flush()
-            os.fsync(file.fileno())
-        if digest_file(temporary) != digest:
-            raise TransientError(str(path), "reads back different from what was written")
-        if check is not None:
-            check(temporary)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _explained(error, path, view.nbytes) from error
-    finally:
-        _remove(temporary)
-    return digest
+    with NewFile(path) as file:
+        file.write(data)
+        return file.commit(check)
 
 
 def commit_folder(prepared: Path, final: Path) -> None:

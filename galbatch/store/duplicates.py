@@ -4,25 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from galbatch.errors import SpecError
 from galbatch.store.layout import Layout
-from galbatch.store.shards import FILE, ROW, Shard, provenance
+from galbatch.store.shards import Shard, provenance
+from galbatch.store.tables import FILE, ROW
 
-_REPEATED = "CREATE TEMP TABLE repeated AS SELECT id FROM ids GROUP BY id HAVING count(*) > 1"
-_COUNT = "SELECT count(*) - count(DISTINCT id) FROM ids SEMI JOIN repeated USING (id)"
+# What is in the store already comes first; of the rows that are new, the earliest.
+_HELD = """
+    CREATE TEMP TABLE held AS
+    SELECT id, min(_file) AS first_file, min(_row) AS first_row
+    FROM ({held}) SEMI JOIN ids USING (id) GROUP BY id
+"""
+_NO_HELD = "SELECT id, _file, _row FROM ids WHERE false"
+_REPEATED = """
+    CREATE TEMP TABLE repeated AS
+    SELECT id FROM ids GROUP BY id HAVING count(*) > 1 UNION SELECT id FROM held
+"""
+_COUNT = """
+    SELECT count(*) - count(DISTINCT id) + (SELECT count(*) FROM held)
+    FROM ids SEMI JOIN repeated USING (id)
+"""
 _LATER = """
-    SELECT id, _file, _row, first_file, first_row, _shard, _position FROM (
+    SELECT id, _file, _row, coalesce(held.first_file, found.first_file) AS first_file,
+        coalesce(held.first_row, found.first_row) AS first_row, _shard, _position
+    FROM (
         SELECT *,
             first_value(_file) OVER first AS first_file,
             first_value(_row) OVER first AS first_row,
             row_number() OVER first AS occurrence
         FROM ids SEMI JOIN repeated USING (id)
         WINDOW first AS (PARTITION BY id ORDER BY _file, _row)
-    ) WHERE occurrence > 1 ORDER BY _file, _row
+    ) AS found LEFT JOIN held USING (id)
+    WHERE occurrence > 1 OR held.first_file IS NOT NULL ORDER BY _file, _row
 """
 _NONE = pa.table(
     {
@@ -43,9 +62,13 @@ def find_duplicates(
     id_column: str,
     *,
     at_most: int,
+    held: Sequence[Path] = (),
+    again: Sequence[Shard] = (),
     memory: str = "1GiB",
 ) -> pa.Table:
     """Every occurrence of an id after its first (the one with the lowest file and row).
+
+    What is in the store already comes before all that is new.
 
     Takes bounded memory: DuckDB spills into the work folder.
 
@@ -57,6 +80,11 @@ def find_duplicates(
         A missing id is no duplicate.
     at_most : int
         More than so many, and something is wrong with the source.
+    held : sequence of Path
+        Partitions that are in the store; rows of them that are from the files of `shards` do not
+        count, since the shards stand for them.
+    again : sequence of Shard
+        Shards of files that are in the store, whose partitions are lost.
     memory : str
         DuckDB's limit.
 
@@ -86,6 +114,16 @@ def find_duplicates(
         with duckdb.connect(config=settings) as database:
             database.register("found", reader)
             database.execute("CREATE TEMP TABLE ids AS SELECT * FROM found WHERE id IS NOT NULL")
+            if again:
+                known = provenance(layout, again, id_column)
+                start = next(known)
+                database.register(
+                    "read_again",
+                    pa.RecordBatchReader.from_batches(start.schema, chain([start], known)),
+                )
+            numbers = sorted({shard.file for shard in shards})
+            sql, values = _held(held, id_column, numbers, again=bool(again))
+            database.execute(_HELD.format(held=sql), values)
             database.execute(_REPEATED)
             ((number,),) = database.execute(_COUNT).fetchall()
             if number > at_most:
@@ -99,3 +137,21 @@ def find_duplicates(
             return later
     except duckdb.IOException as error:
         raise SpecError(str(layout.spill), f"sorting the ids failed: {error}") from error
+
+
+def _held(
+    paths: Sequence[Path], id_column: str, numbers: Sequence[int], *, again: bool
+) -> tuple[str, list[Any]]:
+    """The ids in the store as a query, with its values."""
+    parts: list[str] = []
+    values: list[Any] = []
+    if paths:
+        column = '"' + id_column.replace('"', '""') + '"'
+        parts.append(
+            f"SELECT {column} AS id, _file, _row FROM read_parquet(?, hive_partitioning = false) "
+            "WHERE NOT list_contains(?, _file)"
+        )
+        values += [[str(path) for path in paths], list(numbers)]
+    if again:
+        parts.append("SELECT id, _file, _row FROM read_again")
+    return " UNION ALL ".join(parts) or _NO_HELD, values

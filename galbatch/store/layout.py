@@ -62,6 +62,11 @@ class Layout:
         return self.root / "collection.properties"
 
     @property
+    def sources(self) -> Path:
+        """Which file each `_file` of the catalogue is."""
+        return self.root / "sources.json"
+
+    @property
     def catalogue(self) -> Path:
         """The survey's own catalogue."""
         return self.root / CATALOGUE
@@ -146,9 +151,14 @@ class Layout:
         """Temporary files of a run: never read by users, removed when it is done."""
         return self.root / "work"
 
+    @property
+    def shards(self) -> Path:
+        """Rows between scan and ingest."""
+        return self.work / "shards"
+
     def shard(self, name: str) -> Path:
         """One batch of rows between scan and ingest."""
-        return self.work / "shards" / f"{file_name(name)}.arrow"
+        return self.shards / f"{file_name(name)}.arrow"
 
     @property
     def staging(self) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,9 @@ class Histogram:
         return sky
 
 
-def plan_partitions(histogram: Histogram, rows: int) -> tuple[Partition, ...]:
+def plan_partitions(
+    histogram: Histogram, rows: int, apart: Sequence[Partition] = ()
+) -> tuple[Partition, ...]:
     """Cut the sky so that no partition has more than `rows` rows, in the largest pixels possible.
 
     Parameters
@@ -80,6 +82,9 @@ def plan_partitions(histogram: Histogram, rows: int) -> tuple[Partition, ...]:
     rows : int
         Most rows of a partition. A pixel of the histogram's own order is not cut further: a
         crowded one may have more.
+    apart : sequence of Partition
+        Partitions that there are already, without any row of the histogram: no new one may
+        contain one of them.
 
     Returns
     -------
@@ -97,7 +102,11 @@ def plan_partitions(histogram: Histogram, rows: int) -> tuple[Partition, ...]:
         parents = pixels >> shift
         starts = np.flatnonzero(np.diff(parents, prepend=-1))
         sums = np.add.reduceat(counts, starts)
-        taken = (sums <= rows) | (order == histogram.order)
+        fits = sums <= rows
+        within = [one.index >> 2 * (one.order - order) for one in apart if one.order > order]
+        if within:
+            fits &= ~np.isin(parents[starts], within)
+        taken = fits | (order == histogram.order)
         for index, held in zip(parents[starts[taken]].tolist(), sums[taken].tolist(), strict=True):
             partitions.append((index << shift, Partition("healpix", order, index, held)))
         lengths = np.diff(starts, append=len(pixels))
@@ -106,25 +115,75 @@ def plan_partitions(histogram: Histogram, rows: int) -> tuple[Partition, ...]:
     return tuple(partition for _, partition in sorted(partitions))
 
 
-def plan_row_ranges(kept: NDArray[np.bool_] | int, rows: int) -> tuple[Partition, ...]:
+def extend_partitions(
+    held: Sequence[Partition],
+    fresh: Histogram,
+    rows: int,
+    histogram_of: Callable[[Partition], Histogram],
+) -> tuple[Partition, ...]:
+    """Make room for more rows, and leave alone whatever can be.
+
+    Parameters
+    ----------
+    held : sequence of Partition
+        Those that there are, with the rows that stay in them.
+    fresh : Histogram
+        The rows that come, at the highest order that a partition may have.
+    rows : int
+        Most rows of a partition.
+    histogram_of : callable
+        The rows that stay in one of `held`, at the same order: called for those that must be cut.
+
+    Returns
+    -------
+    tuple of Partition
+        Along the sky. One of `held` that overflows is cut into smaller pixels, one without rows
+        is left out, and all others are there as they were, whatever the number of their rows.
+    """
+    top = fresh.order
+    ordered = sorted(held, key=lambda one: one.index << 2 * (top - one.order))
+    lows = np.array([one.index << 2 * (top - one.order) for one in ordered], np.int64)
+    highs = np.array([(one.index + 1) << 2 * (top - one.order) for one in ordered], np.int64)
+    place = np.searchsorted(lows, fresh.pixels, side="right") - 1
+    inside = place >= 0
+    inside[inside] = fresh.pixels[inside] < highs[place[inside]]
+    outside = Histogram(top, fresh.pixels[~inside], fresh.counts[~inside])
+    found = list(plan_partitions(outside, rows, ordered))
+    coming = np.zeros(len(ordered), np.int64)
+    np.add.at(coming, place[inside], fresh.counts[inside])
+    for number, one in enumerate(ordered):
+        total = one.rows + int(coming[number])
+        if total > rows and coming[number] and one.order < top:
+            mine = inside & (place == number)
+            added = Histogram(top, fresh.pixels[mine], fresh.counts[mine])
+            found += plan_partitions(Histogram.total([histogram_of(one), added], top), rows)
+        elif total:
+            found.append(replace(one, rows=total))
+    return tuple(sorted(found, key=lambda one: one.index << 2 * (top - one.order)))
+
+
+def plan_row_ranges(
+    rows: int, size: int, gone: NDArray[np.int64] | None = None
+) -> tuple[Partition, ...]:
     """Cut consecutive rows.
 
     Parameters
     ----------
-    kept : array of bool, shape (n,), or int
-        Which of the n rows of all shards belong to the catalogue; or n, when all do.
     rows : int
-        Range i is the rows from ``i * rows`` to ``(i + 1) * rows``.
+        How many there are.
+    size : int
+        Range i is the rows from ``i * size`` to ``(i + 1) * size``.
+    gone : array of int64, optional
+        Places of rows that do not belong to the catalogue.
 
     Returns
     -------
     tuple of Partition
         Those that hold any row.
     """
-    if isinstance(kept, int):
-        held = [min(rows, kept - start) for start in range(0, kept, rows)]
-    elif len(kept):
-        held = np.add.reduceat(kept, np.arange(0, len(kept), rows), dtype=np.int64).tolist()
-    else:
-        held = []
-    return tuple(Partition("rows", 0, index, number) for index, number in enumerate(held) if number)
+    held = np.array([min(size, rows - start) for start in range(0, rows, size)], np.int64)
+    if gone is not None and len(gone):
+        held -= np.bincount(gone // size, minlength=len(held))
+    return tuple(
+        Partition("rows", 0, index, number) for index, number in enumerate(held.tolist()) if number
+    )

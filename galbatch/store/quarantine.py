@@ -54,6 +54,18 @@ def quarantined(layout: Layout) -> pa.Table:
     return pa.concat_tables([SCHEMA.empty_table(), *_tables(layout)])
 
 
+def rejected_rows(
+    layout: Layout, unit: str | None = None, *, at_most: int | None = None
+) -> tuple[RejectedRow, ...]:
+    """Rows that were rejected, by one unit of work or by all."""
+    if unit is None:
+        table = quarantined(layout)
+    else:
+        path = layout.rejected(unit)
+        table = pq.ParquetFile(path).read() if path.exists() else SCHEMA.empty_table()
+    return tuple(RejectedRow(**row) for row in table.slice(0, at_most).to_pylist())
+
+
 def rejected_counts(layout: Layout) -> dict[str, int]:
     """Number of rejected rows by reason, the most frequent first."""
     counts: Counter[str] = Counter()

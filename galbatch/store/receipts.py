@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +17,54 @@ from galbatch.store.commit import commit_bytes, digest_outputs
 from galbatch.store.layout import Layout
 from galbatch.values import Receipt
 
-VERSION = 1
+VERSION = 2
+_MISSING = object()
 _log = logging.getLogger(__name__)
 
 
-def receipt_key(
-    stage: str,
-    code_version: int,
-    spec_slice: Mapping[str, Any],
-    upstream: Sequence[str],
-    unit: str,
-) -> str:
-    """What a unit of work depends on, as one hash.
+@dataclass(frozen=True)
+class Need:
+    """What a unit of work must have been made from to be up to date.
 
     Parameters
     ----------
     stage : str
-    code_version : int
-        Counted up when the stage's code makes something else of the same input.
-    spec_slice : mapping
-        The part of the job and survey that the stage reads (JSON values).
-    upstream : sequence of str
-        Digests or keys of what it reads, in a fixed order.
     unit : str
         Partition, file or model.
-
-    Returns
-    -------
-    str
-        SHA-256 of canonical JSON, 64 hexadecimal digits.
+    depends : mapping
+        Everything the output depends on, by name (JSON values only).
     """
-    return _hash([stage, code_version, spec_slice, list(upstream), unit])
+
+    stage: str
+    unit: str
+    depends: Mapping[str, Any]
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of canonical JSON, 64 hexadecimal digits."""
+        return words_digest([self.stage, self.unit, dict(self.depends)])
+
+    def receipt(
+        self,
+        *,
+        digest: str,
+        rows: int,
+        outputs: tuple[str, ...],
+        seconds: float,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """The receipt that says it is done; the parameters are those of `Receipt`."""
+        return Receipt(
+            stage=self.stage,
+            unit=self.unit,
+            key=self.key,
+            digest=digest,
+            rows=rows,
+            outputs=outputs,
+            seconds=seconds,
+            facts=facts or {},
+            depends=self.depends,
+        )
 
 
 class ReceiptBook:
@@ -63,7 +82,7 @@ class ReceiptBook:
         """Record that a unit is done (after its outputs are in place), and how large they are."""
         sizes = tuple(_size(self._layout.root / output) for output in receipt.outputs)
         record = replace(receipt, sizes=sizes).to_json()
-        page = {"version": VERSION, "receipt": record, "checksum": _hash(record)}
+        page = {"version": VERSION, "receipt": record, "checksum": words_digest(record)}
         text = json.dumps(page, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         commit_bytes(self._layout.receipt(receipt.stage, receipt.unit), text.encode())
 
@@ -74,60 +93,76 @@ class ReceiptBook:
 
     def all(self, stage: str) -> dict[str, Receipt]:
         """The receipts of a stage by unit, in the order of the units."""
+        found = [receipt for path in self.paths(stage) if (receipt := self._read(path))]
+        return {receipt.unit: receipt for receipt in sorted(found, key=lambda found: found.unit)}
+
+    def paths(self, stage: str) -> list[Path]:
+        """The files of a stage's receipts, in a fixed order."""
         folder = self._layout.receipts / stage
         if not folder.is_dir():
-            return {}
+            return []
         with os.scandir(folder) as entries:
-            paths = [entry.path for entry in entries if entry.name.endswith(".json")]
-        found = [receipt for path in paths if (receipt := self._read(path))]
-        return {receipt.unit: receipt for receipt in sorted(found, key=lambda found: found.unit)}
+            names = sorted(entry.name for entry in entries if entry.name.endswith(".json"))
+        return [folder / name for name in names]
 
     def forget(self, stage: str, unit: str) -> None:
         """Remove a receipt, if there is one: the unit will be done again."""
         self._layout.receipt(stage, unit).unlink(missing_ok=True)
 
-    def valid(self, stage: str, unit: str, key: str, *, deep: bool = False) -> Receipt | None:
+    def valid(self, need: Need) -> Receipt | None:
         """The receipt of a unit that need not be done again.
-
-        Parameters
-        ----------
-        stage : str
-        unit : str
-        key : str
-            What the receipt's key must be (`receipt_key`).
-        deep : bool
-            Also read the outputs and compare their digest.
 
         Returns
         -------
         Receipt or None
-            None if there is none, it is for something else, or its outputs are gone or have
-            another size (with `deep`: another content).
+            None if there is none, it was made from something else, or its outputs are gone or
+            have another size.
         """
-        receipt = self.get(stage, unit)
-        return receipt if receipt and self.holds(receipt, key, deep=deep) else None
+        receipt = self.get(need.stage, need.unit)
+        return receipt if self.holds(receipt, need) else None
 
-    def holds(self, receipt: Receipt, key: str, *, deep: bool = False) -> bool:
-        """Whether a receipt (of `all`, say) has this key and its outputs are there."""
+    def holds(self, receipt: Receipt | None, need: Need) -> bool:
+        """Whether a receipt (of `all`, say) was made from this, and its outputs are there."""
+        return receipt is not None and receipt.key == need.key and not self.damage(receipt)
+
+    def why(self, receipt: Receipt | None, need: Need) -> str:
+        """Why a unit must be done again: one line; empty when it was never done, or is valid."""
+        if receipt is None:
+            edited = self._layout.receipt(need.stage, need.unit).exists()
+            return "its receipt was edited or damaged" if edited else ""
+        if receipt.key != need.key:
+            changes = list(_differences(receipt.depends, need.depends))
+            return "; ".join(changes) or "its receipt says another key"
+        return self.damage(receipt)
+
+    def damage(self, receipt: Receipt, *, deep: bool = False) -> str:
+        """What is wrong with the outputs of a receipt: one line, or nothing.
+
+        Parameters
+        ----------
+        receipt : Receipt
+        deep : bool
+            Read the outputs and compare their digest; otherwise their sizes are looked at.
+        """
         root = self._layout.root
-        if receipt.key != key:
-            return False
         for output, size in zip(receipt.outputs, receipt.sizes, strict=True):
-            if not (root / output).exists() or _size(root / output) != size:
-                return False
-        return (
-            not deep
-            or not receipt.outputs
-            or (digest_outputs(root, receipt.outputs) == receipt.digest)
-        )
+            path = root / output
+            if not path.exists():
+                return f"{output} is gone"
+            found = _size(path)
+            if found != size:
+                return f"{output} has {found:,} bytes, {size:,} were written"
+        if deep and receipt.outputs and digest_outputs(root, receipt.outputs) != receipt.digest:
+            return f"{', '.join(receipt.outputs)} is not what was written (another SHA-256)"
+        return ""
 
-    def _read(self, path: str | Path) -> Receipt | None:
+    def _read(self, path: Path) -> Receipt | None:
         try:
-            page = json.loads(Path(path).read_bytes())
+            page = json.loads(path.read_bytes())
             if page["version"] != VERSION:
                 _log.info("%s is of another version of galbatch: its work is done again", path)
                 return None
-            if page["checksum"] != _hash(page["receipt"]):
+            if page["checksum"] != words_digest(page["receipt"]):
                 _log.warning("%s was edited or damaged: its work is done again", path)
                 return None
             return Receipt.from_json(page["receipt"])
@@ -138,15 +173,38 @@ class ReceiptBook:
             return None
 
 
+def words_digest(value: Any) -> str:
+    """SHA-256 of a JSON value, the same for equal values: 64 hexadecimal digits."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+    """What differs between two JSON values, as ``model.epochs: 40 -> 12``."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in sorted(then.keys() | now.keys()):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from _differences(then.get(key, _MISSING), now.get(key, _MISSING), inner)
+    elif isinstance(then, list | tuple) and isinstance(now, list | tuple):
+        for number, (one, other) in enumerate(zip_longest(then, now, fillvalue=_MISSING)):
+            yield from _differences(one, other, f"{name}.{number}")
+    elif then != now:
+        yield f"{name}: {_short(then)} -> {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    if value is _MISSING:
+        return "none"
+    if isinstance(value, str) and len(value) == 64:
+        return value[:8]
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 def _size(path: Path) -> int:
     """Bytes of a file, or of the files in a folder; 0 where there is none."""
     if path.is_dir():
         return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
     return path.stat().st_size if path.exists() else 0
-
-
-def _hash(value: Any) -> str:
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-    )
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -20,13 +20,8 @@ from galbatch.errors import DataError, SpecError
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import HEALPIX_ORDER, Histogram
-from galbatch.store.tables import HEALPIX
-from galbatch.values import Partition
+from galbatch.store.tables import FILE, HEALPIX, ROW
 
-FILE = "_file"
-"""Provenance column of a shard: number of the source file (int32)."""
-ROW = "_row"
-"""Provenance column of a shard: number of the row in that file, from 1 (int64)."""
 PROVENANCE = (FILE, ROW)
 
 _WHOLE_SKY = 12 * 4**HEALPIX_ORDER
@@ -40,6 +35,8 @@ class Shard:
     ----------
     name : str
         Unique in the store; `Layout.shard` makes its path of it.
+    file : int
+        Number of the source file.
     rows : int
         Rows it holds.
     low, high : int
@@ -49,6 +46,7 @@ class Shard:
     """
 
     name: str
+    file: int
     rows: int
     low: int
     high: int
@@ -64,7 +62,7 @@ class Shard:
         return cls(**record)
 
 
-def write_shard(layout: Layout, name: str, table: pa.Table) -> Shard:
+def write_shard(layout: Layout, name: str, table: pa.Table, *, file: int) -> Shard:
     """Write a batch of rows for `read_shards`.
 
     Parameters
@@ -75,6 +73,8 @@ def write_shard(layout: Layout, name: str, table: pa.Table) -> Shard:
     table : pyarrow.Table
         The catalogue's columns, `_healpix_29` where the survey has a sky, `_file` and `_row`.
         Without a sky, shards and their rows are in the order of the files.
+    file : int
+        Number of the source file that its rows come from.
 
     Returns
     -------
@@ -92,13 +92,13 @@ def write_shard(layout: Layout, name: str, table: pa.Table) -> Shard:
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     digest = commit_bytes(layout.shard(name), sink.getvalue())
-    return Shard(name, table.num_rows, low, high, digest)
+    return Shard(name, file, table.num_rows, low, high, digest)
 
 
 def count_pixels(
     layout: Layout, shards: Sequence[Shard], order: int, without: pa.Table | None = None
-) -> Histogram:
-    """Rows per HEALPix pixel over shards (of a survey with a sky).
+) -> dict[int, Histogram]:
+    """Rows per HEALPix pixel over the shards of each source (of a survey with a sky).
 
     Parameters
     ----------
@@ -111,39 +111,71 @@ def count_pixels(
 
     Returns
     -------
-    Histogram
+    dict of int to Histogram
+        By the number of the source file.
     """
     excluded = _positions(without, len(shards))
-    histograms = []
+    histograms: dict[int, list[Histogram]] = {}
     for shard, gone in zip(shards, excluded, strict=True):
         healpix = _healpix(_mapped(layout, shard))
         kept = np.delete(healpix, gone) if len(gone) else healpix
-        histograms.append(Histogram.of(kept, order))
-    return Histogram.total(histograms, order)
+        histograms.setdefault(shard.file, []).append(Histogram.of(kept, order))
+    return {file: Histogram.total(found, order) for file, found in histograms.items()}
 
 
-def kept_rows(shards: Sequence[Shard], without: pa.Table | None = None) -> NDArray[np.bool_]:
-    """Which rows belong to the catalogue, for `plan_row_ranges`.
+def places_of(shards: Sequence[Shard], without: pa.Table) -> NDArray[np.int64]:
+    """Where rows to leave out are among all rows of the shards, for `plan_row_ranges`.
 
     Parameters
     ----------
     shards : sequence of Shard
-    without : pyarrow.Table, optional
+    without : pyarrow.Table
         From `find_duplicates` over the same shards.
 
     Returns
     -------
-    array of bool, shape (rows of all shards,)
+    array of int64
     """
-    starts = _starts(shards)
-    kept = np.ones(starts[-1], bool)
-    for start, gone in zip(starts, _positions(without, len(shards)), strict=False):
-        kept[start + gone] = False
-    return kept
+    starts = np.array(_starts(shards), np.int64)
+    places: NDArray[np.int64] = (
+        starts[without["_shard"].to_numpy()] + without["_position"].to_numpy()
+    )
+    return places
 
 
-def catalogue_schema(layout: Layout, shards: Sequence[Shard]) -> pa.Schema:
-    """The schema that fits all shards, without the provenance columns.
+def files_between(
+    layout: Layout, shards: Sequence[Shard], places: tuple[int, int]
+) -> dict[int, tuple[int, int]]:
+    """The sources of the rows between two places, each with its first and last row there.
+
+    Parameters
+    ----------
+    layout : Layout
+    shards : sequence of Shard
+        Of a survey without a sky, in the order of the files.
+    places : tuple of int
+        The first row and the one after the last.
+
+    Returns
+    -------
+    dict of int to (int, int)
+    """
+    first, stop = places
+    found: dict[int, tuple[int, int]] = {}
+    for shard, start in zip(shards, _starts(shards), strict=False):
+        begin, end = max(0, first - start), min(shard.rows, stop - start)
+        if begin >= end:
+            continue
+        rows = _mapped(layout, shard)[ROW]
+        low, high = rows[begin].as_py(), rows[end - 1].as_py()
+        found[shard.file] = (found.get(shard.file, (low, high))[0], high)
+    return found
+
+
+def catalogue_schema(
+    layout: Layout, shards: Sequence[Shard], held: pa.Schema | None = None
+) -> pa.Schema:
+    """The schema that fits all shards (and what is in the store), provenance columns last.
 
     Files of one survey may keep the same column as float32 and as float64, or lack one: the
     catalogue takes the wider type, and nothing where a file has no such column.
@@ -153,6 +185,8 @@ def catalogue_schema(layout: Layout, shards: Sequence[Shard]) -> pa.Schema:
     layout : Layout
     shards : sequence of Shard
         One of each source file is enough.
+    held : pyarrow.Schema, optional
+        Of the partitions that there are already.
 
     Returns
     -------
@@ -163,9 +197,9 @@ def catalogue_schema(layout: Layout, shards: Sequence[Shard]) -> pa.Schema:
     SpecError
         If a column is text in one file and a number in another.
     """
-    unified: pa.Schema | None = None
+    unified = None if held is None else _bare(held)
     for shard in shards:
-        schema = _mapped(layout, shard).drop_columns(list(PROVENANCE)).schema
+        schema = _bare(_mapped(layout, shard).schema)
         if unified is None:
             unified = schema
         elif schema != unified:
@@ -179,70 +213,172 @@ def catalogue_schema(layout: Layout, shards: Sequence[Shard]) -> pa.Schema:
                 ) from error
     if unified is None:
         raise ValueError("there are no shards")
-    return unified
+    own = [name for name in (HEALPIX, *PROVENANCE) if name in unified.names]
+    others = [name for name in unified.names if name not in own]
+    return pa.schema([unified.field(name) for name in (*others, *own)])
 
 
-def read_shards(
+def read_pixels(
     layout: Layout,
     shards: Sequence[Shard],
-    partition: Partition,
-    *,
+    pixels: tuple[int, int],
     schema: pa.Schema,
-    id_column: str,
-    range_rows: int = 0,
     without: pa.Table | None = None,
 ) -> pa.Table:
-    """Gather the rows of one partition.
+    """Rows of a survey with a sky in a range of HEALPix pixels.
 
-    Takes memory for about two copies of the partition's rows, however many shards there are.
+    Takes memory for the rows, however many shards there are.
 
     Parameters
     ----------
     layout : Layout
     shards : sequence of Shard
-        All of them, in the order of the files.
-    partition : Partition
+    pixels : tuple of int
+        The first pixel (order 29) and the one after the last.
     schema : pyarrow.Schema
         From `catalogue_schema`; the result has it, field metadata included.
-    id_column : str
-        Rows are sorted by (`_healpix_29`, id); a row range keeps the order of the files.
-    range_rows : int
-        Rows in a full row range (`PartitionSpec.rows`); not needed for HEALPix partitions.
     without : pyarrow.Table, optional
         Rows to leave out, from `find_duplicates` over the same shards.
 
     Returns
     -------
     pyarrow.Table
+        Not sorted.
     """
-    if partition.kind == "healpix":
-        shift = 2 * (HEALPIX_ORDER - partition.order)
-        first, stop = partition.index << shift, (partition.index + 1) << shift
-    else:
-        first, stop = partition.index * range_rows, (partition.index + 1) * range_rows
-    starts = _starts(shards)
+    first, stop = pixels
     slices = [schema.empty_table()]
-    for shard, start, gone in zip(shards, starts, _positions(without, len(shards)), strict=False):
-        if partition.kind == "healpix":
-            if shard.rows == 0 or shard.high < first or shard.low >= stop:
-                continue
-        elif start + shard.rows <= first or start >= stop:
+    for shard, gone in zip(shards, _positions(without, len(shards)), strict=True):
+        if shard.rows == 0 or shard.high < first or shard.low >= stop:
             continue
         table = _mapped(layout, shard)
-        if partition.kind == "healpix":
-            begin, end = np.searchsorted(_healpix(table), (first, stop)).tolist()
-        else:
-            begin, end = max(0, first - start), min(shard.rows, stop - start)
-        rows = np.arange(begin, end)
-        rows = rows[~np.isin(rows, gone)] if len(gone) else rows
-        if len(rows):
-            # take() copies, so that the file need not stay mapped.
-            slices.append(_fit(table.take(rows), schema))
-    gathered = pa.concat_tables(slices).combine_chunks()
-    del slices
-    if partition.kind == "healpix":
-        gathered = _sorted(gathered, HEALPIX, id_column)
-    return gathered
+        begin, end = np.searchsorted(_healpix(table), pixels).tolist()
+        slices.append(_taken(table, np.arange(begin, end), gone, schema))
+    return pa.concat_tables(slices)
+
+
+def read_places(
+    layout: Layout,
+    shards: Sequence[Shard],
+    places: tuple[int, int],
+    schema: pa.Schema,
+    without: pa.Table | None = None,
+) -> pa.Table:
+    """Rows of a survey without a sky by their place in all shards.
+
+    Parameters
+    ----------
+    layout : Layout
+    shards : sequence of Shard
+        In the order of the files.
+    places : tuple of int
+        The first row and the one after the last; rows to leave out are counted as well.
+    schema : pyarrow.Schema
+        From `catalogue_schema`; the result has it, field metadata included.
+    without : pyarrow.Table, optional
+        Rows to leave out, from `find_duplicates` over the same shards.
+
+    Returns
+    -------
+    pyarrow.Table
+        In the order of the files.
+    """
+    first, stop = places
+    slices = [schema.empty_table()]
+    starts = _starts(shards)
+    for shard, start, gone in zip(shards, starts, _positions(without, len(shards)), strict=False):
+        if start + shard.rows <= first or start >= stop:
+            continue
+        rows = np.arange(max(0, first - start), min(shard.rows, stop - start))
+        slices.append(_taken(_mapped(layout, shard), rows, gone, schema))
+    return pa.concat_tables(slices)
+
+
+def read_rows(
+    layout: Layout,
+    shards: Sequence[Shard],
+    files: Mapping[int, tuple[int, int]],
+    schema: pa.Schema,
+    without: pa.Table | None = None,
+) -> pa.Table:
+    """Rows by where they came from.
+
+    Parameters
+    ----------
+    layout : Layout
+    shards : sequence of Shard
+        In the order of the files.
+    files : mapping of int to (int, int)
+        The first and the last row wanted of each source file.
+    schema : pyarrow.Schema
+        From `catalogue_schema`; the result has it, field metadata included.
+    without : pyarrow.Table, optional
+        Rows to leave out, from `find_duplicates` over the same shards.
+
+    Returns
+    -------
+    pyarrow.Table
+        In the order of the files.
+    """
+    slices = [schema.empty_table()]
+    for shard, gone in zip(shards, _positions(without, len(shards)), strict=True):
+        if shard.file not in files:
+            continue
+        low, high = files[shard.file]
+        table = _mapped(layout, shard)
+        number = table[ROW].to_numpy()
+        slices.append(
+            _taken(table, np.flatnonzero((number >= low) & (number <= high)), gone, schema)
+        )
+    return pa.concat_tables(slices)
+
+
+def find_rows(
+    layout: Layout, shards: Sequence[Shard], rows: Mapping[int, NDArray[np.int64]]
+) -> pa.Table:
+    """Where rows of given files are in the shards, as the functions here take them out.
+
+    Parameters
+    ----------
+    layout : Layout
+    shards : sequence of Shard
+    rows : mapping of int to array
+        Row numbers, by the number of the file.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``_shard``, ``_position``.
+    """
+    numbers, positions = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for number, shard in enumerate(shards):
+        wanted = rows.get(shard.file)
+        if wanted is None or not len(wanted):
+            continue
+        found = np.flatnonzero(np.isin(_mapped(layout, shard)[ROW].to_numpy(), wanted))
+        numbers.append(np.full(len(found), number, np.int32))
+        positions.append(found.astype(np.int64))
+    return pa.table({"_shard": np.concatenate(numbers), "_position": np.concatenate(positions)})
+
+
+def sort_rows(table: pa.Table, id_column: str) -> pa.Table:
+    """In the order of a partition's file: along the sky and by id, in one chunk.
+
+    Without a sky, rows stay in the order of the files.
+    """
+    if HEALPIX in table.column_names:
+        return _sorted(table, HEALPIX, id_column)
+    return table.combine_chunks()
+
+
+def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with the columns and types of the catalogue: nothing where it has no such column."""
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def provenance(layout: Layout, shards: Sequence[Shard], column: str) -> Iterator[pa.RecordBatch]:
@@ -278,14 +414,17 @@ def _sorted(table: pa.Table, *columns: str) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
 
 
-def _fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+def _bare(schema: pa.Schema) -> pa.Schema:
+    """Without what a file says of itself: its fields, with what they say, are kept."""
+    return schema.remove_metadata()
+
+
+def _taken(
+    table: pa.Table, rows: NDArray[np.int64], gone: NDArray[np.int64], schema: pa.Schema
+) -> pa.Table:
+    kept = rows[~np.isin(rows, gone)] if len(gone) else rows
+    # take() copies, so that the file need not stay mapped.
+    return fit(table.take(kept), schema)
 
 
 def _starts(shards: Sequence[Shard]) -> list[int]:

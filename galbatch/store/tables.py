@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galbatch.errors import DataError, SpecError, TransientError, did_you_mean
-from galbatch.store.commit import commit_bytes
+from galbatch.store.commit import NewFile
 from galbatch.store.layout import Layout
 from galbatch.store.votable import votable_metadata
 from galbatch.values import Partition, PredictedColumn
 
 HEALPIX = "_healpix_29"
 """Column with the HEALPix pixel (order 29, nested) of every row of a survey with a sky."""
+
+FILE = "_file"
+"""Column with the number of the source file of every row."""
+ROW = "_row"
+"""Column with the row's number in that file, from 1."""
 
 ROW_GROUP_ROWS = 65_536
 _MEANING = (b"unit", b"ucd", b"description")
@@ -44,8 +51,10 @@ class Described(Protocol):
         """One line."""
 
 
-_SPATIAL_INDEX = PredictedColumn(
-    HEALPIX, "int64", "", "pos.healpix", "HEALPix pixel, order 29, nested, ICRS"
+_OWN_COLUMNS = (
+    PredictedColumn(HEALPIX, "int64", "", "pos.healpix", "HEALPix pixel, order 29, nested, ICRS"),
+    PredictedColumn(FILE, "int32", "", "meta.file", "number of the source file (sources.json)"),
+    PredictedColumn(ROW, "int64", "", "meta.record", "row in that file, from 1"),
 )
 
 
@@ -63,7 +72,7 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
     pyarrow.Table
         The same data.
     """
-    meaning = {column.name: column for column in (_SPATIAL_INDEX, *columns)}
+    meaning = {column.name: column for column in (*_OWN_COLUMNS, *columns)}
     fields = []
     for field in table.schema:
         column = meaning.get(field.name)
@@ -72,6 +81,85 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
             field = field.with_metadata({key: word for key, word in words.items() if word})
         fields.append(field)
     return pa.table(table.columns, schema=pa.schema(fields).with_metadata(table.schema.metadata))
+
+
+class PartitionWriter(AbstractContextManager["PartitionWriter"]):
+    """A Parquet file that is written piece by piece, whole or not at all.
+
+    The same rows make the same bytes. What is not committed when the block ends is gone.
+
+    Parameters
+    ----------
+    path : Path
+        Where it shall be.
+    metadata : mapping of str to str
+        What the file says of itself (survey, model fingerprint), under ``galbatch.<key>``.
+
+    Raises
+    ------
+    SpecError
+        From all that writes: the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        self._path, self._metadata = path, metadata
+        self._file = NewFile(path)
+        self._writer: pq.ParquetWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows: one row group for every `ROW_GROUP_ROWS` of them.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            Of the fields' metadata unit, ucd and description are kept.
+        """
+        table = _plain(table, self._metadata)
+        if self._writer is None:
+            self._schema = table.schema
+            self._writer = pq.ParquetWriter(self._file, table.schema, **_options(table.schema))
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._rows += table.num_rows
+
+    def commit(self) -> str:
+        """Read the file back and move it to its place.
+
+        Returns
+        -------
+        str
+            SHA-256 of the file.
+
+        Raises
+        ------
+        TransientError
+            If the file does not read back as it was written.
+        """
+        assert self._writer is not None
+        self._writer.close()
+        return self._file.commit(self._check)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None and self._writer.is_open:
+            # Its footer goes to a file that is thrown away, which may be on a full disk.
+            with suppress(SpecError):
+                self._writer.close()
+        self._file.__exit__(kind, error, traceback)
+
+    def _check(self, temporary: Path) -> None:
+        with pq.ParquetFile(temporary) as file:
+            if file.metadata.num_rows != self._rows or file.schema_arrow != self._schema:
+                raise TransientError(
+                    str(self._path),
+                    f"expected {self._rows} rows, read back {file.metadata.num_rows} "
+                    f"of {len(file.schema_arrow)} columns",
+                )
 
 
 def commit_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> str:
@@ -98,20 +186,9 @@ def commit_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | No
     TransientError
         If the file does not read back as it was written.
     """
-    table = _plain(table, metadata or {})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **_options(table.schema))
-
-    def check(temporary: Path) -> None:
-        with pq.ParquetFile(temporary) as file:
-            if file.metadata.num_rows != table.num_rows or file.schema_arrow != table.schema:
-                raise TransientError(
-                    str(path),
-                    f"expected {table.num_rows} rows of {len(table.schema)} columns, "
-                    f"read back {file.metadata.num_rows} of {len(file.schema_arrow)}",
-                )
-
-    return commit_bytes(path, sink.getvalue(), check)
+    with PartitionWriter(path, metadata or {}) as writer:
+        writer.write(table)
+        return writer.commit()
 
 
 def read_partition(
@@ -144,7 +221,41 @@ def read_partition(
     DataError
         If the file is missing or cannot be read.
     """
-    path = layout.partition(partition, model)
+    with _opened(layout.partition(partition, model), columns) as file:
+        table = file.read(columns=list(columns) if columns is not None else None)
+    return table if columns is None else table.select(list(columns))
+
+
+def read_groups(layout: Layout, partition: Partition, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read some columns of a partition of the catalogue, one row group after the other.
+
+    Memory does not grow with the partition.
+
+    Parameters
+    ----------
+    layout : Layout
+    partition : Partition
+    columns : sequence of str
+
+    Yields
+    ------
+    pyarrow.Table
+        At most `ROW_GROUP_ROWS` rows.
+
+    Raises
+    ------
+    SpecError
+        If there is no such column.
+    DataError
+        If the file is missing or cannot be read.
+    """
+    with _opened(layout.partition(partition), columns) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, columns=list(columns)).select(list(columns))
+
+
+@contextmanager
+def _opened(path: Path, columns: Sequence[str] | None) -> Iterator[pq.ParquetFile]:
     try:
         # Not read_table: it would take Norder=/Dir=/Npix= in the path for columns.
         with pq.ParquetFile(path) as file:
@@ -154,12 +265,22 @@ def read_partition(
                     raise SpecError(
                         str(path), f"has no column '{column}'", did_you_mean(column, names)
                     )
-            table = file.read(columns=list(columns) if columns is not None else None)
+            yield file
     except FileNotFoundError as error:
         raise DataError(str(path), "this partition has not been written") from error
     except (OSError, pa.ArrowException) as error:
+        if isinstance(error, MemoryError):
+            raise
         raise DataError(str(path), f"cannot be read: {error}", "delete it and run again") from error
-    return table if columns is None else table.select(list(columns))
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file is Parquet from its first bytes to its last."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return bool(file.metadata.num_rows >= 0)
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _plain(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
@@ -187,7 +308,7 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
         kind, path = field.type, field.name
         while pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
             kind, path = kind.value_type, f"{path}.list.element"
-        if field.name == HEALPIX:
+        if field.name in (HEALPIX, FILE, ROW):
             encodings[path] = "DELTA_BINARY_PACKED"
         elif pa.types.is_floating(kind):
             encodings[path] = "BYTE_STREAM_SPLIT"
@@ -198,6 +319,5 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
         "compression_level": 1,
         "column_encoding": encodings or None,
         "use_dictionary": dictionaries or False,
-        "row_group_size": ROW_GROUP_ROWS,
         "write_page_index": True,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,15 @@ from galbatch.store.layout import Layout
 from galbatch.store.partitions import Histogram, plan_partitions
 from galbatch.store.publish import finish_catalogue, finish_extension
 from galbatch.store.shards import (
-    FILE,
-    ROW,
     Shard,
     catalogue_schema,
     count_pixels,
-    read_shards,
+    read_pixels,
+    read_places,
+    sort_rows,
     write_shard,
 )
-from galbatch.store.tables import HEALPIX, annotate, commit_parquet, read_partition
+from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet, read_partition
 from galbatch.values import Partition, PredictedColumn
 
 MODEL = "photometric"
@@ -79,7 +80,31 @@ def make_rows(ids: np.ndarray, seed: int = 0, sky: bool = True) -> pa.Table:
 def make_shard(layout: Layout, name: str, rows: pa.Table, file: int, first: int = 1) -> Shard:
     n = rows.num_rows
     rows = rows.append_column(FILE, pa.array(np.full(n, file, np.int32)))
-    return write_shard(layout, name, rows.append_column(ROW, pa.array(np.arange(first, first + n))))
+    rows = rows.append_column(ROW, pa.array(np.arange(first, first + n)))
+    return write_shard(layout, name, rows, file=file)
+
+
+def count_rows(
+    layout: Layout, shards: Sequence[Shard], order: int, without: pa.Table | None = None
+) -> Histogram:
+    return Histogram.total(count_pixels(layout, shards, order, without).values(), order)
+
+
+def read_rows_of(
+    layout: Layout,
+    shards: Sequence[Shard],
+    partition: Partition,
+    schema: pa.Schema,
+    size: int = 0,
+    without: pa.Table | None = None,
+) -> pa.Table:
+    """The rows of one partition, as the ingest reads them."""
+    if partition.kind == "rows":
+        places = (partition.index * size, (partition.index + 1) * size)
+        return sort_rows(read_places(layout, shards, places, schema, without), "ID")
+    shift = 2 * (29 - partition.order)
+    pixels = (partition.index << shift, (partition.index + 1) << shift)
+    return sort_rows(read_pixels(layout, shards, pixels, schema, without), "ID")
 
 
 @dataclass
@@ -115,11 +140,11 @@ def make_store(root: Path) -> Store:
         make_shard(layout, "0-1", make_rows(np.arange(1500, 2000), 1), file=0, first=1501),
         make_shard(layout, "1-0", make_rows(np.arange(2000, 3000), 2), file=1),
     )
-    histogram = count_pixels(layout, shards, 9)
+    histogram = count_rows(layout, shards, 9)
     partitions = plan_partitions(histogram, 400)
     schema = catalogue_schema(layout, shards)
     for partition in partitions:
-        table = read_shards(layout, shards, partition, schema=schema, id_column="ID")
+        table = read_rows_of(layout, shards, partition, schema)
         commit_parquet(
             layout.partition(partition), annotate(table, survey.columns), {"survey": "toy"}
         )
@@ -136,6 +161,8 @@ class Toy:
     rows = staticmethod(make_rows)
     shard = staticmethod(make_shard)
     store = staticmethod(make_store)
+    count = staticmethod(count_rows)
+    read = staticmethod(read_rows_of)
 
 
 @pytest.fixture

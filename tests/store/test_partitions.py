@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galbatch.store.partitions import Histogram, plan_partitions, plan_row_ranges
+from galbatch.store.partitions import (
+    Histogram,
+    extend_partitions,
+    plan_partitions,
+    plan_row_ranges,
+)
+from galbatch.values import Partition
 
 pixels_of_order_29 = st.lists(st.integers(0, 12 * 4**29 - 1), min_size=1, max_size=200)
 
@@ -61,10 +67,35 @@ def test_histograms_add_up() -> None:
     assert plan_partitions(Histogram.total([], 3), 5) == ()
 
 
+@settings(max_examples=60, deadline=None)
+@given(pixels_of_order_29, pixels_of_order_29, st.integers(1, 40))
+def test_news_leave_alone_what_can_be(first: list[int], more: list[int], rows: int) -> None:
+    top = 6
+    old, new = (Histogram.of(np.array(pixels), top) for pixels in (first, more))
+    held = plan_partitions(old, rows)
+    place = {
+        one: Histogram.of(np.array([p for p in first if _within(p, one)]), top) for one in held
+    }
+    found = extend_partitions(held, new, rows, lambda one: place[one])
+    both = [*first, *more]
+    assert sum(one.rows for one in found) == len(both)
+    for one in found:
+        assert sum(_within(pixel, one) for pixel in both) == one.rows
+        assert one.rows <= rows or one.order == top or one in held
+    for one in held:
+        coming = sum(_within(pixel, one) for pixel in more)
+        if one.rows + coming <= rows or not coming:
+            assert one in found
+
+
+def _within(pixel: int, one: Partition) -> bool:
+    return pixel >> 2 * (29 - one.order) == one.index
+
+
 @pytest.mark.parametrize("rows", [1, 3, 7, 100])
 def test_row_ranges(rows: int) -> None:
     kept = np.array([True, False, True, False, False, False, True, True])
-    ranges = plan_row_ranges(kept, rows)
+    ranges = plan_row_ranges(len(kept), rows, np.flatnonzero(~kept))
     assert sum(partition.rows for partition in ranges) == 4
     for partition in ranges:
         part = kept[partition.index * rows : (partition.index + 1) * rows]
@@ -72,4 +103,4 @@ def test_row_ranges(rows: int) -> None:
 
 
 def test_row_ranges_of_nothing() -> None:
-    assert plan_row_ranges(np.zeros(0, bool), 5) == ()
+    assert plan_row_ranges(0, 5) == ()

@@ -16,7 +16,7 @@ from galbatch.store.commit import digest_outputs
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import plan_row_ranges
 from galbatch.store.publish import finish_catalogue, finish_extension, retract
-from galbatch.store.shards import catalogue_schema, kept_rows, read_shards
+from galbatch.store.shards import catalogue_schema
 from galbatch.store.tables import commit_parquet
 
 
@@ -137,11 +137,9 @@ def test_a_survey_without_sky_is_a_plain_dataset(tmp_path: Path, toy: Any) -> No
     layout, survey = Layout(tmp_path), toy.survey(sky=False)
     shards = [toy.shard(layout, "a", toy.rows(np.arange(250), sky=False), 0)]
     schema = catalogue_schema(layout, shards)
-    ranges = plan_row_ranges(kept_rows(shards), 100)
+    ranges = plan_row_ranges(sum(shard.rows for shard in shards), 100)
     for partition in ranges:
-        table = read_shards(
-            layout, shards, partition, schema=schema, id_column="ID", range_rows=100
-        )
+        table = toy.read(layout, shards, partition, schema, 100)
         commit_parquet(layout.partition(partition), table, {})
         predicted = table.select(["ID"]).append_column("z_mode", table["r"])
         commit_parquet(layout.partition(partition, "m"), predicted, {})

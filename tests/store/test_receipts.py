@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
-from galbatch.store.receipts import ReceiptBook, receipt_key
+from galbatch.store.receipts import Need, ReceiptBook, words_digest
 from galbatch.values import Receipt
 
 json_values = st.recursive(
@@ -29,9 +29,17 @@ def book(tmp_path: Path) -> ReceiptBook:
     return ReceiptBook(Layout(tmp_path))
 
 
+DEPENDS = {"code": 2, "model": {"epochs": 40, "bands": ["r", "i"]}, "rows": "a" * 64}
+
+
+def need(unit: str = "o3-p7", **changes: object) -> Need:
+    return Need("predict", unit, DEPENDS | changes)
+
+
 def receipt(root: Path, unit: str = "o3-p7", text: bytes = b"data") -> Receipt:
     digest = commit_bytes(root / "out" / "a", text)
-    return Receipt("predict", unit, "k", digest, 5, ("out/a",), 0.5, {"z": [1.5, None], "n": "ä"})
+    facts = {"z": [1.5, None], "n": "ä"}
+    return need(unit).receipt(digest=digest, rows=5, outputs=("out/a",), seconds=0.5, facts=facts)
 
 
 def test_a_receipt_comes_back(tmp_path: Path, book: ReceiptBook) -> None:
@@ -39,7 +47,8 @@ def test_a_receipt_comes_back(tmp_path: Path, book: ReceiptBook) -> None:
     record = replace(receipt(tmp_path), sizes=(4,))
     assert book.get("predict", "o3-p7") == record
     assert book.all("predict") == {"o3-p7": record}
-    assert book.valid("predict", "o3-p7", "k", deep=True) == record
+    assert book.valid(need()) == record
+    assert book.damage(record, deep=True) == ""
     assert book.get("predict", "other") is None
     assert book.all("train") == {}
     book.forget("predict", "o3-p7")
@@ -47,21 +56,42 @@ def test_a_receipt_comes_back(tmp_path: Path, book: ReceiptBook) -> None:
     assert book.get("predict", "o3-p7") is None
 
 
-def test_another_key_or_a_lost_output_is_not_valid(tmp_path: Path, book: ReceiptBook) -> None:
+def test_another_need_or_a_lost_output_is_not_valid(tmp_path: Path, book: ReceiptBook) -> None:
     book.put(receipt(tmp_path))
-    assert book.valid("predict", "o3-p7", "other") is None
+    assert book.valid(need(code=3)) is None
+    record = book.valid(need())
+    assert record is not None
     (tmp_path / "out" / "a").write_bytes(b"DATA")
-    assert book.valid("predict", "o3-p7", "k") is not None
-    assert book.valid("predict", "o3-p7", "k", deep=True) is None
+    assert book.valid(need()) is not None
+    assert "another SHA-256" in book.damage(record, deep=True)
     (tmp_path / "out" / "a").write_bytes(b"")
-    assert book.valid("predict", "o3-p7", "k") is None
+    assert book.valid(need()) is None
     (tmp_path / "out" / "a").unlink()
-    assert book.valid("predict", "o3-p7", "k") is None
+    assert book.valid(need()) is None
+
+
+def test_why_a_unit_must_be_done_again(tmp_path: Path, book: ReceiptBook) -> None:
+    assert book.why(None, need()) == ""
+    book.put(receipt(tmp_path))
+    record = book.get("predict", "o3-p7")
+    assert book.why(record, need()) == ""
+    assert book.why(record, need(code=3)) == "code: 2 -> 3"
+    other = {"epochs": 12, "bands": ["r", "i", "z"]}
+    assert book.why(record, need(model=other)) == (
+        'model.bands.2: none -> "z"; model.epochs: 40 -> 12'
+    )
+    assert book.why(record, need(rows="b" * 64)) == "rows: aaaaaaaa -> bbbbbbbb"
+    (tmp_path / "out" / "a").write_bytes(b"DAT")
+    assert book.why(record, need()) == "out/a has 3 bytes, 4 were written"
+    (tmp_path / "out" / "a").unlink()
+    assert book.why(record, need()) == "out/a is gone"
+    Layout(tmp_path).receipt("predict", "o3-p7").write_text("{}", encoding="utf-8")
+    assert book.why(book.get("predict", "o3-p7"), need()) == "its receipt was edited or damaged"
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"rows": 5', '"rows": 6'), ('"version": 1', '"version": 2'), ("{", ""), ('"key"', '"kex"')],
+    [('"rows": 5', '"rows": 6'), ('"version": 2', '"version": 1'), ("{", ""), ('"key"', '"kex"')],
 )
 def test_an_edited_receipt_is_noticed(
     tmp_path: Path, book: ReceiptBook, old: str, new: str, caplog: pytest.LogCaptureFixture
@@ -101,25 +131,14 @@ def test_any_unit_can_be_recorded(
 
 @given(json_values, json_values)
 def test_keys_differ_as_what_they_stand_for_does(first: object, second: object) -> None:
-    one = receipt_key("predict", 1, {"model": first}, ("a", "b"), "u")
-    other = receipt_key("predict", 1, {"model": second}, ("a", "b"), "u")
-    assert (one == other) == (
-        json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
-    )
+    same = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+    assert (need(model=first).key == need(model=second).key) == same
 
 
 def test_every_part_of_a_key_counts() -> None:
-    parts = [
-        ("predict", 1, {"a": 1, "b": 2}, ("x", "y"), "u"),
-        ("append", 1, {"a": 1, "b": 2}, ("x", "y"), "u"),
-        ("predict", 2, {"a": 1, "b": 2}, ("x", "y"), "u"),
-        ("predict", 1, {"a": 1}, ("x", "y"), "u"),
-        ("predict", 1, {"a": 1, "b": 2}, ("xy",), "u"),
-        ("predict", 1, {"a": 1, "b": 2}, ("y", "x"), "u"),
-        ("predict", 1, {"a": 1, "b": 2}, ("x", "y"), "v"),
-    ]
-    assert len({receipt_key(*part) for part in parts}) == len(parts)
-    assert receipt_key(*parts[0]) == receipt_key("predict", 1, {"b": 2, "a": 1}, ["x", "y"], "u")
+    needs = [need(), need("o3-p8"), need(code=3), need(more=None), Need("append", "o3-p7", DEPENDS)]
+    assert len({one.key for one in needs}) == len(needs)
+    assert need().key == Need("predict", "o3-p7", dict(reversed(DEPENDS.items()))).key
 
 
 def test_receipts_are_listed_quickly(tmp_path: Path, book: ReceiptBook) -> None:
@@ -127,11 +146,12 @@ def test_receipts_are_listed_quickly(tmp_path: Path, book: ReceiptBook) -> None:
     book.put(record)
     text = layout.receipt("predict", "first").read_text(encoding="utf-8")
     checksum = json.loads(text)["checksum"]
-    from galbatch.store.receipts import _hash
 
     for number in range(2_000):  # not put(): syncing each to the disk is what takes the time
         other = replace(record, unit=f"o8-p{number}")
-        page = text.replace('"first"', f'"{other.unit}"').replace(checksum, _hash(other.to_json()))
+        page = text.replace('"first"', f'"{other.unit}"').replace(
+            checksum, words_digest(other.to_json())
+        )
         layout.receipt("predict", other.unit).write_text(page, encoding="utf-8")
     best = 9e9
     for _ in range(3):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from galbatch.errors import DataError, SpecError
@@ -15,15 +16,16 @@ from galbatch.store.duplicates import find_duplicates
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import plan_partitions, plan_row_ranges
 from galbatch.store.shards import (
-    FILE,
     PROVENANCE,
     Shard,
     catalogue_schema,
     count_pixels,
-    kept_rows,
-    read_shards,
+    files_between,
+    find_rows,
+    places_of,
+    read_rows,
 )
-from galbatch.store.tables import HEALPIX, annotate
+from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet
 
 
 @pytest.fixture
@@ -34,10 +36,10 @@ def layout(tmp_path: Path) -> Layout:
 def test_partitions_of_shards_hold_every_row_sorted(store: Any, toy: Any) -> None:
     layout, shards = store.layout, store.shards
     schema = catalogue_schema(layout, shards)
-    assert not set(PROVENANCE) & set(schema.names)
+    assert schema.names[-3:] == [HEALPIX, *PROVENANCE]
     seen = []
     for partition in store.partitions:
-        table = read_shards(layout, shards, partition, schema=schema, id_column="ID")
+        table = toy.read(layout, shards, partition, schema)
         assert table.schema.equals(schema)
         healpix = table[HEALPIX].to_numpy()
         assert (np.diff(healpix) >= 0).all()
@@ -59,10 +61,8 @@ def test_how_rows_were_batched_does_not_matter(layout: Layout, toy: Any) -> None
             for n, (low, high) in enumerate(pairwise(cuts))
         ]
         schema = catalogue_schema(layout, shards)
-        partitions = plan_partitions(count_pixels(layout, shards, 8), 200)
-        tables.append(
-            [read_shards(layout, shards, p, schema=schema, id_column="ID") for p in partitions]
-        )
+        partitions = plan_partitions(toy.count(layout, shards, 8), 200)
+        tables.append([toy.read(layout, shards, p, schema) for p in partitions])
     for one, other in zip(*tables, strict=True):
         assert str(one.to_pylist()) == str(other.to_pylist())
 
@@ -73,15 +73,14 @@ def test_rows_without_a_sky_keep_the_order_of_the_files(layout: Layout, toy: Any
         for n in range(3)
     ]
     schema = catalogue_schema(layout, shards)
-    without = None
-    ranges = plan_row_ranges(kept_rows(shards, without), 64)
+    ranges = plan_row_ranges(210, 64)
     assert [partition.rows for partition in ranges] == [64, 64, 64, 18]
-    ids = [
-        read_shards(layout, shards, p, schema=schema, id_column="ID", range_rows=64)["ID"]
-        for p in ranges
-    ]
+    ids = [toy.read(layout, shards, p, schema, 64)["ID"] for p in ranges]
     expected = [i for n in range(3) for i in range(100 * n + 69, 100 * n - 1, -1)]
     assert [number for chunk in ids for number in chunk.to_pylist()] == expected
+    assert files_between(layout, shards, (64, 128)) == {0: (65, 70), 1: (1, 58)}
+    found = read_rows(layout, shards, {0: (65, 70), 1: (1, 58)}, schema)
+    assert found["ID"].to_pylist() == expected[64:128]
 
 
 @pytest.mark.parametrize("sky", [True, False])
@@ -102,17 +101,41 @@ def test_later_occurrences_of_an_id_are_found_and_left_out(
 
     schema = catalogue_schema(layout, shards)
     if sky:
-        partitions = plan_partitions(count_pixels(layout, shards, 8, found), 40)
+        partitions = plan_partitions(toy.count(layout, shards, 8, found), 40)
     else:
-        partitions = plan_row_ranges(kept_rows(shards, found), 40)
-    tables = [
-        read_shards(layout, shards, partition, schema=schema, id_column="ID", range_rows=40,
-                    without=found)
-        for partition in partitions
-    ]  # fmt: skip
+        partitions = plan_row_ranges(300, 40, places_of(shards, found))
+    tables = [toy.read(layout, shards, partition, schema, 40, found) for partition in partitions]
     assert [table.num_rows for table in tables] == [partition.rows for partition in partitions]
     kept = sorted(number for table in tables for number in table["ID"].to_pylist())
     assert kept == sorted({number for numbers in ids for number in numbers.tolist()})
+
+
+def test_what_is_in_the_store_comes_first(layout: Layout, toy: Any) -> None:
+    held = toy.rows(np.arange(20, 30)).append_column(FILE, pa.array(np.full(10, 7, np.int32)))
+    held = held.append_column(ROW, pa.array(np.arange(1, 11)))
+    commit_parquet(layout.root / "held.parquet", held)
+    again = toy.shard(layout, "again", toy.rows(np.arange(90, 95)), 8)
+    fresh = toy.shard(layout, "fresh", toy.rows(np.array([1, 1, 25, 93, 2, 25])), 2)
+    found = find_duplicates(
+        layout, [fresh], "ID", at_most=9, held=[layout.root / "held.parquet"], again=[again]
+    )
+    places = [(row["id"], row["_row"], row["first_file"], row["first_row"])
+              for row in found.to_pylist()]  # fmt: skip
+    assert sorted(places) == [(1, 2, 2, 1), (25, 3, 7, 6), (25, 6, 7, 6), (93, 4, 8, 4)]
+    # Rows of a file that is there anew do not count.
+    changed = toy.shard(layout, "changed", toy.rows(np.arange(20, 30)), 7)
+    found = find_duplicates(layout, [changed], "ID", at_most=9, held=[layout.root / "held.parquet"])
+    assert found.num_rows == 0
+
+
+def test_rows_are_found_by_where_they_came_from(layout: Layout, toy: Any) -> None:
+    shards = [toy.shard(layout, str(n), toy.rows(np.arange(30), n), n) for n in range(2)]
+    found = find_rows(layout, shards, {1: np.array([3, 17]), 5: np.array([1])})
+    schema = catalogue_schema(layout, shards)
+    kept = read_rows(layout, shards, {0: (1, 30), 1: (1, 30)}, schema, found)
+    assert kept.num_rows == 58
+    rows = kept.filter(pc.equal(kept[FILE], 1))[ROW].to_pylist()
+    assert sorted(set(range(1, 31)) - set(rows)) == [3, 17]
 
 
 def test_text_ids_and_missing_ids(layout: Layout, toy: Any) -> None:
@@ -150,8 +173,8 @@ def test_files_that_differ_in_types_are_brought_together(layout: Layout, toy: An
     ]
     schema = catalogue_schema(layout, shards)
     assert schema.field("r").type == pa.float64()
-    (partition,) = plan_partitions(count_pixels(layout, shards, 8), 100)
-    table = read_shards(layout, shards, partition, schema=schema, id_column="ID")
+    (partition,) = plan_partitions(toy.count(layout, shards, 8), 100)
+    table = toy.read(layout, shards, partition, schema)
     assert table["dr"].null_count >= 10
     assert table.schema.field("RA").metadata[b"unit"] == b"deg"
 
@@ -177,7 +200,7 @@ def test_a_lost_or_damaged_shard_is_data(layout: Layout, toy: Any) -> None:
 
 def test_a_shard_of_no_rows(layout: Layout, toy: Any) -> None:
     shards = [toy.shard(layout, n, toy.rows(np.arange(k)), 0) for n, k in (("a", 0), ("b", 5))]
-    assert count_pixels(layout, shards, 4).rows == 5
+    assert toy.count(layout, shards, 4).rows == 5
     assert find_duplicates(layout, shards, "ID", at_most=0).num_rows == 0
     assert find_duplicates(layout, [], "ID", at_most=0).num_rows == 0
 
