@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -115,6 +115,8 @@ def status_command(
             done, stale = f"{row['done']:,}", f"{row['stale']:,}"
             table.add_row(row["stage"], done, left, stale, f"{row['rows']:,}", waits)
         _out.print(table)
+        for version in state["models"]:
+            _out.print(f"model: {_version_line(version)}", markup=False)
         for row in state["stages"]:
             for reason, count in row["reasons"].items():
                 _out.print(f"stale: {row['stage']}, {count:,} x {reason}", markup=False)
@@ -135,6 +137,54 @@ def validate_command(job: JobArgument, set_: SetOption = None) -> None:
     for line in check_sources(site.job, site.survey):
         _out.print(line, markup=False)
     _out.print(f"[green]{job}: valid")
+
+
+@app.command("verify")
+def verify_command(
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", help="A store's folder, or the job that made it.")
+    ],
+) -> None:
+    """Read everything in a store and compare it with its receipts; `run` then mends the damage."""
+    from galbatch.store.identity import hold, read_identity
+    from galbatch.store.layout import Layout
+    from galbatch.store.verify import verify, withdraw
+
+    layout = Layout(Path(store).absolute())
+    if not layout.root.is_dir():
+        layout = _site(store, None).layout
+    identity = read_identity(layout)
+    if identity is None:
+        raise SpecError(str(layout.root), "is no store of galbatch", "give the folder of a store")
+    with hold(layout, identity):
+        found = list(verify(layout))
+        for damage in found:
+            _out.print(str(damage), markup=False)
+            withdraw(layout, damage)
+    if found:
+        _err.print(
+            f"{len(found):,} damaged, moved to {layout.quarantine / 'damaged'}; "
+            f"'galbatch run' with job '{identity.job}' makes just that anew",
+            markup=False,
+        )
+        raise typer.Exit(QUARANTINED)
+    _out.print(f"[green]{layout.root}: sound")
+
+
+@app.command("drop")
+def drop_command(
+    job: JobArgument,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A version: see `status`.")],
+    set_: SetOption = None,
+) -> None:
+    """Remove a version of a model and all that it predicted from the store."""
+    site = _site(job, set_)
+    from galbatch.run import opened
+    from galbatch.stages.drop import drop
+
+    with opened(site):
+        for line in drop(site, model):
+            _out.print(line, markup=False)
 
 
 @app.command("mock")
@@ -232,6 +282,16 @@ def _tell(site: Site, outcome: Outcome) -> None:
     _out.print(f"store   {site.layout.root}")
     _out.print(f"report  {site.layout.report / 'index.html'}")
     raise typer.Exit(QUARANTINED if counts else DONE)
+
+
+def _version_line(version: dict[str, Any]) -> str:
+    words = [version["name"], f"fingerprint {version['fingerprint'][:12]}"]
+    words.append(f"{version['rows']:,} rows predicted" if version["rows"] else "nothing predicted")
+    if version["current"]:
+        words.append("what the job says")
+    if version["earlier_catalogue"]:
+        words.append("of an earlier catalogue")
+    return ", ".join(words)
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
 from galbatch.stages.base import Pending, Report, Site, Stage, Task
+from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import Identity, hold
 from galbatch.store.quarantine import quarantine, rejected_counts, release
@@ -202,9 +203,9 @@ def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``job``, ``survey``, ``store``, ``stages`` (stage, done, left, stale: those of `left` that
-        were done once, reasons: number of tasks by why, waiting, notes, rows, seconds,
-        peak_memory), ``quarantine`` (number by reason).
+        ``job``, ``survey``, ``store``, ``models`` (the versions in the store), ``stages`` (stage,
+        done, left, stale: those of `left` that were done once, reasons: number of tasks by why,
+        waiting, notes, rows, seconds, peak_memory), ``quarantine`` (number by reason).
     """
     records = latest_records(site.layout)
     stages = []
@@ -234,6 +235,7 @@ def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
         "survey": site.survey.name,
         "store": str(site.layout.root),
         "stages": stages,
+        "models": held_versions(site),
         "quarantine": rejected_counts(site.layout),
     }
 

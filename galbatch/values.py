@@ -113,6 +113,9 @@ class RejectedRow:
     reason: str
 
 
+_LISTS = ("outputs", "digests", "sizes")
+
+
 @dataclass(frozen=True)
 class Receipt:
     """The record that one stage has finished one partition.
@@ -126,13 +129,15 @@ class Receipt:
     key : str
         Hash of stage, unit and `depends`: a receipt with another key is stale.
     digest : str
-        Hash of what was written.
+        Hash of the content that was made: what others depend on.
     rows : int
         Rows written.
     outputs : tuple of str
         Paths relative to the store.
     seconds : float
         Wall time of the task.
+    digests : tuple of str
+        SHA-256 of each of the outputs (of a folder: of all its files).
     sizes : tuple of int
         Bytes of the outputs when the receipt was written: a damaged file shows at a glance.
     facts : mapping
@@ -150,16 +155,17 @@ class Receipt:
     outputs: tuple[str, ...]
     seconds: float
     facts: Mapping[str, Any] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     depends: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
-        lists = {"outputs": list(self.outputs), "sizes": list(self.sizes)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
         return asdict(self) | lists | {"facts": dict(self.facts), "depends": dict(self.depends)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Receipt:
         """The inverse of `to_json`."""
-        tuples = {name: tuple(record[name]) for name in ("outputs", "sizes")}
+        tuples = {name: tuple(record[name]) for name in _LISTS}
         return cls(**{**record, **tuples})

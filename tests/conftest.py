@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from small import REPOSITORY
+from small import REPOSITORY, galbatch, write_job
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +15,13 @@ def survey_data() -> Path:
     folder = Path(os.environ.get("GALBATCH_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no survey data: {folder} is not a folder (set GALBATCH_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a small job has run, serially."""
+    folder = tmp_path_factory.mktemp("small")
+    done = galbatch("run", write_job(folder), cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder

@@ -58,3 +58,8 @@ def galbatch(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
         timeout=TIMEOUT,
         env={**os.environ, **environment},
     )
+
+
+def partitions(folder: Path, table: str) -> list[Path]:
+    """The files of a table of a store with a sky."""
+    return sorted((folder / "store" / table / "dataset").rglob("Npix=*.parquet"))

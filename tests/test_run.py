@@ -15,24 +15,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
-import pytest
 from astropy.table import Table
-from small import REPOSITORY, ROWS, galbatch, write_job
+from small import REPOSITORY, ROWS, galbatch, partitions, write_job
 
 from galbatch.store.commit import digest_file
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a small job has run, serially."""
-    folder = tmp_path_factory.mktemp("small")
-    done = galbatch("run", write_job(folder), cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def partitions(folder: Path, table: str) -> list[Path]:
-    return sorted((folder / "store" / table / "dataset").rglob("Npix=*.parquet"))
 
 
 def test_every_row_is_predicted_once(finished: Path) -> None:
@@ -205,23 +191,6 @@ def test_stopping_a_run_says_one_line(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert rest.splitlines()[-1] == "stopped; run the same command to go on where it was"
-
-
-def test_a_changed_model_redoes_what_depends_on_it(finished: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy)
-    catalogue = {p: digest_file(p) for p in partitions(copy, "catalogue")}
-    thesis = {p: p.stat().st_mtime_ns for p in partitions(copy, "predictions/thesis")}
-    before = json.loads((copy / "store/models/photometric/card.json").read_text())
-    done = galbatch("run", "job.yaml", "--set", "models.photometric.seed=5", cwd=copy)
-    assert done.returncode == 0, done.stderr
-    after = json.loads((copy / "store/models/photometric/card.json").read_text())
-    assert before["fingerprint"] != after["fingerprint"]
-    assert catalogue == {p: digest_file(p) for p in partitions(copy, "catalogue")}
-    assert thesis == {p: p.stat().st_mtime_ns for p in partitions(copy, "predictions/thesis")}
-    for path in partitions(copy, "predictions/photometric"):
-        metadata = pq.read_schema(path).metadata
-        assert metadata[b"galbatch.fingerprint"].decode() == after["fingerprint"]
 
 
 def test_a_store_of_another_job_is_refused(finished: Path, tmp_path: Path) -> None:

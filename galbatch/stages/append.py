@@ -104,7 +104,7 @@ class Append:
         receipt = delivery.need.receipt(
             digest=delivery.need.key,
             rows=written,
-            outputs=(),
+            outputs={},
             seconds=time.perf_counter() - began,
             facts={
                 "where": where,

@@ -13,13 +13,14 @@ from galbatch.readers.base import expand
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages.base import Site
 from galbatch.store.commit import digest_file
+from galbatch.store.layout import CATALOGUE
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
 SCAN_VERSION = 2
 INGEST_VERSION = 2
-CATALOGUE_UNIT = "catalogue"
+CATALOGUE_UNIT = CATALOGUE
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class Ingest:
         receipt = recipe.need.receipt(
             digest=digest,
             rows=table.num_rows,
-            outputs=(site.layout.relative(path),),
+            outputs={site.layout.relative(path): digest},
             seconds=time.perf_counter() - began,
             facts={
                 "magnitudes": count(magnitudes, _MAGNITUDE_EDGES).to_json(),
@@ -261,7 +261,9 @@ class Ingest:
             quarantine(site.layout, _repeated(unit), rows)
         names = {unit: words["number"] for unit, words in cut.sources.items()}
         page = {str(number): unit for unit, number in sorted(names.items(), key=lambda x: x[1])}
-        commit_bytes(site.layout.sources, (json.dumps(page, indent=1) + "\n").encode())
+        outputs[site.layout.relative(site.layout.sources)] = commit_bytes(
+            site.layout.sources, (json.dumps(page, indent=1) + "\n").encode()
+        )
         for unit in set(receipts) - {one.partition.name for one in written} - {CATALOGUE_UNIT}:
             book.forget("ingest", unit)
         facts = total_facts(cut.sources.values()) | {
@@ -269,6 +271,7 @@ class Ingest:
             "partitions": [one.to_json() for one in held],
             "duplicates": sum(words["duplicates"] for words in cut.sources.values()),
             "histogram": _histogram_words(histogram),
+            "id": site.survey.id.column,
             "columns": cut.gathering.schema.names,
             "types": _types(cut.gathering.schema),
         }
@@ -276,7 +279,7 @@ class Ingest:
             catalogue_need(site, cut.sources).receipt(
                 digest=digest,
                 rows=sum(one.partition.rows for one in written),
-                outputs=(*outputs, site.layout.relative(site.layout.sources)),
+                outputs=outputs,
                 seconds=time.perf_counter() - began,
                 facts=facts,
             )

@@ -132,7 +132,9 @@ class Predict:
             receipt = need.receipt(
                 digest=digests[version],
                 rows=rows,
-                outputs=(layout.relative(layout.partition(work.partition, version)),),
+                outputs={
+                    layout.relative(layout.partition(work.partition, version)): digests[version]
+                },
                 seconds=(time.perf_counter() - began) / len(models),
                 facts=_summary(pa.concat_tables(shown[version])),
             )

@@ -42,10 +42,10 @@ from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
 from galbatch.stages.train import current_version, label_columns, split_of
-from galbatch.store.commit import commit_bytes, digest_outputs
+from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.history import latest_records
 from galbatch.store.quarantine import quarantined
-from galbatch.store.receipts import Need
+from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST, roles
@@ -90,12 +90,13 @@ class Report:
         began = time.perf_counter()
         self.draw(site)
         layout = site.layout
-        outputs = tuple(
-            layout.relative(layout.report / name) for name in ("index.html", "report.json")
-        )
+        outputs = {
+            layout.relative(layout.report / name): digest_file(layout.report / name)
+            for name in ("index.html", "report.json")
+        }
         need: Need = task.payload
         receipt = need.receipt(
-            digest=digest_outputs(layout.root, outputs),
+            digest=words_digest(outputs),
             rows=0,
             outputs=outputs,
             seconds=time.perf_counter() - began,
@@ -200,7 +201,7 @@ def _need(site: Site) -> Need | None:
         "code": REPORT_VERSION,
         "report": site.job.report.model_dump(mode="json"),
         "predictions": predictions,
-        "appended": {unit: receipt.key for unit, receipt in book.all("append").items()},
+        "appended": {receipt.unit: receipt.key for receipt in _appended(site)},
         "quarantined": quarantined(site.layout).num_rows,
     }
     return Need("report", REPORT_UNIT, words)
@@ -385,8 +386,15 @@ def _sinks(site: Site) -> tuple[SinkSummary, ...]:
             receipt.facts["model"],
             receipt.facts["rows"],
         )
-        for receipt in site.book.all("append").values()
+        for receipt in _appended(site)
     )
+
+
+def _appended(site: Site) -> tuple[Receipt, ...]:
+    """Receipts of what was appended of the models as the job has them now."""
+    versions = {current_version(site, model) for model in site.job.models}
+    receipts = site.book.all("append").values()
+    return tuple(receipt for receipt in receipts if receipt.facts["model"] in versions)
 
 
 def _quarantine(site: Site) -> tuple[Quarantine, ...]:

@@ -111,7 +111,10 @@ class Scan:
         receipt = origin.need.receipt(
             digest=sha256("".join(shard.digest for shard in shards).encode()).hexdigest(),
             rows=rows,
-            outputs=tuple(site.layout.relative(site.layout.shard(shard.name)) for shard in shards),
+            outputs={
+                site.layout.relative(site.layout.shard(shard.name)): shard.digest
+                for shard in shards
+            },
             seconds=time.perf_counter() - began,
             facts=facts,
         )

@@ -28,7 +28,7 @@ from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.spec.job import Job, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.base import Pending, Report, Site, Task, Where
-from galbatch.stages.catalogue import Catalogue, finished_catalogue
+from galbatch.stages.catalogue import CATALOGUE_UNIT, Catalogue, finished_catalogue
 from galbatch.store.commit import commit_folder, digest_outputs
 from galbatch.store.layout import Layout
 from galbatch.store.receipts import Need, words_digest
@@ -122,11 +122,12 @@ class Train:
         facts = _in_a_process_of_its_own(site, fit.model, folder, report)
         final = site.layout.model(task.unit)
         commit_folder(folder, final)
-        outputs = (site.layout.relative(final),)
+        name = site.layout.relative(final)
+        digest = digest_outputs(site.layout.root, (name,))
         receipt = fit.need.receipt(
-            digest=digest_outputs(site.layout.root, outputs),
+            digest=digest,
             rows=facts["rows"],
-            outputs=outputs,
+            outputs={name: digest},
             seconds=time.perf_counter() - began,
             facts=facts | {"catalogue": fit.catalogue},
         )
@@ -172,6 +173,35 @@ def model_versions(site: Site, name: str) -> dict[int, Receipt]:
         match = re.fullmatch(re.escape(name) + r"(?:_v(\d+))?", unit)
         if match:
             found[int(match[1] or 1)] = receipt
+    return found
+
+
+def held_versions(site: Site) -> list[dict[str, Any]]:
+    """What versions of models the store holds, as JSON values.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``fingerprint``, ``rows`` (predicted and published), ``current`` (what the job's
+        words call for), ``earlier_catalogue`` (whether its predictions are of one).
+    """
+    book = site.book
+    current = {current_version(site, model) for model in site.job.models}
+    catalogue = book.get("ingest", CATALOGUE_UNIT)
+    found = []
+    for version, receipt in book.all("train").items():
+        published = book.get("predict", version)
+        found.append(
+            {
+                "name": version,
+                "fingerprint": receipt.facts["fingerprint"],
+                "rows": published.rows if published else 0,
+                "current": version in current,
+                "earlier_catalogue": bool(
+                    published and catalogue and published.depends["catalogue"] != catalogue.digest
+                ),
+            }
+        )
     return found
 
 

@@ -49,10 +49,10 @@ class NewFile(AbstractContextManager["NewFile"]):
     def write(self, data: bytes | memoryview | pa.Buffer) -> int:
         """Add to the file."""
         view = memoryview(data)
+        self._size += view.nbytes
         with self._explained():
             self._file.write(view)
         self._hash.update(view)
-        self._size += view.nbytes
         return view.nbytes
 
     def tell(self) -> int:

@@ -136,6 +136,10 @@ class Layout:
         """Rows rejected by one unit of work."""
         return self.quarantine / f"{file_name(unit)}.parquet"
 
+    def damaged(self, path: Path) -> Path:
+        """Where a file of the store is kept that turned out to be damaged."""
+        return self.quarantine / "damaged" / self.relative(path)
+
     @property
     def history(self) -> Path:
         """What each run did, a line for each stage."""

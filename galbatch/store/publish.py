@@ -36,7 +36,7 @@ def finish_catalogue(
     *,
     fingerprint: str,
     histogram: Histogram | None = None,
-) -> tuple[str, ...]:
+) -> dict[str, str]:
     """Publish the catalogue: properties, partition list, metadata, sky map, collection.
 
     Files in the dataset that belong to none of the partitions (of an earlier plan) are removed.
@@ -55,8 +55,9 @@ def finish_catalogue(
 
     Returns
     -------
-    tuple of str
-        Files that are its own, relative to the store: not the collection's, which all share.
+    dict of str to str
+        Files that are its own, relative to the store, each with its SHA-256: not the collection's,
+        which all share.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def finish_extension(
     fingerprint: str,
     catalogue: str,
     histogram: Histogram | None = None,
-) -> tuple[str, ...]:
+) -> dict[str, str]:
     """Publish a model's predictions as an extension of the catalogue.
 
     Parameters
@@ -101,8 +102,9 @@ def finish_extension(
 
     Returns
     -------
-    tuple of str
-        Files that are its own, relative to the store: not the collection's, which all share.
+    dict of str to str
+        Files that are its own, relative to the store, each with its SHA-256: not the collection's,
+        which all share.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def finish_extension(
             galbatch_catalogue=catalogue,
             galbatch_model=fingerprint,
         ).to_properties_file(folder)
-        written += _commit(layout, folder, layout.root)
+        written |= _commit(layout, folder, layout.root)
     assert layout.relative(properties) in written
     _write_collection(layout, survey)
     return written
@@ -167,7 +169,7 @@ def _finish_table(
     partitions: Sequence[Partition],
     fingerprint: str,
     histogram: Histogram | None,
-) -> tuple[str, ...]:
+) -> dict[str, str]:
     expected = {layout.partition(partition, model) for partition in partitions}
     missing = sorted(str(path) for path in expected if not path.is_file())
     if missing:
@@ -280,10 +282,9 @@ def _staged(layout: Layout) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _commit(layout: Layout, folder: Path, destination: Path) -> tuple[str, ...]:
-    written = []
+def _commit(layout: Layout, folder: Path, destination: Path) -> dict[str, str]:
+    written = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         target = destination / path.relative_to(folder)
-        commit_bytes(target, path.read_bytes())
-        written.append(layout.relative(target))
-    return tuple(written)
+        written[layout.relative(target)] = commit_bytes(target, path.read_bytes())
+    return written

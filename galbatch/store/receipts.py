@@ -49,18 +49,22 @@ class Need:
         *,
         digest: str,
         rows: int,
-        outputs: tuple[str, ...],
+        outputs: Mapping[str, str],
         seconds: float,
         facts: Mapping[str, Any] | None = None,
     ) -> Receipt:
-        """The receipt that says it is done; the parameters are those of `Receipt`."""
+        """The receipt that says it is done.
+
+        The parameters are those of `Receipt`; `outputs` are paths, each with its digest.
+        """
         return Receipt(
             stage=self.stage,
             unit=self.unit,
             key=self.key,
             digest=digest,
             rows=rows,
-            outputs=outputs,
+            outputs=tuple(outputs),
+            digests=tuple(outputs.values()),
             seconds=seconds,
             facts=facts or {},
             depends=self.depends,
@@ -88,12 +92,12 @@ class ReceiptBook:
 
     def get(self, stage: str, unit: str) -> Receipt | None:
         """The receipt of a unit, or None: also where it was edited or damaged (which is logged)."""
-        receipt = self._read(self._layout.receipt(stage, unit))
+        receipt = self.read(self._layout.receipt(stage, unit))
         return receipt if receipt and (receipt.stage, receipt.unit) == (stage, unit) else None
 
     def all(self, stage: str) -> dict[str, Receipt]:
         """The receipts of a stage by unit, in the order of the units."""
-        found = [receipt for path in self.paths(stage) if (receipt := self._read(path))]
+        found = [receipt for path in self.paths(stage) if (receipt := self.read(path))]
         return {receipt.unit: receipt for receipt in sorted(found, key=lambda found: found.unit)}
 
     def paths(self, stage: str) -> list[Path]:
@@ -145,18 +149,20 @@ class ReceiptBook:
             Read the outputs and compare their digest; otherwise their sizes are looked at.
         """
         root = self._layout.root
-        for output, size in zip(receipt.outputs, receipt.sizes, strict=True):
+        outputs = zip(receipt.outputs, receipt.sizes, receipt.digests, strict=True)
+        for output, size, digest in outputs:
             path = root / output
             if not path.exists():
                 return f"{output} is gone"
             found = _size(path)
             if found != size:
                 return f"{output} has {found:,} bytes, {size:,} were written"
-        if deep and receipt.outputs and digest_outputs(root, receipt.outputs) != receipt.digest:
-            return f"{', '.join(receipt.outputs)} is not what was written (another SHA-256)"
+            if deep and digest_outputs(root, (output,)) != digest:
+                return f"{output} is not what was written (another SHA-256)"
         return ""
 
-    def _read(self, path: Path) -> Receipt | None:
+    def read(self, path: Path) -> Receipt | None:
+        """What a file of `paths` holds, or None where it is no receipt that can be relied on."""
         try:
             page = json.loads(path.read_bytes())
             if page["version"] != VERSION:

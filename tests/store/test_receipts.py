@@ -39,7 +39,9 @@ def need(unit: str = "o3-p7", **changes: object) -> Need:
 def receipt(root: Path, unit: str = "o3-p7", text: bytes = b"data") -> Receipt:
     digest = commit_bytes(root / "out" / "a", text)
     facts = {"z": [1.5, None], "n": "ä"}
-    return need(unit).receipt(digest=digest, rows=5, outputs=("out/a",), seconds=0.5, facts=facts)
+    return need(unit).receipt(
+        digest=digest, rows=5, outputs={"out/a": digest}, seconds=0.5, facts=facts
+    )
 
 
 def test_a_receipt_comes_back(tmp_path: Path, book: ReceiptBook) -> None:

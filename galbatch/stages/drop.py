@@ -1,0 +1,58 @@
+"""Remove a version of a model and all that it predicted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from galbatch.errors import SpecError, did_you_mean
+from galbatch.stages.base import Site
+from galbatch.store.publish import retract
+
+
+def versions(site: Site) -> tuple[str, ...]:
+    """The versions of models that a store holds, also of models the job no longer names."""
+    predicted = {unit.partition(".")[0] for unit in site.book.all("predict")}
+    return tuple(sorted(predicted | site.book.all("train").keys()))
+
+
+def drop(site: Site, version: str) -> Iterator[str]:
+    """Remove a version: its predictions, its networks, its receipts.
+
+    Rows that were appended to a database are the user's, and stay there.
+
+    Parameters
+    ----------
+    site : Site
+    version : str
+        ``photometric``, ``photometric_v2``, ...
+
+    Yields
+    ------
+    str
+        What was removed, or what stays.
+
+    Raises
+    ------
+    SpecError
+        If the store has no such version.
+    """
+    layout, book = site.layout, site.book
+    known = versions(site)
+    if version not in known:
+        hint = did_you_mean(version, known) or "it holds no model"
+        raise SpecError(str(layout.root), f"holds no model '{version}'", hint)
+    # What makes it visible goes first: killed in between, what is left is found by the next drop.
+    retract(layout, site.survey, version)
+    for path in (layout.extension(version), layout.model(version)):
+        if path.exists():
+            shutil.rmtree(path)
+            yield f"removed {path}"
+    for unit, receipt in book.all("append").items():
+        if receipt.facts["model"] == version:
+            yield f"kept    {receipt.facts['where']}: rows in a database are yours to remove"
+            book.forget("append", unit)
+    for unit in book.all("predict"):
+        if unit.partition(".")[0] == version:
+            book.forget("predict", unit)
+    book.forget("train", version)

@@ -1,0 +1,230 @@
+"""Whether a store is what its receipts say, down to the last byte."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from galbatch.store.layout import CATALOGUE, Layout
+from galbatch.store.receipts import ReceiptBook
+from galbatch.store.tables import is_readable
+from galbatch.values import Partition, Receipt
+
+_MEMORY = "1GiB"
+_TWICE = """
+    SELECT id, count(*) AS times FROM ids GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it should be.
+
+    Parameters
+    ----------
+    where : str
+        File or folder, relative to the store.
+    problem : str
+        What was expected and what was found.
+    files : tuple of Path
+        What must go, so that the next run makes it anew.
+    """
+
+    where: str
+    problem: str
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+def verify(layout: Layout) -> Iterator[Damage]:
+    """Look at everything in a store: receipts, digests, row counts, ids, HATS metadata.
+
+    Reads every file once, and ids once more; memory does not grow with the store.
+
+    Parameters
+    ----------
+    layout : Layout
+
+    Yields
+    ------
+    Damage
+        Nothing where the store is sound.
+    """
+    book = ReceiptBook(layout)
+    sound: dict[str, dict[str, Receipt]] = {}
+    for stage in sorted(path.name for path in layout.receipts.glob("*")):
+        sound[stage] = {}
+        for path in book.paths(stage):
+            receipt = book.read(path)
+            if receipt is None or layout.receipt(stage, receipt.unit) != path:
+                yield Damage(layout.relative(path), "was edited or damaged", (path,))
+                continue
+            found = list(_outputs(layout, book, receipt))
+            yield from found
+            if not found:
+                sound[stage][receipt.unit] = receipt
+    catalogue = sound.get("ingest", {}).get(CATALOGUE)
+    if catalogue is None:
+        return
+    yield from _partitions(layout, catalogue, sound["ingest"])
+    for model in _models(sound.get("predict", {})):
+        yield from _predictions(layout, model, catalogue, sound["ingest"], sound["predict"])
+    yield from _ids(layout, catalogue)
+    if layout.collection.exists():
+        yield from _hats(layout, sound.get("predict", {}))
+
+
+def withdraw(layout: Layout, damage: Damage) -> None:
+    """Take what is damaged out of the way: the next run makes it anew, and nothing else.
+
+    It is kept in the quarantine.
+
+    Parameters
+    ----------
+    layout : Layout
+    damage : Damage
+    """
+    for path in damage.files:
+        if path.exists():
+            kept = layout.damaged(path)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(kept)
+
+
+def _outputs(layout: Layout, book: ReceiptBook, receipt: Receipt) -> Iterator[Damage]:
+    problem = book.damage(receipt, deep=True)
+    if not problem:
+        return
+    name = next(output for output in receipt.outputs if problem.startswith(output))
+    path = layout.root / name
+    files = tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
+    yield Damage(name, problem.removeprefix(name).strip(), files)
+
+
+def _partitions(
+    layout: Layout, catalogue: Receipt, receipts: Mapping[str, Receipt]
+) -> Iterator[Damage]:
+    """Every partition of the catalogue is there, with its rows, and no other."""
+    names = set()
+    for words in catalogue.facts["partitions"]:
+        receipt = receipts.get(_name(words))
+        if not words["digest"] or receipt is None:
+            continue
+        (output,) = receipt.outputs
+        names.add(layout.root / output)
+        rows = pq.read_metadata(layout.root / output).num_rows
+        if (receipt.digest, rows) != (words["digest"], words["rows"]):
+            problem = f"expected {words['rows']:,} rows ({words['digest'][:8]}), found {rows:,}"
+            yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.root / output,))
+    expected = {_name(words) for words in catalogue.facts["partitions"]}
+    yield from _strays(layout, layout.dataset(), names, receipts.keys() >= expected)
+
+
+def _predictions(
+    layout: Layout,
+    model: str,
+    catalogue: Receipt,
+    partitions: Mapping[str, Receipt],
+    receipts: Mapping[str, Receipt],
+) -> Iterator[Damage]:
+    """Every prediction has the rows of its partition, under the same ids, in the same order."""
+    names = set()
+    for unit, receipt in receipts.items():
+        if not unit.startswith(f"{model}.") or not receipt.outputs:
+            continue
+        output = receipt.outputs[0]
+        names.add(layout.root / output)
+        partition = partitions.get(unit.removeprefix(f"{model}."))
+        if partition is None or partition.digest != receipt.depends["rows"]:
+            continue  # of an earlier catalogue: it says so itself
+        column = catalogue.facts["id"]
+        ours = pq.ParquetFile(layout.root / output).read(columns=[column])
+        theirs = pq.ParquetFile(layout.root / partition.outputs[0]).read(columns=[column])
+        if not ours[column].combine_chunks().equals(theirs[column].combine_chunks()):
+            problem = f"its ids are not those of {partition.outputs[0]}"
+            yield Damage(output, problem, (layout.root / output,))
+    yield from _strays(layout, layout.dataset(model), names, model in receipts)
+
+
+def _strays(layout: Layout, dataset: Path, names: set[Path], complete: bool) -> Iterator[Damage]:
+    """Files that no receipt speaks of; unless receipts are damaged, which was said before."""
+    if not complete:
+        return
+    for path in sorted(set(dataset.rglob("*.parquet")) - names):
+        yield Damage(layout.relative(path), "belongs to no partition", (path,))
+
+
+def _ids(layout: Layout, catalogue: Receipt) -> Iterator[Damage]:
+    """No id is there twice."""
+    column = '"' + catalogue.facts["id"].replace('"', '""') + '"'
+    paths = [str(path) for path in sorted(layout.dataset().rglob("*.parquet"))]
+    layout.spill.mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": str(layout.spill)}
+    with duckdb.connect(config=settings) as database:
+        database.execute("SET preserve_insertion_order = false")
+        database.execute(
+            f"CREATE TEMP TABLE ids AS SELECT {column} AS id, filename "
+            "FROM read_parquet(?, hive_partitioning = false, filename = true)",
+            [_readable(paths)],
+        )
+        found = database.execute(_TWICE).fetchall()
+        if found:
+            ((value, times),) = found
+            files = database.execute(
+                "SELECT DISTINCT filename FROM ids WHERE id IN "
+                "(SELECT id FROM ids GROUP BY id HAVING count(*) > 1) ORDER BY filename"
+            ).fetchall()
+            bad = tuple(Path(file) for (file,) in files)
+            yield Damage(layout.relative(bad[0]), f"the id {value} is there {times} times", bad)
+
+
+def _readable(paths: Sequence[str]) -> list[str]:
+    """Without what is damaged, which was said before."""
+    return [path for path in paths if is_readable(Path(path))]
+
+
+def _hats(layout: Layout, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:
+    """What hats itself says of the catalogue, of every extension, and of the collection."""
+    from hats.catalog.dataset.collection_properties import CollectionProperties
+    from hats.io.validation import is_valid_catalog
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # hats logs what it finds; we say it
+    try:
+        tables = [layout.catalogue]
+        try:
+            listed = CollectionProperties.read_from_dir(layout.root).all_extensions or {}
+        except Exception as error:  # whatever its parser raises
+            yield Damage(
+                layout.relative(layout.collection), f"cannot be read: {error}", (layout.collection,)
+            )
+            listed = {}
+        tables += [layout.extension(name) for name in listed if name in receipts]
+        for table in tables:
+            properties = table / "hats.properties"
+            try:
+                valid = not properties.exists() or is_valid_catalog(table, strict=True)
+                problem = "hats finds it invalid"
+            except Exception as error:  # hats raises whatever the damaged file makes its parsers do
+                valid, problem = False, f"hats cannot read it: {error}"
+            if not valid:
+                yield Damage(layout.relative(table), problem, (properties,))
+    finally:
+        logger.setLevel(level)
+
+
+def _models(receipts: Mapping[str, Receipt]) -> list[str]:
+    return sorted({unit.partition(".")[0] for unit in receipts})
+
+
+def _name(words: Mapping[str, Any]) -> str:
+    return Partition(words["kind"], words["order"], words["index"]).name

@@ -1,0 +1,137 @@
+"""What happens to a store after its first run: news, versions of models, damage."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import duckdb
+import lsdb
+import pyarrow.parquet as pq
+from small import ROWS, galbatch, partitions, write_job
+
+from galbatch.mock.observe import mock_batches
+from galbatch.spec import load_survey
+from galbatch.store.commit import digest_file
+
+
+def test_versions_of_a_model_live_beside_each_other(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    before = {p: digest_file(p) for p in (copy / "store").glob("*/**/*.parquet")}
+    change = ["--set", "models.photometric.seed=5"]
+    state = json.loads(galbatch("status", "job.yaml", "--json", *change, cwd=copy).stdout)
+    assert [stage["left"] for stage in state["stages"]][:3] == [0, 0, 1]
+    done = galbatch("run", "job.yaml", *change, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert before == {p: digest_file(p) for p in before}
+    state = json.loads(galbatch("status", "job.yaml", "--json", *change, cwd=copy).stdout)
+    models = {model["name"]: model for model in state["models"]}
+    assert set(models) == {"photometric", "photometric_v2", "thesis"}
+    assert [models[name]["current"] for name in sorted(models)] == [False, True, True]
+    fingerprint = models["photometric_v2"]["fingerprint"]
+    assert fingerprint != models["photometric"]["fingerprint"]
+    for path in partitions(copy, "predictions/photometric_v2"):
+        metadata = pq.read_schema(path).metadata
+        assert metadata[b"galbatch.fingerprint"].decode() == fingerprint
+    collection = lsdb.open_catalog(copy / "store")
+    assert len(collection.load_extension("photometric_v2").compute()) == ROWS
+    with duckdb.connect(copy / "small.duckdb", read_only=True) as database:
+        for table in ("photometric", "photometric_v2"):
+            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (ROWS,)
+
+    # The words of the first version bring it back: nothing is trained, nothing predicted.
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert "galbatch train: nothing to do" in done.stderr
+    assert "galbatch predict: nothing to do" in done.stderr
+
+    done = galbatch("drop", "job.yaml", "photometric_v3", cwd=copy)
+    assert done.returncode == 2
+    assert "did you mean 'photometric_v2'?" in done.stderr
+    done = galbatch("drop", "job.yaml", "photometric_v2", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert not list((copy / "store").rglob("*photometric_v2*"))
+    assert galbatch("verify", "store", cwd=copy).returncode == 0
+    assert "photometric_v2" not in galbatch("status", "job.yaml", "--json", cwd=copy).stdout
+
+
+def test_verify_names_what_is_damaged_and_run_mends_just_that(
+    finished: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    sound = galbatch("verify", "job.yaml", cwd=copy)
+    assert (sound.returncode, sound.stdout.split()[-1]) == (0, "sound")
+    before = {p: digest_file(p) for p in (copy / "store").glob("*/dataset/**/*.parquet")}
+    before |= {p: digest_file(p) for p in (copy / "store/predictions").rglob("*.parquet")}
+    rows = partitions(copy, "catalogue")[0]
+    predicted = partitions(copy, "predictions/photometric")[1]
+    for path in (rows, predicted):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1  # one bit: the size is the same
+        path.write_bytes(data)
+    (receipt,) = (copy / "store/receipts/predict").glob("thesis.json")
+    receipt.write_text(receipt.read_text().replace('"rows": 1', '"rows": 2'))
+    stray = predicted.with_name("Npix=1.parquet")
+    shutil.copy(predicted, stray)
+    found = galbatch("verify", "store", cwd=copy)
+    assert found.returncode == 1, found.stderr
+    names = [path.relative_to(copy / "store").as_posix() for path in (rows, predicted, stray)]
+    for name in (*names, "receipts/predict/thesis.json"):
+        assert name in found.stdout
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert "galbatch ingest: 1 to do" in done.stderr
+    assert "galbatch train: nothing to do" in done.stderr
+    assert before == {p: digest_file(p) for p in before}
+    assert not stray.exists()
+    assert galbatch("verify", "store", cwd=copy).returncode == 0
+
+
+def test_verify_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    found = galbatch("verify", "folder", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "is no store of galbatch" in found.stderr
+
+
+def test_news_are_read_and_predicted_alone(tmp_path: Path) -> None:
+    model = {"kind": "photometric", "members": 1, "width": 16, "layers": 1, "epochs": 1}
+    source = {"kind": "files", "paths": ["data/*.parquet"]}
+    write_job(tmp_path, source=source, models=[model], partition={"rows": 60})
+    tables = list(mock_batches(load_survey("alhambra"), 1600, 3, 800))
+    (tmp_path / "data").mkdir()
+    pq.write_table(tables[0], tmp_path / "data" / "a.parquet")
+    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    weights = {p: digest_file(p) for p in (tmp_path / "store/models").rglob("*.*")}
+
+    pq.write_table(tables[1].slice(0, 5), tmp_path / "data" / "b.parquet")
+    state = json.loads(galbatch("status", "job.yaml", "--json", cwd=tmp_path).stdout)
+    assert state["stages"][0]["reasons"] == {"new": 1}
+    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "galbatch scan: 1 to do, 1 done already" in done.stderr
+    assert "galbatch train: nothing to do" in done.stderr
+    assert re.search(r"galbatch predict: \d to do, \d+ done already", done.stderr)
+    assert weights == {p: digest_file(p) for p in weights}
+    assert galbatch("verify", "store", cwd=tmp_path).returncode == 0
+    with duckdb.connect(tmp_path / "small.duckdb", read_only=True) as database:
+        (counts,) = database.execute(
+            "SELECT count(*), count(DISTINCT ID), count(z_mode) FROM photometric"
+        ).fetchall()
+    assert counts == (805, 805, 805)
+
+    state = galbatch("status", "job.yaml", cwd=tmp_path).stdout
+    assert "photometric was trained before the catalogue changed" in state
+    done = galbatch("run", "job.yaml", "--retrain", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    state = json.loads(galbatch("status", "job.yaml", "--json", cwd=tmp_path).stdout)
+    assert [(m["name"], m["current"], m["rows"]) for m in state["models"]] == [
+        ("photometric", False, 805),
+        ("photometric_v2", True, 805),
+    ]
+    done = galbatch("run", "job.yaml", "--retrain", cwd=tmp_path)
+    assert "galbatch train: nothing to do" in done.stderr
