@@ -59,7 +59,9 @@ _ARROW = {
 }
 
 
-def mock_batches(survey: Survey, rows: int, seed: int, batch_rows: int) -> Iterator[pa.Table]:
+def mock_batches(
+    survey: Survey, rows: int, seed: int, batch_rows: int, first: int = 0
+) -> Iterator[pa.Table]:
     """A simulated catalogue of a survey, batch by batch.
 
     Parameters
@@ -72,6 +74,9 @@ def mock_batches(survey: Survey, rows: int, seed: int, batch_rows: int) -> Itera
         Same seed, same sky.
     batch_rows : int
         Rows of a batch (the last may have fewer). Does not change the rows.
+    first : int
+        Objects to leave out at the beginning, a multiple of `BLOCK_ROWS`: so that several
+        processes make a part each of one sky.
 
     Returns
     -------
@@ -83,6 +88,8 @@ def mock_batches(survey: Survey, rows: int, seed: int, batch_rows: int) -> Itera
     SpecError
         If the survey has no usable `mock` section.
     """
+    if first % BLOCK_ROWS:
+        raise ValueError(f"first: expected a multiple of {BLOCK_ROWS}, got {first}")
     # How many threads share a matrix product changes its last bits, and so the sky: always one.
     with threadpool_limits(limits=1, user_api="blas"):
         telescope = _Telescope(survey)
@@ -90,7 +97,7 @@ def mock_batches(survey: Survey, rows: int, seed: int, batch_rows: int) -> Itera
     def batches() -> Iterator[pa.Table]:
         waiting: list[pa.Table] = []
         held = 0
-        for block in range(-(-rows // BLOCK_ROWS)):
+        for block in range(first // BLOCK_ROWS, -(-rows // BLOCK_ROWS)):
             table = telescope.block(seed, block)
             table = table.slice(0, min(BLOCK_ROWS, rows - block * BLOCK_ROWS))
             waiting.append(table)

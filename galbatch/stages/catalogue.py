@@ -20,6 +20,8 @@ from galbatch.values import Partition, Receipt
 
 SCAN_VERSION = 2
 INGEST_VERSION = 2
+MOCK_TILE_ROWS = 2**18
+"""A simulated sky is made in parts of so many rows, each a source of its own."""
 CATALOGUE_UNIT = CATALOGUE
 
 
@@ -253,11 +255,15 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
     if isinstance(source, MockSource):
         words = {
             "code": SCAN_VERSION,
-            "source": source.model_dump(mode="json"),
+            "source": source.model_dump(mode="json", exclude={"batch_rows"}),
             "survey": words_digest(survey.model_dump(mode="json")),
         }
-        unit = f"mock-{survey.name}"
-        return (Origin(unit, 0, source.rows, Need("scan", unit, words)),), ()
+        tiles = []
+        for number, first in enumerate(range(0, source.rows, MOCK_TILE_ROWS)):
+            unit = f"mock-{survey.name}-{number}"
+            size = min(MOCK_TILE_ROWS, source.rows - first)
+            tiles.append(Origin(unit, number, size, Need("scan", unit, words)))
+        return tuple(tiles), ()
     names = _files(source, sources)
     last = max((words["number"] for words in sources.values()), default=-1)
     meaning = words_digest(_meaning(site))

@@ -19,7 +19,7 @@ from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Column, Survey
 from galbatch.stages.base import Pending, Report, Site, Task, Where
-from galbatch.stages.catalogue import Origin, standing
+from galbatch.stages.catalogue import MOCK_TILE_ROWS, Origin, standing
 from galbatch.store.quarantine import quarantine
 from galbatch.store.shards import Shard, write_shard
 from galbatch.store.tables import FILE, HEALPIX, ROW
@@ -145,10 +145,12 @@ def _batches(site: Site, origin: Origin, batch_rows: int) -> tuple[Resolution, I
     from galbatch.mock.observe import mock_batches
 
     def simulated() -> Iterator[Batch]:
-        first = 1
-        for table in mock_batches(survey, source.rows, source.seed, source.batch_rows):
-            yield Batch(np.arange(first, first + table.num_rows, dtype=np.int64), table, ())
-            first += table.num_rows
+        first = origin.number * MOCK_TILE_ROWS
+        rows = first + (origin.size or 0)
+        row = 1
+        for table in mock_batches(survey, rows, source.seed, batch_rows, first):
+            yield Batch(np.arange(row, row + table.num_rows, dtype=np.int64), table, ())
+            row += table.num_rows
 
     names = {column.name: column.name for column in survey.columns}
     return Resolution(names, (), ()), simulated()

@@ -219,3 +219,12 @@ def test_fluxes_in_the_survey_s_unit(error: str) -> None:
     assert stated == pytest.approx(relative, rel=1e-3)
     # A flux below zero is a measurement.
     assert (numbers(fluxes, "mag_u_lsst") < 0).any()
+
+
+def test_a_sky_can_be_made_in_parts() -> None:
+    survey = load_survey("alhambra")
+    whole = catalogue(survey, 40_000, 3, 40_000)
+    part = pa.concat_tables(mock_batches(survey, 40_000, 3, 9_000, BLOCK_ROWS)).combine_chunks()
+    assert part.equals(whole.slice(BLOCK_ROWS).combine_chunks())
+    with pytest.raises(ValueError, match="a multiple of"):
+        mock_batches(survey, 10, 3, 10, 7)
