@@ -148,10 +148,12 @@ def verify_command(
     """Read everything in a store and compare it with its receipts; `run` then mends the damage."""
     from galbatch.store.identity import hold, read_identity
     from galbatch.store.layout import Layout
+    from galbatch.store.places import place
     from galbatch.store.verify import verify, withdraw
 
-    layout = Layout(Path(store).absolute())
-    if not layout.root.is_dir():
+    if "://" in store or Path(store).is_dir():
+        layout = Layout(place(store))
+    else:
         layout = _site(store, None).layout
     identity = read_identity(layout)
     if identity is None:
@@ -246,10 +248,12 @@ def main() -> None:
 def _site(job: str, overrides: list[str] | None) -> Site:
     from galbatch.stages.base import Site
     from galbatch.store.layout import Layout
+    from galbatch.store.places import place
 
     words = load_job(job, overrides or ())
     survey = load_survey(words.survey, beside=Path(job).parent)
-    return Site(words, survey, Layout(Path(words.store).expanduser().absolute()))
+    scratch = Path(words.scratch).expanduser().absolute() if words.scratch else None
+    return Site(words, survey, Layout(place(words.store), scratch))
 
 
 def _monitor() -> BarMonitor | LineMonitor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import time
 import traceback
 from collections import Counter
@@ -18,6 +17,7 @@ from galbatch.stages.base import Pending, Report, Site, Stage, Task
 from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import Identity, hold
+from galbatch.store.places import remove_tree
 from galbatch.store.quarantine import quarantine, rejected_counts, release
 from galbatch.values import Receipt, RejectedRow
 
@@ -188,7 +188,8 @@ def opened(site: Site) -> Iterator[None]:
             yield
         except SpecError:
             if fresh and not layout.catalogue.exists():
-                shutil.rmtree(layout.root, ignore_errors=True)
+                remove_tree(layout.root)
+                remove_tree(layout.work)
             raise
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.readers.remote import expand_url, is_url, stamp_url
 from galbatch.spec.job import CsvFormat, FitsFormat, Format, Hdf5Format, ParquetFormat
 from galbatch.values import RejectedRow
 
@@ -149,7 +150,8 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
     Parameters
     ----------
     paths : sequence of str
-        ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``.
+        ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``,
+        ``s3://bucket/tiles/*.fits``.
 
     Returns
     -------
@@ -163,6 +165,9 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for pattern in paths:
+        if is_url(pattern):
+            found.update(dict.fromkeys(expand_url(pattern)))
+            continue
         path = Path(pattern).expanduser()
         if has_magic(pattern) and not path.exists():
             # Unlike Path.glob, glob leaves out hidden files (half-written copies, say).
@@ -176,6 +181,20 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
             matches = [str(path)]
         found.update(dict.fromkeys(matches))
     return tuple(found)
+
+
+def stamp(path: str) -> tuple[int, int | str]:
+    """Size of a file in bytes, and what changes when its content does.
+
+    Parameters
+    ----------
+    path : str
+        From `expand`.
+    """
+    if is_url(path):
+        return stamp_url(path)
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _nearby(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galbatch.sinks.base import Origin, Piece, open_sink
@@ -12,6 +12,7 @@ from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
 from galbatch.stages.train import current_version
+from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
 from galbatch.values import Receipt
 
@@ -96,7 +97,8 @@ class Append:
         rows = written = 0
         with open_sink(delivery.sink, origin) as sink:
             for piece, held in pieces:
-                written += sink.append(piece)
+                with local_copy(piece.path) as path:
+                    written += sink.append(replace(piece, path=path))
                 rows += held
                 report(rows, task.size, "")
             sink.keep([piece.unit for piece, _ in pieces])

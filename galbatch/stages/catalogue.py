@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from galbatch.errors import SpecError
-from galbatch.readers.base import expand
+from galbatch.readers.base import expand, stamp
+from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages.base import Site
 from galbatch.store.commit import digest_file
@@ -274,15 +275,15 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
         else:
             last += 1
             number = last
-        status = Path(name).stat()
+        size, modified = stamp(name)
         words = {
             "code": SCAN_VERSION,
             "format": source.format.model_dump(mode="json") if source.format else None,
             "survey": meaning,
-            "bytes": status.st_size,
-            "modified": status.st_mtime_ns,
+            "bytes": size,
+            "modified": modified,
         }
-        found.append(Origin(name, number, status.st_size, Need("scan", name, words)))
+        found.append(Origin(name, number, size, Need("scan", name, words)))
     gone = tuple(sorted(sources.keys() - set(names)))
     for unit in gone:
         if not any(_names(pattern, unit) for pattern in source.paths):
@@ -307,7 +308,7 @@ def _files(source: FilesSource, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def _names(pattern: str, unit: str) -> bool:
-    path = str(Path(pattern).expanduser())
+    path = pattern if is_url(pattern) else str(Path(pattern).expanduser())
     return fnmatch(unit, path) or unit.startswith(f"{path}/") or unit == path
 
 

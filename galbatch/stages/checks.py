@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.readers.base import expand, open_reader
+from galbatch.readers.remote import at_hand
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
@@ -71,7 +72,8 @@ def check_sources(job: Job, survey: Survey) -> Iterator[str]:
         yield f"{job.source.rows:,} simulated objects"
         return
     for path in expand(job.source.paths):
-        columns = open_reader(job.source.format, path).columns(path)
+        with at_hand(path) as copy:
+            columns = open_reader(job.source.format, copy).columns(copy)
         resolution = resolve_columns(survey, columns, path)
         taken = f", {'; '.join(resolution.aliases)}" if resolution.aliases else ""
         yield f"{path}: {len(columns)} columns{taken}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.stages.base import Site
+from galbatch.store.places import remove_tree
 from galbatch.store.publish import retract
 
 
@@ -46,7 +46,7 @@ def drop(site: Site, version: str) -> Iterator[str]:
     retract(layout, site.survey, version)
     for path in (layout.extension(version), layout.model(version)):
         if path.exists():
-            shutil.rmtree(path)
+            remove_tree(path)
             yield f"removed {path}"
     for unit, receipt in book.all("append").items():
         if receipt.facts["model"] == version:

@@ -7,7 +7,6 @@ are written again.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError
@@ -44,6 +42,7 @@ from galbatch.store.partitions import (
     extend_partitions,
     plan_row_ranges,
 )
+from galbatch.store.places import remove_tree
 from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, retract
 from galbatch.store.quarantine import quarantine, rejected_rows
 from galbatch.store.receipts import Need, words_digest
@@ -60,7 +59,15 @@ from galbatch.store.shards import (
     read_rows,
     sort_rows,
 )
-from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet, read_partition
+from galbatch.store.tables import (
+    FILE,
+    HEALPIX,
+    ROW,
+    annotate,
+    commit_parquet,
+    read_partition,
+    read_schema,
+)
 from galbatch.values import Partition, Receipt, RejectedRow
 
 _MAGNITUDE_EDGES = np.linspace(8.0, 32.0, 97)
@@ -291,7 +298,7 @@ def _clean(site: Site) -> None:
     """Shards are in the catalogue now: their receipts would speak of files that are gone."""
     for unit in site.book.all("scan"):
         site.book.forget("scan", unit)
-    shutil.rmtree(site.layout.shards, ignore_errors=True)
+    remove_tree(site.layout.shards)
 
 
 def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
@@ -312,7 +319,7 @@ def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
         fresh_shards,
         survey.id.column,
         at_most=max(_tolerated(site, fresh), 0),
-        held=[layout.partition(one.partition) for one in on_disk],
+        held=[one.partition for one in on_disk],
         again=again_shards,
     )
     gathering = Gathering(
@@ -571,7 +578,7 @@ def _histogram_words(histogram: Histogram | None) -> dict[str, Any] | None:
 def _held_schema(layout: Layout, held: Sequence[Held]) -> pa.Schema | None:
     if not held:
         return None
-    return pq.read_schema(layout.partition(held[0].partition)).remove_metadata()
+    return read_schema(layout.partition(held[0].partition)).remove_metadata()
 
 
 def _in_order(receipts: Iterable[Receipt]) -> tuple[Receipt, ...]:

@@ -24,6 +24,7 @@ from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.train import current_version, train_need
 from galbatch.store.partitions import Histogram
+from galbatch.store.places import lasting_copy
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX, PartitionWriter, annotate, read_groups
@@ -86,7 +87,7 @@ class Predict:
             site.book.forget("predict", version)
         for unit in {need.unit for need in needs} & receipts.keys():
             for output in receipts[unit].outputs:
-                (site.layout.root / output).unlink(missing_ok=True)
+                site.layout.output(output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
         return self
 
@@ -170,7 +171,7 @@ class Predict:
             if not written or book.valid(need):
                 continue
             began = time.perf_counter()
-            loaded = load_model(site.layout.model(version))
+            loaded = _loaded(site.layout.model(version), fingerprint)
             outputs = finish_extension(
                 site.layout,
                 site.survey,
@@ -288,7 +289,7 @@ def _counted(predicted: pa.Table, column: str, edges: NDArray[np.float64]) -> di
 @lru_cache(maxsize=8)
 def _loaded(folder: Path, fingerprint: str) -> Model:
     """A model, loaded once per worker; another fingerprint is another model."""
-    model = load_model(folder)
+    model = load_model(lasting_copy(folder))
     if model.card.fingerprint != fingerprint:
         raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
     return model

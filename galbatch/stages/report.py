@@ -44,6 +44,7 @@ from galbatch.stages.predict import own_columns, prediction_unit
 from galbatch.stages.train import current_version, label_columns, split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.history import latest_records
+from galbatch.store.places import local_copy
 from galbatch.store.quarantine import quarantined
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_partition
@@ -285,8 +286,8 @@ def _model_report(
     held_out: HeldOut | None,
     predictions: Mapping[str, NDArray[Any]],
 ) -> ModelReport:
-    folder = site.layout.model(name)
-    card = read_card(folder)
+    with local_copy(site.layout.model(name)) as folder:
+        card, history = read_card(folder), _history(folder / HISTORY)
     evaluation: Evaluation | None = None
     if held_out is not None:
         evaluation = evaluate(
@@ -315,7 +316,7 @@ def _model_report(
             if target in card.targets or target in card.skipped
         ),
         card=_card_lines(card.to_json()),
-        history=_history(folder / HISTORY),
+        history=history,
         evaluation=evaluation,
         held_out=predictions,
         redshifts=_added(summary["redshifts"] for summary in summaries),

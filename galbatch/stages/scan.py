@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.readers.base import Batch, open_reader
+from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Column, Survey
@@ -81,22 +82,24 @@ class Scan:
         rejected: list[RejectedRow] = []
         labelled = dict.fromkeys(TARGETS, 0)
         stars = rows = 0
-        resolution, batches = _batches(site, origin, batch_rows)
-        for batch in batches:
-            table, bad = _checked(survey, batch, origin.unit)
-            rejected += [*batch.rejected, *bad]
-            for target, values in labels(survey, table).items():
-                known = np.isfinite(values)
-                labelled[target] += int(known.sum())
-                if target == "star":
-                    stars += int((values[known] > 0.5).sum())
-            numbers = np.full(table.num_rows, origin.number, np.int32)
-            table = table.append_column(FILE, pa.array(numbers))
-            name = f"{origin.number:06d}-{len(shards):06d}"
-            if table.num_rows:
-                shards.append(write_shard(site.layout, name, table, file=origin.number))
-            rows += table.num_rows
-            report(rows, task.size, "")
+        with at_hand(origin.unit) as path:
+            resolution, batches = _batches(site, origin, path, batch_rows)
+            for batch in batches:
+                table, bad = _checked(survey, batch, origin.unit)
+                read = (replace(row, file=origin.unit) for row in batch.rejected)
+                rejected += [*read, *bad]
+                for target, values in labels(survey, table).items():
+                    known = np.isfinite(values)
+                    labelled[target] += int(known.sum())
+                    if target == "star":
+                        stars += int((values[known] > 0.5).sum())
+                numbers = np.full(table.num_rows, origin.number, np.int32)
+                table = table.append_column(FILE, pa.array(numbers))
+                name = f"{origin.number:06d}-{len(shards):06d}"
+                if table.num_rows:
+                    shards.append(write_shard(site.layout, name, table, file=origin.number))
+                rows += table.num_rows
+                report(rows, task.size, "")
         facts: dict[str, Any] = {
             "number": origin.number,
             "shards": [shard.to_json() for shard in shards],
@@ -129,18 +132,20 @@ def _rows(site: Site, origin: Origin) -> int | None:
     return origin.size if isinstance(site.job.source, MockSource) else None
 
 
-def _batches(site: Site, origin: Origin, batch_rows: int) -> tuple[Resolution, Iterator[Batch]]:
+def _batches(
+    site: Site, origin: Origin, path: str, batch_rows: int
+) -> tuple[Resolution, Iterator[Batch]]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
-        reader = open_reader(source.format, origin.unit)
-        found = reader.columns(origin.unit)
+        reader = open_reader(source.format, path)
+        found = reader.columns(path)
         resolution = resolve_columns(survey, found, origin.unit)
         types = {
             # pa.null(): as it comes.
             spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
             for spelling, name in resolution.names.items()
         }
-        batches = reader.batches(origin.unit, types, batch_rows)
+        batches = reader.batches(path, types, batch_rows)
         return resolution, _renamed(batches, resolution)
     from galbatch.mock.observe import mock_batches
 

@@ -29,8 +29,9 @@ from galbatch.spec.job import Job, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import CATALOGUE_UNIT, Catalogue, finished_catalogue
-from galbatch.store.commit import commit_folder, digest_outputs
+from galbatch.store.commit import commit_folder, digest_output
 from galbatch.store.layout import Layout
+from galbatch.store.places import place
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.training.labels import labels
@@ -123,7 +124,7 @@ class Train:
         final = site.layout.model(task.unit)
         commit_folder(folder, final)
         name = site.layout.relative(final)
-        digest = digest_outputs(site.layout.root, (name,))
+        digest = digest_output(final)
         receipt = fit.need.receipt(
             digest=digest,
             rows=facts["rows"],
@@ -297,7 +298,8 @@ def _in_a_process_of_its_own(
     request = {
         "job": site.job.model_dump(mode="json"),
         "survey": site.survey.model_dump(mode="json"),
-        "root": str(site.layout.root.resolve()),
+        "root": str(site.layout.root),
+        "work": str(site.layout.work),
         "model": model,
         "folder": str(folder.resolve()),
     }
@@ -361,7 +363,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
-    site = Site(job, survey, Layout(Path(request["root"])))
+    site = Site(job, survey, Layout(place(request["root"]), Path(request["work"])))
     model = next(model for model in job.models if model.name == request["model"])
     try:
         catalogue = finished_catalogue(site)

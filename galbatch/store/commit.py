@@ -6,14 +6,16 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
 from galbatch.errors import SpecError, TransientError
+from galbatch.store.places import file_system, is_remote, remove_tree
 
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; it also starts with a dot, so datasets overlook it."""
@@ -22,7 +24,8 @@ TEMPORARY = ".tmp"
 class NewFile(AbstractContextManager["NewFile"]):
     """A file under a temporary name, which is moved to its place when it is whole.
 
-    Whoever is killed here leaves either the old file or the new one, never a part.
+    Whoever is killed here leaves either the old file or the new one, never a part. In object
+    storage, where a file appears whole or not at all, it is written when it is complete.
 
     Parameters
     ----------
@@ -37,11 +40,15 @@ class NewFile(AbstractContextManager["NewFile"]):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+        name = f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
+        self._remote = is_remote(path)
+        self._temporary = (
+            Path(tempfile.gettempdir(), name) if self._remote else path.with_name(name)
+        )
         self._hash = hashlib.sha256()
         self._size = 0
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._temporary.open("wb")
 
     closed = False
@@ -89,8 +96,14 @@ class NewFile(AbstractContextManager["NewFile"]):
                 raise TransientError(str(self._path), "reads back different from what was written")
             if check is not None:
                 check(self._temporary)
-            self._temporary.replace(self._path)
-            _sync_folder(self._path.parent)
+            if self._remote:
+                _upload(self._temporary, self._path)
+                if digest_file(self._path) != digest:
+                    self._path.unlink(missing_ok=True)
+                    raise TransientError(str(self._path), "did not arrive as it was sent")
+            else:
+                self._temporary.replace(self._path)
+                _sync_folder(self._path.parent)
         return digest
 
     def __exit__(self, *_: object) -> None:
@@ -138,12 +151,13 @@ def commit_bytes(
 def commit_folder(prepared: Path, final: Path) -> None:
     """Move a folder of finished files to its place, instead of what was there.
 
-    Killed in between, there is nothing at `final` rather than half of it.
+    Killed in between, there is nothing at `final` rather than half of it (in object storage,
+    perhaps some of the files: what is there counts when its receipt does).
 
     Parameters
     ----------
     prepared : Path
-        On the same disk as `final`.
+        On the same disk as `final`, or on any disk where that is in object storage.
     final : Path
 
     Raises
@@ -151,6 +165,12 @@ def commit_folder(prepared: Path, final: Path) -> None:
     SpecError
         If the disk is full or the folder cannot be written.
     """
+    if is_remote(final):
+        remove_tree(final)
+        for path in sorted(path for path in prepared.rglob("*") if path.is_file()):
+            commit_bytes(final / path.relative_to(prepared).as_posix(), path.read_bytes())
+        remove_tree(prepared)
+        return
     size = 0
     old = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
     try:
@@ -179,38 +199,28 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_outputs(root: Path, outputs: Iterable[str]) -> str:
-    """One digest for all files of a receipt.
+def digest_output(path: Path) -> str:
+    """One digest for a file, or for all files of a folder.
 
     Parameters
     ----------
-    root : Path
-        Folder of the store.
-    outputs : iterable of str
-        Files and folders, relative to it.
+    path : Path
 
     Returns
     -------
     str
-        The SHA-256 of the file where it is one; otherwise that of ``<digest>  <path>`` lines,
-        sorted by path.
+        The SHA-256 of the file, or that of ``<path in the folder>  <digest>`` lines, sorted.
     """
-    files: list[Path] = []
-    for output in outputs:
-        path = root / output
-        files += (
-            [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else [path]
-        )
-    if len(files) == 1:
-        return digest_file(files[0])
-    lines = sorted((file.relative_to(root).as_posix(), digest_file(file)) for file in files)
-    text = "".join(f"{digest}  {name}\n" for name, digest in lines)
-    return hashlib.sha256(text.encode()).hexdigest()
+    if not path.is_dir():
+        return digest_file(path)
+    files = [entry for entry in path.rglob("*") if entry.is_file()]
+    lines = sorted(f"{file.relative_to(path).as_posix()}  {digest_file(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def sweep(folder: Path) -> None:
     """Remove what a killed process left unfinished anywhere below a folder."""
-    if folder.is_dir():
+    if not is_remote(folder) and folder.is_dir():
         for entry in list(folder.rglob(f".*{TEMPORARY}")):
             _remove(entry)
 
@@ -237,6 +247,11 @@ def _explained(error: OSError, path: Path, size: int) -> Exception:
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return SpecError(str(path), f"cannot be written: {error.strerror}", "is a file in the way?")
     return error
+
+
+def _upload(file: Path, path: Path) -> None:
+    system, name = file_system(path)
+    system.put_file(str(file), name)
 
 
 def _free(path: Path) -> str:

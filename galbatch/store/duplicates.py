@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from galbatch.errors import SpecError
 from galbatch.store.layout import Layout
 from galbatch.store.shards import Shard, provenance
-from galbatch.store.tables import FILE, ROW
+from galbatch.store.tables import FILE, ROW, read_partition
+from galbatch.values import Partition
 
 # What is in the store already comes first; of the rows that are new, the earliest.
 _HELD = """
     CREATE TEMP TABLE held AS
     SELECT id, min(_file) AS first_file, min(_row) AS first_row
-    FROM ({held}) SEMI JOIN ids USING (id) GROUP BY id
+    FROM (SELECT id, _file, _row FROM {there}) SEMI JOIN ids USING (id) GROUP BY id
 """
-_NO_HELD = "SELECT id, _file, _row FROM ids WHERE false"
 _REPEATED = """
     CREATE TEMP TABLE repeated AS
     SELECT id FROM ids GROUP BY id HAVING count(*) > 1 UNION SELECT id FROM held
@@ -43,6 +42,7 @@ _LATER = """
     ) AS found LEFT JOIN held USING (id)
     WHERE occurrence > 1 OR held.first_file IS NOT NULL ORDER BY _file, _row
 """
+_PLACE = ["id", FILE, ROW]
 _NONE = pa.table(
     {
         "id": pa.array([], pa.int64()),
@@ -62,7 +62,7 @@ def find_duplicates(
     id_column: str,
     *,
     at_most: int,
-    held: Sequence[Path] = (),
+    held: Sequence[Partition] = (),
     again: Sequence[Shard] = (),
     memory: str = "1GiB",
 ) -> pa.Table:
@@ -80,8 +80,8 @@ def find_duplicates(
         A missing id is no duplicate.
     at_most : int
         More than so many, and something is wrong with the source.
-    held : sequence of Path
-        Partitions that are in the store; rows of them that are from the files of `shards` do not
+    held : sequence of Partition
+        Those that are in the store; rows of them that are from the files of `shards` do not
         count, since the shards stand for them.
     again : sequence of Shard
         Shards of files that are in the store, whose partitions are lost.
@@ -114,16 +114,18 @@ def find_duplicates(
         with duckdb.connect(config=settings) as database:
             database.register("found", reader)
             database.execute("CREATE TEMP TABLE ids AS SELECT * FROM found WHERE id IS NOT NULL")
-            if again:
-                known = provenance(layout, again, id_column)
-                start = next(known)
-                database.register(
-                    "read_again",
-                    pa.RecordBatchReader.from_batches(start.schema, chain([start], known)),
-                )
-            numbers = sorted({shard.file for shard in shards})
-            sql, values = _held(held, id_column, numbers, again=bool(again))
-            database.execute(_HELD.format(held=sql), values)
+            known = chain(
+                _held(layout, held, id_column, {shard.file for shard in shards}),
+                (batch.select(_PLACE) for batch in provenance(layout, again, id_column)),
+            )
+            start = next(known, None)
+            if start is not None:
+                # The ids of the news are few beside those of the store, which stream past them.
+                there = pa.RecordBatchReader.from_batches(start.schema, chain([start], known))
+                database.register("there", there)
+            database.execute(
+                _HELD.format(there="there" if start is not None else "ids WHERE false")
+            )
             database.execute(_REPEATED)
             ((number,),) = database.execute(_COUNT).fetchall()
             if number > at_most:
@@ -140,18 +142,10 @@ def find_duplicates(
 
 
 def _held(
-    paths: Sequence[Path], id_column: str, numbers: Sequence[int], *, again: bool
-) -> tuple[str, list[Any]]:
-    """The ids in the store as a query, with its values."""
-    parts: list[str] = []
-    values: list[Any] = []
-    if paths:
-        column = '"' + id_column.replace('"', '""') + '"'
-        parts.append(
-            f"SELECT {column} AS id, _file, _row FROM read_parquet(?, hive_partitioning = false) "
-            "WHERE NOT list_contains(?, _file)"
-        )
-        values += [[str(path) for path in paths], list(numbers)]
-    if again:
-        parts.append("SELECT id, _file, _row FROM read_again")
-    return " UNION ALL ".join(parts) or _NO_HELD, values
+    layout: Layout, partitions: Sequence[Partition], id_column: str, replaced: set[int]
+) -> Iterator[pa.RecordBatch]:
+    """The ids in the store, without those of files for which the shards stand."""
+    numbers = pa.array(sorted(replaced), pa.int32())
+    for partition in partitions:
+        table = read_partition(layout, partition, [id_column, FILE, ROW]).rename_columns(_PLACE)
+        yield from table.filter(pc.invert(pc.is_in(table[FILE], numbers))).to_batches()

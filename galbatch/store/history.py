@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from galbatch.store.layout import Layout
+from galbatch.store.places import is_remote
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,13 @@ class StageRecord:
 
 def write_record(layout: Layout, record: StageRecord) -> None:
     """Add a line to the store's history."""
+    line = json.dumps(asdict(record)) + "\n"
+    if is_remote(layout.history):  # nothing can be appended there
+        before = layout.history.read_text(encoding="utf-8") if layout.history.exists() else ""
+        layout.history.write_text(before + line, encoding="utf-8")
+        return
     with layout.history.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record)) + "\n")
+        file.write(line)
 
 
 def latest_records(layout: Layout) -> dict[str, StageRecord]:

@@ -17,6 +17,8 @@ from typing import Any
 from galbatch.errors import SpecError
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
+from galbatch.store.lease import lease
+from galbatch.store.places import is_remote
 
 VERSION = 1
 _ANOTHER = "choose another 'store', or delete it"
@@ -64,6 +66,12 @@ def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
         If the folder is no store, is another job's, or another run works on it.
     """
     _refuse_foreign(layout)
+    if is_remote(layout.root):
+        with lease(layout.lock):
+            fresh = not layout.identity.exists()
+            claim(layout, identity)
+            yield fresh
+        return
     try:
         layout.root.mkdir(parents=True, exist_ok=True)
         lock = layout.lock.open("a+", encoding="utf-8")
@@ -155,7 +163,7 @@ def read_identity(layout: Layout) -> Identity | None:
 
 def _refuse_foreign(layout: Layout) -> None:
     root = layout.root
-    if root.exists() and not root.is_dir():
+    if root.is_file():
         raise SpecError(str(root), "is a file, not a folder", "choose another 'store'")
     if layout.identity.exists() or not root.is_dir():
         return
@@ -163,7 +171,7 @@ def _refuse_foreign(layout: Layout) -> None:
     others = sorted(
         entry.name
         for entry in root.iterdir()
-        if entry != layout.lock and not entry.name.startswith(f".{layout.identity.name}.")
+        if entry.name != layout.lock.name and not entry.name.startswith(f".{layout.identity.name}.")
     )
     if others:
         raise SpecError(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from galbatch.errors import SpecError
+from galbatch.store.places import is_remote
 from galbatch.values import Partition
 
 CATALOGUE = "catalogue"
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _PIXELS_PER_FOLDER = 10_000
+_WORK = "work/"
 
 
 def file_name(unit: str) -> str:
@@ -41,10 +44,15 @@ class Layout:
     Parameters
     ----------
     root : Path
-        Folder of the store: a HATS collection, where the survey has a sky.
+        Folder of the store: a HATS collection, where the survey has a sky. It may be in object
+        storage.
+    scratch : Path, optional
+        Folder for what lives only during a run, on a disk that all workers share. By default
+        `work` in the store, or one of this machine's where that is in object storage.
     """
 
     root: Path
+    scratch: Path | None = None
 
     @property
     def identity(self) -> Path:
@@ -153,7 +161,13 @@ class Layout:
     @property
     def work(self) -> Path:
         """Temporary files of a run: never read by users, removed when it is done."""
-        return self.root / "work"
+        if self.scratch is not None:
+            return self.scratch
+        if not is_remote(self.root):
+            return self.root / "work"
+        name = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+        return Path(cache).expanduser() / "galbatch" / name
 
     @property
     def shards(self) -> Path:
@@ -175,5 +189,11 @@ class Layout:
         return self.work / "spill"
 
     def relative(self, path: Path) -> str:
-        """A path of the store as receipts write it."""
+        """A path of the store as receipts write it; in the scratch folder, under `work`."""
+        if path.is_relative_to(self.work):
+            return f"{_WORK}{path.relative_to(self.work).as_posix()}"
         return path.relative_to(self.root).as_posix()
+
+    def output(self, name: str) -> Path:
+        """The inverse of `relative`."""
+        return self.work / name.removeprefix(_WORK) if name.startswith(_WORK) else self.root / name

@@ -20,6 +20,7 @@ from galbatch.spec.survey import Survey
 from galbatch.store.commit import commit_bytes, sweep
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.partitions import HEALPIX_ORDER, Histogram
+from galbatch.store.places import is_remote
 from galbatch.store.tables import HEALPIX
 from galbatch.values import Partition
 
@@ -263,9 +264,11 @@ def _provenance(title: str, fingerprint: str) -> dict[str, Any]:
 
 
 def _remove_others(dataset: Path, expected: set[Path]) -> None:
-    for path in dataset.rglob("*.parquet"):
+    for path in list(dataset.rglob("*.parquet")):
         if path not in expected:
             path.unlink()
+    if is_remote(dataset):
+        return
     for folder in sorted((path for path in dataset.rglob("*") if path.is_dir()), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -285,6 +288,6 @@ def _staged(layout: Layout) -> Iterator[Path]:
 def _commit(layout: Layout, folder: Path, destination: Path) -> dict[str, str]:
     written = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        target = destination / path.relative_to(folder)
+        target = destination / path.relative_to(folder).as_posix()
         written[layout.relative(target)] = commit_bytes(target, path.read_bytes())
     return written

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galbatch.store.layout import Layout
+from galbatch.store.places import readable
 from galbatch.store.tables import commit_parquet
 from galbatch.values import RejectedRow
 
@@ -62,7 +64,7 @@ def rejected_rows(
         table = quarantined(layout)
     else:
         path = layout.rejected(unit)
-        table = pq.ParquetFile(path).read() if path.exists() else SCHEMA.empty_table()
+        table = _table(path) if path.exists() else SCHEMA.empty_table()
     return tuple(RejectedRow(**row) for row in table.slice(0, at_most).to_pylist())
 
 
@@ -75,6 +77,10 @@ def rejected_counts(layout: Layout) -> dict[str, int]:
 
 
 def _tables(layout: Layout) -> Iterator[pa.Table]:
-    for path in sorted(layout.quarantine.glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
-            yield file.read()
+    for path in sorted(layout.quarantine.glob("*.parquet"), key=lambda path: path.name):
+        yield _table(path)
+
+
+def _table(path: Path) -> pa.Table:
+    with readable(path) as source, pq.ParquetFile(source) as file:
+        return file.read()

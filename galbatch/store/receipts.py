@@ -13,8 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from galbatch.store.commit import commit_bytes, digest_outputs
+from galbatch.store.commit import commit_bytes, digest_output
 from galbatch.store.layout import Layout
+from galbatch.store.places import is_remote
 from galbatch.values import Receipt
 
 VERSION = 2
@@ -84,7 +85,7 @@ class ReceiptBook:
 
     def put(self, receipt: Receipt) -> None:
         """Record that a unit is done (after its outputs are in place), and how large they are."""
-        sizes = tuple(_size(self._layout.root / output) for output in receipt.outputs)
+        sizes = tuple(_size(self._layout.output(output)) for output in receipt.outputs)
         record = replace(receipt, sizes=sizes).to_json()
         page = {"version": VERSION, "receipt": record, "checksum": words_digest(record)}
         text = json.dumps(page, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -105,7 +106,9 @@ class ReceiptBook:
         folder = self._layout.receipts / stage
         if not folder.is_dir():
             return []
-        with os.scandir(folder) as entries:
+        if is_remote(folder):
+            return sorted((path for path in folder.glob("*.json")), key=lambda path: path.name)
+        with os.scandir(folder) as entries:  # several times faster than glob
             names = sorted(entry.name for entry in entries if entry.name.endswith(".json"))
         return [folder / name for name in names]
 
@@ -148,16 +151,15 @@ class ReceiptBook:
         deep : bool
             Read the outputs and compare their digest; otherwise their sizes are looked at.
         """
-        root = self._layout.root
         outputs = zip(receipt.outputs, receipt.sizes, receipt.digests, strict=True)
         for output, size, digest in outputs:
-            path = root / output
+            path = self._layout.output(output)
             if not path.exists():
                 return f"{output} is gone"
             found = _size(path)
             if found != size:
                 return f"{output} has {found:,} bytes, {size:,} were written"
-            if deep and digest_outputs(root, (output,)) != digest:
+            if deep and digest_output(path) != digest:
                 return f"{output} is not what was written (another SHA-256)"
         return ""
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from galbatch.errors import DataError, SpecError, TransientError, did_you_mean
 from galbatch.store.commit import NewFile
 from galbatch.store.layout import Layout
+from galbatch.store.places import readable
 from galbatch.store.votable import votable_metadata
 from galbatch.values import Partition, PredictedColumn
 
@@ -258,7 +259,7 @@ def read_groups(layout: Layout, partition: Partition, columns: Sequence[str]) ->
 def _opened(path: Path, columns: Sequence[str] | None) -> Iterator[pq.ParquetFile]:
     try:
         # Not read_table: it would take Norder=/Dir=/Npix= in the path for columns.
-        with pq.ParquetFile(path) as file:
+        with readable(path) as source, pq.ParquetFile(source) as file:
             names = file.schema_arrow.names
             for column in columns or ():
                 if column not in names:
@@ -274,10 +275,16 @@ def _opened(path: Path, columns: Sequence[str] | None) -> Iterator[pq.ParquetFil
         raise DataError(str(path), f"cannot be read: {error}", "delete it and run again") from error
 
 
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file, with its metadata."""
+    with readable(path) as source:
+        return pq.read_schema(source)
+
+
 def is_readable(path: Path) -> bool:
     """Whether a file is Parquet from its first bytes to its last."""
     try:
-        with pq.ParquetFile(path) as file:
+        with readable(path) as source, pq.ParquetFile(source) as file:
             return bool(file.metadata.num_rows >= 0)
     except (OSError, pa.ArrowException):
         return False

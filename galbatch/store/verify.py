@@ -5,20 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galbatch.store.layout import CATALOGUE, Layout
+from galbatch.store.places import is_remote, readable
 from galbatch.store.receipts import ReceiptBook
 from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
+STAGES = ("scan", "ingest", "train", "predict", "append", "report")
 _MEMORY = "1GiB"
 _TWICE = """
     SELECT id, count(*) AS times FROM ids GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1
+"""
+_WHERE = """
+    SELECT DISTINCT place FROM ids
+    WHERE id IN (SELECT id FROM ids GROUP BY id HAVING count(*) > 1) ORDER BY place
 """
 
 
@@ -60,7 +69,7 @@ def verify(layout: Layout) -> Iterator[Damage]:
     """
     book = ReceiptBook(layout)
     sound: dict[str, dict[str, Receipt]] = {}
-    for stage in sorted(path.name for path in layout.receipts.glob("*")):
+    for stage in STAGES:
         sound[stage] = {}
         for path in book.paths(stage):
             receipt = book.read(path)
@@ -95,6 +104,10 @@ def withdraw(layout: Layout, damage: Damage) -> None:
     for path in damage.files:
         if path.exists():
             kept = layout.damaged(path)
+            if is_remote(path):
+                kept.write_bytes(path.read_bytes())
+                path.unlink()
+                continue
             kept.parent.mkdir(parents=True, exist_ok=True)
             path.replace(kept)
 
@@ -104,7 +117,7 @@ def _outputs(layout: Layout, book: ReceiptBook, receipt: Receipt) -> Iterator[Da
     if not problem:
         return
     name = next(output for output in receipt.outputs if problem.startswith(output))
-    path = layout.root / name
+    path = layout.output(name)
     files = tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
     yield Damage(name, problem.removeprefix(name).strip(), files)
 
@@ -119,11 +132,12 @@ def _partitions(
         if not words["digest"] or receipt is None:
             continue
         (output,) = receipt.outputs
-        names.add(layout.root / output)
-        rows = pq.read_metadata(layout.root / output).num_rows
+        names.add(layout.output(output))
+        with readable(layout.output(output)) as source:
+            rows = pq.read_metadata(source).num_rows
         if (receipt.digest, rows) != (words["digest"], words["rows"]):
             problem = f"expected {words['rows']:,} rows ({words['digest'][:8]}), found {rows:,}"
-            yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.root / output,))
+            yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.output(output),))
     expected = {_name(words) for words in catalogue.facts["partitions"]}
     yield from _strays(layout, layout.dataset(), names, receipts.keys() >= expected)
 
@@ -141,16 +155,16 @@ def _predictions(
         if not unit.startswith(f"{model}.") or not receipt.outputs:
             continue
         output = receipt.outputs[0]
-        names.add(layout.root / output)
+        names.add(layout.output(output))
         partition = partitions.get(unit.removeprefix(f"{model}."))
         if partition is None or partition.digest != receipt.depends["rows"]:
             continue  # of an earlier catalogue: it says so itself
         column = catalogue.facts["id"]
-        ours = pq.ParquetFile(layout.root / output).read(columns=[column])
-        theirs = pq.ParquetFile(layout.root / partition.outputs[0]).read(columns=[column])
+        ours = _column(layout.output(output), column)
+        theirs = _column(layout.output(partition.outputs[0]), column)
         if not ours[column].combine_chunks().equals(theirs[column].combine_chunks()):
             problem = f"its ids are not those of {partition.outputs[0]}"
-            yield Damage(output, problem, (layout.root / output,))
+            yield Damage(output, problem, (layout.output(output),))
     yield from _strays(layout, layout.dataset(model), names, model in receipts)
 
 
@@ -164,31 +178,38 @@ def _strays(layout: Layout, dataset: Path, names: set[Path], complete: bool) -> 
 
 def _ids(layout: Layout, catalogue: Receipt) -> Iterator[Damage]:
     """No id is there twice."""
-    column = '"' + catalogue.facts["id"].replace('"', '""') + '"'
-    paths = [str(path) for path in sorted(layout.dataset().rglob("*.parquet"))]
+    paths = [path for path in sorted(layout.dataset().rglob("*.parquet")) if is_readable(path)]
+    batches = _batches(paths, catalogue.facts["id"])
+    start = next(batches, None)
+    if start is None:
+        return
     layout.spill.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": str(layout.spill)}
     with duckdb.connect(config=settings) as database:
         database.execute("SET preserve_insertion_order = false")
-        database.execute(
-            f"CREATE TEMP TABLE ids AS SELECT {column} AS id, filename "
-            "FROM read_parquet(?, hive_partitioning = false, filename = true)",
-            [_readable(paths)],
+        database.register(
+            "found", pa.RecordBatchReader.from_batches(start.schema, chain([start], batches))
         )
-        found = database.execute(_TWICE).fetchall()
-        if found:
-            ((value, times),) = found
-            files = database.execute(
-                "SELECT DISTINCT filename FROM ids WHERE id IN "
-                "(SELECT id FROM ids GROUP BY id HAVING count(*) > 1) ORDER BY filename"
-            ).fetchall()
-            bad = tuple(Path(file) for (file,) in files)
-            yield Damage(layout.relative(bad[0]), f"the id {value} is there {times} times", bad)
+        database.execute("CREATE TEMP TABLE ids AS SELECT * FROM found")
+        twice = database.execute(_TWICE).fetchall()
+        if not twice:
+            return
+        numbers = database.execute(_WHERE).fetchall()
+    value, times = twice[0]
+    bad = tuple(paths[number] for (number,) in numbers)
+    yield Damage(layout.relative(bad[0]), f"the id {value} is there {times} times", bad)
 
 
-def _readable(paths: Sequence[str]) -> list[str]:
-    """Without what is damaged, which was said before."""
-    return [path for path in paths if is_readable(Path(path))]
+def _batches(paths: Sequence[Path], column: str) -> Iterator[pa.RecordBatch]:
+    for number, path in enumerate(paths):
+        table = _column(path, column).rename_columns(["id"])
+        places = np.full(table.num_rows, number, np.int32)
+        yield from table.append_column("place", pa.array(places)).to_batches()
+
+
+def _column(path: Path, column: str) -> pa.Table:
+    with readable(path) as source:
+        return pq.ParquetFile(source).read(columns=[column])
 
 
 def _hats(layout: Layout, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:

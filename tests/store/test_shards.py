@@ -26,6 +26,7 @@ from galbatch.store.shards import (
     read_rows,
 )
 from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet
+from galbatch.values import Partition
 
 
 @pytest.fixture
@@ -113,18 +114,17 @@ def test_later_occurrences_of_an_id_are_found_and_left_out(
 def test_what_is_in_the_store_comes_first(layout: Layout, toy: Any) -> None:
     held = toy.rows(np.arange(20, 30)).append_column(FILE, pa.array(np.full(10, 7, np.int32)))
     held = held.append_column(ROW, pa.array(np.arange(1, 11)))
-    commit_parquet(layout.root / "held.parquet", held)
+    there = Partition("rows", 0, 0)
+    commit_parquet(layout.partition(there), held)
     again = toy.shard(layout, "again", toy.rows(np.arange(90, 95)), 8)
     fresh = toy.shard(layout, "fresh", toy.rows(np.array([1, 1, 25, 93, 2, 25])), 2)
-    found = find_duplicates(
-        layout, [fresh], "ID", at_most=9, held=[layout.root / "held.parquet"], again=[again]
-    )
+    found = find_duplicates(layout, [fresh], "ID", at_most=9, held=[there], again=[again])
     places = [(row["id"], row["_row"], row["first_file"], row["first_row"])
               for row in found.to_pylist()]  # fmt: skip
     assert sorted(places) == [(1, 2, 2, 1), (25, 3, 7, 6), (25, 6, 7, 6), (93, 4, 8, 4)]
     # Rows of a file that is there anew do not count.
     changed = toy.shard(layout, "changed", toy.rows(np.arange(20, 30)), 7)
-    found = find_duplicates(layout, [changed], "ID", at_most=9, held=[layout.root / "held.parquet"])
+    found = find_duplicates(layout, [changed], "ID", at_most=9, held=[there])
     assert found.num_rows == 0
 
 

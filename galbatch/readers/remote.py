@@ -1,0 +1,74 @@
+"""Files in object storage: found there, and brought to a disk to be read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from galbatch.errors import GalbatchError, SpecError
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL that fsspec shall open."""
+    return "://" in path
+
+
+def expand_url(pattern: str) -> list[str]:
+    """The files behind a URL or a glob of URLs, by name.
+
+    Raises
+    ------
+    SpecError
+        If there is none, or the place cannot be reached.
+    """
+    system, name = _opened(pattern)
+    try:
+        found = sorted(system.glob(name)) if "*" in name or "?" in name else [name]
+        files = [system.unstrip_protocol(one) for one in found if system.isfile(one)]
+    except Exception as error:  # every protocol raises errors of its own
+        raise SpecError(pattern, f"cannot be reached: {error}", "are the keys right?") from error
+    if not files:
+        raise SpecError(pattern, "there is no such file")
+    return files
+
+
+def stamp_url(path: str) -> tuple[int, str]:
+    """Size in bytes, and what changes when the content does."""
+    system, name = _opened(path)
+    info: dict[str, Any] = system.info(name)
+    return int(info["size"]), str(info.get("ETag") or info.get("LastModified") or "")
+
+
+@contextmanager
+def at_hand(path: str) -> Iterator[str]:
+    """A path that readers can open: itself, or a copy on this machine's disk for a while.
+
+    Whole files are copied: FITS and HDF5 are read here and there in them. Errors speak of the
+    file by its own name.
+    """
+    if not is_url(path):
+        yield path
+        return
+    system, name = _opened(path)
+    with tempfile.TemporaryDirectory(prefix="galbatch-") as folder:
+        copy = str(Path(folder) / Path(name).name)
+        system.get_file(name, copy)
+        try:
+            yield copy
+        except GalbatchError as error:
+            where = error.where.replace(copy, path)
+            raise type(error)(where, error.problem, error.hint) from error
+
+
+def _opened(path: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        system, name = url_to_fs(path, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        hint = "install galbatch[s3]" if path.startswith("s3") else ""
+        raise SpecError(path, f"cannot be opened: {error}", hint) from error
+    return system, str(name)

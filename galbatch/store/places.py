@@ -1,0 +1,109 @@
+"""Where a store is: a folder on a disk, or a place in object storage (`s3://bucket/folder`)."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from galbatch.errors import SpecError
+
+
+def place(words: str) -> Path:
+    """The path that a user means.
+
+    Parameters
+    ----------
+    words : str
+        A folder, or a URL that fsspec knows. Keys and endpoints come from the environment
+        (``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ...), never from a job.
+
+    Returns
+    -------
+    Path
+        Absolute. A place in object storage behaves like a path, but is none: see `is_remote`.
+
+    Raises
+    ------
+    SpecError
+        If the package that knows such places is not installed.
+    """
+    if "://" not in words:
+        return Path(words).expanduser().absolute()
+    from upath import UPath
+
+    protocol = words.partition("://")[0]
+    try:
+        # Other processes write there as well: a listing that is remembered would be wrong.
+        return cast(Path, UPath(words.rstrip("/"), use_listings_cache=False))
+    except (ImportError, ValueError) as error:
+        hint = "install galbatch[s3]" if protocol in ("s3", "s3a") else ""
+        raise SpecError(words, f"cannot be opened: {error}", hint) from error
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is in object storage: there files appear whole, and there are no folders."""
+    return not isinstance(path, Path)
+
+
+def file_system(path: Path) -> tuple[Any, str]:
+    """The fsspec file system of a remote path, and its name there."""
+    remote = cast(Any, path)
+    return remote.fs, remote.path
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Path | IO[bytes]]:
+    """What pyarrow can open."""
+    if not is_remote(path):
+        yield path
+        return
+    with path.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """A file or folder for libraries that know disks alone: itself, or a copy for a while."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="galbatch-") as folder:
+        copy = Path(folder) / path.name
+        _fetch(path, copy)
+        yield copy
+
+
+def lasting_copy(path: Path) -> Path:
+    """The same, for as long as this process lives."""
+    if not is_remote(path):
+        return path
+    folder = tempfile.mkdtemp(prefix="galbatch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = Path(folder) / path.name
+    _fetch(path, copy)
+    return copy
+
+
+def _fetch(path: Path, copy: Path) -> None:
+    """Copy a remote file, or all files below a remote folder, to a disk."""
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    for file in files:
+        target = copy if file == path else copy / file.relative_to(path).as_posix()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all below it, if it is there."""
+    if not is_remote(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    system, name = file_system(path)
+    if system.exists(name):
+        system.rm(name, recursive=True)
