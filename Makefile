@@ -4,7 +4,7 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: run test lint bench schemas clean
+.PHONY: run test lint bench faults schemas clean
 
 run: .venv/ready
 	$(RUN) galbatch run jobs/quickstart.yaml
@@ -19,6 +19,9 @@ lint: .venv/ready
 
 bench: .venv/ready
 	for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(RUN) python $$script || exit 1; done
+
+faults: .venv/ready
+	$(RUN) python tests/faults/campaign.py --moments 50
 
 schemas: .venv/ready
 	$(RUN) python -m galbatch.spec.jsonschema schemas

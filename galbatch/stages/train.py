@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -319,8 +320,8 @@ def _in_a_process_of_its_own(
         assert process.stdin is not None and process.stdout is not None
         outcome: dict[str, Any] = {}
         try:
-            process.stdin.write(json.dumps(request))
-            process.stdin.close()
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()  # and left open: when it closes, this process is gone
             for words in _spoken(process.stdout):
                 if "done" in words:
                     report(words["done"], words["total"], words["note"])
@@ -330,6 +331,7 @@ def _in_a_process_of_its_own(
         finally:
             process.kill()
             process.wait()
+            process.stdin.close()
             process.stdout.close()
         if "error" in outcome:
             kind = SpecError if outcome["error"] == "SpecError" else TransientError
@@ -354,13 +356,20 @@ def _spoken(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
                 yield words
 
 
+def _end_with_parent() -> None:
+    """Nobody shall go on with a checkpoint that another run has taken up."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
+
+
 def _say(**words: Any) -> None:
     print(json.dumps({"galbatch": True, **words}), flush=True)
 
 
 def main() -> None:
     """The subprocess: read a request, fit, say how it goes."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
     site = Site(job, survey, Layout(place(request["root"]), Path(request["work"])))

@@ -15,17 +15,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from galbatch.errors import DataError
 from galbatch.spec.survey import Survey
 from galbatch.store.commit import commit_bytes, sweep
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.partitions import HEALPIX_ORDER, Histogram
 from galbatch.store.places import is_remote
-from galbatch.store.tables import HEALPIX
+from galbatch.store.tables import HEALPIX, read_schema
 from galbatch.values import Partition
 
 # hats is imported inside the functions: it takes seconds, and only these few need it.
 
+MOST_IN_METADATA = 1_000
+"""Partitions whose footers are also gathered in one file."""
 SKYMAP_ORDER = 8
 """Highest order of the sky map: order 8 has 786,432 pixels."""
 
@@ -177,18 +181,39 @@ def _finish_table(
         raise DataError(missing[0], f"{len(missing)} partitions have not been written")
     sweep(layout.table(model))
     _remove_others(layout.dataset(model), expected)
-    from hats.io.parquet_metadata import write_parquet_metadata
-
     table = layout.table(model)
     with _staged(layout) as folder:
-        rows = write_parquet_metadata(
-            table, output_path=folder, order_by_healpix=survey.sky is not None
-        )
+        rows = _write_metadata(layout, model, survey, partitions, folder)
         if survey.sky is not None:
             if histogram is None:
                 raise ValueError("a survey with a sky needs a histogram")
-            _write_hats(folder, model, survey, partitions, fingerprint, histogram, int(rows))
+            _write_hats(folder, model, survey, partitions, fingerprint, histogram, rows)
         return _commit(layout, folder, table)
+
+
+def _write_metadata(
+    layout: Layout,
+    model: str | None,
+    survey: Survey,
+    partitions: Sequence[Partition],
+    folder: Path,
+) -> int:
+    """`_common_metadata`, and `_metadata` of a catalogue that is not too large; all rows."""
+    if len(partitions) <= MOST_IN_METADATA:
+        from hats.io.parquet_metadata import write_parquet_metadata
+
+        return int(
+            write_parquet_metadata(
+                layout.table(model), output_path=folder, order_by_healpix=survey.sky is not None
+            )
+        )
+    # All footers in one file would take memory that grows with the catalogue, here and in every
+    # program that opens it; HATS does without.
+    (layout.dataset(model) / "_metadata").unlink(missing_ok=True)
+    (folder / "dataset").mkdir()
+    schema = read_schema(layout.partition(partitions[0], model))
+    pq.write_metadata(schema, folder / "dataset" / "_common_metadata")
+    return sum(partition.rows for partition in partitions)
 
 
 def _write_hats(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lsdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hats.io.validation import is_valid_catalog
 
 from galbatch.errors import DataError
 from galbatch.store.commit import digest_output
@@ -150,3 +152,16 @@ def test_a_survey_without_sky_is_a_plain_dataset(tmp_path: Path, toy: Any) -> No
     frame = pd.read_parquet(layout.dataset())
     assert frame["ID"].tolist() == list(range(250))
     assert len(pd.read_parquet(layout.dataset("m"))) == 250
+
+
+def test_many_partitions_do_without_all_their_footers(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("galbatch.store.publish.MOST_IN_METADATA", 2)
+    assert len(store.partitions) > 2
+    finish_catalogue(
+        store.layout, store.survey, store.partitions, fingerprint="c1", histogram=store.histogram
+    )
+    assert not (store.layout.dataset() / "_metadata").exists()
+    assert is_valid_catalog(store.layout.catalogue, strict=True)
+    assert len(lsdb.open_catalog(store.layout.root).compute()) == 3000
