@@ -82,10 +82,11 @@ def plan_command(job: JobArgument, set_: SetOption = None) -> None:
     from galbatch.plan import plan
 
     table = Table(title=f"{site.job.name}: {site.survey.title}", title_justify="left")
-    for heading in ("stage", "runs on", "what it does"):
+    for heading in ("stage", "runs on", "memory", "what it does"):
         table.add_column(heading, overflow="fold")
     for stage in plan(site.job, site.survey):
-        table.add_row(stage.name, stage.where, stage.summary(site))
+        memory = f"{stage.memory(site) / 2**30:.1f} GiB"
+        table.add_row(stage.name, stage.where, memory, stage.summary(site))
     _out.print(table)
     _out.print(f"store: {site.layout.root}")
 

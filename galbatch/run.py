@@ -7,9 +7,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, Protocol
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
@@ -38,7 +39,7 @@ class Result:
     details: str = ""
     """The traceback of an unexpected error, for the log."""
     peak_memory: int = 0
-    """Largest resident size so far of the process that ran it, or of its largest child, bytes."""
+    """Largest resident size of the process that ran it, or of its largest child, bytes."""
     short_of_memory: bool = False
     """It may go well with fewer rows at a time."""
 
@@ -243,20 +244,21 @@ def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
 
 def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
     """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
+    _forget_peak_memory()
     try:
-        return Result(task, stage.run(site, task, report), peak_memory=_peak_memory())
+        return Result(task, stage.run(site, task, report), peak_memory=_peak_memory(stage))
     except GalbatchError as problem:
-        return Result(task, error=problem, peak_memory=_peak_memory())
+        return Result(task, error=problem, peak_memory=_peak_memory(stage))
     except MemoryError:
         error = TransientError(f"{stage.name} {task.unit}", "ran out of memory", _MORE_MEMORY)
-        return Result(task, error=error, peak_memory=_peak_memory(), short_of_memory=True)
+        return Result(task, error=error, peak_memory=_peak_memory(stage), short_of_memory=True)
     except Exception as defect:  # or damage that no reader foresaw: try again, then report
         error = TransientError(f"{stage.name} {task.unit}", f"{type(defect).__name__}: {defect}")
         return Result(
             task,
             error=error,
             details=traceback.format_exc(),
-            peak_memory=_peak_memory(),
+            peak_memory=_peak_memory(stage),
         )
 
 
@@ -353,9 +355,19 @@ def _watched_by(monitor: Monitor, task: Task) -> Report:
     return report
 
 
-def _peak_memory() -> int:
-    kilobytes = max(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
-    )
-    return kilobytes * 1024
+def _forget_peak_memory() -> None:
+    """So that the peak is that of one task (on Linux; elsewhere that of the process so far)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_memory(stage: Stage) -> int:
+    """Largest resident size of this process, bytes; of its children where those do the work."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        own = int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, ValueError, IndexError):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if stage.where == "one worker":
+        own = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    return own * 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import Sink as SinkSpec
-from galbatch.stages.base import Pending, Report, Site, Task, Where
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
 from galbatch.stages.train import current_version
@@ -51,6 +51,10 @@ class Append:
         """One line for `galbatch plan`."""
         places = ", ".join(f"{sink.kind} {sink.path}" for sink in site.job.sinks)
         return f"{places}; key: {site.survey.id.column}"
+
+    def memory(self, site: Site) -> int:
+        """A partition; DuckDB's own limit comes on top of it."""
+        return PROCESS + site.job.partition.rows * 1024
 
     def pending(self, site: Site) -> Pending:
         """Deliveries that are not made, or whose database is gone."""

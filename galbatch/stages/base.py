@@ -19,6 +19,10 @@ Report = Callable[[int, int | None, str], None]
 Where = Literal["workers", "one worker", "driver"]
 
 
+PROCESS = 550 * 2**20
+"""Bytes of a process that has loaded what it needs, before it has read any rows."""
+
+
 @dataclass(frozen=True)
 class Site:
     """A job, the survey it is about, and the store it works in."""
@@ -31,6 +35,15 @@ class Site:
     def book(self) -> ReceiptBook:
         """The receipts of the store."""
         return ReceiptBook(self.layout)
+
+
+def row_bytes(site: Site) -> int:
+    """Bytes of a row of the survey's catalogue in memory."""
+    return sum(
+        (8 if column.dtype.endswith("64") else 16 if column.dtype == "string" else 4)
+        * (column.length or 1)
+        for column in site.survey.columns
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,13 @@ class Stage(Protocol):
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
+        ...
+
+    def memory(self, site: Site) -> int:
+        """Bytes that a task takes, at most: promised in `galbatch plan`, whatever the rows in all.
+
+        Partitions may hold more than `partition.rows` where the sky is crowded beyond `max_order`.
+        """
         ...
 
     def pending(self, site: Site) -> Pending:

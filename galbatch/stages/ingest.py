@@ -22,7 +22,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
-from galbatch.stages.base import Pending, Report, Site, Task, Where
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import (
     CATALOGUE_UNIT,
     INGEST_VERSION,
@@ -32,7 +32,7 @@ from galbatch.stages.catalogue import (
     standing,
     whole,
 )
-from galbatch.stages.scan import source_facts, total_facts
+from galbatch.stages.scan import Scan, source_facts, total_facts
 from galbatch.store.commit import commit_bytes
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.layout import Layout
@@ -171,6 +171,11 @@ class Ingest:
             else "row ranges"
         )
         return f"{kind} of at most {rows:,} rows"
+
+    def memory(self, site: Site) -> int:
+        """A partition: gathered, sorted, encoded. A worker keeps what the scan took."""
+        own = PROCESS + 5 * site.job.partition.rows * row_bytes(site)
+        return max(own, Scan().memory(site))
 
     def pending(self, site: Site) -> Pending:
         """Partitions that are not written, once all sources are scanned."""

@@ -20,19 +20,22 @@ from galbatch.models.flags import Quality
 from galbatch.models.zoo import load_model
 from galbatch.quality.metrics import count
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Pending, Report, Site, Task, Where
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
+from galbatch.stages.ingest import Ingest
 from galbatch.stages.train import current_version, train_need
 from galbatch.store.partitions import Histogram
 from galbatch.store.places import lasting_copy
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
-from galbatch.store.tables import HEALPIX, PartitionWriter, annotate, read_groups
+from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate, read_groups
 from galbatch.values import Partition, Receipt
 
 PREDICT_VERSION = 2
 _SHOWN = ("quality", "z_mode", "ood")
 """Columns that the report shows of all rows."""
+_ROW = 8_192
+"""Bytes for a row on its way through a network, and for what comes out."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
 _OOD_EDGES = np.linspace(0.0, 3.0, 61)
 
@@ -67,6 +70,12 @@ class Predict:
         """One line for `galbatch plan`."""
         names = ", ".join(model.name for model in site.job.models)
         return f"{names}: from one read of each partition, written beside the catalogue"
+
+    def memory(self, site: Site) -> int:
+        """A row group and what is predicted for it, of every model; what was taken before stays."""
+        rows = min(ROW_GROUP_ROWS, site.job.partition.rows)
+        own = PROCESS + rows * (2 * row_bytes(site) + _ROW * len(site.job.models))
+        return max(own, Ingest().memory(site))
 
     def pending(self, site: Site) -> Pending:
         """Partitions that lack the predictions of a model as it is now."""

@@ -37,7 +37,7 @@ from galbatch.report.data import (
     TargetLabels,
 )
 from galbatch.spec.job import MockSource, SkySplit
-from galbatch.stages.base import Pending, Site, Task, Where
+from galbatch.stages.base import PROCESS, Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
@@ -71,6 +71,10 @@ class Report:
         split = split_of(site.job, site.survey)
         by = "sky cell" if isinstance(split, SkySplit) else "id"
         return f"judge on the {split.test:.0%} of the labelled rows held out by {by}; draw the page"
+
+    def memory(self, site: Site) -> int:
+        """The held-out rows with their labels and predictions, and the figures."""
+        return PROCESS + 2**29
 
     def pending(self, site: Site) -> Pending:
         """The page, when anything that stands on it has changed."""

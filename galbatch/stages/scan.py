@@ -19,7 +19,7 @@ from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Column, Survey
-from galbatch.stages.base import Pending, Report, Site, Task, Where
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import MOCK_TILE_ROWS, Origin, standing
 from galbatch.store.quarantine import quarantine
 from galbatch.store.shards import Shard, write_shard
@@ -57,6 +57,10 @@ class Scan:
             f"read {len(found)} file{'s' * (len(found) > 1)} ({size:,.1f} MiB), "
             f"at most {source.batch_rows:,} rows at a time; check rows"
         )
+
+    def memory(self, site: Site) -> int:
+        """A batch: as text, as columns, sorted, and on its way to the disk."""
+        return PROCESS + 10 * site.job.source.batch_rows * row_bytes(site)
 
     def pending(self, site: Site) -> Pending:
         """Sources that are new, changed or wanted again, and whose shards are not there."""

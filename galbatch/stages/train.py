@@ -28,7 +28,7 @@ import pyarrow as pa
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.spec.job import Job, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
-from galbatch.stages.base import Pending, Report, Site, Task, Where
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import CATALOGUE_UNIT, Catalogue, finished_catalogue
 from galbatch.store.commit import commit_folder, digest_output
 from galbatch.store.layout import Layout
@@ -80,6 +80,11 @@ class Train:
             f"{model.name} ({model.kind}: {', '.join(model.targets or ('every labelled target',))})"
             for model in site.job.models
         )
+
+    def memory(self, site: Site) -> int:
+        """TensorFlow, and the rows to train on: once as they are, twice as features."""
+        rows = max(getattr(model, "max_rows", 0) for model in site.job.models)
+        return PROCESS + 2**30 + 3 * rows * row_bytes(site)
 
     def pending(self, site: Site) -> Pending:
         """Models that are not trained as the job says."""

@@ -1,0 +1,111 @@
+"""Memory is promised: a task takes no more than `plan` says, and smaller batches are tried."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from small import galbatch, partitions, write_job
+
+from galbatch import run as runner
+from galbatch.models.photometric import Photometric
+from galbatch.plan import plan
+from galbatch.run import opened, run
+from galbatch.spec import load_job, load_survey
+from galbatch.stages.base import Site
+from galbatch.store.commit import digest_file
+from galbatch.store.layout import Layout
+
+
+@pytest.mark.parametrize("survey", ["alhambra", "jpas"])
+def test_a_task_takes_no_more_than_was_promised(survey: str, tmp_path: Path) -> None:
+    write_job(
+        tmp_path,
+        survey=survey,
+        source={"kind": "mock", "rows": 80_000, "seed": 1},
+        partition={"rows": 40_000},
+        models=[{"kind": "photometric", "epochs": 1, "max_rows": 2_000}],
+        cluster={"kind": "local", "workers": 1, "memory": "3 GiB"},
+    )
+    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(galbatch("status", "job.yaml", "--json", cwd=tmp_path).stdout)
+    measured = {stage["stage"]: stage["peak_memory"] for stage in shown["stages"]}
+    site = site_of(tmp_path)
+    for stage in plan(site.job, site.survey):
+        promised = stage.memory(site)
+        assert 0 < measured[stage.name] <= promised, (stage.name, measured[stage.name] / promised)
+
+
+def site_of(folder: Path) -> Site:
+    job = load_job(str(folder / "job.yaml"), ())
+    return Site(job, load_survey(job.survey), Layout(folder / "store"))
+
+
+class Watch:
+    """Remembers what was tried again."""
+
+    def __init__(self) -> None:
+        self.again: list[str] = []
+
+    def retry(self, result: Any, attempt: int) -> None:
+        self.again.append(str(result.error))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: None
+
+
+def predict_with(folder: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Watch, Any]:
+    """Predict a partition again where a model has memory for so many rows."""
+    whole = Photometric.predict
+
+    def predict(self: Photometric, table: pa.Table) -> pa.Table:
+        if table.num_rows > most:
+            raise MemoryError
+        return whole(self, table)
+
+    monkeypatch.setattr(Photometric, "predict", predict)
+    monkeypatch.setattr(runner, "SMALLER", (90, 20))
+    site, watch = site_of(folder), Watch()
+    with opened(site):
+        return watch, run(plan(site.job, site.survey), site, lambda: nullcontext(None), watch)
+
+
+def test_a_partition_that_runs_out_of_memory_is_tried_in_smaller_batches(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    monkeypatch.chdir(copy)
+    victim = max(partitions(copy, "predictions/photometric"), key=lambda path: path.stat().st_size)
+    before = digest_file(victim)
+    victim.unlink()
+    watch, outcome = predict_with(copy, 25, monkeypatch)
+    assert len(watch.again) == 2
+    assert "ran out of memory" in watch.again[0]
+    assert outcome.quarantined == ()
+    assert digest_file(victim) == before
+
+
+def test_one_that_never_fits_is_quarantined_and_the_rest_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    monkeypatch.chdir(copy)
+    victim, other = partitions(copy, "predictions/photometric")[:2]
+    victim.unlink()
+    _, outcome = predict_with(copy, 5, monkeypatch)
+    (row,) = outcome.quarantined
+    assert row.file.startswith("predict o")
+    assert "ran out of memory" in row.reason
+    assert other.exists()
+    monkeypatch.undo()
+    again = galbatch("run", "job.yaml", cwd=copy)
+    assert again.returncode == 0, again.stderr
+    assert victim.exists()
