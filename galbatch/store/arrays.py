@@ -30,7 +30,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -43,6 +43,7 @@ from zarr.storage import FsspecStore, LocalStore
 from galbatch.errors import DataError, SpecError, TransientError
 from galbatch.store.commit import digest_file, explained, settle
 from galbatch.store.layout import Layout
+from galbatch.store.places import is_remote
 from galbatch.store.receipts import words_digest
 
 VERSION = 1
@@ -61,14 +62,14 @@ _STRING = np.dtypes.StringDType(coerce=False)
 
 @dataclass(frozen=True)
 class Coordinate:
-    """What the places along a dimension stand for.
+    """What the steps along a dimension stand for.
 
     Parameters
     ----------
     name : str
         Of the dimension.
     values : tuple of float
-        One for each place.
+        One for each step.
     unit, ucd, description : str
         VOUnit string, UCD1+ words, one line.
     """
@@ -147,7 +148,7 @@ class ArraySpec:
 
 
 @dataclass(frozen=True)
-class Place:
+class Span:
     """The rows of the array that a partition has to itself.
 
     Parameters
@@ -230,18 +231,18 @@ class Problem:
         return f"{self.where}: {self.name}: expected {self.expected}, found {self.found}"
 
 
-def plan_places(
-    kept: Mapping[str, Place], end: int, rows: Mapping[str, int], shard_rows: int
-) -> tuple[dict[str, Place], int]:
+def plan_spans(
+    kept: Mapping[str, Span], end: int, rows: Mapping[str, int], shard_rows: int
+) -> tuple[dict[str, Span], int]:
     """Where each partition goes.
 
-    A partition stays where it is as long as it fits. One that is new, or has outgrown its place,
+    A partition stays where it is as long as it fits. One that is new, or has outgrown its span,
     gets whole shards at the end. Places that are given up are not given to another: a worker of a
     run that was killed may still be writing there, and a reader may have noted the old one.
 
     Parameters
     ----------
-    kept : mapping of str to Place
+    kept : mapping of str to Span
         Of the time before.
     end : int
         Rows of the array.
@@ -251,26 +252,26 @@ def plan_places(
 
     Returns
     -------
-    dict of str to Place
+    dict of str to Span
         In the order of `rows`.
     int
         Rows of the array, a multiple of `shard_rows`.
     """
-    places = {}
+    spans = {}
     for name, count in rows.items():
         old = kept.get(name)
         if old is not None and count <= old.room:
-            places[name] = Place(old.first, count, old.room)
+            spans[name] = Span(old.first, count, old.room)
         else:
             room = -(-count // shard_rows) * shard_rows
-            places[name] = Place(end, count, room)
+            spans[name] = Span(end, count, room)
             end += room
-    return places, end
+    return spans, end
 
 
 def allocate(
     layout: Layout, name: str, spec: ArraySpec, rows: Mapping[str, int]
-) -> dict[str, Place]:
+) -> dict[str, Span]:
     """Make or enlarge the arrays, before any worker writes: the driver alone may call this.
 
     Shards of partitions that are gone, shrank or moved are deleted; so is everything where the
@@ -287,7 +288,7 @@ def allocate(
 
     Returns
     -------
-    dict of str to Place
+    dict of str to Span
         What each partition's task must be given.
 
     Raises
@@ -302,7 +303,7 @@ def allocate(
         if stored is None or stored.digest != spec.digest:
             _create(root, store, spec)
             stored = _Stored(spec.digest, 0, {})
-        places, end = plan_places(stored.places, stored.end, rows, spec.shard_rows)
+        spans, end = plan_spans(stored.spans, stored.end, rows, spec.shard_rows)
         for array in (spec.name, ID):
             opened = zarr.open_array(store, path=array, mode="r+")
             if opened.shape[0] != end:
@@ -311,25 +312,25 @@ def allocate(
             opened = zarr.open_array(store, path=path, mode="r+")
             if opened.attrs.asdict() != words:
                 opened.update_attributes(words)
-        # One file, which LocalStore replaces in one step: now the places are as planned, or as
+        # One file, which LocalStore replaces in one step: now the spans are as planned, or as
         # they were. The arrays' length is set by them, so a call that was cut short is forgotten.
         group = zarr.open_group(store, mode="r+")
         own = {"version": VERSION, "digest": spec.digest, "array": spec.name, "rows": end}
-        lists = {key: [one.first, one.rows, one.room] for key, one in places.items()}
+        lists = {key: [one.first, one.rows, one.room] for key, one in spans.items()}
         if group.attrs.asdict() != {_OWN: own, _PARTITIONS: lists}:
             group.update_attributes({_OWN: own, _PARTITIONS: lists})
-        _sweep(root, spec, places.values())
-        if isinstance(root, Path):
+        _sweep(root, spec, spans.values())
+        if not is_remote(root):
             grids = [path for one in spec.coordinates for path in (root / one.name).rglob("*")]
             files = [root / "zarr.json", *root.glob("*/zarr.json"), *grids]
             settle(path for path in files if path.is_file())
-    return places
+    return spans
 
 
 class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     """A partition's rows, written shard by shard; memory is that of one shard.
 
-    What the place held before is removed first: whoever looks while it is written, or after the
+    What the span held before is removed first: whoever looks while it is written, or after the
     worker was killed, finds new rows or none, never old ones. The same rows make the same bytes.
     What is not committed when the block ends is removed.
 
@@ -339,7 +340,7 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     name : str
         Of the group: a model.
     spec : ArraySpec
-    place : Place
+    span : Span
         As `allocate` returned it.
 
     Raises
@@ -348,11 +349,11 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         From all that writes: the disk is full or the folder cannot be written.
     """
 
-    def __init__(self, layout: Layout, name: str, spec: ArraySpec, place: Place) -> None:
+    def __init__(self, layout: Layout, name: str, spec: ArraySpec, span: Span) -> None:
         self._layout, self._root = layout, layout.arrays(name)
-        self._spec, self._place = spec, place
-        if place.first % spec.shard_rows or place.room % spec.shard_rows:
-            raise ValueError(f"{place} is not made of whole shards of {spec.shard_rows} rows")
+        self._spec, self._span = spec, span
+        if span.first % spec.shard_rows or span.room % spec.shard_rows:
+            raise ValueError(f"{span} is not made of whole shards of {spec.shard_rows} rows")
         self._rows = self._filled = 0
         self._outputs: dict[str, str] = {}
         self._committed = False
@@ -378,8 +379,8 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
             raise ValueError(
                 f"values of shape {new.shape} for {len(new_ids)} rows of {self._spec.shape}"
             )
-        if self._rows + len(new) > self._place.rows:
-            raise ValueError(f"more rows than the {self._place.rows} there is a place for")
+        if self._rows + len(new) > self._span.rows:
+            raise ValueError(f"more rows than the {self._span.rows} there is a span for")
         start = 0
         while start < len(new):
             taken = min(self._spec.shard_rows - self._filled, len(new) - start)
@@ -405,12 +406,12 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         TransientError
             If a shard reads back different from what was written.
         """
-        if self._rows != self._place.rows:
-            raise ValueError(f"expected {self._place.rows} rows, {self._rows} were written")
+        if self._rows != self._span.rows:
+            raise ValueError(f"expected {self._span.rows} rows, {self._rows} were written")
         if self._filled:
             self._flush()
         # LocalStore renames a file into its place but leaves it to the kernel when to write it.
-        if isinstance(self._root, Path):
+        if not is_remote(self._root):
             with explained(self._root):
                 settle(self._layout.root / output for output in self._outputs)
         self._committed = True
@@ -425,7 +426,7 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     def _flush(self) -> None:
         """One whole shard: LocalStore writes it to a temporary name and renames that."""
         spec = self._spec
-        number = (self._place.first + self._rows - self._filled) // spec.shard_rows
+        number = (self._span.first + self._rows - self._filled) // spec.shard_rows
         self._values[self._filled :] = np.nan
         self._ids[self._filled :] = NO_ID[spec.ids]
         rows = slice(number * spec.shard_rows, (number + 1) * spec.shard_rows)
@@ -450,8 +451,8 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         return values, ids
 
     def _remove(self) -> None:
-        spec, place = self._spec, self._place
-        for number in _shards_of(place.first, place.room, spec.shard_rows):
+        spec, span = self._spec, self._span
+        for number in _shards_of(span.first, span.room, spec.shard_rows):
             for array in (ID, spec.name):
                 path = _shard(self._root, spec, array, number)
                 with explained(path):
@@ -462,7 +463,7 @@ def write(
     layout: Layout,
     name: str,
     spec: ArraySpec,
-    place: Place,
+    span: Span,
     batches: Iterable[tuple[ArrayLike, ArrayLike]],
 ) -> Written:
     """Write one partition; see `ArrayWriter`.
@@ -472,15 +473,15 @@ def write(
     layout : Layout
     name : str
     spec : ArraySpec
-    place : Place
+    span : Span
     batches : iterable of (ids, values)
-        Of any sizes: as many rows as the place is for, in the order of the partition's file.
+        Of any sizes: as many rows as the span is for, in the order of the partition's file.
 
     Returns
     -------
     Written
     """
-    with ArrayWriter(layout, name, spec, place) as writer:
+    with ArrayWriter(layout, name, spec, span) as writer:
         for ids, values in batches:
             writer.write(ids, values)
         return writer.commit()
@@ -507,7 +508,7 @@ class Arrays:
         if stored is None:
             raise DataError(str(self._where), "no arrays here", "run the job that makes them")
         store = _store(self._where, read_only=True)
-        self.places: Mapping[str, Place] = stored.places
+        self.spans: Mapping[str, Span] = stored.spans
         self.values: Any = _array(store, stored.array)
         """The Zarr array, shape (rows, ...)."""
         self.ids: Any = _array(store, ID)
@@ -534,17 +535,17 @@ class Arrays:
         DataError
             If the partition is not there, or has not been written.
         """
-        place = self._place(partition)
+        span = self._span(partition)
         chosen: Any
         if isinstance(rows, np.ndarray):
-            if rows.size and (rows.min() < 0 or rows.max() >= place.rows):
-                raise IndexError(f"partition {partition} has {place.rows} rows")
-            chosen = place.first + rows.astype(np.int64)
+            if rows.size and (rows.min() < 0 or rows.max() >= span.rows):
+                raise IndexError(f"partition {partition} has {span.rows} rows")
+            chosen = span.first + rows.astype(np.int64)
         else:
-            begin, end, step = (rows or slice(None)).indices(place.rows)
+            begin, end, step = (rows or slice(None)).indices(span.rows)
             if step != 1:
                 return self.read(partition, np.arange(begin, end, step))
-            chosen = slice(place.first + begin, place.first + max(begin, end))
+            chosen = slice(span.first + begin, span.first + max(begin, end))
         return self._checked(partition, self.ids.oindex[chosen], chosen)
 
     def batches(self, partition: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
@@ -555,13 +556,13 @@ class Arrays:
         ids : ndarray, shape (n,)
         values : ndarray, shape (n, ...)
         """
-        rows, size = self._place(partition).rows, self.values.shards[0]
+        rows, size = self._span(partition).rows, self.values.shards[0]
         for begin in range(0, rows, size):
             yield self.read(partition, slice(begin, begin + size))
 
-    def _place(self, partition: str) -> Place:
+    def _span(self, partition: str) -> Span:
         try:
-            return self.places[partition]
+            return self.spans[partition]
         except KeyError:
             raise DataError(str(self._where), f"has no partition '{partition}'") from None
 
@@ -614,12 +615,12 @@ def check(
     if problems:
         return problems
     shards = {array: _shards(root, spec, array) for array in (spec.name, ID)}
-    problems += _place_problems(layout, root, spec, stored, rows, shards)
+    problems += _span_problems(layout, root, spec, stored, rows, shards)
     arrays = Arrays(layout, name)
     for partition in rows:
-        place = stored.places.get(partition)
+        span = stored.spans.get(partition)
         # What lies wrong has been said; its rows cannot be told apart.
-        if place and not place.first % spec.shard_rows and place.end <= stored.end:
+        if span and not span.first % spec.shard_rows and span.end <= stored.end:
             problems += _PartitionCheck(layout, root, spec, arrays, partition, shards).run(
                 rows[partition], table
             )
@@ -666,21 +667,20 @@ class _Stored:
 
     digest: str
     end: int
-    places: Mapping[str, Place]
+    spans: Mapping[str, Span]
     array: str = ""
 
 
 def _store(root: Path, read_only: bool = False) -> Store:
-    """Where Zarr reads and writes: the one place that knows what kind of path it is.
+    """Where Zarr reads and writes: the one function that knows what kind of path it is.
 
     LocalStore writes to a temporary name and renames that, so an object is whole or not there; an
-    object store does as much by itself. `root` may be a `UPath` of universal_pathlib.
+    object store does as much by itself.
     """
-    if isinstance(root, Path):
+    if not is_remote(root):
         return LocalStore(root, read_only=read_only)
-    return FsspecStore.from_url(
-        str(root), storage_options=dict(root.storage_options), read_only=read_only
-    )
+    options: dict[str, Any] = dict(cast(Any, root).storage_options)
+    return FsspecStore.from_url(str(root), storage_options=options, read_only=read_only)
 
 
 def _array(store: Store, path: str, *, empty: bool = False) -> Any:
@@ -701,8 +701,8 @@ def _stored(root: Path) -> _Stored | None:
         if own["version"] != VERSION:
             return None
         lists: Any = words[_PARTITIONS]
-        places = {name: Place(*numbers) for name, numbers in lists.items()}
-        return _Stored(own["digest"], own["rows"], places, own["array"])
+        spans = {name: Span(*numbers) for name, numbers in lists.items()}
+        return _Stored(own["digest"], own["rows"], spans, own["array"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
 
@@ -795,9 +795,9 @@ def _shards(root: Path, spec: ArraySpec, array: str) -> dict[int, Path]:
     return found
 
 
-def _sweep(root: Path, spec: ArraySpec, places: Iterable[Place]) -> None:
+def _sweep(root: Path, spec: ArraySpec, spans: Iterable[Span]) -> None:
     """Remove shards that no partition has, and what a killed process left unfinished."""
-    used = {number for place in places for number in place.shards(spec.shard_rows)}
+    used = {number for span in spans for number in span.shards(spec.shard_rows)}
     for folder in (root, *(root / one.name for one in spec.coordinates)):
         _remove_partial(folder)
     for array in (spec.name, ID):
@@ -861,7 +861,7 @@ def _metadata_problems(
             yield Problem("wrong coordinate", where, f"{len(one.values)} values", "others")
 
 
-def _place_problems(
+def _span_problems(
     layout: Layout,
     root: Path,
     spec: ArraySpec,
@@ -869,27 +869,27 @@ def _place_problems(
     rows: Mapping[str, int],
     shards: Mapping[str, Mapping[int, Path]],
 ) -> Iterator[Problem]:
-    """The places against each other, the tables and the files."""
+    """The spans against each other, the tables and the files."""
     where = layout.relative(root)
     size = spec.shard_rows
-    for name in rows.keys() - stored.places.keys():
-        yield Problem("missing partition", f"{where} {name}", f"{rows[name]} rows", "no place")
+    for name in rows.keys() - stored.spans.keys():
+        yield Problem("missing partition", f"{where} {name}", f"{rows[name]} rows", "no span")
     used: set[int] = set()
     last, last_name = 0, ""
-    for name, place in sorted(stored.places.items(), key=lambda item: (item[1].first, item[0])):
+    for name, span in sorted(stored.spans.items(), key=lambda item: (item[1].first, item[0])):
         here = f"{where} {name}"
-        span = f"rows {place.first} to {place.end}"
-        if place.first % size or place.room % size:
-            yield Problem("unaligned", here, f"whole shards of {size} rows", span)
-        if not 0 <= place.rows <= place.room or place.first < 0 or place.end > stored.end:
+        lies = f"rows {span.first} to {span.end}"
+        if span.first % size or span.room % size:
+            yield Problem("unaligned", here, f"whole shards of {size} rows", lies)
+        if not 0 <= span.rows <= span.room or span.first < 0 or span.end > stored.end:
             yield Problem(
-                "outside", here, f"{place.rows} rows within {stored.end}", span
+                "outside", here, f"{span.rows} rows within {stored.end}", lies
             )  # fmt: skip
-        if place.room and place.first < last:
-            yield Problem("overlap", here, f"first row {last} or later, after {last_name}", span)
-        if place.end > last:
-            last, last_name = place.end, name
-        numbers = _shards_of(place.first, place.rows, size)
+        if span.room and span.first < last:
+            yield Problem("overlap", here, f"first row {last} or later, after {last_name}", lies)
+        if span.end > last:
+            last, last_name = span.end, name
+        numbers = _shards_of(span.first, span.rows, size)
         if name in rows:
             used.update(numbers)
         else:
@@ -898,7 +898,7 @@ def _place_problems(
             )
             used.update(numbers)
             if files:
-                yield Problem("unknown partition", here, "none", f"{place.rows} rows", files)
+                yield Problem("unknown partition", here, "none", f"{span.rows} rows", files)
     for found in shards.values():
         for number in sorted(found.keys() - used):
             path = found[number]
@@ -918,10 +918,10 @@ class _PartitionCheck:
 
     def run(self, rows: int, table: Callable[[str], TableRows] | None) -> Iterator[Problem]:
         """What is wrong with it."""
-        place = self.arrays.places[self.partition]
+        span = self.arrays.spans[self.partition]
         size = self.spec.shard_rows
-        if place.rows != rows:
-            yield self._problem("foreign row count", "", f"{rows} rows", f"{place.rows}")
+        if span.rows != rows:
+            yield self._problem("foreign row count", "", f"{rows} rows", f"{span.rows}")
             return
         told = table(self.partition) if table is not None else None
         ids = None if told is None else as_ids(told.ids, self.spec.ids)
@@ -931,7 +931,7 @@ class _PartitionCheck:
         valued = None if told is None else told.valued
         if told is not None and valued is None:
             valued = np.ones(rows, bool)
-        for number in place.shards(size):
+        for number in span.shards(size):
             missing = False
             for array in (self.spec.name, ID):
                 if number not in self.shards[array]:
@@ -954,7 +954,7 @@ class _PartitionCheck:
                         "unreadable shard", self._at(path), "a whole shard", _line(error), number
                     )
             if len(read) == 2:
-                start = begin - place.first
+                start = begin - span.first
                 yield from self._rows(number, start, rows, read[0], read[1], ids, valued)
 
     def _rows(
@@ -1000,8 +1000,8 @@ class _PartitionCheck:
     def _problem(
         self, name: str, where: str, expected: str, found: str, number: int | None = None
     ) -> Problem:
-        place = self.arrays.places[self.partition]
-        numbers = place.shards(self.spec.shard_rows) if number is None else (number,)
+        span = self.arrays.spans[self.partition]
+        numbers = span.shards(self.spec.shard_rows) if number is None else (number,)
         files = tuple(
             known[number] for known in self.shards.values() for number in numbers if number in known
         )

@@ -27,15 +27,16 @@ from galbatch.store.arrays import (
     ArraySpec,
     ArrayWriter,
     Coordinate,
-    Place,
+    Span,
     TableRows,
     allocate,
     check,
-    plan_places,
+    plan_spans,
     write,
 )
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
+from galbatch.store.places import place
 
 NAME = "photometric"
 GRID = tuple(np.linspace(0, 3, 7).tolist())
@@ -63,20 +64,20 @@ def make_values(ids: np.ndarray, spec: ArraySpec = SPEC) -> np.ndarray:
 
 
 def write_partition(
-    layout: Layout, partition: str, place: Place, spec: ArraySpec = SPEC, batch: int = 11
+    layout: Layout, partition: str, span: Span, spec: ArraySpec = SPEC, batch: int = 11
 ) -> arrays.Written:
-    ids = make_ids(partition, place.rows)
+    ids = make_ids(partition, span.rows)
     parts = (ids[first : first + batch] for first in range(0, len(ids), batch))
-    return write(layout, NAME, spec, place, ((part, make_values(part, spec)) for part in parts))
+    return write(layout, NAME, spec, span, ((part, make_values(part, spec)) for part in parts))
 
 
 def write_all(
     layout: Layout, rows: dict[str, int] = ROWS, spec: ArraySpec = SPEC
-) -> dict[str, Place]:
-    places = allocate(layout, NAME, spec, rows)
-    for partition, place in places.items():
-        write_partition(layout, partition, place, spec)
-    return places
+) -> dict[str, Span]:
+    spans = allocate(layout, NAME, spec, rows)
+    for partition, span in spans.items():
+        write_partition(layout, partition, span, spec)
+    return spans
 
 
 def table(partition: str) -> TableRows:
@@ -140,13 +141,13 @@ def test_some_rows(layout: Layout) -> None:
 
 def test_ids_that_are_words(layout: Layout) -> None:
     spec = replace(SPEC, ids="string")
-    place = allocate(layout, NAME, spec, {"a": 20})["a"]
+    span = allocate(layout, NAME, spec, {"a": 20})["a"]
     ids = np.array([f"J{number:04d}+\N{GREEK SMALL LETTER ALPHA}" for number in range(20)], object)
     values = make_values(np.arange(20))
-    one = write(layout, NAME, spec, place, [(ids, values)])
+    one = write(layout, NAME, spec, span, [(ids, values)])
     found, _ = Arrays(layout, NAME).read("a")
     assert found.dtype.kind == "T" and list(found) == list(ids)
-    assert write(layout, NAME, spec, place, [(ids[:9], values[:9]), (ids[9:], values[9:])]) == one
+    assert write(layout, NAME, spec, span, [(ids[:9], values[:9]), (ids[9:], values[9:])]) == one
     assert check(layout, NAME, spec, {"a": 20}, lambda _: TableRows(ids)) == []
     (problem,) = check(layout, NAME, spec, {"a": 20}, lambda _: TableRows(np.roll(ids[:], 1)))[:1]
     assert problem.name == "wrong id" and problem.expected == ids[-1]
@@ -171,19 +172,19 @@ def test_ids_that_cannot_be(ids: list[object], kind: str) -> None:
 
 
 def test_the_same_rows_make_the_same_bytes(layout: Layout) -> None:
-    places = allocate(layout, NAME, SPEC, ROWS)
-    place = places["o5-p1"]
-    one = write_partition(layout, "o5-p1", place, batch=1)
-    assert one == write_partition(layout, "o5-p1", place, batch=1000)
+    spans = allocate(layout, NAME, SPEC, ROWS)
+    span = spans["o5-p1"]
+    one = write_partition(layout, "o5-p1", span, batch=1)
+    assert one == write_partition(layout, "o5-p1", span, batch=1000)
     assert one.rows == 40 and len(one.outputs) == 6
     for output, digest in one.outputs.items():
         assert digest_file(layout.root / output) == digest
 
 
 def test_rows_without_values_have_a_shard_all_the_same(layout: Layout) -> None:
-    place = allocate(layout, NAME, SPEC, {"o5-p1": 20})["o5-p1"]
+    span = allocate(layout, NAME, SPEC, {"o5-p1": 20})["o5-p1"]
     ids = make_ids("o5-p1", 20)
-    written = write(layout, NAME, SPEC, place, [(ids, np.full((20, 7), np.nan))])
+    written = write(layout, NAME, SPEC, span, [(ids, np.full((20, 7), np.nan))])
     assert len(written.outputs) == 4 and all((layout.root / o).exists() for o in written.outputs)
     rows = TableRows(ids, np.zeros(20, bool))
     assert check(layout, NAME, SPEC, {"o5-p1": 20}, lambda _: rows) == []
@@ -192,23 +193,23 @@ def test_rows_without_values_have_a_shard_all_the_same(layout: Layout) -> None:
 def test_a_shrunk_partition_leaves_nothing_of_its_longer_self(layout: Layout) -> None:
     write_all(layout)
     rows = ROWS | {"o5-p1": 10}
-    places = allocate(layout, NAME, SPEC, rows)
-    assert places["o5-p1"] == Place(0, 10, 48)
+    spans = allocate(layout, NAME, SPEC, rows)
+    assert spans["o5-p1"] == Span(0, 10, 48)
     assert not (layout.arrays(NAME) / "pz" / "c.1.0").exists()
-    write_partition(layout, "o5-p1", places["o5-p1"])
+    write_partition(layout, "o5-p1", spans["o5-p1"])
     told = {name: TableRows(make_ids(name, count)) for name, count in rows.items()}
     assert check(layout, NAME, SPEC, rows, told.__getitem__) == []
 
 
 def test_wrong_rows_are_refused_and_nothing_is_left(layout: Layout) -> None:
-    place = allocate(layout, NAME, SPEC, ROWS)["o5-p1"]
+    span = allocate(layout, NAME, SPEC, ROWS)["o5-p1"]
     ids = make_ids("o5-p1", 41)
     with pytest.raises(ValueError, match="more rows"):
-        write(layout, NAME, SPEC, place, [(ids, make_values(ids))])
+        write(layout, NAME, SPEC, span, [(ids, make_values(ids))])
     with pytest.raises(ValueError, match="expected 40 rows, 39"):
-        write(layout, NAME, SPEC, place, [(ids[:39], make_values(ids[:39]))])
+        write(layout, NAME, SPEC, span, [(ids[:39], make_values(ids[:39]))])
     with pytest.raises(ValueError, match="shape"):
-        write(layout, NAME, SPEC, place, [(ids[:2], make_values(ids[:3]))])
+        write(layout, NAME, SPEC, span, [(ids[:2], make_values(ids[:3]))])
     assert not list(layout.arrays(NAME).glob("*/c.*"))
     with pytest.raises(DataError, match="has not been written"):
         Arrays(layout, NAME).read("o5-p1")
@@ -217,16 +218,16 @@ def test_wrong_rows_are_refused_and_nothing_is_left(layout: Layout) -> None:
     with pytest.raises(DataError, match="no arrays"):
         Arrays(layout, "other")
     with pytest.raises(ValueError, match="allocate"):
-        write_partition(layout, "o5-p1", replace(place, first=1600))
+        write_partition(layout, "o5-p1", replace(span, first=1600))
 
 
 def test_what_reads_back_different_is_no_shard(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = allocate(layout, NAME, SPEC, ROWS)["o5-p1"]
+    span = allocate(layout, NAME, SPEC, ROWS)["o5-p1"]
     monkeypatch.setattr(arrays, "_same", lambda one, other: False)
     with pytest.raises(TransientError, match="reads back different"):
-        write_partition(layout, "o5-p1", place)
+        write_partition(layout, "o5-p1", span)
     assert not list(layout.arrays(NAME).glob("*/c.*"))
 
 
@@ -250,8 +251,7 @@ def test_specs_that_cannot_be(words: dict[str, object]) -> None:
 
 
 def test_any_root_that_fsspec_knows() -> None:
-    upath = pytest.importorskip("upath", reason="universal_pathlib is not installed")
-    layout = Layout(upath.UPath("memory://galbatch-arrays/store"))
+    layout = Layout(place("memory://galbatch-arrays/store"))
     write_all(layout)
     write_all(layout, ROWS | {"o5-p1": 50})
     write_all(layout, ROWS)
@@ -270,9 +270,9 @@ def examples(word: str) -> str:
 
 
 def test_documented_examples(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = allocate(layout, NAME, SPEC, {"o5-p1": 3, "o5-p1234": 40})["o5-p1234"]
+    span = allocate(layout, NAME, SPEC, {"o5-p1": 3, "o5-p1234": 40})["o5-p1234"]
     ids = np.arange(20, 60)
-    write(layout, NAME, SPEC, place, [(ids, make_values(ids))])
+    write(layout, NAME, SPEC, span, [(ids, make_values(ids))])
     monkeypatch.chdir(layout.root.parent)
     names: dict[str, object] = {"zarr": zarr, "np": np}
     exec(examples("id"), names)
@@ -322,26 +322,26 @@ CATALOGUES = st.lists(st.dictionaries(NAMES, st.integers(0, 70), max_size=8), ma
 
 @given(CATALOGUES, st.sampled_from([1, 4, 16]))
 def test_places(catalogues: list[dict[str, int]], size: int) -> None:
-    places: dict[str, Place] = {}
+    spans: dict[str, Span] = {}
     end = 0
     for rows in catalogues:
-        before, was = places, end
-        places, end = plan_places(before, was, rows, size)
-        assert (places, end) == plan_places(before, was, rows, size)
-        assert (places, end) == plan_places(places, end, rows, size)  # called again
-        assert list(places) == list(rows) and end >= was and end % size == 0
+        before, was = spans, end
+        spans, end = plan_spans(before, was, rows, size)
+        assert (spans, end) == plan_spans(before, was, rows, size)
+        assert (spans, end) == plan_spans(spans, end, rows, size)  # called again
+        assert list(spans) == list(rows) and end >= was and end % size == 0
         taken: set[int] = set()
-        for name, place in places.items():
-            assert place.rows == rows[name] <= place.room and place.end <= end
-            assert place.first % size == 0 and place.room % size == 0
-            own = set(range(place.first, place.end))
+        for name, span in spans.items():
+            assert span.rows == rows[name] <= span.room and span.end <= end
+            assert span.first % size == 0 and span.room % size == 0
+            own = set(range(span.first, span.end))
             assert not own & taken
             taken |= own
             old = before.get(name)
             if old is not None and rows[name] <= old.room:
-                assert (place.first, place.room) == (old.first, old.room)
+                assert (span.first, span.room) == (old.first, old.room)
             else:
-                assert place.first >= was and place.room - rows[name] < size
+                assert span.first >= was and span.room - rows[name] < size
 
 
 def test_partitions_come_grow_and_go(layout: Layout) -> None:
@@ -350,9 +350,9 @@ def test_partitions_come_grow_and_go(layout: Layout) -> None:
     assert allocate(layout, NAME, SPEC, ROWS) == first and digests(layout.arrays(NAME)) == before
     rows = {"o5-p1": 44, "o6-p12": 17, "o5-p3": 3}
     second = allocate(layout, NAME, SPEC, rows)
-    assert second["o5-p1"] == Place(0, 44, 48)
+    assert second["o5-p1"] == Span(0, 44, 48)
     assert second["o6-p12"].first == first["o6-p12"].end and second["o6-p12"].room == 32
-    assert second["o5-p3"] == Place(112, 3, 16)
+    assert second["o5-p3"] == Span(112, 3, 16)
     left = {path.name for path in (layout.arrays(NAME) / "pz").glob("c.*")}
     assert left == {"c.0.0", "c.1.0", "c.2.0"}
     for partition in rows:
@@ -364,8 +364,8 @@ def test_partitions_come_grow_and_go(layout: Layout) -> None:
 def test_no_partitions_at_all(layout: Layout) -> None:
     assert allocate(layout, NAME, SPEC, {}) == {}
     assert check(layout, NAME, SPEC, {}, table) == []
-    places = write_all(layout, {"o5-p1": 0, "o5-p2": 3})
-    assert places["o5-p1"] == Place(0, 0, 0)
+    spans = write_all(layout, {"o5-p1": 0, "o5-p2": 3})
+    assert spans["o5-p1"] == Span(0, 0, 0)
     assert check(layout, NAME, SPEC, {"o5-p1": 0, "o5-p2": 3}) == []
 
 
@@ -431,16 +431,16 @@ WORKER = """
     import os, signal, sys
     from pathlib import Path
     import numpy as np
-    from galbatch.store.arrays import ArraySpec, ArrayWriter, Coordinate, Place
+    from galbatch.store.arrays import ArraySpec, ArrayWriter, Coordinate, Span
     from galbatch.store.layout import Layout
     sys.path.insert(0, {tests!r})
     from test_arrays import NAME, SPEC, make_ids, make_values
     root, partition, first, rows, room, stop = sys.argv[1:]
-    place = Place(int(first), int(rows), int(room))
-    ids = make_ids(partition, place.rows)
+    span = Span(int(first), int(rows), int(room))
+    ids = make_ids(partition, span.rows)
     print("ready", flush=True)
     sys.stdin.readline()
-    with ArrayWriter(Layout(Path(root)), NAME, SPEC, place) as writer:
+    with ArrayWriter(Layout(Path(root)), NAME, SPEC, span) as writer:
         for at in range(0, len(ids), 5):
             if 0 <= int(stop) <= at:
                 open(Path(root) / "arrays" / NAME / "pz" / "c.1.feed.partial", "wb").write(b"x")
@@ -451,10 +451,10 @@ WORKER = """
 
 
 def start_worker(
-    layout: Layout, partition: str, place: Place, stop: int = -1
+    layout: Layout, partition: str, span: Span, stop: int = -1
 ) -> subprocess.Popen[str]:
     script = textwrap.dedent(WORKER).format(tests=str(Path(__file__).parent))
-    words = [str(layout.root), partition, *map(str, (place.first, place.rows, place.room, stop))]
+    words = [str(layout.root), partition, *map(str, (span.first, span.rows, span.room, stop))]
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     return subprocess.Popen(
         [sys.executable, "-c", script, *words],
@@ -467,8 +467,8 @@ def start_worker(
 
 def test_two_workers_beside_each_other_lose_nothing(layout: Layout) -> None:
     rows = {"o5-p1": 170, "o5-p2": 165}
-    places = allocate(layout, NAME, SPEC, rows)
-    workers = [start_worker(layout, *item) for item in places.items()]
+    spans = allocate(layout, NAME, SPEC, rows)
+    workers = [start_worker(layout, *item) for item in spans.items()]
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "ready\n"
@@ -486,8 +486,8 @@ def test_two_workers_beside_each_other_lose_nothing(layout: Layout) -> None:
 def test_killed_in_the_middle_and_written_again_is_the_same(layout: Layout, tmp_path: Path) -> None:
     sound = Layout(tmp_path / "sound")
     write_all(sound)
-    places = write_all(layout)
-    worker = start_worker(layout, "o5-p1", places["o5-p1"], stop=25)
+    spans = write_all(layout)
+    worker = start_worker(layout, "o5-p1", spans["o5-p1"], stop=25)
     worker.communicate("go\n", timeout=120)
     assert worker.returncode == -signal.SIGKILL
     # Of the old rows none is left, of the new ones those of the first shard are there.
@@ -513,14 +513,14 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(words))
 
 
-def put(place: list[int] | None, name: str = "o6-p12") -> Damage:
-    """The last partition's place changed, taken away, or given to another."""
+def put(span: list[int] | None, name: str = "o6-p12") -> Damage:
+    """The last partition's span changed, taken away, or given to another."""
 
     def change(words: dict[str, Any]) -> None:
-        places = words["attributes"]["partitions"]
-        del places["o6-p12"]
-        if place is not None:
-            places[name] = place
+        spans = words["attributes"]["partitions"]
+        del spans["o6-p12"]
+        if span is not None:
+            spans[name] = span
 
     return lambda group: edit(group / "zarr.json", change)
 
@@ -571,7 +571,7 @@ def shorten(group: Path) -> None:
         (
             put(None),
             "missing partition",
-            "o6-p12: missing partition: expected 5 rows, found no place",
+            "o6-p12: missing partition: expected 5 rows, found no span",
         ),
         (
             put([64, 5, 16], "o7-p7"),
@@ -637,8 +637,8 @@ def test_tables_of_another_length(layout: Layout) -> None:
 
 
 def test_a_writer_that_is_left_without_commit_leaves_nothing(layout: Layout) -> None:
-    place = write_all(layout)["o5-p1"]
+    span = write_all(layout)["o5-p1"]
     ids = make_ids("o5-p1", 40)
-    with ArrayWriter(layout, NAME, SPEC, place) as writer:
+    with ArrayWriter(layout, NAME, SPEC, span) as writer:
         writer.write(ids, make_values(ids))
     assert not list(layout.arrays(NAME).glob("*/c.[012].*"))
