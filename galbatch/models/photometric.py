@@ -13,13 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.arrays import namespace, to_numpy, worker_namespace
+from galbatch.errors import SpecError
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import numbers, raw_photometry
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
 from galbatch.models.flags import Quality
 from galbatch.models.heads import Head
-from galbatch.models.mixture import QUANTILES, quantiles, redshift_statistics
+from galbatch.models.mixture import QUANTILES, density, quantiles, redshift_statistics
 from galbatch.models.novelty import Novelty
 from galbatch.models.runtime import Network, open_network
 from galbatch.quality.calibration import LogitScale, SigmaScale
@@ -198,7 +199,51 @@ class Photometric:
         ]
         return pa.concat_tables(parts).combine_chunks()
 
+    def predict_with_density(
+        self, table: pa.Table, grid: NDArray[np.float64]
+    ) -> tuple[pa.Table, NDArray[np.float32]]:
+        """Predictions, and the whole p(z) that they summarise, from one pass of the network.
+
+        Parameters
+        ----------
+        table : pa.Table
+            As for `predict`.
+        grid : ndarray, shape (m,)
+            Redshifts, ascending.
+
+        Returns
+        -------
+        pa.Table
+            What `predict` returns.
+        ndarray, shape (n, m), float32
+            Density in redshift; see `mixture.density`. NaN for a row without photometry.
+
+        Raises
+        ------
+        SpecError
+            If the model does not predict the redshift.
+        """
+        head = next((head for head in self._heads if head.target == "redshift"), None)
+        if head is None:
+            raise SpecError(f"model '{self.card.name}'", "has no redshift to give a density of")
+        stretch = SigmaScale.from_json(self.card.calibration["redshift"]).scale
+        xp = worker_namespace()
+        points = xp.asarray(grid)
+        grids: NDArray[np.float32] = np.empty((table.num_rows, len(grid)), np.float32)
+        parts = []
+        for start in range(0, max(table.num_rows, 1), _BATCH):
+            block, outputs, predicted = self._passed(table.slice(start, _BATCH), xp)
+            values = density(head.mixture(outputs, stretch), points)
+            values[~block.observed.any(axis=1)] = xp.nan
+            grids[start : start + _BATCH] = to_numpy(values)
+            parts.append(predicted)
+        return pa.concat_tables(parts).combine_chunks(), grids
+
     def _predict(self, table: pa.Table, xp: Any) -> pa.Table:
+        return self._passed(table, xp)[2]
+
+    def _passed(self, table: pa.Table, xp: Any) -> tuple[FluxBlock, Any, pa.Table]:
+        """Fluxes, the network's outputs and the predictions of some rows."""
         block = self._reading.block(table, xp)
         inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
         outputs = xp.asarray(self._network(inputs))
@@ -208,7 +253,8 @@ class Photometric:
         for name, column in values.items():
             values[name] = xp.where(blind if column.ndim == 1 else blind[:, None], xp.nan, column)
         values["quality"] = _quality(block, outputs, values, self._heads)
-        return tabulate(self.columns, {name: to_numpy(array) for name, array in values.items()})
+        arrays = {name: to_numpy(array) for name, array in values.items()}
+        return block, outputs, tabulate(self.columns, arrays)
 
 
 def decode(

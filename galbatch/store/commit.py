@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -216,6 +216,45 @@ def digest_output(path: Path) -> str:
     files = [entry for entry in path.rglob("*") if entry.is_file()]
     lines = sorted(f"{file.relative_to(path).as_posix()}  {digest_file(file)}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def settle(paths: Iterable[Path]) -> None:
+    """See to it that files that a library wrote outlive a power cut, before a receipt names them.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        On this machine's disks.
+    """
+    folders = set()
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        folders.add(path.parent)
+    for folder in sorted(folders):
+        _sync_folder(folder)
+
+
+@contextmanager
+def explained(path: Path, size: int = 0) -> Iterator[None]:
+    """A full disk, or a folder that cannot be written, said to the user.
+
+    Parameters
+    ----------
+    path : Path
+        What is being written.
+    size : int
+        Bytes that it needs.
+
+    Raises
+    ------
+    SpecError
+        Instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path, size) from error
 
 
 def sweep(folder: Path) -> None:

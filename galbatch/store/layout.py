@@ -122,6 +122,10 @@ class Layout:
             / f"Npix={partition.index}.parquet"
         )
 
+    def arrays(self, model: str) -> Path:
+        """The Zarr group with what a model says of each row in more than a few numbers."""
+        return self.root / "arrays" / model
+
     def model(self, name: str) -> Path:
         """Folder of a trained model: its card and networks."""
         return self.root / "models" / name

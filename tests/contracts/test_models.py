@@ -16,6 +16,7 @@ import pytest
 from galbatch.errors import SpecError
 from galbatch.models.base import Model
 from galbatch.models.flags import Quality
+from galbatch.models.photometric import Photometric
 from galbatch.models.zoo import load_model
 from galbatch.spec.job import PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
@@ -186,3 +187,20 @@ def test_predicts_without_tensorflow(folder: Path, sky: pa.Table, tmp_path: Path
     words: list[Any] = [sys.executable, "-c", _WITHOUT_TENSORFLOW, folder, tmp_path / "sky.parquet"]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_whole_densities_belong_to_the_predictions(model: Model, sky: pa.Table) -> None:
+    if not isinstance(model, Photometric):
+        pytest.skip("this family predicts no distribution")
+    grid = np.linspace(0, 5, 1001)
+    found, densities = model.predict_with_density(sky, grid)
+    assert str(found.to_pydict()) == str(model.predict(sky).to_pydict())
+    blind = (found["quality"].to_numpy() & Quality.NO_PHOTOMETRY) != 0
+    np.testing.assert_array_equal(np.isnan(densities).all(axis=1), blind)
+    assert densities.shape == (sky.num_rows, 1001) and not np.isnan(densities[~blind]).any()
+    reached = np.cumsum(densities[~blind].astype(float), axis=1) * 0.005
+    for name, level in (("z_err68_low", 0.16), ("z_median", 0.5), ("z_err95_high", 0.975)):
+        at = np.searchsorted(grid, found[name].to_numpy()[~blind]).clip(0, 1000)
+        np.testing.assert_allclose(reached[np.arange(len(at)), at], level, atol=0.03, err_msg=name)
+    empty, none = model.predict_with_density(sky.slice(0, 0), grid)
+    assert empty.schema == found.schema and none.shape == (0, 1001)

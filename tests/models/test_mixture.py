@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from galbatch.models.mixture import QUANTILES, Mixture, cdf, quantiles, redshift_statistics
+from galbatch.models.mixture import (
+    QUANTILES,
+    Mixture,
+    cdf,
+    density,
+    density_of_quantiles,
+    quantiles,
+    redshift_statistics,
+)
+from galbatch.quality.distributions import pit
 
 
 def random_mixture(seed: int, n: int = 60, k: int = 12) -> Mixture:
@@ -90,3 +99,80 @@ def test_no_redshift_is_beyond_the_highest() -> None:
 def test_no_rows() -> None:
     empty = np.empty((0, 4), np.float32)
     assert redshift_statistics(Mixture(empty, empty, empty), 0.02, 7.0).quantiles.shape == (0, 15)
+
+
+UNEVEN = np.concatenate([np.arange(0, 1, 0.004), np.arange(1, 6.01, 0.02)])
+
+
+@pytest.mark.parametrize("grid", [np.linspace(0, 3, 301), UNEVEN, np.array([0.2, 0.3, 1.5])])
+def test_densities_integrate_to_one(grid: np.ndarray) -> None:
+    mixture = random_mixture(3, n=300)
+    z = redshift_statistics(mixture, 0.02, 7.0)
+    for found in (density(mixture, grid), density_of_quantiles(z.quantiles, QUANTILES, grid)):
+        assert found.dtype == np.float32 and found.shape == (300, len(grid))
+        np.testing.assert_allclose(np.trapezoid(found.astype(float), grid, axis=1), 1, atol=2e-6)
+        assert (found >= 0).all()
+
+
+def test_density_is_that_of_the_mixture_in_redshift() -> None:
+    mixture = random_mixture(4, n=30)
+    grid = np.arange(0, 8, 5e-4)
+    zeta = np.log1p(grid)
+    sought = np.zeros((30, len(grid)))
+    for weight, mean, sigma in zip(
+        mixture.weight.T, mixture.mean.T, mixture.sigma.T.astype(float), strict=True
+    ):
+        sought += weight[:, None] * norm.pdf(zeta, mean[:, None], sigma[:, None]) / (1 + grid)
+    sought /= np.trapezoid(sought, grid, axis=1)[:, None]
+    found = density(mixture, grid)
+    off = np.abs(found - sought) / sought.max(axis=1, keepdims=True)
+    assert off[:, 1:-1].max() < 5e-3
+    moment = np.trapezoid(found * grid, grid, axis=1)
+    np.testing.assert_allclose(moment, redshift_statistics(mixture, 0.02, 8.0).mean, atol=2e-3)
+
+
+def test_a_peak_narrower_than_a_step_is_not_lost() -> None:
+    parts = ([[0.3, 0.7]], [[0.1, 0.4052]], [[1e-3, 1e-3]])
+    narrow = Mixture(*(np.array(part, np.float32) for part in parts))
+    found = density(narrow, np.linspace(0, 2, 41))[0]
+    assert found[:5].sum() * 0.05 == pytest.approx(0.3, abs=1e-4)
+    assert found[8:13].sum() * 0.05 == pytest.approx(0.7, abs=1e-4)
+
+
+def test_density_of_rows_beyond_the_grid_and_without_photometry() -> None:
+    mean = np.array([[-3.0], [3.0], [np.nan]], np.float32)
+    rows = Mixture(np.ones((3, 1), np.float32), mean, np.full((3, 1), 0.01, np.float32))
+    grid = np.linspace(0, 2, 21)
+    found = density(rows, grid)
+    np.testing.assert_allclose(found[:2, [0, -1]], [[20, 0], [0, 20]], rtol=1e-5)
+    assert not found[:2, 1:-1].any() and np.isnan(found[2]).all()
+    levels = np.array([[0.1] * 15, [np.nan] * 15, [-50.0] * 15, [50.0] * 15], np.float32)
+    found = density_of_quantiles(levels, QUANTILES, grid)
+    np.testing.assert_allclose(np.trapezoid(found, grid)[[0, 2, 3]], 1, rtol=1e-6)
+    assert np.isnan(found[1]).all() and found[2, 0] > 0 and found[3, -1] > 0
+    with pytest.raises(ValueError, match="ascending"):
+        density(rows, grid[::-1])
+
+
+def test_density_of_quantiles_is_the_one_that_quality_judges() -> None:
+    mixture = random_mixture(6)
+    z = redshift_statistics(mixture, 0.02, 7.0)
+    grid = np.linspace(-2, 9, 20001)
+    found = density_of_quantiles(z.quantiles, QUANTILES, grid).astype(float)
+    reached = np.cumsum(found, axis=1) * (grid[1] - grid[0])
+    for point in (4000, 4500, 5500):
+        edge = np.full(len(mixture), (grid[point] + grid[point + 1]) / 2)
+        np.testing.assert_allclose(reached[:, point], pit(edge, z.quantiles, QUANTILES), atol=2e-3)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000))
+def test_both_densities_put_the_same_probability_in_the_same_place(seed: int) -> None:
+    mixture = random_mixture(seed, n=20)
+    z = redshift_statistics(mixture, 0.02, 7.0)
+    grid = np.linspace(0, 7, 701)
+    of_mixture, of_quantiles = (
+        np.cumsum(found.astype(float), axis=1) * 0.01
+        for found in (density(mixture, grid), density_of_quantiles(z.quantiles, QUANTILES, grid))
+    )
+    assert np.abs(of_mixture - of_quantiles).mean() < 0.02
