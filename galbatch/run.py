@@ -25,6 +25,9 @@ from galbatch.values import Receipt, RejectedRow
 TRIES = 3
 SMALLER = (16_384, 4_096)
 """Rows at a time in the second and third try of a task that ran out of memory."""
+_AHEAD = 8
+_AHEAD_AT_LEAST = 256
+"""Tasks that Dask is given at a time: so many for each thread it has, and so many at least."""
 _TOPIC = "galbatch-progress"
 _MORE_MEMORY = "give the workers more memory, or make partition.rows smaller"
 
@@ -277,7 +280,11 @@ def serially(stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor) 
 def distributed(
     client: Any, stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor
 ) -> Iterator[Result]:
-    """The same on the workers: a `map_partitions` over the tasks, one fused task each."""
+    """The same on the workers: a `map_partitions` over the tasks, one fused task each.
+
+    The scheduler is given a few tasks for each thread at a time: the first one starts at once, and
+    neither it nor the driver holds more when there are more partitions.
+    """
     if not tasks:
         return
     from distributed import as_completed
@@ -287,29 +294,62 @@ def distributed(
         monitor.progress(words["unit"], words["done"], words["total"], words["note"])
 
     client.subscribe_topic(_TOPIC, hear)
-    attempts = dict.fromkeys(range(len(tasks)), 1)
-    numbers = {future: n for n, future in enumerate(_submit(client, stage, site, tasks))}
-    waiting = as_completed(numbers, loop=client.loop)
-    for future in waiting:
-        number = numbers.pop(future)
-        task = tasks[number]
-        try:
-            ((result,)) = future.result()
-        except Exception as error:  # the worker died, or the task could not be carried to it
-            problem = f"{type(error).__name__}: {error}"
-            lost = TransientError(f"{stage.name} {task.unit}", problem, _MORE_MEMORY)
-            # The nanny ends a worker that takes too much.
-            result = Result(task, error=lost, short_of_memory=True)
-        if isinstance(result.error, TransientError) and attempts[number] < TRIES:
-            monitor.retry(result, attempts[number])
-            attempts[number] += 1
-            task = _again(task, result, attempts[number] - 1)
-            (again,) = _submit(client, stage, site, (task,), attempts[number])
-            numbers[again] = number
-            waiting.add(again)
-            continue
-        yield result
+    under_way: dict[Any, tuple[int, Task]] = {}
+    waiting = as_completed(loop=client.loop)
+    given = ahead = 0
+
+    def give(lot: Sequence[Task], attempt: int) -> None:
+        futures = _submit(client, stage, site, lot, attempt)
+        under_way.update(zip(futures, ((attempt, task) for task in lot), strict=True))
+        waiting.update(futures)
+
+    while given < len(tasks) or under_way:
+        if given < len(tasks) and len(under_way) <= ahead // 2:
+            ahead = _ahead(client)
+            # Threads may have gone since: then there is room for none.
+            lot = tasks[given : given + max(ahead - len(under_way), 0)]
+            given += len(lot)
+            if lot:
+                give(lot, 1)
+        batch = waiting.next_batch()
+        for future, answer in zip(batch, _answers(client, batch), strict=True):
+            attempt, task = under_way.pop(future)
+            if isinstance(answer, Result):
+                result = answer
+            else:  # the worker died, or the task could not be carried to it
+                problem = f"{type(answer).__name__}: {answer}"
+                lost = TransientError(f"{stage.name} {task.unit}", problem, _MORE_MEMORY)
+                # The nanny ends a worker that takes too much.
+                result = Result(task, error=lost, short_of_memory=True)
+            if isinstance(result.error, TransientError) and attempt < TRIES:
+                monitor.retry(result, attempt)
+                give((_again(task, result, attempt),), attempt + 1)
+                continue
+            yield result
     client.unsubscribe_topic(_TOPIC)
+
+
+def _answers(client: Any, futures: Sequence[Any]) -> list[Result | Exception]:
+    """What came of each: fetched together, as each by itself would cost the driver a round trip."""
+    try:
+        return [answer for (answer,) in client.gather(futures)]
+    except Exception:  # of one of them
+        return [_answer(future) for future in futures]
+
+
+def _answer(future: Any) -> Result | Exception:
+    try:
+        result: Result
+        (result,) = future.result()
+    except Exception as error:
+        return error
+    return result
+
+
+def _ahead(client: Any) -> int:
+    """Tasks that the scheduler has at a time, at most."""
+    threads: int = sum(client.nthreads().values())
+    return max(_AHEAD_AT_LEAST, _AHEAD * threads)
 
 
 def _again(task: Task, result: Result, attempt: int) -> Task:
@@ -320,7 +360,7 @@ def _again(task: Task, result: Result, attempt: int) -> Task:
 
 
 def _submit(
-    client: Any, stage: Stage, site: Site, tasks: Sequence[Task], attempt: int = 1
+    client: Any, stage: Stage, site: Site, tasks: Sequence[Task], attempt: int
 ) -> list[Any]:
     import dask.bag
     from dask.delayed import delayed

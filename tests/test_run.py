@@ -13,7 +13,6 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow.parquet as pq
 from astropy.table import Table
 from small import REPOSITORY, ROWS, galbatch, partitions, write_job
@@ -42,25 +41,6 @@ def test_predictions_carry_unit_ucd_and_fingerprint(finished: Path) -> None:
         assert schema.field("abs_mag_b").metadata[b"unit"] == b"mag"
         assert schema.field("RA").metadata[b"unit"] == b"deg"
         assert schema.metadata[b"galbatch.fingerprint"].decode() == card["fingerprint"]
-
-
-def test_lsdb_joins_the_predictions(finished: Path) -> None:
-    import lsdb
-
-    catalogue = lsdb.open_catalog(finished / "store")
-    joined = catalogue.load_extension("photometric")
-    frame = joined.compute()
-    assert len(frame) == ROWS
-    assert "z_mode" in " ".join(frame.columns)
-    assert len(catalogue.compute()) == ROWS
-
-
-def test_other_tools_read_the_store(finished: Path) -> None:
-    glob = f"{finished}/store/predictions/photometric/dataset/**/Npix=*.parquet"
-    query = f"SELECT count(*), count(z_mode) FROM read_parquet('{glob}')"
-    assert duckdb.sql(query).fetchall() == [(ROWS, ROWS)]
-    paths = partitions(finished, "predictions/photometric")
-    assert pl.concat(pl.read_parquet(p, hive_partitioning=False) for p in paths).height == ROWS
 
 
 def test_the_database_has_every_row_once(finished: Path) -> None:

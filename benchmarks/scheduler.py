@@ -1,0 +1,408 @@
+"""A real Dask scheduler, 200 workers that sleep, and galbatch's own `run` on 10,000 partitions.
+
+    python benchmarks/scheduler.py [--workers 200] [--partitions 10000] [--seconds 3.3]
+
+A task stands for the prediction of a partition: 50,000 rows at 15,000 rows/s take 3.3 s. It sleeps
+for a seeded random time around that (log-normal, 30 % scatter), reports progress once as the
+predict stage does for every row group, and returns a receipt with the facts of a real one; what it
+is given is what `Predict.pending` gives. The workers are `distributed.Worker`s of one thread each,
+50 in a process, which talk TCP with the scheduler; the scheduler lives in the driver, as that of
+dask-jobqueue does. Their own profilers are off: 200 of them do not fit on one machine.
+
+Printed are
+
+- how long `Predict.pending` takes for 10,000 partitions: none of them predicted, half, and all;
+- the share of the workers' time that was spent in tasks, from the start of the first to the end of
+  the last (target: more than 0.90), and until the last task was given to a worker: that the last
+  ones end one after the other costs about two task times, whatever the scheduler does;
+- how much the driver, scheduler included, grows with 1,000 and 10,000 partitions, and with
+  partitions of a hundred times as many rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from galbatch.run import Outcome, run
+from galbatch.spec import load_survey
+from galbatch.spec.job import Job
+from galbatch.stages.base import Pending, Report, Site, Stage, Task, Where
+from galbatch.stages.catalogue import Held, catalogue_need, standing
+from galbatch.stages.predict import Predict, predict_need
+from galbatch.stages.train import train_need
+from galbatch.store.layout import Layout
+from galbatch.store.receipts import Need, ReceiptBook
+from galbatch.values import Partition, Receipt
+
+ROWS = 50_000
+IN_A_PROCESS = 50
+MODEL = "photometric"
+FINGERPRINT = "f" * 64
+FACTS = {
+    "predicted": ROWS,
+    "quality": {f"FLAG_{number}": 17 for number in range(8)},
+    "redshifts": {"edges": [0.05 * n for n in range(121)], "counts": [411] * 120, "outside": 0},
+    "ood": {"edges": [0.05 * n for n in range(61)], "counts": [822] * 60, "outside": 0},
+}
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.admin.log-format": "%(message)s",
+}
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """The predict stage, asleep."""
+
+    tasks: tuple[Task, ...]
+    mean: float
+    factor: int = 1
+    """Rows that a task says it has done, in units of what its partition has."""
+    name: str = "predict"
+    word: str = "rows"
+    where: Where = "workers"
+
+    def summary(self, site: Site) -> str:
+        """As `stages.base.Stage`."""
+        return "sleep"
+
+    def pending(self, site: Site) -> Pending:
+        """All of them."""
+        return Pending(self.tasks)
+
+    def begin(self, site: Site, pending: Pending) -> Stage:
+        """What is carried to the workers does not hold the tasks."""
+        return replace(self, tasks=())
+
+    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+        """Sleep."""
+        began = time.time()
+        share = (int(task.unit.rsplit("p", 1)[1]) * 0.6180339887498949) % 1
+        time.sleep(self.mean * np.exp(0.3 * norm.ppf(0.001 + 0.998 * share) - 0.045))
+        report(ROWS * self.factor, ROWS * self.factor, "")
+        (need,) = task.payload.needs.values()
+        receipt: Receipt = need.receipt(
+            digest=FINGERPRINT,
+            rows=ROWS * self.factor,
+            outputs={
+                site.layout.relative(
+                    site.layout.partition(task.payload.partition, MODEL)
+                ): FINGERPRINT
+            },
+            seconds=time.time() - began,
+            facts=FACTS | {"began": began},
+        )
+        return (receipt,)
+
+    def finish(self, site: Site, pending: Pending) -> None:
+        """As `stages.base.Stage`."""
+
+
+class Clock:
+    """When the tasks ran: a monitor that keeps two numbers for each."""
+
+    def __init__(self) -> None:
+        self.heard = self.retried = 0
+
+    def start(self, stage: Stage, pending: Pending) -> None:
+        """As `run.Monitor`."""
+
+    def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
+        """As `run.Monitor`."""
+        self.heard += 1
+
+    def retry(self, result: Any, attempt: int) -> None:
+        """As `run.Monitor`."""
+        self.retried += 1
+
+    def failed(self, result: Any) -> None:
+        """As `run.Monitor`; nothing may fail here."""
+        raise result.error
+
+    def end(self, record: Any) -> None:
+        """As `run.Monitor`."""
+
+
+def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
+    """A store whose catalogue has `count` partitions (empty files), and a way to predict some."""
+    source = root.with_suffix(".parquet")
+    source.touch()
+    job = Job.model_validate(
+        {
+            "name": "scheduler",
+            "survey": "alhambra",
+            "source": {"kind": "files", "paths": [str(source)]},
+            "store": str(root),
+            "models": [{"kind": "photometric", "name": MODEL}],
+        }
+    )
+    survey = load_survey("alhambra")
+    site = Site(job, survey, Layout(root))
+    book, layout = ReceiptBook(layout=site.layout), site.layout
+    (origin,) = standing(site).origins
+    partitions = [Partition("healpix", 8, 40_000 + number, ROWS) for number in range(count)]
+    files = {0: (1, count * ROWS)}
+    held = [Held(one, f"{one.index:064x}", 0, files) for one in partitions]
+    for one in held:
+        path = layout.partition(one.partition)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        need = Need("ingest", one.partition.name, {"code": 0, "files": {"0": "0" * 64}})
+        outputs = {layout.relative(path): one.digest}
+        facts = {"magnitudes": FACTS["redshifts"], "files": {"0": [1, count * ROWS]}, "sky": {}}
+        put(book, need.receipt(digest=one.digest, rows=ROWS, outputs=outputs, seconds=1.0,
+                               facts=facts))  # fmt: skip
+    sources = {
+        origin.unit: {"key": origin.need.key, "number": 0, "content": "0" * 64, "repeats": []}
+    }
+    facts = {
+        "sources": sources,
+        "partitions": [one.to_json() for one in held],
+        "columns": [column.name for column in survey.columns],
+    }
+    need = catalogue_need(site, sources)
+    put(book, need.receipt(digest="c" * 64, rows=count * ROWS, outputs={}, seconds=1.0,
+                           facts=facts))  # fmt: skip
+    need = train_need(site, job.models[0], MODEL)
+    facts = {"fingerprint": FINGERPRINT, "catalogue": "c" * 64}
+    put(book, need.receipt(digest="", rows=0, outputs={}, seconds=1.0, facts=facts))
+
+    def predict(number: int) -> None:
+        from galbatch.stages.catalogue import finished_catalogue
+
+        catalogue = finished_catalogue(site)
+        assert catalogue is not None
+        for partition in catalogue.partitions[:number]:
+            path = layout.partition(partition, MODEL)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            need = predict_need(catalogue, partition, MODEL, FINGERPRINT)
+            digest = f"{partition.index:064x}"
+            outputs = {layout.relative(path): digest}
+            put(book, need.receipt(digest=digest, rows=ROWS, outputs=outputs,
+                                   seconds=1.0, facts=FACTS))  # fmt: skip
+
+    return site, predict
+
+
+def put(book: ReceiptBook, receipt: Receipt) -> None:
+    """A receipt; that each is on the disk for good does not matter here, and takes long."""
+    sync, os.fsync = os.fsync, lambda number: None
+    try:
+        book.put(receipt)
+    finally:
+        os.fsync = sync
+
+
+def keep_workers(address: str, count: int, scratch: str) -> None:
+    """A process with `count` workers, until their scheduler goes."""
+    import dask
+    from distributed import Worker
+
+    async def serve() -> None:
+        async with AsyncExitStack() as stack:
+            workers = [
+                Worker(address, nthreads=1, memory_limit=0, dashboard=False,
+                       local_directory=scratch)
+                for _ in range(count)
+            ]  # fmt: skip
+            await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
+            await asyncio.gather(*(worker.finished() for worker in workers))
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    with dask.config.set(QUIET):
+        asyncio.run(serve())
+
+
+def drive(site: Site, stage: Sleep, workers: int, scratch: str, profile: str, answer: Any) -> None:
+    """In a process of its own: scheduler, driver, and what came of it."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    processes = multiprocessing.get_context("spawn")
+    with (
+        dask.config.set(QUIET),
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        hosts = []
+        for first in range(0, workers, IN_A_PROCESS):
+            count = min(IN_A_PROCESS, workers - first)
+            arguments = (cluster.scheduler_address, count, scratch)
+            hosts.append(processes.Process(target=keep_workers, args=arguments))
+            hosts[-1].start()
+        client.wait_for_workers(workers, timeout=120)
+        before, clock, called = memory("VmRSS"), Clock(), time.time()
+        spans: list[tuple[float, float]] = []
+        watched = Watched(spans)
+        began = time.process_time()
+        outcome = watched.run((stage,), site, client, clock, profile)
+        cpu = time.process_time() - began
+        ended = time.time()
+        after, peak = memory("VmRSS"), memory("VmHWM")
+        client.close()
+        cluster.close()
+        for host in hosts:
+            host.join(30)
+            host.terminate()
+    assert outcome.records[0].units == len(stage.tasks) == len(spans)
+    answer.put(
+        {
+            "spans": spans,
+            "called": called,
+            "ended": ended,
+            "cpu": cpu,
+            "heard": clock.heard,
+            "retried": clock.retried,
+            "grown": after - before,
+            "peak": peak - before,
+        }
+    )
+
+
+class Watched:
+    """`run`, with when each task began and how long it took."""
+
+    def __init__(self, spans: list[tuple[float, float]]) -> None:
+        self.spans = spans
+
+    def run(
+        self, plan: tuple[Stage, ...], site: Site, client: Any, clock: Clock, profile: str
+    ) -> Outcome:
+        """Carry out the plan; of each receipt keep two numbers."""
+        from galbatch import run as room
+
+        distributed = room.distributed
+
+        def spied(*arguments: Any) -> Any:
+            for result in distributed(*arguments):
+                for receipt in result.receipts:
+                    self.spans.append((receipt.facts["began"], receipt.seconds))
+                yield result
+
+        room.distributed = spied  # type: ignore[assignment]
+        try:
+            if not profile:
+                return run(plan, site, lambda: nullcontext(client), clock)
+            import cProfile
+
+            with cProfile.Profile() as profiler:
+                outcome = run(plan, site, lambda: nullcontext(client), clock)
+            profiler.dump_stats(profile)
+            return outcome
+        finally:
+            room.distributed = distributed
+
+
+def memory(word: str) -> float:
+    """Of this process, MiB: VmRSS now, or VmHWM at most so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{word}:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(word)
+
+
+def measured(site: Site, stage: Sleep, workers: int, scratch: str, profile: str = "") -> Any:
+    """Run it in a fresh process."""
+    processes = multiprocessing.get_context("spawn")
+    answer = processes.Queue()
+    process = processes.Process(target=drive, args=(site, stage, workers, scratch, profile, answer))
+    process.start()
+    while True:
+        try:
+            found = answer.get(timeout=1)
+            break
+        except Exception:  # queue.Empty, until there is an answer or nobody to give it
+            if not process.is_alive():
+                raise SystemExit("the driver died") from None
+    process.join(60)
+    return found
+
+
+def shares(spans: list[tuple[float, float]], workers: int) -> tuple[float, float, float]:
+    """Busy share until the last task ended and until it began; wall time in seconds."""
+    began, took = (np.array(column) for column in zip(*spans, strict=True))
+    first, last_begun, last = began.min(), began.max(), (began + took).max()
+    whole = took.sum() / (workers * (last - first))
+    inside = np.minimum(began + took, last_begun) - began
+    return float(whole), float(inside.sum() / (workers * (last_begun - first))), last - first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=200)
+    parser.add_argument("--partitions", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=3.3, help="mean length of a task")
+    parser.add_argument("--profile", default="", help="file for a profile of the driver's thread")
+    parser.add_argument("--only-plan", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="without the cases for memory")
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        site, predict = make_store(Path(temporary) / "store", words.partitions)
+        print(f"{words.partitions:,} partitions, Predict.pending:", flush=True)
+        tasks = plan(site, "none predicted", words.partitions)
+        if not words.quick:
+            predict(words.partitions // 2)
+            plan(site, "half", words.partitions - words.partitions // 2)
+            predict(words.partitions)
+            plan(site, "all", 0)
+        if words.only_plan:
+            return
+        scratch = f"{temporary}/scratch"
+        measure = partial(measured, site, workers=words.workers, scratch=scratch)
+        rate = ROWS / words.seconds
+        print(f"\n{words.workers} workers, {words.seconds} s a task ({rate:,.0f} rows/s each)")
+        found = measure(Sleep(tasks, words.seconds), profile=words.profile)
+        whole, until, wall = shares(found["spans"], words.workers)
+        print(f"busy      {whole:.3f} to the end of the last task, {until:.3f} to its start")
+        print(
+            f"wall      {wall:.1f} s; {wall * words.workers / len(tasks):.2f} s a task and worker"
+        )
+        starts = min(began for began, _ in found["spans"])
+        print(f"the first task started {starts - found['called']:.1f} s after the call, ", end="")
+        print(f"the call ended {found['ended'] - starts - wall:.1f} s after the last one")
+        print(f"driver    {found['cpu']:.1f} s of CPU; heard {found['heard']:,} reports, ", end="")
+        print(f"{found['retried']} retries")
+        print(f"memory    +{found['grown']:.0f} MiB after, +{found['peak']:.0f} MiB at most")
+        if words.quick:
+            return
+        print("\nmemory of the driver, 1/10 of the partitions:")
+        few = tasks[: len(tasks) // 10]
+        for factor in (1, 100):
+            found = measure(Sleep(few, words.seconds, factor))
+            print(
+                f"{ROWS * factor:>10,} rows each: +{found['grown']:.0f} MiB after, "
+                f"+{found['peak']:.0f} MiB at most"
+            )
+
+
+def plan(site: Site, what: str, expected: int) -> tuple[Task, ...]:
+    """Find out what is pending, and say how long it took."""
+    began = time.perf_counter()
+    pending = Predict().pending(site)
+    seconds = time.perf_counter() - began
+    assert len(pending.tasks) == expected, pending.waiting
+    print(f"{what:>16}: {seconds:5.2f} s for {expected:,} tasks", flush=True)
+    return pending.tasks
+
+
+if __name__ == "__main__":
+    main()
