@@ -9,7 +9,10 @@ from pathlib import Path
 
 import duckdb
 import lsdb
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
+import zarr
 from small import ROWS, galbatch, partitions, write_job
 
 from galbatch.mock.observe import mock_batches
@@ -135,3 +138,44 @@ def test_news_are_read_and_predicted_alone(tmp_path: Path) -> None:
     ]
     done = galbatch("run", "job.yaml", "--retrain", cwd=tmp_path)
     assert "galbatch train: nothing to do" in done.stderr
+
+
+def test_densities_on_a_grid_beside_the_predictions(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    before = {p: digest_file(p) for p in partitions(copy, "predictions/photometric")}
+    grid = ["--set", "redshift_grid={low: 0, high: 3, points: 121}"]
+    done = galbatch("run", "job.yaml", *grid, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert "galbatch train: nothing to do" in done.stderr
+    assert before == {p: digest_file(p) for p in before}
+    group = zarr.open_group(copy / "store/arrays/photometric", mode="r")
+    z, pz, ids = group["z"][:], group["pz"], group["id"][:]
+    assert (z[0], z[-1], pz.shape[1]) == (0, 3, 121)
+    found = pd.concat(pq.ParquetFile(path).read().to_pandas() for path in before)
+    found = found.set_index("ID")
+    place = {number: row for row, number in enumerate(ids.tolist()) if number in found.index}
+    assert sorted(place) == sorted(found.index)
+    density = pz[:][[place[number] for number in found.index]]
+    predicted = found["z_mode"].notna().to_numpy()
+    assert np.isfinite(density[predicted]).all()
+    np.testing.assert_allclose(np.trapezoid(density[predicted], z, axis=1), 1, atol=1e-3)
+    mean = np.trapezoid(density * z, z, axis=1)[predicted]
+    inside = (found["z_err95_high"] < 2.5).to_numpy()[predicted]
+    np.testing.assert_allclose(
+        mean[inside], found["z_mean"].to_numpy()[predicted][inside], rtol=0.05
+    )
+
+    assert galbatch("verify", "store", cwd=copy).returncode == 0
+    files = (copy / "store/arrays/photometric/pz").rglob("*")
+    shard = next(p for p in files if p.is_file() and p.name != "zarr.json")
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1])
+    broken = galbatch("verify", "store", cwd=copy)
+    assert broken.returncode == 1
+    assert shard.relative_to(copy / "store").as_posix() in broken.stdout
+    done = galbatch("run", "job.yaml", *grid, cwd=copy)
+    assert "galbatch predict: 1 to do" in done.stderr
+    assert shard.read_bytes() == data
+    galbatch("drop", "job.yaml", "photometric", cwd=copy)
+    assert not (copy / "store/arrays/photometric").exists()

@@ -249,6 +249,20 @@ Cluster = Annotated[
 ]
 
 
+class RedshiftGrid(Words):
+    """Evenly spaced redshifts at which p(z) is written out in full."""
+
+    low: float = Field(default=0.0, ge=0)
+    high: float = Field(default=6.0, gt=0)
+    points: int = Field(default=301, ge=2, le=10_000)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+
 class ReportSpec(Words):
     """The HTML page."""
 
@@ -278,6 +292,9 @@ class Job(Words):
     """By default by sky cell, or by id for a survey without positions."""
     models: tuple[Model, ...] = Field(min_length=1)
     """The first is the one whose predictions lead the report."""
+    redshift_grid: RedshiftGrid | None = None
+    """Write p(z) of every row on this grid as well (Zarr, in `arrays/`); by default it is kept in
+    the compact form of its quantiles alone."""
     sinks: tuple[Sink, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()

@@ -44,7 +44,7 @@ def drop(site: Site, version: str) -> Iterator[str]:
         raise SpecError(str(layout.root), f"holds no model '{version}'", hint)
     # What makes it visible goes first: killed in between, what is left is found by the next drop.
     retract(layout, site.survey, version)
-    for path in (layout.extension(version), layout.model(version)):
+    for path in (layout.extension(version), layout.arrays(version), layout.model(version)):
         if path.exists():
             remove_tree(path)
             yield f"removed {path}"

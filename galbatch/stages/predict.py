@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from galbatch.models.base import Model
 from galbatch.models.flags import Quality
+from galbatch.models.photometric import Photometric
 from galbatch.models.zoo import load_model
 from galbatch.quality.metrics import count
+from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.train import current_version, train_need
+from galbatch.store.arrays import ArraySpec, ArrayWriter, Span, allocate, density_spec
 from galbatch.store.partitions import Histogram
 from galbatch.store.places import lasting_copy
 from galbatch.store.publish import finish_extension, retract
@@ -65,6 +68,8 @@ class Predict:
     name: str = "predict"
     word: str = "rows"
     where: Where = "workers"
+    spans: Mapping[str, Mapping[str, Span]] = field(default_factory=dict, compare=False)
+    """Where the arrays of every version and partition are; known when the work begins."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -98,7 +103,7 @@ class Predict:
             for output in receipts[unit].outputs:
                 site.layout.output(output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
-        return self
+        return replace(self, spans=_allocated(site, needs))
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
@@ -128,23 +133,36 @@ class Predict:
                 )
                 for version, model in models.items()
             }
+            arrays = {
+                version: opened.enter_context(
+                    ArrayWriter(layout, version, _density(site), spans[work.partition.name])
+                )
+                for version, spans in self.spans.items()
+                if version in models
+            }
             for group in read_groups(layout, work.partition, columns):
                 for version, model in models.items():
-                    predicted = _predicted(model, group, own, task.batch_rows)
+                    array = arrays.get(version)
+                    predicted = _predicted(site, model, group, array, task.batch_rows)
                     writers[version].write(annotate(predicted, (*survey.columns, *model.columns)))
                     names = [name for name in _SHOWN if name in predicted.column_names]
                     shown[version].append(predicted.select(names))
                 rows += group.num_rows
                 report(rows, work.partition.rows, "")
-            digests = {version: writer.commit() for version, writer in writers.items()}
+            outputs = {
+                version: {
+                    layout.relative(layout.partition(work.partition, version)): writer.commit()
+                }
+                for version, writer in writers.items()
+            }
+            for version, array in arrays.items():
+                outputs[version] |= array.commit().outputs
         receipts = []
         for version, need in work.needs.items():
             receipt = need.receipt(
-                digest=digests[version],
+                digest=next(iter(outputs[version].values())),
                 rows=rows,
-                outputs={
-                    layout.relative(layout.partition(work.partition, version)): digests[version]
-                },
+                outputs=outputs[version],
                 seconds=(time.perf_counter() - began) / len(models),
                 facts=_summary(pa.concat_tables(shown[version])),
             )
@@ -161,12 +179,13 @@ class Predict:
         histogram = words and Histogram(
             words["order"], np.array(words["pixels"]), np.array(words["counts"])
         )
-        book = site.book
+        book, grid, arrays = site.book, site.job.redshift_grid, _array_digests(site)
         receipts = book.all("predict")
         for version, fingerprint in trained(site).items():
             written = {}
+            array = arrays.get(version)
             for partition in catalogue.partitions:
-                need = predict_need(catalogue, partition, version, fingerprint)
+                need = predict_need(catalogue, partition, version, fingerprint, array)
                 if book.holds(receipts.get(need.unit), need):
                     written[partition] = receipts[need.unit]
             digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
@@ -200,7 +219,11 @@ class Predict:
                 rows=sum(receipt.rows for receipt in written.values()),
                 outputs=outputs,
                 seconds=time.perf_counter() - began,
-                facts={"fingerprint": fingerprint, "partitions": len(written)},
+                facts={
+                    "fingerprint": fingerprint,
+                    "partitions": len(written),
+                    "arrays": grid.model_dump() if grid and array else None,
+                },
             )
             book.put(receipt)
 
@@ -217,13 +240,21 @@ def trained(site: Site) -> dict[str, str]:
 
 
 def predict_need(
-    catalogue: Catalogue, partition: Partition, version: str, fingerprint: str
+    catalogue: Catalogue,
+    partition: Partition,
+    version: str,
+    fingerprint: str,
+    arrays: str | None = None,
 ) -> Need:
-    """What the predictions of one version for one partition depend on."""
+    """What the predictions of one version for one partition depend on.
+
+    `arrays` is the digest of the arrays that are written with them.
+    """
     depends = {
         "code": PREDICT_VERSION,
         "rows": catalogue.digests[partition],
         "model": fingerprint,
+        "arrays": arrays,
     }
     return Need("predict", prediction_unit(version, partition), depends)
 
@@ -244,13 +275,13 @@ def prediction_unit(model: str, partition: Partition) -> str:
 def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) -> Pending:
     book = site.book
     receipts = book.all("predict")
-    columns = frozenset(catalogue.facts["columns"])
+    columns, arrays = frozenset(catalogue.facts["columns"]), _array_digests(site)
     left = []
     for partition in catalogue.partitions:
         needs = {}
         reasons: dict[str, None] = {}
         for version, fingerprint in fingerprints.items():
-            need = predict_need(catalogue, partition, version, fingerprint)
+            need = predict_need(catalogue, partition, version, fingerprint, arrays.get(version))
             receipt = receipts.get(need.unit)
             if not book.holds(receipt, need):
                 needs[version] = need
@@ -262,18 +293,58 @@ def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) 
 
 
 def _predicted(
-    model: Model, table: pa.Table, own: Sequence[str], batch_rows: int | None
+    site: Site, model: Model, table: pa.Table, array: ArrayWriter | None, batch_rows: int | None
 ) -> pa.Table:
     """What a row of predictions carries of the catalogue, and the predicted columns."""
+    own = own_columns(site.survey)
     size = batch_rows or max(table.num_rows, 1)
     parts = []
     for first in range(0, max(table.num_rows, 1), size):
         rows = table.slice(first, size)
-        predicted = model.predict(rows)
+        if array is None:
+            predicted = model.predict(rows)
+        else:
+            assert isinstance(model, Photometric)
+            predicted, densities = model.predict_with_density(rows, _grid(site))
+            array.write(rows[site.survey.id.column].to_numpy(), densities)
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
         parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
     return pa.concat_tables(parts)
+
+
+def _grid(site: Site) -> NDArray[np.float64]:
+    return np.array(_density(site).coordinates[0].values)
+
+
+def _density(site: Site) -> ArraySpec:
+    """What p(z) on the job's grid is."""
+    grid, column = site.job.redshift_grid, site.survey.column[site.survey.id.column]
+    assert grid is not None
+    return density_spec(grid.model_dump(), "string" if column.dtype == "string" else "int64")
+
+
+def _array_digests(site: Site) -> dict[str, str]:
+    """What the arrays depend on, of the versions of models whose p(z) is written out in full."""
+    if site.job.redshift_grid is None:
+        return {}
+    return {
+        current_version(site, model): _density(site).digest
+        for model in site.job.models
+        if isinstance(model, PhotometricModel) and "redshift" in (model.targets or ("redshift",))
+    }
+
+
+def _allocated(site: Site, needs: Sequence[Need]) -> dict[str, dict[str, Span]]:
+    """Room in the arrays of the versions that have something to write."""
+    wanted = {need.unit.partition(".")[0] for need in needs} & _array_digests(site).keys()
+    if not wanted:
+        return {}
+    catalogue = finished_catalogue(site)
+    assert catalogue is not None
+    rows = {partition.name: partition.rows for partition in catalogue.partitions}
+    spec = _density(site)
+    return {version: allocate(site.layout, version, spec, rows) for version in sorted(wanted)}
 
 
 def _summary(predicted: pa.Table) -> dict[str, Any]:

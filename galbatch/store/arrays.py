@@ -147,6 +147,29 @@ class ArraySpec:
         return self.shard_rows * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
+def density_spec(grid: Mapping[str, Any], ids: Literal["int64", "string"]) -> ArraySpec:
+    """p(z) of every row of a catalogue.
+
+    Parameters
+    ----------
+    grid : mapping
+        ``low``, ``high``, ``points``: evenly spaced redshifts.
+    ids : {"int64", "string"}
+        Type of the survey's ids.
+    """
+    redshifts = np.linspace(grid["low"], grid["high"], grid["points"])
+    z = Coordinate("z", tuple(redshifts.tolist()), "", "src.redshift.phot", "redshift")
+    return ArraySpec(
+        name="pz",
+        shape=(len(redshifts),),
+        dimensions=("z",),
+        ids=ids,
+        ucd="stat.probability;src.redshift.phot",
+        description="probability density in redshift",
+        coordinates=(z,),
+    )
+
+
 @dataclass(frozen=True)
 class Span:
     """The rows of the array that a partition has to itself.

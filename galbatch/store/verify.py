@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from galbatch.store.arrays import TableRows, check, density_spec
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.places import is_remote, readable
 from galbatch.store.receipts import ReceiptBook
@@ -166,6 +167,43 @@ def _predictions(
             problem = f"its ids are not those of {partition.outputs[0]}"
             yield Damage(output, problem, (layout.output(output),))
     yield from _strays(layout, layout.dataset(model), names, model in receipts)
+    published = receipts.get(model)
+    if published is not None and published.facts["arrays"]:
+        yield from _arrays(layout, model, catalogue, published, receipts)
+
+
+def _arrays(
+    layout: Layout,
+    model: str,
+    catalogue: Receipt,
+    published: Receipt,
+    receipts: Mapping[str, Receipt],
+) -> Iterator[Damage]:
+    """Every row has its array, under its id, in whole shards of its partition."""
+    column = catalogue.facts["id"]
+    found = {
+        unit.removeprefix(f"{model}."): receipt
+        for unit, receipt in receipts.items()
+        if unit.startswith(f"{model}.")
+    }
+
+    def table(partition: str) -> TableRows:
+        path = layout.output(found[partition].outputs[0])
+        with readable(path) as source:
+            rows = pq.ParquetFile(source).read(columns=[column, "z_mode"])
+        return TableRows(rows[column].to_numpy(), np.isfinite(rows["z_mode"].to_numpy()))
+
+    kinds = dict(zip(catalogue.facts["columns"], catalogue.facts["types"], strict=True))
+    spec = density_spec(
+        published.facts["arrays"], "string" if kinds[column] == "string" else "int64"
+    )
+    rows = {partition: receipt.rows for partition, receipt in found.items()}
+    for problem in check(layout, model, spec, rows, table):
+        files = [
+            layout.output(n) for one in found.values() for n in one.outputs if n in str(problem)
+        ]
+        metadata = layout.arrays(model) / "zarr.json"
+        yield Damage(f"arrays/{model}", str(problem), tuple(files) or (metadata,))
 
 
 def _strays(layout: Layout, dataset: Path, names: set[Path], complete: bool) -> Iterator[Damage]:
