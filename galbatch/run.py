@@ -146,7 +146,8 @@ def _run(
                 raise result.error
             failed += 1
             first = first or result.error
-            unit = RejectedRow(f"{stage.name} {result.task.unit}", 0, str(result.error))
+            raised = result.details or type(result.error).__name__
+            unit = RejectedRow(f"{stage.name} {result.task.unit}", 0, str(result.error), raised)
             quarantine(site.layout, f"{stage.name}.{result.task.unit}", (unit,))
             failures.append(unit)
             monitor.failed(result)

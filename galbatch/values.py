@@ -106,11 +106,14 @@ class RejectedRow:
         Its number in that file: 1 is the first row of data (header not counted), 0 the whole file.
     reason : str
         One line: what was expected, what arrived.
+    exception : str
+        What was raised: the name of the error, or the traceback of one that nobody foresaw.
     """
 
     file: str
     row: int
     reason: str
+    exception: str = ""
 
 
 _LISTS = ("outputs", "digests", "sizes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ _FIELDS: dict[str, pa.DataType] = {
     "file": pa.string(),
     "row": pa.int64(),
     "reason": pa.string(),
+    "exception": pa.string(),
 }
 SCHEMA = pa.schema(_FIELDS)
 
@@ -40,7 +42,7 @@ def quarantine(layout: Layout, unit: str, rejected: Sequence[RejectedRow]) -> tu
     if not rejected:
         release(layout, unit)
         return ()
-    rows = [{"file": row.file, "row": row.row, "reason": row.reason} for row in rejected]
+    rows = [asdict(row) for row in rejected]
     path = layout.rejected(unit)
     commit_parquet(path, pa.Table.from_pylist(rows, schema=SCHEMA))
     return (layout.relative(path),)
@@ -52,7 +54,7 @@ def release(layout: Layout, unit: str) -> None:
 
 
 def quarantined(layout: Layout) -> pa.Table:
-    """All that was rejected: ``file``, ``row``, ``reason``, in a fixed order."""
+    """All that was rejected: ``file``, ``row``, ``reason``, ``exception``, in a fixed order."""
     return pa.concat_tables([SCHEMA.empty_table(), *_tables(layout)])
 
 

@@ -17,11 +17,14 @@ def test_rejected_rows_are_kept_counted_and_forgotten(tmp_path: Path) -> None:
     assert quarantined(layout).num_rows == 0
     bad = [RejectedRow("data/a.csv", row, "the id is missing") for row in (3, 9)]
     (output,) = quarantine(layout, "data/a.csv", [*bad, RejectedRow("data/a.csv", 4, "no number")])
-    quarantine(layout, "predict.o3-p7", [RejectedRow("predict o3-p7", 0, "out of memory")])
+    quarantine(
+        layout, "predict.o3-p7", [RejectedRow("predict o3-p7", 0, "out of memory", "MemoryError")]
+    )
     assert quarantined(layout).num_rows == 4
     assert list(rejected_counts(layout).items()) == [
         ("the id is missing", 2), ("no number", 1), ("out of memory", 1),
     ]  # fmt: skip
+    assert quarantined(layout)["exception"].to_pylist() == ["", "", "", "MemoryError"]
     frame = pd.read_parquet(tmp_path / output)
     assert frame["row"].tolist() == [3, 9, 4]
     assert set(frame["file"]) == {"data/a.csv"}
