@@ -69,3 +69,20 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     if 0 < len(candidates) <= 12:
         return "expected one of: " + ", ".join(candidates)
     return ""
+
+
+def refuse_secrets(url: str, key: str) -> None:
+    """Refuse a URL with a password in it: jobs, logs and receipts are read by others.
+
+    Raises
+    ------
+    SpecError
+        That does not repeat it.
+    """
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        protocol = url.partition("://")[0]
+        raise SpecError(
+            f"{key}: {protocol}://...",
+            "a name or password in a URL would be kept in receipts and logs",
+            "give it through the environment, e.g. AWS_PROFILE",
+        )

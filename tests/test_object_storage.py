@@ -144,6 +144,18 @@ def test_a_second_run_is_refused_and_a_dead_one_is_not(s3: Any, work: Path) -> N
     assert not s3.exists(lock)
 
 
+def test_secrets_in_urls_are_refused_and_not_repeated(tmp_path: Path) -> None:
+    source = {"kind": "files", "paths": ["https://me:hunter2@example.org/a.csv"]}
+    write_job(tmp_path, source=source)
+    done = galbatch("validate", "job.yaml", cwd=tmp_path)
+    write_job(tmp_path, store="s3://me:hunter2@bucket/store")
+    other = galbatch("run", "job.yaml", cwd=tmp_path)
+    for one in (done, other):
+        assert one.returncode == 2
+        assert "through the environment" in one.stderr
+        assert "hunter2" not in one.stderr + one.stdout
+
+
 def test_what_is_not_there_is_said_in_one_line(s3: Any, work: Path, tmp_path: Path) -> None:
     source = {"kind": "files", "paths": ["s3://bucket/data/*.fits"]}
     write_job(tmp_path, source=source, store="s3://bucket/other")

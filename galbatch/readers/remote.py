@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import GalbatchError, SpecError
+from galbatch.errors import GalbatchError, SpecError, refuse_secrets
 
 
 def is_url(path: str) -> bool:
@@ -64,6 +64,7 @@ def at_hand(path: str) -> Iterator[str]:
 
 
 def _opened(path: str) -> tuple[Any, str]:
+    refuse_secrets(path, "source.paths")
     from fsspec.core import url_to_fs
 
     try:

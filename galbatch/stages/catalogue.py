@@ -174,10 +174,18 @@ def standing(site: Site) -> Standing:
     """
     book = site.book
     base = book.get("ingest", CATALOGUE_UNIT)
-    if base is not None and {**base.depends, "sources": None} != {**_cut_words(site)}:
-        base = None
-    sources: Mapping[str, Any] = base.facts["sources"] if base else {}
-    found, gone = _origins(site, sources)
+    known: Mapping[str, Any] = base.facts["sources"] if base else {}
+    found, gone = _origins(site, known)
+    if base is not None and {**base.depends, "sources": None} != _cut_words(site):
+        if gone:
+            raise SpecError(
+                str(site.layout.root),
+                f"must be made anew ('partition' or the survey changed), but {gone[0]} is gone",
+                "bring it back, or choose another 'store'",
+            )
+        base, known = None, {}
+        found, gone = _origins(site, known)
+    sources = known
     changed = {
         origin.unit
         for origin in found

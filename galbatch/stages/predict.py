@@ -28,7 +28,7 @@ from galbatch.stages.ingest import Ingest
 from galbatch.stages.train import current_version, train_need
 from galbatch.store.arrays import ArraySpec, ArrayWriter, Span, allocate, density_spec
 from galbatch.store.partitions import Histogram
-from galbatch.store.places import lasting_copy
+from galbatch.store.places import lasting_copy, remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate, read_groups
@@ -210,6 +210,8 @@ class Predict:
                 catalogue=catalogue.digest,
                 histogram=histogram,
             )
+            if not array:
+                remove_tree(site.layout.arrays(version))
             current = {prediction_unit(version, partition) for partition in catalogue.partitions}
             for unit in receipts:
                 if unit.startswith(f"{version}.") and unit not in current:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, refuse_secrets
 
 
 def place(words: str) -> Path:
@@ -34,6 +34,7 @@ def place(words: str) -> Path:
     """
     if "://" not in words:
         return Path(words).expanduser().absolute()
+    refuse_secrets(words, "store")
     from upath import UPath
 
     protocol = words.partition("://")[0]

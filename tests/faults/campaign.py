@@ -158,17 +158,21 @@ class Run:
 
     def _listen(self) -> None:
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            words = line.split()
-            stage = words[1].rstrip(":") if line.startswith("galbatch ") else ""
-            with self._changed:
-                self.said.append(line.rstrip())
-                if "to do" in line and "nothing to do" not in line:
-                    self.began[stage] = time.monotonic()
-                if "done: " in line:
-                    self.seconds[stage] = time.monotonic() - self.began[stage]
-                self._changed.notify_all()
+        with self._process.stderr as lines:
+            for line in lines:
+                self._hear(line)
         with self._changed:
+            self._changed.notify_all()
+
+    def _hear(self, line: str) -> None:
+        words = line.split()
+        stage = words[1].rstrip(":") if line.startswith("galbatch ") else ""
+        with self._changed:
+            self.said.append(line.rstrip())
+            if "to do" in line and "nothing to do" not in line:
+                self.began[stage] = time.monotonic()
+            if "done: " in line:
+                self.seconds[stage] = time.monotonic() - self.began[stage]
             self._changed.notify_all()
 
     def wait(self) -> int:
@@ -178,8 +182,7 @@ class Run:
         finally:
             if self._process.poll() is None:
                 os.killpg(self._session, signal.SIGKILL)
-            if self._process.returncode is not None and self._process.returncode >= 0:
-                self._reader.join(10)
+            self._reader.join(10)
 
     def reach(self, stage: str) -> bool:
         """Wait until a stage begins; whether it does."""

@@ -164,6 +164,15 @@ def test_a_file_that_the_job_no_longer_names_is_refused(world: World) -> None:
         world.run(world.site_of("store", words))
 
 
+def test_what_must_be_cut_anew_needs_all_its_files(world: World) -> None:
+    site = world.site_of("store", {**world.words, "partition": {"rows": 90, "max_order": 10}})
+    world.run(site)
+    assert len(world.catalogue(site)) == 600
+    (world.folder / "a.parquet").unlink()
+    with pytest.raises(SpecError, match=r"must be made anew.* but .*a\.parquet is gone"):
+        world.run()
+
+
 def test_a_lost_partition_is_made_anew_from_its_own_sources(world: World) -> None:
     world.write("c", world.frames[2])
     world.run()
