@@ -13,10 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.job import CsvFormat, FitsFormat, Format, Hdf5Format, ParquetFormat
+from galbatch.spec.job import (
+    CsvFormat,
+    FitsFormat,
+    Format,
+    Hdf5Format,
+    ParquetFormat,
+    VotableFormat,
+)
 from galbatch.values import RejectedRow
 
-ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format]] = {
+ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat]] = {
     ".csv": CsvFormat,
     ".csv.gz": CsvFormat,
     ".parquet": ParquetFormat,
@@ -28,6 +35,12 @@ ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format]] = 
     ".fit.gz": FitsFormat,
     ".hdf5": Hdf5Format,
     ".h5": Hdf5Format,
+    ".vot": VotableFormat,
+    ".vot.gz": VotableFormat,
+    ".votable": VotableFormat,
+    ".votable.gz": VotableFormat,
+    ".xml": VotableFormat,
+    ".xml.gz": VotableFormat,
 }
 
 
@@ -128,6 +141,10 @@ def open_reader(format: Format | None, path: str) -> Reader:
             from galbatch.readers.hdf5 import Hdf5Reader
 
             return Hdf5Reader(group)
+        case VotableFormat(table=table):
+            from galbatch.readers.votable import VotableReader
+
+            return VotableReader(table)
 
 
 def _format_by_ending(path: str) -> Format:

@@ -62,8 +62,12 @@ def kind(start: bytes) -> str:
     if text.startswith(_WEB):
         return "a web page"
     if text.startswith(b"<?xml"):
-        return "XML (a VOTable?)"
-    return ""
+        # A page may be XML too.
+        text = text.partition(b"?>")[2].lstrip()
+        if text.startswith(_WEB):
+            return "a web page"
+        return "VOTable" if b"votable" in text else "XML"
+    return "VOTable" if text.startswith(b"<votable") else ""
 
 
 def not_that(path: str, wanted: str, start: bytes) -> SpecError:
@@ -75,7 +79,7 @@ def not_that(path: str, wanted: str, start: bytes) -> SpecError:
             hint = "the download may have failed: open it in a browser"
         case "gzip":
             hint = "if the ending .gz is missing, add it"
-        case "Parquet" | "FITS" | "HDF5":
+        case "Parquet" | "FITS" | "HDF5" | "VOTable":
             hint = f"give it that ending, or say source.format: {{kind: {found.lower()}}}"
         case _:
             hint = ""
