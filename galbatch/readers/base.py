@@ -13,6 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.readers.door import no_file
+from galbatch.readers.hats import PIXEL_COLUMNS, is_pixel_file, pixel_files
 from galbatch.spec.job import (
     CsvFormat,
     FitsFormat,
@@ -81,7 +83,7 @@ class Reader(Protocol):
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         """Read the columns named in `types`, at most `rows` rows at a time.
 
-        Memory does not grow with the file.
+        Memory does not grow with the file (but for a VOTable's).
 
         Parameters
         ----------
@@ -132,7 +134,7 @@ def open_reader(format: Format | None, path: str) -> Reader:
         case ParquetFormat():
             from galbatch.readers.parquet import ParquetReader
 
-            return ParquetReader()
+            return ParquetReader(leave_out=PIXEL_COLUMNS if is_pixel_file(path) else ())
         case FitsFormat(hdu=hdu):
             from galbatch.readers.fits import FitsReader
 
@@ -148,6 +150,9 @@ def open_reader(format: Format | None, path: str) -> Reader:
 
 
 def _format_by_ending(path: str) -> Format:
+    if is_pixel_file(path):
+        # A HATS catalogue gives its files what ending it likes.
+        return ParquetFormat()
     name = Path(path).name.lower()
     # The longest ending first: `.fits.gz` is no `.gz`.
     for ending in sorted(ENDINGS, key=len, reverse=True):
@@ -161,24 +166,27 @@ def _format_by_ending(path: str) -> Format:
 
 
 def expand(paths: Sequence[str]) -> tuple[str, ...]:
-    """The files behind paths and globs.
+    """The files behind paths, globs and folders of HATS catalogues.
 
     Parameters
     ----------
     paths : sequence of str
-        ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``.
+        ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``; and
+        ``data/gaia``, where that is a HATS catalogue or a HATS collection (its primary catalogue).
 
     Returns
     -------
     tuple of str
-        Each file once: in the order of `paths`, those of one glob by name.
+        Each file once: in the order of `paths`, those of one glob by name, those of a catalogue
+        by their place on the sky.
 
     Raises
     ------
     SpecError
-        If a path does not exist or a glob matches no file.
+        If a path does not exist, a glob matches no file, or a folder is no HATS catalogue.
     """
     found: dict[str, None] = {}
+    matches: Sequence[str]
     for pattern in paths:
         path = Path(pattern).expanduser()
         if has_magic(pattern) and not path.exists():
@@ -190,9 +198,16 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
         else:
             if not path.exists():
                 raise SpecError(pattern, "there is no such file", _nearby(path))
-            matches = [str(path)]
+            matches = _inside(path) if path.is_dir() else [str(path)]
         found.update(dict.fromkeys(matches))
     return tuple(found)
+
+
+def _inside(folder: Path) -> Sequence[str]:
+    files = pixel_files(folder)
+    if files is None:
+        raise no_file(str(folder))
+    return files
 
 
 def _nearby(path: Path) -> str:

@@ -9,6 +9,7 @@ from galbatch.readers.base import expand, open_reader
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
+from galbatch.store.tables import OWN
 from galbatch.values import TARGETS
 
 
@@ -71,7 +72,8 @@ def check_sources(job: Job, survey: Survey) -> Iterator[str]:
         yield f"{job.source.rows:,} simulated objects"
         return
     for path in expand(job.source.paths):
-        columns = open_reader(job.source.format, path).columns(path)
+        found = open_reader(job.source.format, path).columns(path)
+        columns = [name for name in found if name not in OWN]
         resolution = resolve_columns(survey, columns, path)
         taken = f", {'; '.join(resolution.aliases)}" if resolution.aliases else ""
         yield f"{path}: {len(columns)} columns{taken}"

@@ -22,7 +22,7 @@ from galbatch.stages.base import Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Origin, standing
 from galbatch.store.quarantine import quarantine
 from galbatch.store.shards import Shard, write_shard
-from galbatch.store.tables import FILE, HEALPIX, ROW
+from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
 from galbatch.training.labels import labels
 from galbatch.values import TARGETS, Receipt, RejectedRow
 
@@ -130,7 +130,7 @@ def _batches(site: Site, origin: Origin, batch_rows: int) -> tuple[Resolution, I
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
         reader = open_reader(source.format, origin.unit)
-        found = reader.columns(origin.unit)
+        found = [name for name in reader.columns(origin.unit) if name not in OWN]
         resolution = resolve_columns(survey, found, origin.unit)
         types = {
             # pa.null(): as it comes.
