@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from astropy.io.votable import converters, tree
 from astropy.io.votable.exceptions import VOWarning
 from astropy.utils.xml.iterparser import get_xml_iterator
@@ -141,7 +142,7 @@ class _Walk:
         if self._failure:
             problem = f"the service that wrote it failed after row {rows:,}: {self._failure}"
             raise DataError(self.path, problem, "fetch it again")
-        if self._declared is not None and rows < self._declared:
+        if rows < max(self.rows, self._declared or 0):
             raise cut_short(self.path, rows, "the VOTable", self._declared)
 
     def _parse(self, columns: Sequence[int] | None) -> tree.TableElement:
@@ -193,8 +194,9 @@ class _Walk:
             elif tag == "INFO" and failed:
                 self._failure = " ".join(data.split())[:200] or "it does not say why"
             elif meant and (tag == "DATA" or tag == "TABLE"):
-                table = next(one for one in document.iter_tables() if one not in before)
-                if table.all_fields:
+                inside = (one for one in document.iter_tables() if one not in before)
+                table = next(inside, None)
+                if table is not None and table.all_fields:
                     self._found, meant = table, False
                     self._declared = table.nrows
                     if columns is None:
@@ -205,6 +207,7 @@ class _Walk:
                     if tag == "DATA":
                         for column in table.all_fields:
                             self._guard(column, config)
+                        self._count_rows(table.all_fields[0].converter)
                         yield event
                         yield from self._pass_rows(events)
                         continue
@@ -255,6 +258,17 @@ class _Walk:
         if start and tag in ("FITS", "PARQUET"):
             problem = f"its rows are {tag} inside XML, which galbatch does not read"
             raise SpecError(self.path, problem, "convert it: stilts tcopy FILE catalogue.fits")
+
+    def _count_rows(self, first: converters.Converter) -> None:
+        """Count the rows of BINARY: astropy drops the last without a word when the stream ends."""
+        binparse = first.binparse
+
+        def counting(read: Any) -> Any:
+            value = binparse(read)
+            self.rows += 1
+            return value
+
+        first.binparse = counting
 
     def _guard(self, column: tree.Field, config: Mapping[str, Any]) -> None:
         """Have astropy read the cells of a column strictly, and note the rows where it cannot.
@@ -328,8 +342,8 @@ def _expected(column: tree.Field) -> str:
 
 def _arrow(values: NDArray[Any], null: NDArray[Any], column: tree.Field) -> pa.Array:
     if column.datatype in _TEXT:
-        # Text of BINARY is bytes where nothing is.
-        return from_numpy(np.array([value or None for value in values.tolist()], dtype=object))
+        text = pa.array([value or None for value in values.tolist()], pa.string())
+        return pc.utf8_rtrim_whitespace(text)
     if values.dtype.kind != "O":
         return from_numpy(values, np.asarray(null, dtype=bool))
     rows = [np.ma.ravel(value) for value in values.tolist()]

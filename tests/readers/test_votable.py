@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -286,6 +288,27 @@ def test_fewer_rows_than_it_says(tmp_path: Path) -> None:
     rows = [[str(n), "2", "1 2 3", "t"] for n in range(20)]
     text = document(table(FOUR, rows, 'nrows="30"'))
     assert rows_before(write(tmp_path, text), "ends early, after row 20 of 30") == 20
+
+
+@pytest.mark.parametrize("serialization", ["binary", "binary2"])
+def test_a_stream_that_ends_within_a_row(tmp_path: Path, serialization: str) -> None:
+    rows = [[str(n), "2", "1 2 3", "t"] for n in range(20)]
+    path = write(tmp_path, document(table(FOUR, rows)))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    text = Path(path).read_text(encoding="utf-8")
+    start, end = text.index('encoding="base64">') + 18, text.index("</STREAM>")
+    stream = base64.b64decode(text[start:end])
+    text = text[:start] + base64.b64encode(stream[:-5]).decode() + text[end:]
+    text = re.sub(r' nrows="\d+"', "", text)
+    assert rows_before(write(tmp_path, text), "ends early, after row 19 ") == 19
+
+
+def test_a_batch_without_any_text(tmp_path: Path) -> None:
+    path = write(tmp_path, document(table(FOUR, [["1", "2", "1 2 3", ""]])))
+    assert read(path, {"t": pa.string()}).table["t"].to_pylist() == [None]
+    outside = table(FOUR, []).join(["<VOTABLE version='1.4'>", "</VOTABLE>"])
+    with pytest.raises(SpecError, match="no table of the VOTable has columns"):
+        VotableReader().columns(write(tmp_path, outside))
 
 
 def test_a_service_that_fails_on_the_way(tmp_path: Path) -> None:
