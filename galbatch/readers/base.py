@@ -13,11 +13,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.readers.door import no_file
+from galbatch.readers.hats import PIXEL_COLUMNS, is_pixel_file, pixel_files
 from galbatch.readers.remote import expand_url, is_url, stamp_url
-from galbatch.spec.job import CsvFormat, FitsFormat, Format, Hdf5Format, ParquetFormat
+from galbatch.spec.job import (
+    CsvFormat,
+    FitsFormat,
+    Format,
+    Hdf5Format,
+    ParquetFormat,
+    VotableFormat,
+)
 from galbatch.values import RejectedRow
 
-ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format]] = {
+ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat]] = {
     ".csv": CsvFormat,
     ".csv.gz": CsvFormat,
     ".parquet": ParquetFormat,
@@ -29,6 +38,12 @@ ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format]] = 
     ".fit.gz": FitsFormat,
     ".hdf5": Hdf5Format,
     ".h5": Hdf5Format,
+    ".vot": VotableFormat,
+    ".vot.gz": VotableFormat,
+    ".votable": VotableFormat,
+    ".votable.gz": VotableFormat,
+    ".xml": VotableFormat,
+    ".xml.gz": VotableFormat,
 }
 
 
@@ -69,7 +84,7 @@ class Reader(Protocol):
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         """Read the columns named in `types`, at most `rows` rows at a time.
 
-        Memory does not grow with the file.
+        Memory does not grow with the file (but for a VOTable's).
 
         Parameters
         ----------
@@ -120,7 +135,7 @@ def open_reader(format: Format | None, path: str) -> Reader:
         case ParquetFormat():
             from galbatch.readers.parquet import ParquetReader
 
-            return ParquetReader()
+            return ParquetReader(leave_out=PIXEL_COLUMNS if is_pixel_file(path) else ())
         case FitsFormat(hdu=hdu):
             from galbatch.readers.fits import FitsReader
 
@@ -129,9 +144,16 @@ def open_reader(format: Format | None, path: str) -> Reader:
             from galbatch.readers.hdf5 import Hdf5Reader
 
             return Hdf5Reader(group)
+        case VotableFormat(table=table):
+            from galbatch.readers.votable import VotableReader
+
+            return VotableReader(table)
 
 
 def _format_by_ending(path: str) -> Format:
+    if is_pixel_file(path):
+        # A HATS catalogue gives its files what ending it likes.
+        return ParquetFormat()
     name = Path(path).name.lower()
     # The longest ending first: `.fits.gz` is no `.gz`.
     for ending in sorted(ENDINGS, key=len, reverse=True):
@@ -145,25 +167,28 @@ def _format_by_ending(path: str) -> Format:
 
 
 def expand(paths: Sequence[str]) -> tuple[str, ...]:
-    """The files behind paths and globs.
+    """The files behind paths, globs and folders of HATS catalogues.
 
     Parameters
     ----------
     paths : sequence of str
         ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``,
-        ``s3://bucket/tiles/*.fits``.
+        ``s3://bucket/tiles/*.fits``; and ``data/gaia``, where that is a HATS catalogue or a HATS
+        collection (its primary catalogue).
 
     Returns
     -------
     tuple of str
-        Each file once: in the order of `paths`, those of one glob by name.
+        Each file once: in the order of `paths`, those of one glob by name, those of a catalogue
+        by their place on the sky.
 
     Raises
     ------
     SpecError
-        If a path does not exist or a glob matches no file.
+        If a path does not exist, a glob matches no file, or a folder is no HATS catalogue.
     """
     found: dict[str, None] = {}
+    matches: Sequence[str]
     for pattern in paths:
         if is_url(pattern):
             found.update(dict.fromkeys(expand_url(pattern)))
@@ -178,7 +203,7 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
         else:
             if not path.exists():
                 raise SpecError(pattern, "there is no such file", _nearby(path))
-            matches = [str(path)]
+            matches = _inside(path) if path.is_dir() else [str(path)]
         found.update(dict.fromkeys(matches))
     return tuple(found)
 
@@ -195,6 +220,13 @@ def stamp(path: str) -> tuple[int, int | str]:
         return stamp_url(path)
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _inside(folder: Path) -> Sequence[str]:
+    files = pixel_files(folder)
+    if files is None:
+        raise no_file(str(folder))
+    return files
 
 
 def _nearby(path: Path) -> str:

@@ -42,8 +42,7 @@ def head(path: str) -> bytes:
     except FileNotFoundError:
         raise SpecError(path, "there is no such file") from None
     except IsADirectoryError:
-        hint = f"{Path(path) / '*'} takes the files in it"
-        raise SpecError(path, "is a folder, not a file", hint) from None
+        raise no_file(path) from None
     except PermissionError:
         raise SpecError(path, "may not be read", "ask its owner, or chmod u+r") from None
     except OSError as error:
@@ -51,6 +50,14 @@ def head(path: str) -> bytes:
     if not start:
         raise SpecError(path, "is empty (0 bytes)", "did the download or the copy finish?")
     return start
+
+
+def no_file(folder: str) -> SpecError:
+    """The error for a folder where a file should be."""
+    hint = f"{Path(folder) / '*'} takes the files in it"
+    if (Path(folder) / "dataset").is_dir():
+        hint = "a HATS catalogue has hats.properties in it: is the copy, or the run, done?"
+    return SpecError(folder, "is a folder, not a file", hint)
 
 
 def kind(start: bytes) -> str:
@@ -62,8 +69,12 @@ def kind(start: bytes) -> str:
     if text.startswith(_WEB):
         return "a web page"
     if text.startswith(b"<?xml"):
-        return "XML (a VOTable?)"
-    return ""
+        # A page may be XML too.
+        text = text.partition(b"?>")[2].lstrip()
+        if text.startswith(_WEB):
+            return "a web page"
+        return "VOTable" if b"votable" in text else "XML"
+    return "VOTable" if text.startswith(b"<votable") else ""
 
 
 def not_that(path: str, wanted: str, start: bytes) -> SpecError:
@@ -75,7 +86,7 @@ def not_that(path: str, wanted: str, start: bytes) -> SpecError:
             hint = "the download may have failed: open it in a browser"
         case "gzip":
             hint = "if the ending .gz is missing, add it"
-        case "Parquet" | "FITS" | "HDF5":
+        case "Parquet" | "FITS" | "HDF5" | "VOTable":
             hint = f"give it that ending, or say source.format: {{kind: {found.lower()}}}"
         case _:
             hint = ""

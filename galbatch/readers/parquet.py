@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,21 @@ from galbatch.readers.door import broken, cut_short, head, must_have, not_that
 
 
 class ParquetReader:
-    """Reads Parquet files page by page: a row group may be larger than memory."""
+    """Reads Parquet files page by page: a row group may be larger than memory.
+
+    Parameters
+    ----------
+    leave_out : sequence of str, optional
+        Columns to take no notice of.
+    """
+
+    def __init__(self, leave_out: Sequence[str] = ()) -> None:
+        self.leave_out = leave_out
 
     def columns(self, path: str) -> tuple[str, ...]:
         """Names of the columns."""
         with _open(path) as file:
-            return tuple(file.schema_arrow.names)
+            return tuple(name for name in file.schema_arrow.names if name not in self.leave_out)
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         """Read the columns in `types`, at most `rows` rows at a time."""

@@ -44,7 +44,18 @@ class Hdf5Format(Words):
     """The group of columns; by default the one that holds one-dimensional datasets."""
 
 
-Format = Annotated[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format, Field(discriminator="kind")]
+class VotableFormat(Words):
+    """A VOTable, plain or gzipped."""
+
+    kind: Literal["votable"] = "votable"
+    table: int | str | None = None
+    """Number (from 0), name or ID of the table; by default the first one that has columns."""
+
+
+Format = Annotated[
+    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat,
+    Field(discriminator="kind"),
+]
 
 
 class FilesSource(Words):
@@ -52,7 +63,7 @@ class FilesSource(Words):
 
     kind: Literal["files"]
     paths: tuple[str, ...] = Field(min_length=1)
-    """Files and globs, relative to the current directory."""
+    """Files, globs and folders of HATS catalogues, relative to the current directory."""
     format: Format | None = None
     """By default from the file's ending."""
     batch_rows: int = Field(default=65_536, ge=1)

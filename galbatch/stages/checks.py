@@ -10,6 +10,7 @@ from galbatch.readers.remote import at_hand
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
+from galbatch.store.tables import OWN
 from galbatch.values import TARGETS
 
 
@@ -73,7 +74,8 @@ def check_sources(job: Job, survey: Survey) -> Iterator[str]:
         return
     for path in expand(job.source.paths):
         with at_hand(path) as copy:
-            columns = open_reader(job.source.format, copy).columns(copy)
+            found = open_reader(job.source.format, copy).columns(copy)
+        columns = [name for name in found if name not in OWN]
         resolution = resolve_columns(survey, columns, path)
         taken = f", {'; '.join(resolution.aliases)}" if resolution.aliases else ""
         yield f"{path}: {len(columns)} columns{taken}"

@@ -23,7 +23,7 @@ from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, ro
 from galbatch.stages.catalogue import MOCK_TILE_ROWS, Origin, standing
 from galbatch.store.quarantine import quarantine
 from galbatch.store.shards import Shard, write_shard
-from galbatch.store.tables import FILE, HEALPIX, ROW
+from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
 from galbatch.training.labels import labels
 from galbatch.values import TARGETS, Receipt, RejectedRow
 
@@ -142,7 +142,7 @@ def _batches(
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
         reader = open_reader(source.format, path)
-        found = reader.columns(path)
+        found = [name for name in reader.columns(path) if name not in OWN]
         resolution = resolve_columns(survey, found, origin.unit)
         types = {
             # pa.null(): as it comes.

@@ -26,6 +26,9 @@ FILE = "_file"
 ROW = "_row"
 """Column with the row's number in that file, from 1."""
 
+OWN = (HEALPIX, FILE, ROW)
+"""Columns that a store adds: those of a source under these names were another store's."""
+
 ROW_GROUP_ROWS = 65_536
 _MEANING = (b"unit", b"ucd", b"description")
 _PREFIX = "galbatch."
@@ -315,7 +318,7 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
         kind, path = field.type, field.name
         while pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
             kind, path = kind.value_type, f"{path}.list.element"
-        if field.name in (HEALPIX, FILE, ROW):
+        if field.name in OWN:
             encodings[path] = "DELTA_BINARY_PACKED"
         elif pa.types.is_floating(kind):
             encodings[path] = "BYTE_STREAM_SPLIT"

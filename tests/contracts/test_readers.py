@@ -13,6 +13,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.io.votable import from_table
+from astropy.table import Table
 
 from galbatch.errors import DataError, SpecError
 from galbatch.readers import Batch, open_reader
@@ -90,6 +92,26 @@ def write_hdf5(table: pa.Table, path: Path) -> None:
             file.create_dataset(f"photometry/{name}", data=values)
 
 
+def write_votable(table: pa.Table, path: Path, serialization: str = "tabledata") -> None:
+    columns = {name: table[name].to_numpy() for name in table.column_names if name != "MAG_AUTO"}
+    columns["name"] = np.array(table["name"].to_pylist(), dtype=object if table else "U9")
+    vectors = table["MAG_AUTO"].combine_chunks().flatten().to_numpy()
+    columns["MAG_AUTO"] = vectors.reshape(table.num_rows, 3)
+    whole = from_table(Table(columns))
+    plain = path.with_suffix(".plain")
+    whole.to_xml(str(plain), tabledata_format=serialization)
+    content = plain.read_bytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_binary(table: pa.Table, path: Path) -> None:
+    write_votable(table, path, "binary")
+
+
+def write_binary2(table: pa.Table, path: Path) -> None:
+    write_votable(table, path, "binary2")
+
+
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "csv": write_csv,
     "csv.gz": write_csv_gz,
@@ -97,7 +119,13 @@ WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "fits": write_fits,
     "fits.gz": write_fits,
     "hdf5": write_hdf5,
+    "vot": write_votable,
+    "xml": write_binary,
+    "votable": write_binary2,
+    "vot.gz": write_votable,
 }
+WHOLE = ("parquet", "hdf5", "vot", "xml", "votable", "vot.gz")
+"""Formats of which nothing is readable when their end is missing."""
 every_format = pytest.mark.parametrize("ending", WRITERS)
 
 
@@ -257,7 +285,7 @@ def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float) -> 
         batches.extend(open_reader(None, path).batches(path, TYPES, 128))
     assert "the download may be incomplete" in str(caught.value)
     assert "\n" not in str(caught.value)
-    if ending in ("parquet", "hdf5"):  # their table of contents is at the end: nothing is readable
+    if ending in WHOLE:
         assert not batches
         return
     before = sum(len(batch.rows) for batch in batches)
@@ -266,7 +294,7 @@ def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float) -> 
     assert joined(batches).to_pylist() == table.slice(0, before).to_pylist()
 
 
-@pytest.mark.parametrize("ending", ["csv.gz", "fits.gz", "parquet"])
+@pytest.mark.parametrize("ending", ["csv.gz", "fits.gz", "parquet", "vot.gz"])
 def test_a_damaged_file(tmp_path: Path, ending: str) -> None:
     path, _ = write(tmp_path, ending, rows=20_000)
     content = bytearray(Path(path).read_bytes())

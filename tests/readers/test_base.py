@@ -12,6 +12,7 @@ from galbatch.readers.csv import CsvReader
 from galbatch.readers.fits import FitsReader
 from galbatch.readers.hdf5 import Hdf5Reader
 from galbatch.readers.parquet import ParquetReader
+from galbatch.readers.votable import VotableReader
 from galbatch.spec.job import CsvFormat, FitsFormat
 
 
@@ -27,6 +28,11 @@ from galbatch.spec.job import CsvFormat, FitsFormat
         ("a.v2.FITS.gz", FitsReader),
         ("a.hdf5", Hdf5Reader),
         ("a.h5", Hdf5Reader),
+        ("a.vot", VotableReader),
+        ("a.votable.gz", VotableReader),
+        ("A.XML.gz", VotableReader),
+        ("a/Norder=1/Dir=0/Npix=3.data", ParquetReader),
+        ("a/Norder=1/Dir=0/Npix=3/part0", ParquetReader),
     ],
 )
 def test_by_ending(name: str, reader: type) -> None:
