@@ -19,7 +19,7 @@ from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
 from galbatch.models.flags import Quality
 from galbatch.models.heads import Head
-from galbatch.models.mixture import QUANTILES, quantiles, redshift_statistics
+from galbatch.models.mixture import QUANTILES, Mixture, quantiles, redshift_statistics
 from galbatch.models.novelty import Novelty
 from galbatch.models.runtime import Network, open_network
 from galbatch.quality.calibration import LogitScale, SigmaScale
@@ -29,7 +29,8 @@ from galbatch.values import FluxBlock, PredictedColumn, Target
 
 VERSION = 1
 NETWORK = "network"
-_BATCH = 4096
+# The memory of a prediction is that of so many rows, beside the result.
+_BATCH = 2048
 _DISAGREEMENT = 0.05
 # Lower end, value and upper end of what is no redshift.
 _LEVELS = (0.16, 0.5, 0.84)
@@ -201,12 +202,13 @@ class Photometric:
     def _predict(self, table: pa.Table, xp: Any) -> pa.Table:
         block = self._reading.block(table, xp)
         inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
-        outputs = xp.asarray(self._network(inputs))
+        outputs = _by_output(xp.asarray(self._network(inputs)))
         values = decode(outputs, self._heads, self.card.calibration, self._reading.survey)
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
-        for name, column in values.items():
-            values[name] = xp.where(blind if column.ndim == 1 else blind[:, None], xp.nan, column)
+        if blind.any():
+            for column in values.values():
+                column[blind] = xp.nan
         values["quality"] = _quality(block, outputs, values, self._heads)
         return tabulate(self.columns, {name: to_numpy(array) for name, array in values.items()})
 
@@ -231,6 +233,7 @@ def decode(
     """
     xp = namespace(outputs)
     values: dict[str, Any] = {}
+    alike: dict[int, dict[Target, Mixture]] = {}
     for head in heads:
         if head.target == "star":
             scale = LogitScale.from_json(calibration["star"])
@@ -247,10 +250,19 @@ def decode(
                 values[f"z_err{percent}_low"] = z.quantiles[:, QUANTILES.index(low)]
                 values[f"z_err{percent}_high"] = z.quantiles[:, QUANTILES.index(high)]
         else:
-            low, middle, high = xp.moveaxis(quantiles(mixture, _LEVELS), 1, 0)
-            values[head.target] = middle
-            values[f"{head.target}_low68"], values[f"{head.target}_high68"] = low, high
+            alike.setdefault(head.components, {})[head.target] = mixture
+    for mixtures in alike.values():
+        # Few levels make short work, most of it in calling NumPy: all at once.
+        ends = quantiles(Mixture.joined(tuple(mixtures.values())), _LEVELS)
+        for target, of_target in zip(mixtures, xp.split(ends, len(mixtures)), strict=True):
+            values[f"{target}_low68"], values[target], values[f"{target}_high68"] = of_target.T
     return values
+
+
+def _by_output(outputs: Any) -> Any:
+    """The same array, rows next to each other in memory: how the statistics go through it."""
+    xp = namespace(outputs)
+    return xp.moveaxis(xp.ascontiguousarray(xp.moveaxis(outputs, 0, 2)), 2, 0)
 
 
 def _quality(
@@ -267,12 +279,8 @@ def _quality(
     }
     for head in heads:
         if head.target == "redshift":
-            mixture = head.mixture(outputs)
-            n, members = outputs.shape[:2]
-            means = (mixture.weight * mixture.mean).reshape(n, members, head.components).sum(
-                axis=2
-            ) * members
-            bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (means.std(axis=1) > _DISAGREEMENT)
+            scatter = head.means(outputs).std(axis=1)
+            bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (scatter > _DISAGREEMENT)
         elif head.target == "star":
             bits[Quality.PROBABLY_STAR] = values["prob_star"] > 0.5
     total = xp.zeros(len(block), xp.int32)
