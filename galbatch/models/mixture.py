@@ -16,10 +16,11 @@ QUANTILES: tuple[float, ...] = (
 """Levels of the compact PDF."""
 
 # Cells, levels times rows, whose handful of arrays stay in a core's second cache.
-_CELLS = 16_384
-# Knots of each component, in its sigma; of all components' together, about so many are looked at.
+_CELLS = 32_768
+# Knots of each component, in its sigma; of all components' together, at most so many are looked at,
+# and two more for each level.
 _KNOTS = (-2.5, -1.0, 1.0, 2.5)
-_LOOKS = 28
+_LOOKS = 6
 _ASCENT = 12
 # A component's own mass beyond this many standard deviations is nothing in float32.
 _REACH = 4.5
@@ -217,14 +218,17 @@ class _Block:
             for array in (mixture.weight, mixture.mean, mixture.sigma)
         )
         narrow = 1 / sigma
-        return cls(weight, mean, sigma, narrow, weight * narrow * xp.float32(1 / np.sqrt(2 * np.pi)))
+        return cls(
+            weight, mean, sigma, narrow, weight * narrow * xp.float32(1 / np.sqrt(2 * np.pi))
+        )
 
     def __len__(self) -> int:
         return int(self.weight.shape[1])
 
     def take(self, rows: Any) -> _Block:
-        """These rows."""
-        return _Block(*(array[:, rows] for array in vars(self).values()))
+        """These rows, laid out as all others (which array[:, rows] would not be)."""
+        xp = namespace(self.weight)
+        return _Block(*(xp.take(array, rows, axis=1) for array in vars(self).values()))
 
 
 def _bounded(mixture: Mixture, part: slice, top: Any) -> Mixture:
@@ -241,7 +245,7 @@ def _mean(block: _Block, inside: Any, top: Any) -> Any:
     # The share of the exp-weighted component in the interval is that of a moved component.
     moved = block.mean + variance
     share = _normal(moved * block.narrow) - _normal((moved - top) * block.narrow)
-    total = (block.weight * xp.exp(block.mean + variance / 2) * share).sum(axis=0)
+    total = _sum(block.weight * xp.exp(block.mean + variance / 2) * share)
     return total / inside - 1
 
 
@@ -273,9 +277,9 @@ def _mode(block: _Block, quantile: Any) -> Any:
         force *= squeeze
         xp.exp(force, out=force)
         force *= pull
-        total = force.sum(axis=0)
+        total = _sum(force)
         force *= mean
-        moved = force.sum(axis=0) / xp.where(total < 0, total, 1)
+        moved = _sum(force) / xp.where(total < 0, total, 1)
         best = xp.where(total < 0, moved, best)
     return xp.maximum(best, 0)
 
@@ -288,7 +292,7 @@ def _invert(block: _Block, levels: Any) -> Any:
     """
     xp = namespace(block.weight)
     n = len(block)
-    knots = _knots(block)
+    knots = _knots(block, _LOOKS + 2 * len(levels))
     bent = _logit(_cdf(block, knots, _ROUGH)[0])
     goals = _logit(levels)
     below = xp.zeros(levels.shape, xp.uint8)
@@ -311,12 +315,10 @@ def _invert(block: _Block, levels: Any) -> Any:
     point += step
     if far.size:
         rows = far % n
+        ends = knots[0, rows], knots[-1, rows]
+        start = xp.clip(point.ravel()[far], *ends)
         point.ravel()[far] = _search(
-            block.take(rows),
-            levels.ravel()[far] if levels.flags.c_contiguous else levels[far // n, rows],
-            xp.clip((point - step).ravel()[far], knots[0, rows], knots[-1, rows]),
-            (knots[0, rows], knots[-1, rows]),
-            short[rows],
+            block.take(rows), levels[far // n, rows], start, ends, short[rows]
         )
     return point
 
@@ -344,8 +346,8 @@ def _search(block: _Block, level: Any, point: Any, ends: tuple[Any, Any], short:
     for turn in range(_PATIENCE):
         # All components at once: these are few rows.
         x = (point - block.mean) * block.narrow
-        value = (block.weight * _normal(x)).sum(axis=0)
-        density = (block.height * xp.exp(x * x * xp.float32(-0.5))).sum(axis=0)
+        value = _sum(block.weight * _normal(x))
+        density = _sum(block.height * xp.exp(x * x * xp.float32(-0.5)))
         rest = level - value
         left, right = xp.where(rest > 0, point, left), xp.where(rest > 0, right, point)
         step = rest / (density + xp.float32(1e-20))
@@ -355,7 +357,9 @@ def _search(block: _Block, level: Any, point: Any, ends: tuple[Any, Any], short:
         inside = (tried > left) & (tried < right)
         # Every third step halves the bracket: Newton's may go to and fro.
         newton = inside & (turn % 3 < 2)
-        point = xp.where(done, xp.where(close, tried, point), xp.where(newton, tried, (left + right) / 2))
+        point = xp.where(
+            done, xp.where(close, tried, point), xp.where(newton, tried, (left + right) / 2)
+        )
         found[waiting] = point
         more = xp.flatnonzero(~done)
         if not more.size:
@@ -367,18 +371,21 @@ def _search(block: _Block, level: Any, point: Any, ends: tuple[Any, Any], short:
     return found
 
 
-def _knots(block: _Block) -> Any:
-    """Points (j, n), ascending, between which no row's cumulative rises by much."""
+def _knots(block: _Block, looks: int) -> Any:
+    """Points (j, n), ascending, about `looks`, between which no row's cumulative rises by much."""
     xp = namespace(block.weight)
     k, n = block.mean.shape
     every = xp.empty((n, k * len(_KNOTS)), xp.float32)
     for index, at in enumerate(_KNOTS):
         every[:, index * k : index * k + k] = (block.mean + block.sigma * xp.float32(at)).T
     every.sort(axis=1)
+    step = -(-every.shape[1] // looks)
+    chosen = every[:, (every.shape[1] - 1) % step // 2 :: step]
     ends = block.sigma * xp.float32(_REACH)
-    chosen = every[:, :: max(every.shape[1] // _LOOKS, 1)].T
-    low, high = (block.mean - ends).min(axis=0), (block.mean + ends).max(axis=0)
-    return xp.concatenate([low[None], chosen, high[None]])
+    knots = xp.empty((chosen.shape[1] + 2, n), xp.float32)
+    knots[0], knots[-1] = (block.mean - ends).min(axis=0), (block.mean + ends).max(axis=0)
+    knots[1:-1] = chosen.T
+    return knots
 
 
 def _logit(share: Any) -> Any:
@@ -389,7 +396,15 @@ def _logit(share: Any) -> Any:
 
 def _reached(block: _Block, point: Any) -> Any:
     """Cumulative at one point of each row."""
-    return (block.weight * _normal((point - block.mean) * block.narrow)).sum(axis=0)
+    return _sum(block.weight * _normal((point - block.mean) * block.narrow))
+
+
+def _sum(components: Any) -> Any:
+    """Over the components (k, n), one after the other."""
+    if components.shape[1] == 1:
+        # NumPy adds up a single column in another order than many: other last bits.
+        return _sum(namespace(components).repeat(components, 2, axis=1))[:1]
+    return components.sum(axis=0)
 
 
 def _cdf(

@@ -15,7 +15,7 @@ from galbatch.errors import SpecError
 ROWS = 512
 """Rows that a network on a CPU gets at a time: their activations stay in a core's cache."""
 
-_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
 
 
 class Network(Protocol):
@@ -36,8 +36,8 @@ class OnnxNetwork:
 
     Notes
     -----
-    It always computes `ROWS` rows, the last of them zeros if need be: which kernels a matrix product
-    is made of, and so its last bits, depend on its size. A row's outputs depend on that row alone.
+    It always computes `ROWS` rows, the last of them zeros if need be: which kernels a matrix
+    product is made of, and so its last bits, depend on its size.
     """
 
     def __init__(self, file: Path) -> None:
@@ -52,6 +52,7 @@ class OnnxNetwork:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime has no base class for what a bad file raises
+            _check_memory(error)
             raise SpecError(str(file), f"cannot be loaded: {error}", "train again") from error
         self._input = self._session.get_inputs()[0].name
 
@@ -72,9 +73,8 @@ class OnnxNetwork:
     def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             outputs = self._session.run(None, {self._input: features})
-        except Exception as error:  # onnxruntime has no class of its own for it
-            if any(word in str(error) for word in _NO_MEMORY):
-                raise MemoryError(f"onnxruntime: {error}") from error
+        except Exception as error:  # the same class for everything
+            _check_memory(error)
             raise
         result: NDArray[np.float32] = outputs[0]
         return result
@@ -116,3 +116,9 @@ def open_network(folder: Path, name: str, build: Callable[[], Any]) -> Network:
     model = build()
     model.load_weights(folder / f"{name}.weights.h5")
     return KerasNetwork(model)
+
+
+def _check_memory(error: Exception) -> None:
+    """Python's own error where memory ran out: whoever is above may try with fewer rows."""
+    if any(words in str(error) for words in _NO_MEMORY):
+        raise MemoryError(f"onnxruntime: {error}") from error
