@@ -184,9 +184,11 @@ def photometry_inputs(survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
+    # Not `in column_names`: that makes a list of them all for every column that is read.
+    index = table.schema.get_field_index(name)
+    if index < 0:
         raise DataError(f"column '{name}'", "is not in the table")
-    return table.column(name)
+    return table.column(index)
 
 
 def _floats(array: pa.Array, name: str) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ class Head:
         Parameters
         ----------
         outputs : array, shape (n, members, outputs), float32
-            Of the network.
+            Of the network; fastest where the rows lie next to each other in memory.
         stretch : float, default 1
             Calibrated factor on the widths.
 
@@ -74,16 +74,39 @@ class Head:
             n rows of members * components, member by member.
         """
         xp = namespace(outputs)
-        mine, k = self.of(outputs), self.components
-        n, members = mine.shape[:2]
-        logit = mine[..., :k]
-        share = xp.exp(logit - logit.max(axis=2, keepdims=True))
-        share /= share.sum(axis=2, keepdims=True) * xp.float32(members)
-        mean = xp.float32(self.centre) + xp.float32(self.scale) * mine[..., k : 2 * k]
-        # logaddexp(0, x) is softplus without overflow.
-        width = xp.logaddexp(xp.float32(0), mine[..., 2 * k :])
-        sigma = (xp.float32(self.floor) + xp.float32(self.scale) * width) * xp.float32(stretch)
-        return Mixture(*(part.reshape(n, members * k) for part in (share, mean, sigma)))
+        mine, k = xp.moveaxis(self.of(outputs), 0, 2), self.components
+        members, _, n = mine.shape
+        share, mean = self._placed(mine)
+        share /= xp.float32(members)
+        sigma = _softplus(mine[:, 2 * k :])
+        sigma *= xp.float32(self.scale)
+        sigma += xp.float32(self.floor)
+        sigma *= xp.float32(stretch)
+        return Mixture(*(part.reshape(members * k, n).T for part in (share, mean, sigma)))
+
+    def means(self, outputs: Any) -> Any:
+        """Mean of each member's own distribution.
+
+        Parameters
+        ----------
+        outputs : array, shape (n, members, outputs), float32
+
+        Returns
+        -------
+        array, shape (n, members)
+        """
+        share, mean = self._placed(namespace(outputs).moveaxis(self.of(outputs), 0, 2))
+        share *= mean
+        return share.sum(axis=1).T
+
+    def _placed(self, mine: Any) -> tuple[Any, Any]:
+        """Weights, of each member 1 in all, and means (members, k, n)."""
+        xp, k = namespace(mine), self.components
+        logit = mine[:, :k]
+        share = logit - logit.max(axis=1, keepdims=True)
+        xp.exp(share, out=share)
+        share /= share.sum(axis=1, keepdims=True)
+        return share, xp.float32(self.centre) + xp.float32(self.scale) * mine[:, k : 2 * k]
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
@@ -93,3 +116,17 @@ class Head:
     def from_json(cls, record: Mapping[str, Any]) -> Head:
         """The inverse of `to_json`."""
         return cls(**record)
+
+
+def _softplus(x: Any) -> Any:
+    """log(1 + exp(x)) without overflow, to a few units in the last place.
+
+    What 1 + e rounds away is put back, as Kahan did: logaddexp and log1p, which need no such thing,
+    take thirty times as long.
+    """
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    more = 1 + e
+    rounded = more - 1
+    part = xp.where(rounded == 0, e, xp.log(more) * (e / xp.where(rounded == 0, 1, rounded)))
+    return xp.maximum(x, 0) + part

@@ -15,27 +15,41 @@ QUANTILES: tuple[float, ...] = (
 )  # fmt: skip
 """Levels of the compact PDF."""
 
-# Rows whose arrays of 15 levels stay in a core's cache.
-_ROWS = 512
-# And those of a grid of some hundred points.
+# Cells, levels times rows, whose handful of arrays stay in a core's second cache.
+_CELLS = 32_768
+# Knots of each component, in its sigma; of all components' together, at most so many are looked at,
+# and two more for each level.
+# Rows whose arrays of a grid of some hundred points stay in a core's cache.
 _GRID_ROWS = 128
-_NEWTON = 4
-# Knots of each component, in its sigma: with the flanks' feet among them, four steps are enough.
 _KNOTS = (-2.5, -1.0, 1.0, 2.5)
+_LOOKS = 6
 _ASCENT = 12
 # A component's own mass beyond this many standard deviations is nothing in float32.
 _REACH = 4.5
-# atanh(2 F(x) - 1) / x as a polynomial of x^2 for the standard normal F, |x| < 5.5: minimax of the
-# error of F, which is 3e-7 in float32. A tanh costs a fifth of an erf.
-_NORMAL = (
-    0.7978822538670194,
-    0.036344514104618954,
-    -4.472763304035254e-05,
-    -5.04146997753809e-05,
-    3.105325093550938e-06,
-    -6.667106100549176e-08,
-)
-_FLAT = 5.5**2
+# A last step of Newton's that is this short, in sigma of the narrowest component that matters (by
+# weight), leaves an error of its square; a cumulative so near its level is at it, in float32.
+_SHORT = 0.02
+_MATTERS = 2e-3
+_THERE = 3e-7
+_PATIENCE = 40
+# atanh(2 F(x) - 1) / x as polynomials of x^2 for the standard normal F: minimax of the error of F,
+# rising for ever, so that tanh ends at 1. A tanh costs less than two multiplications.
+_EXACT = (
+    0.7978849414597511,
+    0.036333084574470896,
+    -3.259497660444075e-05,
+    -5.530619294616927e-05,
+    3.9647442211687905e-06,
+    -1.3226331929270747e-07,
+    1.7561700324120734e-09,
+)  # to 3e-8, in float32 to 1e-7
+_NEAR = (
+    0.7977116166484879,
+    0.03681275870094797,
+    -0.00032236732835729827,
+    6.800390270970444e-07,
+)  # to 2e-5
+_ROUGH = (0.798812140692023, 0.03527257054332986)  # to 1.5e-4
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,10 @@ class Mixture:
         Sums to 1 in each row.
     mean, sigma : array, shape (n, k), float32
         Of the components, same unit.
+
+    Notes
+    -----
+    Fastest where the rows lie next to each other in memory (transposed arrays of shape (k, n)).
     """
 
     weight: Any
@@ -57,9 +75,12 @@ class Mixture:
     def __len__(self) -> int:
         return int(self.weight.shape[0])
 
-    def rows(self, chosen: slice) -> Mixture:
-        """Some of the rows."""
-        return Mixture(self.weight[chosen], self.mean[chosen], self.sigma[chosen])
+    @classmethod
+    def joined(cls, parts: Sequence[Mixture]) -> Mixture:
+        """The rows of one after those of the other; all of them have k components."""
+        xp = namespace(parts[0].weight)
+        arrays = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*(xp.concatenate([array.T for array in of], axis=1).T for of in arrays))
 
 
 @dataclass(frozen=True)
@@ -98,18 +119,18 @@ def cdf(mixture: Mixture, points: Any) -> Any:
     array, shape (n, m), float32
         Accurate to 1e-6.
     """
-    return _cdf(mixture, points)
+    return _cdf(_Block.of(mixture, slice(None)), points.T)[0].T
 
 
-def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
+def quantiles(mixture: Mixture, levels: Sequence[float]) -> Any:
     """Where each row's cumulative distribution reaches given levels.
 
     Parameters
     ----------
     mixture : Mixture
         n rows.
-    levels : sequence of float, or array of shape (n, m)
-        Probabilities, inside (0, 1).
+    levels : sequence of float
+        m probabilities, inside (0, 1).
 
     Returns
     -------
@@ -118,21 +139,18 @@ def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
 
     Notes
     -----
-    The components' flanks bracket every level; Newton's steps, replaced by the secant where they
-    leave the bracket, close in on it.
+    A row's result depends on that row alone, to the last bit.
     """
     xp = namespace(mixture.weight)
-    wanted = xp.asarray(levels, xp.float32)
+    wanted = xp.asarray(levels, xp.float32)[:, None]
     n = len(mixture)
-    result = xp.empty((n, wanted.shape[-1]), xp.float32)
-    for start in range(0, n, _ROWS):
-        part = slice(start, start + _ROWS)
-        rows = mixture.rows(part)
-        of_rows = (
-            wanted[part] if wanted.ndim == 2 else xp.broadcast_to(wanted, (len(rows), wanted.size))
-        )
-        result[part] = _invert(rows, of_rows)
-    return result
+    result = xp.empty((len(levels), n), xp.float32)
+    step = max(_CELLS // len(levels), 1)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        block = _Block.of(mixture, part)
+        result[:, part] = _invert(block, xp.broadcast_to(wanted, (len(levels), len(block))))
+    return result.T
 
 
 def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> RedshiftStatistics:
@@ -156,26 +174,28 @@ def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> 
     xp = namespace(mixture.weight)
     n = len(mixture)
     mode, mean, odds = (xp.empty(n, xp.float32) for _ in range(3))
-    table = xp.empty((n, len(QUANTILES)), xp.float32)
-    levels = xp.asarray(QUANTILES, xp.float32)
+    table = xp.empty((len(QUANTILES), n), xp.float32)
+    levels = xp.asarray(QUANTILES, xp.float32)[:, None]
     top = xp.float32(np.log1p(highest))
-    for start in range(0, n, _ROWS):
-        part = slice(start, start + _ROWS)
-        rows = _bounded(mixture.rows(part), top)
-        ends = xp.broadcast_to(xp.asarray([0.0, top], xp.float32), (len(rows), 2))
-        below, reached = xp.split(cdf(rows, ends), 2, axis=1)
+    step = _CELLS // len(QUANTILES)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        block = _Block.of(_bounded(mixture, part, top), slice(None))
+        below, reached = _reached(block, xp.float32(0)), _reached(block, top)
         # A row whose whole distribution lies outside keeps a sliver inside to divide by.
         below = xp.minimum(below, xp.float32(0.999))
         inside = xp.maximum(reached - below, xp.float32(0.001))
-        zeta = xp.clip(_invert(rows, below + levels * inside), 0, top)
-        table[part] = xp.expm1(zeta)
-        peak = xp.minimum(_mode(rows, zeta), top)
+        zeta = xp.clip(_invert(block, below + levels * inside), 0, top)
+        table[:, part] = xp.expm1(zeta)
+        peak = xp.minimum(_mode(block, zeta), top)
         mode[part] = xp.expm1(peak)
-        mean[part] = xp.clip(_mean(rows, inside[:, 0], top), 0, highest)
-        step = xp.asarray([np.log1p(-odds_width), np.log1p(odds_width)], xp.float32)
-        ends = cdf(rows, xp.clip(peak[:, None] + step, 0, top))
-        odds[part] = xp.clip((ends[:, 1] - ends[:, 0]) / inside[:, 0], 0, 1)
-    return RedshiftStatistics(mode, table[:, QUANTILES.index(0.5)], mean, table, odds)
+        mean[part] = xp.clip(_mean(block, inside, top), 0, highest)
+        low, high = (
+            _reached(block, xp.clip(peak + xp.float32(np.log1p(side)), 0, top))
+            for side in (-odds_width, odds_width)
+        )
+        odds[part] = xp.clip((high - low) / inside, 0, 1)
+    return RedshiftStatistics(mode, table[QUANTILES.index(0.5)], mean, table.T, odds)
 
 
 def density(mixture: Mixture, grid: Any) -> Any:
@@ -214,7 +234,7 @@ def density(mixture: Mixture, grid: Any) -> Any:
     result = xp.empty((len(mixture), len(widths)), xp.float32)
     for start in range(0, len(mixture), _GRID_ROWS):
         part = slice(start, start + _GRID_ROWS)
-        rows = mixture.rows(part)
+        rows = Mixture(mixture.weight[part], mixture.mean[part], mixture.sigma[part])
         reached = cdf(rows, xp.broadcast_to(zeta, (len(rows), len(zeta))))
         result[part] = _shares(xp, reached) / widths
     return result
@@ -286,130 +306,267 @@ def _shares(xp: Any, reached: Any) -> Any:
     return xp.where(outside, ends, share / xp.where(outside, 1, inside))
 
 
-def _bounded(rows: Mixture, top: Any) -> Mixture:
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of a mixture, one component after the other: arrays of shape (k, n).
+
+    Loops inside NumPy are then over rows, hundreds at a time, instead of over a few components.
+    """
+
+    weight: Any
+    mean: Any
+    sigma: Any
+    narrow: Any
+    height: Any
+
+    @classmethod
+    def of(cls, mixture: Mixture, part: slice) -> _Block:
+        """What is needed of each component: also 1 / sigma, and its density at its mean."""
+        xp = namespace(mixture.weight)
+        weight, mean, sigma = (
+            xp.ascontiguousarray(array[part].T)
+            for array in (mixture.weight, mixture.mean, mixture.sigma)
+        )
+        narrow = 1 / sigma
+        return cls(
+            weight, mean, sigma, narrow, weight * narrow * xp.float32(1 / np.sqrt(2 * np.pi))
+        )
+
+    def __len__(self) -> int:
+        return int(self.weight.shape[1])
+
+    def take(self, rows: Any) -> _Block:
+        """These rows, laid out as all others (which array[:, rows] would not be)."""
+        xp = namespace(self.weight)
+        return _Block(*(xp.take(array, rows, axis=1) for array in vars(self).values()))
+
+
+def _bounded(mixture: Mixture, part: slice, top: Any) -> Mixture:
     """Components no wider and no farther off than all there is: exp() of them stays a number."""
-    xp = namespace(rows.weight)
-    return Mixture(rows.weight, xp.clip(rows.mean, -top, 2 * top), xp.minimum(rows.sigma, top))
+    xp = namespace(mixture.weight)
+    mean, sigma = mixture.mean[part], mixture.sigma[part]
+    return Mixture(mixture.weight[part], xp.clip(mean, -top, 2 * top), xp.minimum(sigma, top))
 
 
-def _mean(rows: Mixture, inside: Any, top: Any) -> Any:
+def _mean(block: _Block, inside: Any, top: Any) -> Any:
     """E[z | 0 < zeta < top]: a Gaussian's E[exp] over an interval is known in closed form."""
-    xp = namespace(rows.weight)
-    variance = rows.sigma * rows.sigma
+    xp = namespace(block.weight)
+    variance = block.sigma * block.sigma
     # The share of the exp-weighted component in the interval is that of a moved component.
-    moved = rows.mean + variance
-    share = _normal(xp, moved / rows.sigma) - _normal(xp, (moved - top) / rows.sigma)
-    total = (rows.weight * xp.exp(rows.mean + variance / 2) * share).sum(axis=1)
+    moved = block.mean + variance
+    share = _normal(moved * block.narrow) - _normal((moved - top) * block.narrow)
+    total = _sum(block.weight * xp.exp(block.mean + variance / 2) * share)
     return total / inside - 1
 
 
-def _mode(rows: Mixture, quantile: Any) -> Any:
+def _mode(block: _Block, quantile: Any) -> Any:
     """Zeta where the density in redshift, p(zeta) exp(-zeta), is highest.
 
     exp(-zeta) times a Gaussian is a Gaussian again, its mean moved by -sigma^2. Hill climbing by
     mean shift, from the best of the components' means and the quantiles.
     """
-    xp = namespace(rows.weight)
-    variance = rows.sigma * rows.sigma
-    mean = rows.mean - variance
-    narrow = 1 / rows.sigma
-    height = rows.weight * xp.exp(variance / 2 - rows.mean) * narrow
-    start = xp.concatenate([xp.maximum(mean, 0), quantile], axis=1)
+    xp = namespace(block.weight)
+    variance = block.sigma * block.sigma
+    mean = block.mean - variance
+    squeeze = block.narrow * block.narrow * xp.float32(-0.5)
+    height = block.weight * xp.exp(variance / 2 - block.mean) * block.narrow
+    start = xp.concatenate([xp.maximum(mean, 0), quantile])
     density, x = xp.zeros_like(start), xp.empty_like(start)
-    for k in range(mean.shape[1]):
-        xp.subtract(start, mean[:, k, None], out=x)
-        x *= narrow[:, k, None]
+    for k in range(len(mean)):
+        xp.subtract(start, mean[k], out=x)
         x *= x
-        x *= xp.float32(-0.5)
+        x *= squeeze[k]
         xp.exp(x, out=x)
-        x *= height[:, k, None]
+        x *= height[k]
         density += x
-    best = xp.take_along_axis(start, density.argmax(axis=1)[:, None], axis=1)
-    pull = height * narrow * narrow
+    best = xp.take_along_axis(start, density.argmax(axis=0)[None], axis=0)[0]
+    pull = height * squeeze
     for _ in range(_ASCENT):
-        away = (best - mean) * narrow
-        force = pull * xp.exp(away * away * xp.float32(-0.5))
-        total = force.sum(axis=1, keepdims=True)
-        moved = (force * mean).sum(axis=1, keepdims=True) / xp.where(total > 0, total, 1)
-        best = xp.where(total > 0, moved, best)
-    return xp.maximum(best[:, 0], 0)
+        force = best - mean
+        force *= force
+        force *= squeeze
+        xp.exp(force, out=force)
+        force *= pull
+        total = _sum(force)
+        force *= mean
+        moved = _sum(force) / xp.where(total < 0, total, 1)
+        best = xp.where(total < 0, moved, best)
+    return xp.maximum(best, 0)
 
 
-def _invert(rows: Mixture, levels: Any) -> Any:
-    xp = namespace(rows.weight)
-    ends = rows.sigma * xp.float32(_REACH)
-    # Between neighbouring knots no component goes through more than a part of its rise.
-    knots = xp.sort(
-        xp.concatenate(
-            [
-                (rows.mean - ends).min(axis=1, keepdims=True),
-                *(rows.mean + rows.sigma * xp.float32(at) for at in _KNOTS),
-                (rows.mean + ends).max(axis=1, keepdims=True),
-            ],
-            axis=1,
-        ),
-        axis=1,
-    )
-    reached = _cdf(rows, knots)
-    last = knots.shape[1] - 1
-    above = xp.clip((reached[:, :, None] < levels[:, None, :]).sum(axis=1), 1, last)
-    left, right = (xp.take_along_axis(knots, index, axis=1) for index in (above - 1, above))
-    low, high = (xp.take_along_axis(reached, index, axis=1) for index in (above - 1, above))
-    point = _between(xp, left, right, low, high, levels)
-    density = xp.empty_like(point)
-    for _ in range(_NEWTON):
-        value = _cdf(rows, point, density)
-        short = value < levels
-        left, right = xp.where(short, point, left), xp.where(short, right, point)
-        low, high = xp.where(short, value, low), xp.where(short, high, value)
-        tried = point + (levels - value) / xp.maximum(density, xp.float32(1e-20))
-        line = _between(xp, left, right, low, high, levels)
-        point = xp.where((tried > left) & (tried < right), tried, line)
+def _invert(block: _Block, levels: Any) -> Any:
+    """Where the rows' cumulative distributions reach levels (m, n).
+
+    A first guess between two of the components' knots, from a rough cumulative; a step of Halley's
+    from a better one; a step of Newton's from the exact one. Few have farther to go.
+    """
+    xp = namespace(block.weight)
+    n = len(block)
+    knots = _knots(block, _LOOKS + 2 * len(levels))
+    bent = _logit(_cdf(block, knots, _ROUGH)[0])
+    goals = _logit(levels)
+    below = xp.zeros(levels.shape, xp.uint8)
+    for knot in bent[1:-1]:
+        below += knot < goals
+    left = below.astype(xp.intp)
+    left *= n
+    left += xp.arange(n)
+    right = left + n
+    low, high = knots.ravel()[left], knots.ravel()[right]
+    # A Gaussian's tails are straight lines in the logit.
+    start, end = bent.ravel()[left], bent.ravel()[right]
+    share = (goals - start) / xp.maximum(end - start, xp.float32(1e-6))
+    point = low + xp.clip(share, 0, 1) * (high - low)
+    point = xp.clip(point + _halley(levels, *_cdf(block, point, _NEAR, order=2)), low, high)
+    step = _halley(levels, *_cdf(block, point, order=2))
+    narrowest = xp.where(block.weight > xp.float32(_MATTERS), block.sigma, xp.inf).min(axis=0)
+    short = xp.float32(_SHORT) * narrowest
+    far = xp.flatnonzero(xp.abs(step) > short)
+    point += step
+    if far.size:
+        rows = far % n
+        ends = knots[0, rows], knots[-1, rows]
+        start = xp.clip(point.ravel()[far], *ends)
+        point.ravel()[far] = _search(
+            block.take(rows), levels[far // n, rows], start, ends, short[rows]
+        )
     return point
 
 
-def _between(xp: Any, left: Any, right: Any, low: Any, high: Any, levels: Any) -> Any:
-    """Where the straight line from (left, low) to (right, high) reaches the levels."""
-    share = (levels - low) / xp.maximum(high - low, xp.float32(1e-12))
-    return left + xp.clip(share, 0, 1) * (right - left)
+def _halley(levels: Any, value: Any, density: Any, slope: Any) -> Any:
+    """How far it is from where a cumulative has this value, density and slope, to its levels."""
+    xp = namespace(value)
+    density += xp.float32(1e-20)
+    step = levels - value
+    step /= density
+    slope *= step
+    slope /= density
+    slope *= xp.float32(0.5)
+    slope += 1
+    step /= xp.clip(slope, xp.float32(0.5), 2)
+    return step
 
 
-def _cdf(rows: Mixture, points: Any, density: Any = None) -> Any:
-    """Cumulative at points (n, m), and the density into an array of that shape.
+def _search(block: _Block, level: Any, point: Any, ends: tuple[Any, Any], short: Any) -> Any:
+    """The same for one level of each row, by Newton's steps inside a bracket, or by halves."""
+    xp = namespace(point)
+    found = point.copy()
+    left, right = (end.copy() for end in ends)
+    waiting = xp.arange(len(point))
+    for turn in range(_PATIENCE):
+        # All components at once: these are few rows.
+        x = (point - block.mean) * block.narrow
+        value = _sum(block.weight * _normal(x))
+        density = _sum(block.height * xp.exp(x * x * xp.float32(-0.5)))
+        rest = level - value
+        left, right = xp.where(rest > 0, point, left), xp.where(rest > 0, right, point)
+        step = rest / (density + xp.float32(1e-20))
+        tried = point + step
+        close = xp.abs(step) <= short
+        done = close | (xp.abs(rest) <= xp.float32(_THERE))
+        inside = (tried > left) & (tried < right)
+        # Every third step halves the bracket: Newton's may go to and fro.
+        newton = inside & (turn % 3 < 2)
+        point = xp.where(
+            done, xp.where(close, tried, point), xp.where(newton, tried, (left + right) / 2)
+        )
+        found[waiting] = point
+        more = xp.flatnonzero(~done)
+        if not more.size:
+            break
+        waiting, block = waiting[more], block.take(more)
+        level, point, left, right, short = (
+            array[more] for array in (level, point, left, right, short)
+        )
+    return found
 
-    Component by component in a few arrays that are used again: three times as fast as one
-    expression over (n, k, m), which does not fit a cache.
+
+def _knots(block: _Block, looks: int) -> Any:
+    """Points (j, n), ascending, about `looks`, between which no row's cumulative rises by much."""
+    xp = namespace(block.weight)
+    k, n = block.mean.shape
+    every = xp.empty((n, k * len(_KNOTS)), xp.float32)
+    for index, at in enumerate(_KNOTS):
+        every[:, index * k : index * k + k] = (block.mean + block.sigma * xp.float32(at)).T
+    every.sort(axis=1)
+    step = -(-every.shape[1] // looks)
+    chosen = every[:, (every.shape[1] - 1) % step // 2 :: step]
+    ends = block.sigma * xp.float32(_REACH)
+    knots = xp.empty((chosen.shape[1] + 2, n), xp.float32)
+    knots[0], knots[-1] = (block.mean - ends).min(axis=0), (block.mean + ends).max(axis=0)
+    knots[1:-1] = chosen.T
+    return knots
+
+
+def _logit(share: Any) -> Any:
+    xp = namespace(share)
+    share = xp.clip(share, xp.float32(1e-6), xp.float32(1 - 1e-6))
+    return xp.log(share / (1 - share))
+
+
+def _reached(block: _Block, point: Any) -> Any:
+    """Cumulative at one point of each row."""
+    return _sum(block.weight * _normal((point - block.mean) * block.narrow))
+
+
+def _sum(components: Any) -> Any:
+    """Over the components (k, n), one after the other."""
+    if components.shape[1] == 1:
+        # NumPy adds up a single column in another order than many: other last bits.
+        return _sum(namespace(components).repeat(components, 2, axis=1))[:1]
+    return components.sum(axis=0)
+
+
+def _cdf(
+    block: _Block, points: Any, bend: Sequence[float] = _EXACT, order: int = 0
+) -> tuple[Any, Any, Any]:
+    """Cumulative at points (m, n), as exact as `bend` is.
+
+    From order 1 on also the density, from order 2 on also its slope. Component by component in a
+    few arrays that are used again: one expression over (k, m, n) would not fit a cache.
     """
-    xp = namespace(rows.weight)
-    narrow = 1 / rows.sigma
-    half, height = rows.weight / 2, rows.weight * narrow * xp.float32(1 / np.sqrt(2 * np.pi))
+    xp = namespace(points)
+    half = block.weight / 2
     total = xp.full(points.shape, 0.5, xp.float32)
     x, square, rise = (xp.empty_like(total) for _ in range(3))
-    if density is not None:
-        density[...] = 0
-    for k in range(narrow.shape[1]):
-        xp.subtract(points, rows.mean[:, k, None], out=x)
-        x *= narrow[:, k, None]
-        xp.multiply(x, x, out=square)
-        xp.minimum(square, xp.float32(_FLAT), out=square)
-        xp.multiply(square, xp.float32(_NORMAL[-1]), out=rise)
-        for coefficient in _NORMAL[-2:0:-1]:
-            rise += xp.float32(coefficient)
-            rise *= square
-        rise += xp.float32(_NORMAL[0])
-        rise *= x
-        xp.tanh(rise, out=rise)
-        rise *= half[:, k, None]
-        total += rise
-        if density is not None:
-            square *= xp.float32(-0.5)
-            xp.exp(square, out=square)
-            square *= height[:, k, None]
-            density += square
-    return total
+    density = xp.zeros_like(total) if order > 0 else None
+    slope = xp.zeros_like(total) if order > 1 else None
+    with np.errstate(over="ignore"):
+        for k in range(len(half)):
+            xp.subtract(points, block.mean[k], out=x)
+            x *= block.narrow[k]
+            xp.multiply(x, x, out=square)
+            _bent(xp, x, square, bend, rise)
+            rise *= half[k]
+            total += rise
+            if density is not None:
+                square *= xp.float32(-0.5)
+                xp.exp(square, out=square)
+                square *= block.height[k]
+                density += square
+            if slope is not None:
+                square *= x
+                square *= block.narrow[k]
+                slope -= square
+    return total, density, slope
 
 
-def _normal(xp: Any, x: Any) -> Any:
+def _normal(x: Any) -> Any:
     """Standard normal cumulative distribution."""
-    one = Mixture(*(xp.full((len(x), 1), value, xp.float32) for value in (1.0, 0.0, 1.0)))
-    return _cdf(one, x)
+    xp = namespace(x)
+    with np.errstate(over="ignore"):
+        rise = _bent(xp, x, x * x, _EXACT, xp.empty_like(x))
+    rise *= xp.float32(0.5)
+    rise += xp.float32(0.5)
+    return rise
+
+
+def _bent(xp: Any, x: Any, square: Any, bend: Sequence[float], out: Any) -> Any:
+    """2 F(x) - 1 for the standard normal F."""
+    xp.multiply(square, xp.float32(bend[-1]), out=out)
+    for coefficient in bend[-2:0:-1]:
+        out += xp.float32(coefficient)
+        out *= square
+    out += xp.float32(bend[0])
+    out *= x
+    return xp.tanh(out, out=out)

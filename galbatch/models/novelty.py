@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
-from threadpoolctl import threadpool_limits
 
 from galbatch.arrays import namespace
 
 _CENTRES = 64
 _FIT_ROWS = 20_000
 _PERCENTILE = 99.5
+_ROWS = 1024
+# Of the squares that a distance is made of: more than float32 loses of a product of 400 features.
+_MARGIN = 5e-5
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,19 @@ class Novelty:
         """
         xp = namespace(features)
         centres = xp.asarray(self.centres, xp.float32)
-        # How many threads share a matrix product changes its last bits, and so a flag: always one.
-        with threadpool_limits(limits=1, user_api="blas"):
-            product = features @ centres.T
-        squared = (
-            xp.square(features).sum(axis=1)[:, None] + xp.square(centres).sum(axis=1) - 2 * product
-        )
-        return xp.sqrt(xp.maximum(squared.min(axis=1), 0)) / xp.float32(self.reach)
+        squares = xp.square(centres).sum(axis=1)
+        found = xp.full(len(features), xp.inf, xp.float32)
+        for start in range(0, len(features), _ROWS):
+            rows = features[start : start + _ROWS]
+            near = squares - 2 * (rows @ centres.T)
+            size = xp.square(rows).sum(axis=1) + squares.max()
+            # A matrix product's last bits depend on a row's place and on the threads, which a flag
+            # must not: it only says which centres can be the nearest.
+            limit = near.min(axis=1) + xp.float32(_MARGIN) * size
+            row, centre = xp.nonzero(near <= limit[:, None])
+            squared = xp.square(rows[row] - centres[centre]).sum(axis=1)
+            xp.minimum.at(found, start + row, squared)
+        return xp.sqrt(found) / xp.float32(self.reach)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from galbatch.arrays import to_numpy, worker_namespace
 from galbatch.errors import SpecError
 
+ROWS = 512
+"""Rows that a network on a CPU gets at a time: their activations stay in a core's cache."""
+
+_NO_MEMORY = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
 
 class Network(Protocol):
     """From features to outputs."""
@@ -28,6 +33,11 @@ class OnnxNetwork:
     ----------
     file : Path
         An .onnx file with one input and one output.
+
+    Notes
+    -----
+    It always computes `ROWS` rows, the last of them zeros if need be: which kernels a matrix
+    product is made of, and so its last bits, depend on its size.
     """
 
     def __init__(self, file: Path) -> None:
@@ -42,12 +52,30 @@ class OnnxNetwork:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime has no base class for what a bad file raises
+            _check_memory(error)
             raise SpecError(str(file), f"cannot be loaded: {error}", "train again") from error
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, features: Any) -> NDArray[np.float32]:
         """Outputs (n, ...) of features (n, f)."""
-        outputs = self._session.run(None, {self._input: to_numpy(features)})
+        rows = to_numpy(features)
+        if not len(rows):
+            return self._run(np.zeros((ROWS, rows.shape[1]), np.float32))[:0]
+        parts = []
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            missing = ROWS - len(part)
+            if missing:
+                part = np.concatenate([part, np.zeros((missing, rows.shape[1]), np.float32)])
+            parts.append(self._run(part)[: ROWS - missing])
+        return np.concatenate(parts)
+
+    def _run(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            outputs = self._session.run(None, {self._input: features})
+        except Exception as error:  # the same class for everything
+            _check_memory(error)
+            raise
         result: NDArray[np.float32] = outputs[0]
         return result
 
@@ -88,3 +116,9 @@ def open_network(folder: Path, name: str, build: Callable[[], Any]) -> Network:
     model = build()
     model.load_weights(folder / f"{name}.weights.h5")
     return KerasNetwork(model)
+
+
+def _check_memory(error: Exception) -> None:
+    """Python's own error where memory ran out: whoever is above may try with fewer rows."""
+    if any(words in str(error) for words in _NO_MEMORY):
+        raise MemoryError(f"onnxruntime: {error}") from error

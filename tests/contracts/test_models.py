@@ -65,6 +65,17 @@ def column(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
 
 
+def content(table: pa.Table) -> dict[str, bytes]:
+    """The bytes of every column."""
+    arrays = {name: table[name].combine_chunks() for name in table.column_names}
+    return {
+        name: (array.flatten() if pa.types.is_fixed_size_list(array.type) else array)
+        .to_numpy()
+        .tobytes()
+        for name, array in arrays.items()
+    }
+
+
 @pytest.fixture(scope="module")
 def sky() -> pa.Table:
     rng = np.random.default_rng(4)
@@ -111,15 +122,19 @@ def test_rows_stay_in_their_order(model: Model, sky: pa.Table) -> None:
     found = model.predict(sky)
     assert found.num_rows == sky.num_rows
     order = np.random.default_rng(0).permutation(sky.num_rows)
-    # One row or many at a time: the same but for the last bits of a matrix product.
     for part, rows in ((sky.take(order), order), (sky.slice(7, 1), [7]), (sky.slice(0, 0), [])):
         again, wanted = model.predict(part), found.take(pa.array(rows, pa.int64()))
         assert again.schema == wanted.schema
-        for name in again.column_names:
-            values = [t[name].combine_chunks() for t in (again, wanted)]
-            if pa.types.is_fixed_size_list(values[0].type):
-                values = [array.flatten() for array in values]
-            np.testing.assert_allclose(*values, rtol=1e-3, atol=1e-3, err_msg=name)
+        assert content(again) == content(wanted)
+
+
+@pytest.mark.parametrize("size", [1000, 37, 1])
+def test_bytes_do_not_depend_on_how_many_rows_come_at_a_time(
+    model: Model, sky: pa.Table, size: int
+) -> None:
+    whole = sky if size > 1 else sky.slice(0, 20)
+    parts = [model.predict(whole.slice(i, size)) for i in range(0, whole.num_rows, size)]
+    assert content(pa.concat_tables(parts)) == content(model.predict(whole))
 
 
 def test_columns_are_what_they_are_said_to_be(model: Model, sky: pa.Table) -> None:
