@@ -278,6 +278,10 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
     meaning = words_digest(_meaning(site))
     found = []
     for name in names:
+        if name.startswith(f"{site.layout.root}/"):
+            raise SpecError(
+                "source.paths", f"{name} is in the store itself", "choose another 'store'"
+            )
         if name in sources:
             number = sources[name]["number"]
         else:

@@ -164,6 +164,16 @@ def test_a_file_that_the_job_no_longer_names_is_refused(world: World) -> None:
         world.run(world.site_of("store", words))
 
 
+def test_a_store_is_not_its_own_source(world: World) -> None:
+    source = {"kind": "files", "paths": _rows(world)}
+    with pytest.raises(SpecError, match="is in the store itself"):
+        world.run(world.site_of("store", {**world.words, "source": source}))
+
+
+def _rows(world: World) -> list[str]:
+    return [str(path) for path in sorted(world.site.layout.dataset().rglob("*.parquet"))]
+
+
 def test_what_must_be_cut_anew_needs_all_its_files(world: World) -> None:
     site = world.site_of("store", {**world.words, "partition": {"rows": 90, "max_order": 10}})
     world.run(site)
