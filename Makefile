@@ -4,6 +4,9 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 RUN := $(UV) run --frozen
 
+# The tests start some hundred processes: where this is set, each would compile all it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test lint bench faults schemas clean
 
 run: .venv/ready

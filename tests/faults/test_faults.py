@@ -33,9 +33,7 @@ def copy(campaign: Campaign, tmp_path: Path) -> Path:
     [
         Moment("ingest", 0.5, "everything"),
         Moment("train", 0.6, "driver"),
-        Moment("train", 0.4, "worker"),
         Moment("predict", 0.3, "worker"),
-        Moment("append", 0.5, "driver"),
     ],
     ids=str,
 )
