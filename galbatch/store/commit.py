@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -107,7 +107,9 @@ class NewFile(AbstractContextManager["NewFile"]):
         return digest
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        # What is still to be flushed goes to a file that is thrown away, perhaps on a full disk.
+        with suppress(OSError):
+            self._file.close()
         _remove(self._temporary)
 
     @contextmanager

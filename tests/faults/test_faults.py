@@ -115,10 +115,9 @@ def test_a_full_disk_loses_nothing(campaign: Campaign, tmp_path: Path, small_dis
     folder = small_disk / "copy"
     begin_at(campaign.reference, folder, "predict")
     ballast = small_disk / "ballast"
-    with ballast.open("wb") as file, pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
-            file.flush()
     ballast.write_bytes(bytes(max(ballast.stat().st_size - 200_000, 0)))
     done = galbatch("run", "job.yaml", cwd=folder)
     assert done.returncode == 2, done.stderr

@@ -106,6 +106,17 @@ def test_a_real_full_disk(tiny_disk: Path) -> None:
     assert names(tiny_disk) == ["a"]
 
 
+def test_what_is_left_to_flush_on_a_full_disk_hides_no_error(tiny_disk: Path) -> None:
+    ballast = tiny_disk / "ballast"
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(KeyError), NewFile(tiny_disk / "a") as file_:
+        file_.write(b"x")  # stays in the buffer
+        raise KeyError
+    assert names(tiny_disk) == ["ballast"]
+
+
 def test_a_file_in_the_way_is_a_mistake_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(SpecError, match="is a file in the way"):
