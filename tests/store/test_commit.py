@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.store.commit import commit_bytes, commit_folder, digest_file, digest_output, sweep
+from galbatch.store.commit import (
+    NewFile,
+    commit_bytes,
+    commit_folder,
+    digest_file,
+    digest_output,
+    sweep,
+)
 
 
 def names(folder: Path) -> list[str]:
