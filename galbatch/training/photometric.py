@@ -18,11 +18,12 @@ from galbatch.flux.features import FeatureRecipe, features, learn_features
 from galbatch.models.base import HISTORY, Card
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.heads import Head
-from galbatch.models.mixture import Mixture, cdf
+from galbatch.models.mixture import Mixture, cdf, quantiles, transform
 from galbatch.models.novelty import learn_novelty
 from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.quality.calibration import fit_logit_scale, fit_pit_scale
+from galbatch.quality.recalibration import Calibration, fit_straightening, fit_warp
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.training.data import Rows, Sample, fixed
@@ -128,7 +129,8 @@ def train_photometric(
     network = OnnxNetwork(folder / f"{NETWORK}.onnx")
     judged = matrix[~train]
     outputs = np.concatenate([network(judged[i : i + _STEP]) for i in range(0, len(judged), _STEP)])
-    calibration = _calibrate(outputs, heads, answers[~train])
+    magnitude = reads.magnitude(_part(block, ~train))
+    calibration = _calibrate(outputs, heads, answers[~train], magnitude, survey)
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
     card = Card(
         name=spec.name,
@@ -148,7 +150,7 @@ def train_photometric(
             "novelty": learn_novelty(matrix[train], judged, spec.seed).to_json(),
         },
         calibration=calibration,
-        metrics=scores(decode(outputs, heads, calibration, survey), truth),
+        metrics=scores(decode(outputs, heads, calibration, survey, magnitude), truth),
         spec=spec.model_dump(mode="json"),
         reading=reading(survey),
         libraries=libraries(),
@@ -228,7 +230,11 @@ def _training_inputs(
 
 
 def _calibrate(
-    outputs: NDArray[np.float32], heads: Sequence[Head], answers: NDArray[np.float32]
+    outputs: NDArray[np.float32],
+    heads: Sequence[Head],
+    answers: NDArray[np.float32],
+    magnitude: NDArray[np.float32],
+    survey: Survey,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for head, column in zip(heads, answers.T, strict=True):
@@ -237,14 +243,34 @@ def _calibrate(
             logit = head.of(outputs[known])[..., 0].mean(axis=1)
             found["star"] = fit_logit_scale(logit, column[known]).to_json()
             continue
-        mixture, label = head.mixture(outputs[known]), column[known][:, None]
-
-        def pit(
-            scale: float, mixture: Mixture = mixture, label: NDArray[np.float32] = label
-        ) -> NDArray[np.float32]:
-            wider = Mixture(mixture.weight, mixture.mean, mixture.sigma * np.float32(scale))
-            reached: NDArray[np.float32] = cdf(wider, label)[:, 0]
-            return reached
-
-        found[head.target] = fit_pit_scale(pit).to_json()
+        highest = survey.labels.redshift.high if survey.labels.redshift else 0.0
+        found[head.target] = _calibration(
+            head, outputs[known], column[known], magnitude[known], highest
+        ).to_json()
     return found
+
+
+def _calibration(
+    head: Head,
+    outputs: NDArray[np.float32],
+    label: NDArray[np.float32],
+    magnitude: NDArray[np.float32],
+    highest: float,
+) -> Calibration:
+    """Corrections of a regression, each fitted on top of those before it."""
+    middle = quantiles(head.mixture(outputs), (0.5,))[:, 0]
+    straight = fit_straightening(middle, label)
+    mixture = head.mixture(outputs, Calibration(straight))
+
+    def pit(scale: float) -> NDArray[np.float32]:
+        sigma = mixture.sigma * np.float32(scale)
+        wider = Mixture(mixture.weight, mixture.mean, sigma)
+        reached: NDArray[np.float32] = (
+            transform(wider, label, highest)
+            if head.target == "redshift"
+            else cdf(wider, label[:, None])[:, 0]
+        )
+        return reached
+
+    stretch = fit_pit_scale(pit)
+    return Calibration(straight, stretch, fit_warp(pit(stretch.scale), magnitude))
