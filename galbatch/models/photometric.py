@@ -27,6 +27,7 @@ from galbatch.models.mixture import (
     quantiles,
     redshift_statistics,
 )
+from galbatch.models.monte_carlo import NAMES, scatter
 from galbatch.models.novelty import Novelty
 from galbatch.models.runtime import Network, open_network
 from galbatch.quality.calibration import LogitScale
@@ -99,6 +100,24 @@ _COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
         "spectral_type", "", "src.spType", "Spectral type on the survey's scale, median"
     ),
 }  # fmt: skip
+
+
+def _apart(target: Target) -> tuple[PredictedColumn, ...]:
+    """What Monte Carlo over the flux errors says of a target."""
+    main = _COLUMNS[target][0]
+    name = NAMES.get(target, target)
+    ucd = f"stat.error;{main.ucd.removesuffix(';meta.main')}"
+    return (
+        PredictedColumn(
+            f"{name}_noise", "float32", main.unit, ucd,
+            "Standard deviation when the fluxes are drawn anew within their errors",
+        ),
+        PredictedColumn(
+            f"{name}_model", "float32", main.unit, ucd,
+            "Standard deviation between the networks of the ensemble, on the same fluxes",
+        ),
+    )  # fmt: skip
+
 
 _ALWAYS = (
     PredictedColumn(
@@ -197,8 +216,8 @@ class Photometric:
         self.card = card
         self._folder = folder
         survey = Survey.model_validate(card.reading)
-        spec = PhotometricModel.model_validate(card.spec)
-        self._reading = Reading.of(spec, survey, card.bands)
+        self._spec = PhotometricModel.model_validate(card.spec)
+        self._reading = Reading.of(self._spec, survey, card.bands)
         self._features = FeatureRecipe.from_json(card.recipe["features"])
         self._heads = tuple(Head.from_json(head) for head in card.recipe["heads"])
         self._novelty = Novelty.from_json(card.recipe["novelty"])
@@ -206,7 +225,11 @@ class Photometric:
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
         """What it predicts."""
-        return tuple(c for target in self.card.targets for c in _COLUMNS[target]) + _ALWAYS
+        apart = _apart if self._spec.monte_carlo else lambda _: ()
+        return (
+            tuple(c for target in self.card.targets for c in (*_COLUMNS[target], *apart(target)))
+            + _ALWAYS
+        )
 
     @cached_property
     def _network(self) -> Network:
@@ -281,12 +304,28 @@ class Photometric:
             twice = self._passed(pa.concat_tables([table, table]), xp)
             return _first(twice[0]), twice[1][:1], twice[2].slice(0, 1)
         block = self._reading.block(table, xp)
-        inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
-        outputs = _by_output(xp.asarray(self._network(inputs)))
+        shapes = xp.asarray(self._reading.shapes(table))
+        inputs = features(self._features, block, shapes)
+
+        def ask(fluxes: FluxBlock) -> Any:
+            seen = inputs if fluxes is block else features(self._features, fluxes, shapes)
+            return _by_output(xp.asarray(self._network(seen)))
+
+        outputs = ask(block)
         magnitude = self._reading.magnitude(block)
         values = decode(
             outputs, self._heads, self.card.calibration, self._reading.survey, magnitude
         )
+        if self._spec.monte_carlo:
+            values |= scatter(
+                ask,
+                block,
+                outputs,
+                self._heads,
+                self.card.calibration,
+                self._spec.monte_carlo,
+                self._spec.seed,
+            )
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
         if blind.any():

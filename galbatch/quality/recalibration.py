@@ -7,7 +7,7 @@ a trend off point estimates ("slope correction").
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -138,12 +138,13 @@ class Warp:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Warp:
         """The inverse of `to_json`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        tuples = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        return cls(**{**record, **tuples})
 
 
 def fit_warp(pit: ArrayLike, magnitude: ArrayLike) -> Warp:
@@ -277,12 +278,13 @@ class Straightening:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Straightening:
         """The inverse of `to_json`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        tuples = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        return cls(**{**record, **tuples})
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,18 @@ class PhotometricModel(Words):
     dropout: float = Field(default=0.05, ge=0, lt=1)
     noise: float = Field(default=0.3, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""
+    monte_carlo: int = Field(default=0, ge=0, le=10_000)
+    """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
+    noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough."""
     max_rows: int = Field(default=400_000, ge=100)
     """Labelled rows to train on, at most (a random sample of them)."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _draws_scatter(self) -> Self:
+        if self.monte_carlo == 1:
+            raise ValueError("monte_carlo: one draw has no scatter; 0 for none, or 2 and more")
+        return self
 
 
 class ThesisModel(Words):
