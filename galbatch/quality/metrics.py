@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from galbatch.quality.results import BinnedStatistics, Histogram, PointStatistics
 from galbatch.quality.rows import Array, both, finite, numbers
@@ -163,7 +163,7 @@ def point_statistics(
         sigma_nmad=width,
         sigma_nmad_error=width_error,
         outliers=outliers,
-        outliers_error=_binomial_error(outliers, residual.size),
+        outliers_error=binomial_error(outliers, residual.size),
         threshold=threshold,
         outliers_5sigma=outlier_fraction(residual - bias, 5.0 * width),
         rms=float(np.sqrt(np.mean(residual**2))),
@@ -237,20 +237,8 @@ def binned_statistics(
         NaN in bins of fewer than 10 rows.
     """
     quantity, rest = both(values, residual)
-    if edges is None:
-        bins = int(np.clip(quantity.size // 50, 1, 8))
-        limits = (
-            np.unique(np.quantile(quantity, np.linspace(0.0, 1.0, bins + 1)))
-            if quantity.size
-            else np.array([0.0, 1.0])
-        )
-        if limits.size == 1:
-            limits = np.array([limits[0], limits[0]])
-    else:
-        limits = np.asarray(edges, np.float64)
+    place, limits = place_in_bins(quantity, edges)
     total = limits.size - 1
-    place = np.searchsorted(limits, quantity, side="right") - 1
-    place[quantity == limits[-1]] = total - 1
     table = np.full((7, total), np.nan)
     for number in range(total):
         part, where = rest[place == number], quantity[place == number]
@@ -266,7 +254,7 @@ def binned_statistics(
             sigma_nmad(part),
             width_error,
             outliers,
-            _binomial_error(outliers, part.size),
+            binomial_error(outliers, part.size),
         )
     inside = place[(place >= 0) & (place < total)]
     return BinnedStatistics(
@@ -275,6 +263,42 @@ def binned_statistics(
         tuple(int(rows) for rows in np.bincount(inside, minlength=total)),
         *(numbers(line) for line in table),
     )
+
+
+def place_in_bins(
+    values: ArrayLike, edges: ArrayLike | None = None
+) -> tuple[NDArray[np.intp], Array]:
+    """Which bin each value is in.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+    edges : array, shape (m + 1,), optional
+        Ascending; the last bin includes its upper edge. By default up to eight bins with equally
+        many values, at least 50 in each.
+
+    Returns
+    -------
+    array, shape (n,), int
+        -1 or m where a value is in no bin.
+    array, shape (m + 1,)
+        The edges.
+    """
+    quantity = np.asarray(values, np.float64)
+    known = finite(quantity)
+    if edges is not None:
+        limits = np.asarray(edges, np.float64)
+    elif known.size:
+        bins = int(np.clip(known.size // 50, 1, 8))
+        limits = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)))
+        if limits.size == 1:
+            limits = np.array([limits[0], limits[0]])
+    else:
+        limits = np.array([0.0, 1.0])
+    place = np.searchsorted(limits, quantity, side="right") - 1
+    place[quantity == limits[-1]] = limits.size - 2
+    place[~np.isfinite(quantity)] = -1
+    return place, limits
 
 
 def count(values: ArrayLike, edges: ArrayLike) -> Histogram:
@@ -294,7 +318,20 @@ def count(values: ArrayLike, edges: ArrayLike) -> Histogram:
     return Histogram(numbers(limits), tuple(int(number) for number in counts))
 
 
-def _binomial_error(fraction: float, rows: int) -> float:
+def binomial_error(fraction: float, rows: int) -> float:
+    """Standard error of a fraction of some rows (Agresti & Coull 1998); NaN of no rows.
+
+    Parameters
+    ----------
+    fraction : float
+    rows : int
+
+    Returns
+    -------
+    float
+    """
+    if rows == 0:
+        return float("nan")
     # Agresti & Coull (1998): no outlier among a few rows does not mean no uncertainty.
     centre = (fraction * rows + 2.0) / (rows + 4.0)
     return float(np.sqrt(centre * (1.0 - centre) / (rows + 4.0)))

@@ -358,6 +358,14 @@ def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         "training rows (SHA-256)": card["data"][:16],
         "libraries": ", ".join(f"{name} {number}" for name, number in card["libraries"].items()),
     }
+    for target, corrections in card["calibration"].items():
+        straight = corrections.get("straightening", {})
+        if straight.get("rows"):
+            lines[f"slope correction, {target}"] = (
+                f"slope of true against predicted values {straight['slope_before']:.3f} before, "
+                f"{straight['slope_after']:.3f} after"
+                + ("" if straight["given"] else " (it did not help, and is not used)")
+            )
     for target, scores in card["metrics"].items():
         lines[f"validation, {target}"] = ", ".join(
             f"{name} {value:.4g}" for name, value in scores.items()
