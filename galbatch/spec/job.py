@@ -290,6 +290,8 @@ class ReportSpec(Words):
     """Edges for statistics by reference magnitude; by default from the data."""
     max_points: int = Field(default=20_000, ge=100)
     """Points in a scatter plot, at most."""
+    max_rows: int = Field(default=300_000, ge=100)
+    """Held-out rows that are judged, at most (a random sample of them)."""
     where: tuple[Condition, ...] = ()
     """Only held-out rows for which these hold are judged."""
 
