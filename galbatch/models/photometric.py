@@ -18,6 +18,7 @@ from galbatch.flux.clean import clean
 from galbatch.flux.columns import numbers, raw_photometry
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
+from galbatch.models.classes import class_columns, class_probabilities
 from galbatch.models.flags import Quality
 from galbatch.models.heads import Head
 from galbatch.models.mixture import (
@@ -29,7 +30,7 @@ from galbatch.models.mixture import (
 )
 from galbatch.models.novelty import Novelty
 from galbatch.models.runtime import Network, open_network
-from galbatch.quality.calibration import LogitScale, SigmaScale
+from galbatch.quality.calibration import SigmaScale
 from galbatch.spec.job import PhotometricModel, StandardClean
 from galbatch.spec.survey import Survey
 from galbatch.values import FluxBlock, PredictedColumn, Target
@@ -80,12 +81,6 @@ _COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
         PredictedColumn(
             "z_quantiles", f"list<float32>[{len(QUANTILES)}]", "", f"stat.pdf;{_Z}",
             f"Redshift where its cumulative probability reaches {_LEVELS_TEXT}",
-        ),
-    ),
-    "star": (
-        PredictedColumn(
-            "prob_star", "float32", "", "stat.probability;src.class.starGalaxy",
-            "Probability of a star rather than a galaxy",
         ),
     ),
     "log_mass": _interval(
@@ -183,7 +178,10 @@ class Photometric:
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
         """What it predicts."""
-        return tuple(c for target in self.card.targets for c in _COLUMNS[target]) + _ALWAYS
+        found: tuple[PredictedColumn, ...] = ()
+        for head in self._heads:
+            found += class_columns(head) if head.target == "star" else _COLUMNS[head.target]
+        return found + _ALWAYS
 
     @cached_property
     def _network(self) -> Network:
@@ -292,8 +290,7 @@ def decode(
     alike: dict[int, dict[Target, Mixture]] = {}
     for head in heads:
         if head.target == "star":
-            scale = LogitScale.from_json(calibration["star"])
-            values["prob_star"] = scale.apply(head.of(outputs)[..., 0].mean(axis=1))
+            values |= class_probabilities(head, outputs, calibration["star"])
             continue
         stretch = SigmaScale.from_json(calibration[head.target]).scale
         mixture = head.mixture(outputs, stretch)
@@ -343,6 +340,8 @@ def _quality(
             bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (scatter > _DISAGREEMENT)
         elif head.target == "star":
             bits[Quality.PROBABLY_STAR] = values["prob_star"] > 0.5
+            if head.classes:
+                bits[Quality.PROBABLY_QSO] = values["prob_qso"] > 0.5
     total = xp.zeros(len(block), xp.int32)
     for flag, holds in bits.items():
         total |= xp.where(holds, xp.int32(flag.value), xp.int32(0))
