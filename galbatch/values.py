@@ -9,6 +9,10 @@ from typing import Any, Literal
 Target = Literal["redshift", "star", "log_mass", "spectral_type", "abs_mag_b"]
 TARGETS: tuple[Target, ...] = ("redshift", "star", "log_mass", "spectral_type", "abs_mag_b")
 
+CLASSES = ("galaxy", "star", "qso")
+"""What the target `star` tells apart; a label is the place of its class in here."""
+GALAXY, STAR, QSO = range(3)
+
 
 @dataclass(frozen=True, order=True)
 class Partition:

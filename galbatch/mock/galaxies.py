@@ -440,6 +440,7 @@ class Galaxies:
         radius, axis_ratio = _shapes(rng, redshift, log_mass, passive, scale)
         return Objects(
             is_star=np.zeros(rows, bool),
+            is_qso=np.zeros(rows, bool),
             redshift=redshift,
             log_mass=log_mass,
             abs_mag_b=abs_mag_b,

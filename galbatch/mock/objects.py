@@ -1,4 +1,4 @@
-"""What both galaxies and stars of the simulated sky are."""
+"""What galaxies, stars and quasars of the simulated sky are alike."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ class Objects:
     Parameters
     ----------
     is_star : array, shape (n,), bool
+    is_qso : array, shape (n,), bool
     redshift : array, shape (n,), float64
-        NaN for stars, as are the next three.
+        NaN for stars.
     log_mass : array, shape (n,), float64
-        log10 of the stellar mass in solar masses.
+        log10 of the stellar mass in solar masses; NaN for stars and quasars, as are the next two.
     abs_mag_b : array, shape (n,), float64
         Rest-frame AB magnitude in Johnson B, internal dust included.
     spectral_type : array, shape (n,), float64
         1 (reddest) to 11 (bluest), internal dust included.
     radius : array, shape (n,), float64
-        Half-light radius along the major axis, arcsec; 0 for stars.
+        Half-light radius along the major axis, arcsec; 0 for stars and quasars.
     axis_ratio : array, shape (n,), float64
-        b/a in (0, 1]; 1 for stars.
+        b/a in (0, 1]; 1 for stars and quasars.
     flux : array, shape (n, n_band), float32
         Noise-free flux densities in microjansky.
     """
 
     is_star: NDArray[np.bool_]
+    is_qso: NDArray[np.bool_]
     redshift: Array
     log_mass: Array
     abs_mag_b: Array

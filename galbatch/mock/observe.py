@@ -149,7 +149,11 @@ class _Telescope:
             self.missing[self.names.index(name)] = chance
         self.missing[self.reference] = 0.0
         self.population: Population = population(
-            survey.bands, self.reference, self.mock.magnitudes, self.mock.star_fraction
+            survey.bands,
+            self.reference,
+            self.mock.magnitudes,
+            self.mock.star_fraction,
+            self.mock.qso_fraction,
         )
 
     def _check(self, where: str) -> None:
@@ -167,6 +171,14 @@ class _Telescope:
             if name not in self.names:
                 hint = did_you_mean(name, self.names)
                 raise SpecError(f"{where}: mock", f"there is no band '{name}'", hint)
+
+        label = survey.labels.star
+        if mock.qso_fraction > 0 and not (label and label.qso and label.galaxy):
+            raise SpecError(
+                f"{where}: mock",
+                "'qso_fraction' makes quasars that no label tells",
+                "say in labels.star which values mean galaxy and quasar (galaxy, qso)",
+            )
 
     def _sentinel(self, meaning: str) -> float | None:
         sentinels = self.survey.photometry.sentinels
@@ -322,11 +334,13 @@ class _Telescope:
                 truth: Array = getattr(objects, target)
                 truth = 10.0**truth if label.scale == "log10" else truth
                 blank = NOT_A_LABEL if label.low > NOT_A_LABEL else np.nan
-                known[label.column] = np.where(objects.is_star, blank, truth)
+                known[label.column] = np.where(np.isfinite(truth), truth, blank)
         if labels.star is not None:
             star = labels.star
             if star.galaxy:
                 flag = np.where(objects.is_star, star.star[0], star.galaxy[0])
+                if star.qso:
+                    flag = np.where(objects.is_qso, star.qso[0], flag)
                 if self.mock.star_flag_limit is not None:
                     limit = flux_from_magnitude(self.mock.star_flag_limit)
                     flag = np.where(seen.flux[:, self.reference] < limit, UNKNOWN_STAR, flag)
@@ -398,15 +412,15 @@ class _Telescope:
             case "aperture_magnitude" | "aperture_error" | "aperture_magnitude_corrected":
                 return self._aperture(quantity, column, image, seen)
             case "true_redshift":
-                return np.where(objects.is_star, NOT_A_LABEL, objects.redshift)
+                return _labelled(objects.redshift)
             case "true_log_mass":
-                return np.where(objects.is_star, NOT_A_LABEL, objects.log_mass)
+                return _labelled(objects.log_mass)
             case "true_mass":
-                return np.where(objects.is_star, NOT_A_LABEL, 10.0**objects.log_mass)
+                return _labelled(10.0**objects.log_mass)
             case "true_spectral_type":
-                return np.where(objects.is_star, NOT_A_LABEL, objects.spectral_type)
+                return _labelled(objects.spectral_type)
             case "true_abs_mag_b":
-                return np.where(objects.is_star, NOT_A_LABEL, objects.abs_mag_b)
+                return _labelled(objects.abs_mag_b)
             case "star_flag":
                 return objects.is_star.astype(np.float64)
             case "ebv":
@@ -444,6 +458,10 @@ class _Telescope:
         )
         wanted = error if quantity == "aperture_error" else value
         return wanted if column.length else wanted[:, self.reference]
+
+
+def _labelled(truth: Array) -> Array:
+    return np.where(np.isfinite(truth), truth, NOT_A_LABEL)
 
 
 def _arrow(column: Column, values: NDArray[Any] | float | None, rows: int) -> pa.Array:

@@ -150,6 +150,7 @@ class Stars:
         unknown = np.full(rows, np.nan)
         return Objects(
             is_star=np.ones(rows, bool),
+            is_qso=np.zeros(rows, bool),
             redshift=unknown,
             log_mass=unknown,
             abs_mag_b=unknown,

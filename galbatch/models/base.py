@@ -39,7 +39,8 @@ class Card:
     targets : tuple of str
         What it predicts.
     skipped : mapping
-        Targets it was not asked for by name and could not learn, and why.
+        Targets it was not asked for by name and could not learn, and why; ``qso`` where quasars
+        are too few to be a class.
     data : str
         Fingerprint (SHA-256) of the training and validation rows.
     rows : mapping

@@ -23,6 +23,10 @@ class Quality(IntFlag):
     PROBABLY_STAR = 64
     """`prob_star` is above 0.5: redshift, mass and type are those of a galaxy that it is not."""
 
+    PROBABLY_QSO = 128
+    """`prob_qso` is above 0.5: mass and type are those of a galaxy that it is not, and so is the
+    redshift, unless the survey's labels have redshifts of quasars (`qso_redshifts`)."""
+
     @classmethod
     def describe(cls) -> str:
         """``1 NO_PHOTOMETRY, 2 FEW_BANDS, ...``."""

@@ -22,7 +22,7 @@ class Head:
     start : int
         Its first output.
     components : int
-        Gaussians of its mixture; 0 for `star`, which has one logit.
+        Gaussians of its mixture; 0 for `star`, which has logits.
     centre, scale : float
         Median and spread of the training labels, in the unit that is learnt: ln(1 + z) for the
         redshift, the target's own otherwise.
@@ -30,6 +30,9 @@ class Head:
         Smallest width of a component, same unit.
     low, high : float
         Range of the training labels, same unit.
+    classes : int
+        Logits of `star` where quasars are a class too, in the order of `values.CLASSES`; 0 for the
+        one logit of star against galaxy.
     """
 
     target: Target
@@ -40,11 +43,12 @@ class Head:
     floor: float = 0.0
     low: float = 0.0
     high: float = 1.0
+    classes: int = 0
 
     @property
     def size(self) -> int:
         """How many outputs it has."""
-        return 3 * self.components or 1
+        return 3 * self.components or self.classes or 1
 
     def of(self, outputs: Any) -> Any:
         """Its share of the outputs.

@@ -16,13 +16,35 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from galbatch.arrays import namespace
+from galbatch.models.classes import class_probabilities
 from galbatch.models.heads import Head
-from galbatch.quality.calibration import LogitScale
 from galbatch.quality.recalibration import Calibration
-from galbatch.values import FluxBlock
+from galbatch.values import FluxBlock, PredictedColumn
 
-NAMES: Mapping[str, str] = {"redshift": "z", "star": "prob_star"}
-"""What the columns of a target begin with, where that is not the target's own name."""
+
+def apart(columns: Sequence[PredictedColumn]) -> tuple[PredictedColumn, ...]:
+    """The columns that `scatter` adds.
+
+    Parameters
+    ----------
+    columns : sequence of PredictedColumn
+        Point values of a target, or the probabilities of its classes.
+
+    Returns
+    -------
+    tuple of PredictedColumn
+    """
+    found = []
+    for column in columns:
+        name = "z" if column.name == "z_mode" else column.name
+        ucd = f"stat.error;{column.ucd.removesuffix(';meta.main')}"
+        for share, what in (
+            ("noise", "when the fluxes are drawn anew within their errors"),
+            ("model", "between the networks of the ensemble, on the same fluxes"),
+        ):
+            said = f"Standard deviation of {name} {what}"
+            found.append(PredictedColumn(f"{name}_{share}", column.dtype, column.unit, ucd, said))
+    return tuple(found)
 
 
 @lru_cache(maxsize=4)
@@ -79,9 +101,9 @@ def scatter(
     Returns
     -------
     dict of str to array, shape (n,), float32
-        For each target ``*_noise``, the standard deviation over the draws of the ensemble's mean,
-        and ``*_model``, that over the networks of their means (NaN for a single one); unit of the
-        target, for the redshift that of z.
+        The columns of `apart`: ``*_noise``, the standard deviation over the draws of the ensemble's
+        mean, and ``*_model``, that over the networks of their means (NaN for a single one); unit
+        of the target, for the redshift that of z.
     """
     xp = namespace(block.flux)
     rows = noise(draws, block.flux.shape[1], seed)
@@ -112,11 +134,15 @@ def _answers(outputs: Any, heads: Sequence[Head], calibration: Mapping[str, Any]
     """What each network says of each target, (n, members): the redshift as ln(1 + z)."""
     found = {}
     for head in heads:
-        name = NAMES.get(head.target, head.target)
         if head.target == "star":
-            logit = head.of(outputs)[..., 0]
-            found[name] = LogitScale.from_json(calibration["star"]).apply(logit)
+            one_by_one = [
+                class_probabilities(head, outputs[:, member : member + 1], calibration["star"])
+                for member in range(outputs.shape[1])
+            ]
+            for name in one_by_one[0]:
+                found[name] = namespace(outputs).stack([one[name] for one in one_by_one], axis=1)
         else:
             corrections = Calibration.from_json(calibration[head.target])
+            name = "z" if head.target == "redshift" else head.target
             found[name] = corrections.straightening.apply(head.means(outputs))
     return found

@@ -138,7 +138,10 @@ class HeadsLoss(keras.losses.Loss):  # type: ignore[misc]
             # The unknown ones are computed as well, on a number that makes no NaN in the gradient.
             safe = ops.where(known, label, ops.zeros_like(label))
             mine = head.of(outputs)
-            each = _mixture_loss(head, safe, mine) if head.components else _logit_loss(safe, mine)
+            if head.components:
+                each = _mixture_loss(head, safe, mine)
+            else:
+                each = (_softmax_loss if head.classes else _logit_loss)(safe, mine)
             masked = ops.where(known, each, ops.zeros_like(each))
             total += weight * ops.mean(masked, axis=-1)
         return total
@@ -161,3 +164,10 @@ def _logit_loss(label: Any, outputs: Any) -> Any:
     """(n, members): cross entropy."""
     logit = outputs[..., 0]
     return ops.softplus(logit) - label * logit
+
+
+def _softmax_loss(label: Any, outputs: Any) -> Any:
+    """(n, members): cross entropy of several classes, labels their places."""
+    right = ops.equal(label[..., None], ops.arange(outputs.shape[-1], dtype="float32"))
+    of_right = ops.sum(ops.where(right, outputs, ops.zeros_like(outputs)), -1)
+    return ops.logsumexp(outputs, -1) - of_right

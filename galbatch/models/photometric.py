@@ -18,6 +18,7 @@ from galbatch.flux.clean import clean, magnitude_from_flux
 from galbatch.flux.columns import numbers, raw_photometry
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
+from galbatch.models.classes import class_columns, class_probabilities
 from galbatch.models.flags import Quality
 from galbatch.models.heads import Head
 from galbatch.models.mixture import (
@@ -27,10 +28,9 @@ from galbatch.models.mixture import (
     quantiles,
     redshift_statistics,
 )
-from galbatch.models.monte_carlo import NAMES, scatter
+from galbatch.models.monte_carlo import apart, scatter
 from galbatch.models.novelty import Novelty
 from galbatch.models.runtime import Network, open_network
-from galbatch.quality.calibration import LogitScale
 from galbatch.quality.recalibration import Calibration
 from galbatch.spec.job import PhotometricModel, StandardClean
 from galbatch.spec.survey import Survey
@@ -84,12 +84,6 @@ _COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
             f"Redshift where its cumulative probability reaches {_LEVELS_TEXT}",
         ),
     ),
-    "star": (
-        PredictedColumn(
-            "prob_star", "float32", "", "stat.probability;src.class.starGalaxy",
-            "Probability of a star rather than a galaxy",
-        ),
-    ),
     "log_mass": _interval(
         "log_mass", "[solMass]", "phys.mass", "log10 of the stellar mass in solar masses, median"
     ),
@@ -100,23 +94,6 @@ _COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
         "spectral_type", "", "src.spType", "Spectral type on the survey's scale, median"
     ),
 }  # fmt: skip
-
-
-def _apart(target: Target) -> tuple[PredictedColumn, ...]:
-    """What Monte Carlo over the flux errors says of a target."""
-    main = _COLUMNS[target][0]
-    name = NAMES.get(target, target)
-    ucd = f"stat.error;{main.ucd.removesuffix(';meta.main')}"
-    return (
-        PredictedColumn(
-            f"{name}_noise", "float32", main.unit, ucd,
-            "Standard deviation when the fluxes are drawn anew within their errors",
-        ),
-        PredictedColumn(
-            f"{name}_model", "float32", main.unit, ucd,
-            "Standard deviation between the networks of the ensemble, on the same fluxes",
-        ),
-    )  # fmt: skip
 
 
 _ALWAYS = (
@@ -225,11 +202,14 @@ class Photometric:
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
         """What it predicts."""
-        apart = _apart if self._spec.monte_carlo else lambda _: ()
-        return (
-            tuple(c for target in self.card.targets for c in (*_COLUMNS[target], *apart(target)))
-            + _ALWAYS
-        )
+        found: tuple[PredictedColumn, ...] = ()
+        for head in self._heads:
+            star = head.target == "star"
+            mine = class_columns(head) if star else _COLUMNS[head.target]
+            found += mine
+            if self._spec.monte_carlo:
+                found += apart(mine if star else mine[:1])
+        return found + _ALWAYS
 
     @cached_property
     def _network(self) -> Network:
@@ -365,8 +345,7 @@ def decode(
     alike: dict[int, dict[Target, tuple[Mixture, Any]]] = {}
     for head in heads:
         if head.target == "star":
-            scale = LogitScale.from_json(calibration["star"])
-            values["prob_star"] = scale.apply(head.of(outputs)[..., 0].mean(axis=1))
+            values |= class_probabilities(head, outputs, calibration["star"])
             continue
         corrections = Calibration.from_json(calibration[head.target])
         mixture, warp = head.mixture(outputs, corrections), corrections.warp
@@ -424,6 +403,8 @@ def _quality(
             bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (scatter > _DISAGREEMENT)
         elif head.target == "star":
             bits[Quality.PROBABLY_STAR] = values["prob_star"] > 0.5
+            if head.classes:
+                bits[Quality.PROBABLY_QSO] = values["prob_qso"] > 0.5
     total = xp.zeros(len(block), xp.int32)
     for flag, holds in bits.items():
         total |= xp.where(holds, xp.int32(flag.value), xp.int32(0))

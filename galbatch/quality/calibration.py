@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, ndtr
+from scipy.special import expit, logsumexp, ndtr
 
 from galbatch.arrays import namespace
 
@@ -106,6 +107,64 @@ class LogitScale:
     def from_json(cls, record: Mapping[str, Any]) -> LogitScale:
         """The inverse of `to_json`."""
         return cls(float(record["slope"]), float(record["intercept"]), int(record["rows"]))
+
+
+@dataclass(frozen=True)
+class SoftmaxScale:
+    """One slope for the logits of several classes, and a shift of each class.
+
+    Platt's (1999) line for more than two classes: temperature scaling (Guo et al. 2017, ICML,
+    section 4.2) with biases. One slope for all, unlike their vector scaling, so that the result
+    does not depend on the constant that may be added to all logits of a row.
+
+    Parameters
+    ----------
+    slope : float
+        Multiplies the logits; positive. 1 / temperature.
+    intercepts : tuple of float
+        Added to the scaled logit of each class; 0 for the first. Empty: nothing is added.
+    rows : int
+        Rows it was fitted on; 0 where there were too few and nothing is changed.
+    """
+
+    slope: float = 1.0
+    intercepts: tuple[float, ...] = ()
+    rows: int = 0
+
+    def apply(self, logits: Any) -> Any:
+        """Calibrated probabilities.
+
+        Parameters
+        ----------
+        logits : array, shape (n, classes)
+            As the network gives them, NumPy or cupy; a constant may be added to a row.
+
+        Returns
+        -------
+        array, shape (n, classes)
+            In [0, 1], of each row 1 in all; same dtype and namespace.
+        """
+        xp, number = namespace(logits), logits.dtype.type
+        shifts = self.intercepts or (0.0,) * logits.shape[1]
+        # By columns: the sum of a row must not depend on how many rows there are.
+        lines = [
+            logits[:, place] * number(self.slope) + number(shift)
+            for place, shift in enumerate(shifts)
+        ]
+        highest = reduce(xp.maximum, lines)
+        each = [xp.exp(line - highest) for line in lines]
+        total = reduce(xp.add, each)
+        return xp.stack([one / total for one in each], axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return {**asdict(self), "intercepts": list(self.intercepts)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> SoftmaxScale:
+        """The inverse of `to_json`."""
+        intercepts = tuple(float(shift) for shift in record["intercepts"])
+        return cls(float(record["slope"]), intercepts, int(record["rows"]))
 
 
 def fit_sigma_scale(residual: ArrayLike, sigma: ArrayLike) -> SigmaScale:
@@ -219,3 +278,50 @@ def fit_logit_scale(logit: ArrayLike, label: ArrayLike, *, intercept: bool = Tru
         loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-4.0, 4.0), (-20.0, 20.0)]
     )
     return LogitScale(float(np.exp(found.x[0])), float(found.x[1]), int(score.size))
+
+
+def fit_softmax_scale(logits: ArrayLike, label: ArrayLike) -> SoftmaxScale:
+    """Slope and shifts that make the probabilities of several classes honest.
+
+    Parameters
+    ----------
+    logits : array, shape (n, k)
+        The network's logits on validation rows.
+    label : array, shape (n,)
+        Place of the true class, 0 to k - 1; NaN where unknown (left out).
+
+    Returns
+    -------
+    SoftmaxScale
+        Without change where fewer than 20 rows are labelled or a class is absent.
+
+    Notes
+    -----
+    Maximum likelihood with softened targets, for a row of class c (N_c + 1)/(N_c + k) and
+    1/(N_c + k) for the others: Platt's for k = 2, and as there the slope stays finite when the
+    classes separate perfectly.
+    """
+    score, truth = np.asarray(logits, np.float64), np.asarray(label, np.float64)
+    known = np.isfinite(score).all(axis=1) & np.isfinite(truth)
+    score, place = score[known], truth[known].astype(np.intp)
+    classes = score.shape[1]
+    counts = np.bincount(place, minlength=classes)
+    if len(score) < FEWEST_ROWS or (counts == 0).any():
+        return SoftmaxScale()
+    score = score - logsumexp(score, axis=1, keepdims=True)
+    soft = np.repeat(1.0 / (counts[place] + classes), classes).reshape(-1, classes)
+    soft[np.arange(len(place)), place] *= counts[place] + 1
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        slope, shifts = np.exp(parameters[0]), np.concatenate([[0.0], parameters[1:]])
+        line = slope * score + shifts
+        log_total = logsumexp(line, axis=1, keepdims=True)
+        error = np.exp(line - log_total) - soft
+        value = np.mean(log_total[:, 0] - (soft * line).sum(axis=1))
+        of_slope = np.mean((error * score).sum(axis=1)) * slope
+        return float(value), np.concatenate([[of_slope], error[:, 1:].mean(axis=0)])
+
+    bounds = [(-4.0, 4.0), *[(-20.0, 20.0)] * (classes - 1)]
+    found = minimize(loss, np.zeros(classes), jac=True, method="L-BFGS-B", bounds=bounds)
+    shifts = (0.0, *(float(shift) for shift in found.x[1:]))
+    return SoftmaxScale(float(np.exp(found.x[0])), shifts, len(score))

@@ -1,16 +1,19 @@
-"""Statistics of star probabilities against known classes.
+"""Statistics of class probabilities against known classes.
 
 Rows in which an input is not finite are left out; a statistic that does not exist is NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from galbatch.quality.results import ClassStatistics
+from galbatch.quality.results import ClassStatistics, MulticlassStatistics
 from galbatch.quality.rows import Array, both, numbers
+from galbatch.values import QSO
 
 ROC_POINTS = 200
 RELIABILITY_BINS = 10
@@ -128,7 +131,7 @@ def class_statistics(
         galaxy_purity=_share(neither, neither + missed),
         star_completeness=_share(found, found + missed),
         star_purity=_share(found, found + false),
-        calibration_error=float(np.sum(rows * np.abs(fraction - mean)) / max(score.size, 1)),
+        calibration_error=_calibration_error(mean, fraction, rows),
         brier=float(np.mean((score - star) ** 2)) if score.size else float("nan"),
         log_loss=float(-np.mean(np.log(np.where(star, inside, 1.0 - inside))))
         if score.size
@@ -139,6 +142,88 @@ def class_statistics(
         reliability_fraction=numbers(fraction),
         reliability_rows=tuple(int(number) for number in rows),
     )
+
+
+def star_against_galaxy(
+    predictions: Mapping[str, ArrayLike], label: ArrayLike
+) -> tuple[Array, Array]:
+    """Star probabilities as if there were no quasars.
+
+    Parameters
+    ----------
+    predictions : mapping of str to array, shape (n,)
+        ``prob_star``; where quasars are a class, ``prob_galaxy`` too.
+    label : array, shape (n,)
+        0 galaxy, 1 star, 2 quasar, NaN unknown.
+
+    Returns
+    -------
+    probability : array, shape (n,)
+        Of a star, given a star or a galaxy.
+    label : array, shape (n,)
+        1 star, 0 galaxy, NaN for the rest.
+    """
+    star, truth = np.asarray(predictions["prob_star"], np.float64), np.asarray(label, np.float64)
+    if "prob_galaxy" in predictions:
+        # Both can be next to nothing; then it is undecided which.
+        galaxy = np.asarray(predictions["prob_galaxy"], np.float64)
+        tiny = np.finfo(np.float64).tiny
+        star = (star + tiny) / (star + galaxy + 2 * tiny)
+    return star, np.where(truth == QSO, np.nan, truth)
+
+
+def multiclass_statistics(
+    probabilities: ArrayLike, label: ArrayLike, classes: Sequence[str]
+) -> MulticlassStatistics:
+    """All numbers of the probabilities of several classes.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n, k)
+        Of each class; a row's sum is 1.
+    label : array, shape (n,)
+        Place of the true class in `classes`, NaN where unknown.
+    classes : sequence of str, length k
+
+    Returns
+    -------
+    MulticlassStatistics
+    """
+    given, truth = np.asarray(probabilities, np.float64), np.asarray(label, np.float64)
+    known = np.isfinite(given).all(axis=1) & np.isfinite(truth)
+    given, place = given[known], truth[known].astype(np.intp)
+    kinds, rows = len(classes), len(place)
+    called = given.argmax(axis=1)
+    confusion = np.bincount(place * kinds + called, minlength=kinds**2).reshape(kinds, kinds)
+    right = called == place
+    of_true = given[np.arange(rows), place]
+    one_hot = place[:, None] == np.arange(kinds)
+    each = [reliability(given[:, one], one_hot[:, one]) for one in range(kinds)]
+    top = reliability(given.max(axis=1, initial=0.0), right)
+    return MulticlassStatistics(
+        classes=tuple(classes),
+        rows=tuple(int(number) for number in confusion.sum(axis=1)),
+        accuracy=_share(int(right.sum()), rows),
+        confusion=tuple(tuple(int(number) for number in line) for line in confusion),
+        completeness=tuple(
+            _share(int(confusion[one, one]), int(confusion[one].sum())) for one in range(kinds)
+        ),
+        purity=tuple(
+            _share(int(confusion[one, one]), int(confusion[:, one].sum())) for one in range(kinds)
+        ),
+        auc=tuple(auc(given[:, one], one_hot[:, one]) for one in range(kinds)),
+        calibration_error=tuple(_calibration_error(*one) for one in each),
+        top_calibration_error=_calibration_error(*top),
+        brier=float(np.mean(np.square(given - one_hot).sum(axis=1))) if rows else float("nan"),
+        log_loss=float(-np.mean(np.log(np.maximum(of_true, 1e-7)))) if rows else float("nan"),
+        reliability_probability=tuple(numbers(mean) for mean, _, _ in each),
+        reliability_fraction=tuple(numbers(fraction) for _, fraction, _ in each),
+        reliability_rows=tuple(tuple(int(number) for number in found) for _, _, found in each),
+    )
+
+
+def _calibration_error(mean: Array, fraction: Array, rows: NDArray[np.int64]) -> float:
+    return float(np.sum(rows * np.abs(fraction - mean)) / max(int(rows.sum()), 1))
 
 
 def _share(part: int, whole: int) -> float:

@@ -9,11 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from galbatch.quality.classes import class_statistics
+from galbatch.quality.classes import (
+    class_statistics,
+    multiclass_statistics,
+    star_against_galaxy,
+)
 from galbatch.quality.distributions import binned_distributions, distribution_statistics
 from galbatch.quality.metrics import binned_statistics, point_statistics, redshift_residual
-from galbatch.quality.results import Evaluation, TargetEvaluation
-from galbatch.values import Target
+from galbatch.quality.results import (
+    ClassStatistics,
+    Evaluation,
+    MulticlassStatistics,
+    PointStatistics,
+    TargetEvaluation,
+)
+from galbatch.values import CLASSES, QSO, Target
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ def evaluate(
     predictions : mapping of str to array, shape (n,) or (n, k)
         Predicted columns by name; a model may have only some.
     truth : mapping of Target to array, shape (n,)
-        True values, NaN where unknown (star: 1 star, 0 galaxy).
+        True values, NaN where unknown (star: 0 galaxy, 1 star, 2 quasar). Redshifts of quasars
+        are judged apart from the others.
     magnitude : array, shape (n,), optional
         AB magnitude of the reference band.
     quantile_levels : array, shape (k,), optional
@@ -91,7 +102,7 @@ def evaluate(
         columns = JUDGED[target]
         if target not in truth or columns.point not in predictions:
             continue
-        true = np.asarray(truth[target], np.float64)
+        true = of_galaxies(target, truth)
         point = np.asarray(predictions[columns.point], np.float64)
         labelled = np.isfinite(true)
         judged = labelled & np.isfinite(point)
@@ -126,7 +137,9 @@ def evaluate(
                 distribution=distribution_statistics(point[judged], true[judged], **given)
                 if rows
                 else None,
-                classes=class_statistics(point[judged], true[judged]) if star else None,
+                classes=_two_classes(predictions, true) if star else None,
+                multiclass=_all_classes(predictions, true) if star else None,
+                quasars=_quasars(point, truth, seed) if redshift else None,
                 binned=tuple(
                     binned_statistics(
                         by, values, redshift_residual(point, true)[judged], edges, seed=seed
@@ -145,6 +158,53 @@ def evaluate(
         )
     total = max((len(np.asarray(values)) for values in truth.values()), default=0)
     return Evaluation(total, tuple(found))
+
+
+def of_galaxies(target: Target, truth: Mapping[Target, ArrayLike]) -> NDArray[np.float64]:
+    """True values of one target that its statistics count.
+
+    Parameters
+    ----------
+    target : Target
+    truth : mapping of Target to array, shape (n,)
+        As for `evaluate`.
+
+    Returns
+    -------
+    array, shape (n,)
+        All of them, but for the redshifts: NaN where the row is known to be a quasar.
+    """
+    true = np.asarray(truth[target], np.float64)
+    if target != "redshift" or "star" not in truth:
+        return true
+    return np.where(np.asarray(truth["star"]) == QSO, np.nan, true)
+
+
+def _two_classes(
+    predictions: Mapping[str, ArrayLike], true: NDArray[np.float64]
+) -> ClassStatistics:
+    return class_statistics(*star_against_galaxy(predictions, true))
+
+
+def _all_classes(
+    predictions: Mapping[str, ArrayLike], true: NDArray[np.float64]
+) -> MulticlassStatistics | None:
+    names = [f"prob_{name}" for name in CLASSES]
+    if not all(name in predictions for name in names) or not (true == QSO).any():
+        return None
+    given = np.stack([np.asarray(predictions[name], np.float64) for name in names], axis=1)
+    return multiclass_statistics(given, true, CLASSES)
+
+
+def _quasars(
+    point: NDArray[np.float64], truth: Mapping[Target, ArrayLike], seed: int
+) -> PointStatistics | None:
+    true = np.asarray(truth["redshift"], np.float64)
+    qso = np.asarray(truth.get("star", np.full(true.shape, np.nan))) == QSO
+    judged = qso & np.isfinite(true) & np.isfinite(point)
+    if not judged.any():
+        return None
+    return point_statistics(point[judged], true[judged], redshift=True, seed=seed)
 
 
 def _interval(

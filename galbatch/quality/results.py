@@ -203,6 +203,54 @@ class ClassStatistics(Plain):
 
 
 @dataclass(frozen=True)
+class MulticlassStatistics(Plain):
+    """Probabilities of several classes against known ones; a row is called what is most probable.
+
+    Parameters
+    ----------
+    classes : tuple of str, length k
+    rows : tuple of int, length k
+        Rows of each true class with a prediction.
+    accuracy : float
+        Fraction called what they are.
+    confusion : tuple of tuple of int, (k, k)
+        Rows by true class (first) and by what they are called.
+    completeness, purity : tuple of float, length k
+    auc : tuple of float, length k
+        Area under the ROC curve of each class against all others.
+    calibration_error : tuple of float, length k
+        Expected calibration error of each class' probability (see `ClassStatistics`).
+    top_calibration_error : float
+        The same of the highest probability against being right (Guo et al. 2017).
+    brier : float
+        Mean over rows of the squared difference of probability and class, summed over classes.
+    log_loss : float
+        Mean negative log likelihood, nat.
+    reliability_probability, reliability_fraction, reliability_rows : tuple of tuple, length k
+        Of each class: mean probability, fraction of its members and rows in each filled bin.
+    """
+
+    classes: tuple[str, ...]
+    rows: tuple[int, ...]
+    accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+    completeness: tuple[float, ...]
+    purity: tuple[float, ...]
+    auc: tuple[float, ...]
+    calibration_error: tuple[float, ...]
+    top_calibration_error: float
+    brier: float
+    log_loss: float
+    reliability_probability: tuple[tuple[float, ...], ...]
+    reliability_fraction: tuple[tuple[float, ...], ...]
+    reliability_rows: tuple[tuple[int, ...], ...]
+
+    def of(self, name: str, statistic: str) -> float:
+        """One class' number of a statistic that has one for each."""
+        return float(getattr(self, statistic)[self.classes.index(name)])
+
+
+@dataclass(frozen=True)
 class BinnedStatistics(Plain):
     """Point statistics in bins of another quantity.
 
@@ -269,7 +317,11 @@ class TargetEvaluation(Plain):
     distribution : DistributionStatistics or None
         None where the model gives no uncertainty.
     classes : ClassStatistics or None
-        For star/galaxy only.
+        For the target `star` only: stars against galaxies, quasars left out.
+    multiclass : MulticlassStatistics or None
+        For the target `star` only, where quasars are a class that the model predicts.
+    quasars : PointStatistics or None
+        For redshifts only: those of quasars, which no other number counts.
     binned : tuple of BinnedStatistics
         For redshifts only.
     honesty : tuple of BinnedDistributions
@@ -283,6 +335,8 @@ class TargetEvaluation(Plain):
     point: PointStatistics | None = None
     distribution: DistributionStatistics | None = None
     classes: ClassStatistics | None = None
+    multiclass: MulticlassStatistics | None = None
+    quasars: PointStatistics | None = None
     binned: tuple[BinnedStatistics, ...] = ()
     honesty: tuple[BinnedDistributions, ...] = ()
 

@@ -14,7 +14,7 @@ from galbatch.report.data import ModelReport, Reference
 from galbatch.report.words import NOTHING, WORDS, decimals, percent, thousands
 from galbatch.values import TARGETS, Target
 
-Family = Literal["point", "distribution", "classes"]
+Family = Literal["point", "distribution", "classes", "multiclass", "quasars"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Statistic:
     key : str
         Field of the family's values.
     label : str
-    family : {"point", "distribution", "classes"}
+    family : {"point", "distribution", "classes", "multiclass", "quasars"}
     best : {"low", "high", ""} or float
         The number to be nearest to, where neither low nor high is best; empty where models
         cannot be ranked by it.
@@ -34,6 +34,8 @@ class Statistic:
         From the number to its text.
     error : str
         Field with its standard error; empty where there is none.
+    of : str
+        The class whose number it is, of a statistic that every class has; empty otherwise.
     """
 
     key: str
@@ -42,10 +44,19 @@ class Statistic:
     best: Literal["low", "high", ""] | float
     shown: Callable[[float], str]
     error: str = ""
+    of: str = ""
+
+    @property
+    def word(self) -> str:
+        """What a survey's published numbers call it."""
+        apart = self.family in ("multiclass", "quasars")
+        return f"{self.of or self.family}_{self.key}" if apart else self.key
 
     def value(self, evaluation: TargetEvaluation | None, field: str = "") -> float:
         """The number (or another field of its family), NaN where there is none."""
         family = getattr(evaluation, self.family, None)
+        if self.of and family is not None:
+            return float(family.of(self.of, field or self.key))
         return float(getattr(family, field or self.key, math.nan))
 
     def loss(self, value: float) -> float:
@@ -158,6 +169,22 @@ _REDSHIFT = (
     Statistic("pit_ks", "KS distance of the PIT from uniform", "distribution", "low", decimals),
     Statistic("pit_ks_p", "chance of such a KS distance", "distribution", "", _three),
     *_HONESTY,
+    Statistic(
+        "sigma_nmad",
+        Markup("quasars: σ<sub>NMAD</sub> of Δz/(1+z)"),
+        "quasars",
+        "low",
+        decimals,
+        "sigma_nmad_error",
+    ),
+    Statistic(
+        "outliers",
+        "quasars: outliers, Δz/(1+z) beyond ±0.15",
+        "quasars",
+        "low",
+        percent,
+        "outliers_error",
+    ),
 )
 _STAR = (
     Statistic("accuracy", "accuracy at P(star) = 0.5", "classes", "high", percent),
@@ -168,7 +195,16 @@ _STAR = (
     Statistic("star_purity", "purity of stars", "classes", "high", percent),
     Statistic("calibration_error", "calibration error", "classes", "low", decimals),
     Statistic("log_loss", "log loss", "classes", "low", decimals),
-)
+    Statistic("accuracy", "accuracy of all three classes", "multiclass", "high", percent),
+    Statistic("log_loss", "log loss of all three classes", "multiclass", "low", decimals),
+    Statistic("auc", "AUC of quasars", "multiclass", "high", decimals, of="qso"),
+    Statistic("completeness", "completeness of quasars", "multiclass", "high", percent, of="qso"),
+    Statistic("purity", "purity of quasars", "multiclass", "high", percent, of="qso"),
+    Statistic(
+        "calibration_error", "calibration error of P(quasar)", "multiclass", "low", decimals,
+        of="qso",
+    ),
+)  # fmt: skip
 _VALUE = (
     Statistic("sigma_nmad", Markup("σ<sub>NMAD</sub>"), "point", "low", _three, "sigma_nmad_error"),
     Statistic("bias", "bias, median", "point", 0.0, _three, "bias_error"),
@@ -221,7 +257,7 @@ def compare(models: Sequence[ModelReport], references: Sequence[Reference]) -> t
             published = tuple(
                 f"{statistic.shown(one.value)} {one.source}"
                 for one in references
-                if one.target == target and one.statistic == statistic.key
+                if one.target == target and one.statistic == statistic.word
             )
             if known:
                 lines.append(

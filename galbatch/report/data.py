@@ -171,7 +171,7 @@ class HeldOut:
     description : str
         Which rows these are, one sentence: it stands under every number.
     truth : mapping of Target to array, shape (n,)
-        True values, NaN where unknown (star: 1 star, 0 galaxy).
+        True values, NaN where unknown (star: 0 galaxy, 1 star, 2 quasar).
     magnitude : array, shape (n,), or None
         AB magnitude of the reference band.
     """

@@ -22,11 +22,12 @@ from galbatch.quality.results import (
     ClassStatistics,
     DistributionStatistics,
     Histogram,
+    MulticlassStatistics,
     PointStatistics,
 )
 from galbatch.report.data import LossCurve, SkyPartition
 from galbatch.report.style import MUTED, TRUTH, WARNING, WIDTH, colour_of, shades, styled
-from galbatch.report.words import WORDS, decimals, percent, thousands
+from galbatch.report.words import CLASS_WORDS, WORDS, decimals, percent, thousands
 from galbatch.values import Target
 
 Curve = tuple[str, str]
@@ -349,6 +350,39 @@ def reliability(statistics: Sequence[tuple[Curve, ClassStatistics]]) -> Figure:
     axes.set(
         xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability of being a star",
         ylabel="fraction that are stars",
+    )  # fmt: skip
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def class_reliability(one: MulticlassStatistics) -> Figure:
+    """Fraction of each class' members against its predicted probability.
+
+    Parameters
+    ----------
+    one : MulticlassStatistics
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = Figure(figsize=(WIDTH, 3.6))
+    axes = figure.subplots()
+    axes.plot((0, 1), (0, 1), color=TRUTH, linewidth=1, linestyle="--")
+    for place, name in enumerate(one.classes):
+        rows = np.asarray(one.reliability_rows[place], float)
+        fraction = np.asarray(one.reliability_fraction[place])
+        middle = (fraction * rows + 2) / (rows + 4)
+        axes.errorbar(
+            one.reliability_probability[place], fraction,
+            yerr=np.sqrt(middle * (1 - middle) / (rows + 4)), color=colour_of(place + 2),
+            marker=MARKERS[place % len(MARKERS)], markersize=4.5, linewidth=1.3,
+            label=f"{CLASS_WORDS[name]}: error {decimals(one.calibration_error[place], 3)}",
+        )  # fmt: skip
+    axes.set(
+        xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability of the class",
+        ylabel="fraction that are of the class",
     )  # fmt: skip
     axes.legend(loc="upper left")
     return figure

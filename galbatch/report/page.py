@@ -15,6 +15,7 @@ from galbatch.report.plates import (
     Plate,
     catalogue_plates,
     loss_plate,
+    multiclass,
     property_plates,
     redshift_plates,
     star_classes,
@@ -22,6 +23,7 @@ from galbatch.report.plates import (
 )
 from galbatch.report.style import colour_of
 from galbatch.report.words import (
+    CLASS_WORDS,
     NOTHING,
     WORDS,
     counted,
@@ -129,6 +131,8 @@ def render(data: ReportData) -> str:
         has_references=any(line.references for block in comparison for line in block.lines),
         sections=_sections(data),
         classes=star_classes(data),
+        multiclass=multiclass(data),
+        class_words=CLASS_WORDS,
         losses=[loss_plate(data, place) for place in range(len(data.models))],
     )
 

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galbatch.quality.evaluation import of_galaxies
 from galbatch.quality.results import (
     BinnedDistributions,
     BinnedStatistics,
     ClassStatistics,
     DistributionStatistics,
     Histogram,
+    MulticlassStatistics,
     TargetEvaluation,
 )
 from galbatch.report import figures
 from galbatch.report.data import ModelReport, ReportData
 from galbatch.report.style import colour_of, data_uri
-from galbatch.report.words import WORDS, decimals, percent, thousands
+from galbatch.report.words import CLASS_WORDS, WORDS, decimals, percent, thousands
 from galbatch.values import Target
 
 OTHERS: tuple[Target, ...] = ("log_mass", "spectral_type", "abs_mag_b")
@@ -166,6 +168,15 @@ def star_plates(data: ReportData) -> tuple[Plate, ...]:
             data_uri(figures.reliability(both)),
             f"Fraction of stars among rows of similar P(star), with 1σ binomial bars. {sample}",
         ),
+        *(
+            Plate(
+                f"Three honest probabilities? {curve[0]}",
+                data_uri(figures.class_reliability(one)),
+                "Fraction of a class' members among rows of similar probability of it, with 1σ"
+                f" binomial bars. {_members(one)}",
+            )
+            for curve, one in multiclass(data)
+        ),
     )
 
 
@@ -186,6 +197,26 @@ def star_classes(data: ReportData) -> tuple[tuple[figures.Curve, ClassStatistics
         one = model.evaluation.of("star") if model.evaluation else None
         if one is not None and one.classes is not None:
             found.append(((model.name, colour_of(place)), one.classes))
+    return tuple(found)
+
+
+def multiclass(data: ReportData) -> tuple[tuple[figures.Curve, MulticlassStatistics], ...]:
+    """Statistics of all classes of the models for which quasars are one.
+
+    Parameters
+    ----------
+    data : ReportData
+
+    Returns
+    -------
+    tuple of ((str, str), MulticlassStatistics)
+        With each model's name and colour.
+    """
+    found = []
+    for place, model in enumerate(data.models):
+        one = model.evaluation.of("star") if model.evaluation else None
+        if one is not None and one.multiclass is not None:
+            found.append(((model.name, colour_of(place)), one.multiclass))
     return tuple(found)
 
 
@@ -335,7 +366,7 @@ def _judged(
     for place, model in enumerate(data.models):
         one = model.evaluation.of(target) if model.evaluation else None
         if one is not None and one.column in model.held_out:
-            true = np.asarray(data.held_out.truth[target], float)
+            true = of_galaxies(target, data.held_out.truth)
             predicted = np.asarray(model.held_out[one.column], float)
             if (np.isfinite(true) & np.isfinite(predicted)).any():
                 yield model, (model.name, colour_of(place)), one, true, predicted
@@ -385,3 +416,11 @@ def _counted(found: Sequence[tuple[figures.Curve, ClassStatistics]]) -> str:
         f"{thousands(stars)} stars and {thousands(galaxies)} galaxies, held out."
         for stars, galaxies in sorted(counts)
     )
+
+
+def _members(one: MulticlassStatistics) -> str:
+    counts = (
+        f"{thousands(rows)} {CLASS_WORDS[name]}"
+        for name, rows in zip(one.classes, one.rows, strict=True)
+    )
+    return f"{', '.join(counts)}, held out."

@@ -40,6 +40,9 @@ WORDS: dict[Target, TargetWords] = {
     "abs_mag_b": TargetWords("Absolute magnitude B", "$M_B$", "mag", "known absolute magnitude"),
 }
 
+CLASS_WORDS = {"galaxy": "galaxies", "star": "stars", "qso": "quasars"}
+"""Members of the classes, by their names in `values.CLASSES`."""
+
 NOTHING = "–"
 
 

@@ -55,6 +55,8 @@ class MockSky(Words):
     """Range of the reference band's true AB magnitude."""
     star_fraction: float = Field(ge=0, le=1)
     """Share of stars in the catalogue."""
+    qso_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of quasars; the survey's star label must say which value means quasar."""
     seeing: float = Field(default=1.0, gt=0)
     """FWHM of a point source, arcsec."""
     pixel_scale: float = Field(default=0.22, gt=0)
@@ -90,4 +92,6 @@ class MockSky(Words):
         for name, limits in (("ra", self.ra), ("dec", self.dec), ("magnitudes", self.magnitudes)):
             if limits is not None and limits[0] >= limits[1]:
                 raise ValueError(f"{name}: the first number must be smaller than the second")
+        if self.star_fraction + self.qso_fraction > 1:
+            raise ValueError("star_fraction and qso_fraction: together at most 1")
         return self

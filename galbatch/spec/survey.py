@@ -145,7 +145,7 @@ class Label(Words):
 
 
 class StarLabel(Words):
-    """A column that tells stars from galaxies, for the rows that are known."""
+    """A column that tells stars, galaxies and quasars apart, for the rows that are known."""
 
     column: Name
     galaxy: tuple[float, ...] = ()
@@ -154,6 +154,10 @@ class StarLabel(Words):
     """From low to high (both included), values mean galaxy too: a spectroscopic redshift, say."""
     star: tuple[float, ...] = Field(min_length=1)
     """Values that mean star. Anything else is unknown."""
+    qso: tuple[float, ...] = ()
+    """Values that mean quasar; without them, models tell stars from galaxies alone."""
+    qso_redshifts: bool = False
+    """Redshifts of quasars are labels too. Their masses, types and luminosities never are."""
     where: tuple[Condition, ...] = ()
     """The value is a label only where all of these hold."""
 
@@ -161,6 +165,16 @@ class StarLabel(Words):
     def _galaxies_are_known(self) -> Self:
         if not self.galaxy and self.galaxy_range is None:
             raise ValueError("needs 'galaxy' (values) or 'galaxy_range' (low, high)")
+        if self.qso_redshifts and not self.qso:
+            raise ValueError("qso_redshifts: 'qso' (values) must say which rows are quasars")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        values = (*self.galaxy, *self.star, *self.qso)
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"the value {twice[0]:g} cannot mean two classes")
         return self
 
 

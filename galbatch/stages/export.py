@@ -66,7 +66,9 @@ def export_qp(site: Site, version: str, path: Path, force: bool = False) -> int:
         hint = did_you_mean(version, known) or "it holds no model"
         raise SpecError(str(site.layout.root), f"holds no model '{version}'", hint)
     partitions = _predicted(site, version)
-    rows = sum(_with_redshift(site, version, one, ("z_mode",)).num_rows for one in partitions)
+    rows = 0
+    for one in partitions:
+        rows += int(_with_redshift(site, version, one, ("z_mode",)).num_rows)
     if not rows:
         raise SpecError(str(site.layout.root), f"'{version}' has predicted no redshift yet")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST, roles
 from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 REPORT_UNIT = "page"
 _EXAMPLES = 5
 _UNITS = {"scan": "file", "train": "model", "append": "delivery"}
@@ -438,6 +438,8 @@ def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
                 f"{straight['slope_after']:.3f} after"
                 + ("" if straight["given"] else " (it did not help, and is not used)")
             )
+    if "qso" in card["skipped"]:
+        lines["quasars are no class"] = card["skipped"]["qso"]
     for target, scores in card["metrics"].items():
         lines[f"validation, {target}"] = ", ".join(
             f"{name} {value:.4g}" for name, value in scores.items()

@@ -25,7 +25,7 @@ from galbatch.store.quarantine import quarantine
 from galbatch.store.shards import Shard, write_shard
 from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
 from galbatch.training.labels import labels
-from galbatch.values import TARGETS, Receipt, RejectedRow
+from galbatch.values import STAR, TARGETS, Receipt, RejectedRow
 
 _HALF = 2**32
 _TYPES = {
@@ -96,7 +96,7 @@ class Scan:
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
                     if target == "star":
-                        stars += int((values[known] > 0.5).sum())
+                        stars += int((values[known] == STAR).sum())
                 numbers = np.full(table.num_rows, origin.number, np.int32)
                 table = table.append_column(FILE, pa.array(numbers))
                 name = f"{origin.number:06d}-{len(shards):06d}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galbatch.flux.columns import numbers
 from galbatch.spec.survey import Condition, Label, StarLabel, Survey
-from galbatch.values import TARGETS, Target
+from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
 
 def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]:
@@ -25,8 +25,9 @@ def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]
     Returns
     -------
     dict of str to ndarray, shape (n,)
-        NaN where unknown, for every target that the survey names a column for. ``star``: 1 star,
-        0 galaxy. ``log_mass``: log10 of solar masses. What is of galaxies is NaN for stars.
+        NaN where unknown, for every target that the survey names a column for. ``star``: 0 galaxy,
+        1 star, 2 quasar. ``log_mass``: log10 of solar masses. What is of galaxies is NaN for stars
+        and quasars; the redshift of a quasar is kept where the survey says so.
     """
     found: dict[Target, NDArray[np.float64]] = {}
     for target in TARGETS:
@@ -38,22 +39,26 @@ def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]
         said = [one for one in label.where if one.column in table.column_names]
         values[~meets(said, table)] = np.nan
         found[target] = values
-    if "star" in found:
-        star = found["star"] == 1
+    classes = survey.labels.star
+    if classes is not None:
+        star, qso = found["star"] == STAR, found["star"] == QSO
         for target, values in found.items():
             if target != "star":
                 values[star] = np.nan
+                if target != "redshift" or not classes.qso_redshifts:
+                    values[qso] = np.nan
     return found
 
 
 def _classes(label: StarLabel, table: pa.Table) -> NDArray[np.float64]:
     column = _column(table, label.column)
     values = np.full(table.num_rows, np.nan)
-    values[np.isin(column, label.galaxy)] = 0.0
+    values[np.isin(column, label.galaxy)] = GALAXY
     if label.galaxy_range is not None:
         low, high = label.galaxy_range
-        values[(column >= low) & (column <= high)] = 0.0
-    values[np.isin(column, label.star)] = 1.0
+        values[(column >= low) & (column <= high)] = GALAXY
+    values[np.isin(column, label.star)] = STAR
+    values[np.isin(column, label.qso)] = QSO
     return values
 
 

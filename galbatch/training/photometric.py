@@ -22,15 +22,15 @@ from galbatch.models.mixture import Mixture, cdf, quantiles, transform
 from galbatch.models.novelty import learn_novelty
 from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
 from galbatch.models.runtime import OnnxNetwork
-from galbatch.quality.calibration import fit_logit_scale, fit_pit_scale
+from galbatch.quality.calibration import fit_logit_scale, fit_pit_scale, fit_softmax_scale
 from galbatch.quality.recalibration import Calibration, fit_straightening, fit_warp
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.training.data import Rows, Sample, fixed
 from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
 from galbatch.training.scores import scores
-from galbatch.training.targets import choose_bands, choose_targets
-from galbatch.values import FluxBlock, Target
+from galbatch.training.targets import choose_bands, choose_targets, lacking_quasars
+from galbatch.values import CLASSES, QSO, FluxBlock, Target
 
 # In ln(1 + z): a narrower peak would only be one training object.
 _REDSHIFT_FLOOR = 0.001
@@ -61,6 +61,8 @@ def train_photometric(
     rows = rows.some(reads.block(rows.table).observed.any(axis=1)).thinned(spec.max_rows, spec.seed)
     needs_both(rows, where)
     targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where)
+    if "star" in targets and (why := lacking_quasars(survey, _training_labels(rows))):
+        rows, skipped = rows.without_quasars(), {**skipped, "qso": why}
     inputs = (*photometry_inputs(survey, bands), *reads.morphology)
     data = rows.fingerprint(inputs)
 
@@ -183,7 +185,8 @@ def _heads(
     start = 0
     for target, column in zip(targets, answers.T, strict=True):
         if target == "star":
-            heads.append(Head(target, start, 0))
+            classes = len(CLASSES) if (column == QSO).any() else 0
+            heads.append(Head(target, start, 0, classes=classes))
         else:
             found = column[np.isfinite(column)].astype(np.float64)
             low, middle, high = np.percentile(found, [16, 50, 84])
@@ -240,8 +243,13 @@ def _calibrate(
     for head, column in zip(heads, answers.T, strict=True):
         known = np.isfinite(column)
         if head.target == "star":
-            logit = head.of(outputs[known])[..., 0].mean(axis=1)
-            found["star"] = fit_logit_scale(logit, column[known]).to_json()
+            logits = head.of(outputs[known]).mean(axis=1)
+            scale = (
+                fit_softmax_scale(logits, column[known])
+                if head.classes
+                else fit_logit_scale(logits[:, 0], column[known])
+            )
+            found["star"] = scale.to_json()
             continue
         highest = survey.labels.redshift.high if survey.labels.redshift else 0.0
         found[head.target] = _calibration(

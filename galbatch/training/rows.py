@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -15,7 +15,7 @@ from galbatch.errors import SpecError
 from galbatch.spec.survey import Survey
 from galbatch.training.labels import labels
 from galbatch.training.split import TEST, TRAIN
-from galbatch.values import Target
+from galbatch.values import QSO, Target
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ class Labelled:
             {target: values[kept] for target, values in self.known.items()},
             self.training[kept],
         )
+
+    def without_quasars(self) -> Labelled:
+        """The same rows; of those that are quasars, the class is unknown."""
+        if "star" not in self.known:
+            return self
+        star = self.known["star"]
+        return replace(self, known={**self.known, "star": np.where(star == QSO, np.nan, star)})
 
     def thinned(self, at_most: int, seed: int) -> Labelled:
         """A random sample: at most so many training rows, and a quarter of that to validate."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.quality.classes import class_statistics
+from galbatch.quality.classes import auc, class_statistics, star_against_galaxy
 from galbatch.quality.distributions import coverage
-from galbatch.quality.evaluation import JUDGED
+from galbatch.quality.evaluation import JUDGED, of_galaxies
 from galbatch.quality.metrics import point_statistics
-from galbatch.values import Target
+from galbatch.values import QSO, Target
 
 _POINT = ("rows", "bias", "sigma_nmad", "outliers", "rms")
 _CLASS = ("rows", "accuracy", "auc", "brier", "calibration_error")
@@ -37,16 +37,19 @@ def scores(
         Numbers that do not exist are left out.
     """
     found: dict[str, dict[str, float]] = {}
-    for target, true in truth.items():
-        columns = JUDGED[target]
+    for target in truth:
+        columns, true = JUDGED[target], of_galaxies(target, truth)
         point = np.asarray(predicted[columns.point], np.float64)
         statistics: Any = (
-            class_statistics(point, true)
+            class_statistics(*star_against_galaxy(predicted, true))
             if target == "star"
             else point_statistics(point, true, redshift=target == "redshift")
         )
         names = _CLASS if target == "star" else _POINT
         numbers = {name: float(getattr(statistics, name)) for name in names}
+        if target == "star" and "prob_qso" in predicted:
+            is_qso = np.where(np.isnan(true), np.nan, true == QSO)
+            numbers["qso_auc"] = auc(predicted["prob_qso"], is_qso)
         for label, ends in (("coverage68", columns.interval68), ("coverage95", columns.interval95)):
             if ends and ends[0] in predicted:
                 known = np.isfinite(true)

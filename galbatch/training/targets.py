@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.spec.survey import Survey
-from galbatch.values import TARGETS, Target
+from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
 FEWEST_ROWS = 100
 FEWEST_OF_A_CLASS = 50
@@ -63,6 +63,31 @@ def choose_targets(
     return chosen, {t: why for t, why in lacking.items() if why and asked is None}
 
 
+def lacking_quasars(survey: Survey, known: Mapping[Target, NDArray[np.float64]]) -> str:
+    """Why quasars cannot be a class of their own.
+
+    Parameters
+    ----------
+    survey : Survey
+    known : mapping
+        Labels of the training rows, NaN where unknown.
+
+    Returns
+    -------
+    str
+        Empty where they can be, and for a survey whose labels do not tell them.
+    """
+    if survey.labels.star is None or not survey.labels.star.qso or "star" not in known:
+        return ""
+    found = int((known["star"] == QSO).sum())
+    if found >= FEWEST_OF_A_CLASS:
+        return ""
+    return (
+        f"expected at least {FEWEST_OF_A_CLASS} training rows that are quasars, found {found}: "
+        "stars are told from galaxies alone"
+    )
+
+
 def choose_bands(asked: Sequence[str] | None, survey: Survey, where: str) -> tuple[str, ...]:
     """The bands to use, in the survey's order.
 
@@ -96,11 +121,11 @@ def _lack(target: Target, survey: Survey, values: NDArray[np.float64] | None) ->
         return f"the survey {survey.name} names no label column for it"
     found = values[np.isfinite(values)]
     if target == "star":
-        stars = int(found.sum())
-        if min(stars, found.size - stars) < FEWEST_OF_A_CLASS:
+        stars, galaxies = (int((found == one).sum()) for one in (STAR, GALAXY))
+        if min(stars, galaxies) < FEWEST_OF_A_CLASS:
             return (
                 f"expected at least {FEWEST_OF_A_CLASS} training rows of each class, "
-                f"found {stars} stars and {found.size - stars} galaxies"
+                f"found {stars} stars and {galaxies} galaxies"
             )
     elif found.size < FEWEST_ROWS:
         return f"expected at least {FEWEST_ROWS} labelled training rows, found {found.size}"

@@ -47,7 +47,8 @@ def train_thesis(
     where = f"models.{spec.name}"
     survey = present(survey, table)
     names = tuple(name for name in thesis_inputs(survey) if name in table.column_names)
-    rows = labelled_rows(survey, table, roles, spec.targets)
+    # Its networks know two classes.
+    rows = labelled_rows(survey, table, roles, spec.targets).without_quasars()
     reads = Reading(survey, survey.band_names, StandardClean(), ())
     rows = rows.some(reads.block(rows.table).observed.any(axis=1))
     needs_both(rows, where)

@@ -6,14 +6,16 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import expit, ndtr
+from scipy.special import expit, ndtr, softmax
 
 from galbatch.quality.calibration import (
     LogitScale,
     SigmaScale,
+    SoftmaxScale,
     fit_logit_scale,
     fit_pit_scale,
     fit_sigma_scale,
+    fit_softmax_scale,
 )
 
 
@@ -98,6 +100,66 @@ def test_apply_keeps_dtype_and_never_overflows() -> None:
     assert sigma.shape == (2, 3)
 
 
-@pytest.mark.parametrize("value", [SigmaScale(1.25, 40, 0.001), LogitScale(0.8, -0.1, 55)])
-def test_json_round_trip(value: SigmaScale | LogitScale) -> None:
+@pytest.fixture
+def three_classes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits that are too steep and shifted, the right probabilities, and classes drawn by them."""
+    random = np.random.default_rng(6)
+    log = random.normal((1.0, 0.0, -2.0), 2, (20_000, 3))
+    right = softmax(log, axis=1)
+    label = (right.cumsum(axis=1) < random.random(20_000)[:, None]).sum(axis=1).astype(float)
+    # A constant in a row means nothing.
+    return 3 * log + [0.0, 1.0, 2.0] + random.normal(0, 5, (20_000, 1)), right, label
+
+
+def test_several_classes_get_their_probabilities_back(
+    three_classes: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    logits, right, label = three_classes
+    label[:100] = np.nan
+    found = fit_softmax_scale(logits, label)
+    assert found.rows == 19_900
+    assert found.slope == pytest.approx(1 / 3, rel=0.04)
+    assert found.intercepts == pytest.approx((0.0, -1 / 3, -2 / 3), abs=0.1)
+    assert np.abs(found.apply(logits) - right).max() < 0.03
+
+
+def test_two_of_several_classes_are_platts_line() -> None:
+    random = np.random.default_rng(7)
+    logit = random.normal(0, 3, 5000)
+    label = (random.random(5000) < expit(0.5 * logit + 0.7)).astype(float)
+    line = fit_logit_scale(logit, label)
+    found = fit_softmax_scale(np.stack([np.zeros(5000), logit], axis=1), label)
+    assert found.slope == pytest.approx(line.slope, rel=1e-3)
+    assert found.intercepts == pytest.approx((0.0, line.intercept), abs=1e-3)
+
+
+def test_several_classes_that_separate_or_are_missing() -> None:
+    place = np.repeat([0.0, 1.0, 2.0], 50)
+    logits = 8.0 * (place[:, None] == np.arange(3))
+    assert 0 < fit_softmax_scale(logits, place).slope < 3
+    assert fit_softmax_scale(logits, np.minimum(place, 1)) == SoftmaxScale()
+    assert fit_softmax_scale(logits[:10], place[:10]) == SoftmaxScale()
+
+
+def test_probabilities_of_several_classes_never_overflow() -> None:
+    logits = np.array([[1e30, 0.0, -1e30], [-1e30, 0.0, 1e30], [0.0, 0.0, 0.0]], np.float32)
+    found = SoftmaxScale(2.0, (0.0, 0.0, 0.0), 9).apply(logits)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_array_equal(found[:2], [[1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(
+        SoftmaxScale().apply(logits[2:]), SoftmaxScale().apply(logits)[2:]
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        SigmaScale(1.25, 40, 0.001),
+        LogitScale(0.8, -0.1, 55),
+        SoftmaxScale(),
+        SoftmaxScale(0.8, (0.0, -0.1, 2.0), 55),
+    ],
+)
+def test_json_round_trip(value: SigmaScale | LogitScale | SoftmaxScale) -> None:
     assert type(value).from_json(json.loads(json.dumps(value.to_json()))) == value

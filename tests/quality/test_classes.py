@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from galbatch.quality.classes import auc, class_statistics, reliability, roc_curve
+from galbatch.quality.classes import (
+    auc,
+    class_statistics,
+    multiclass_statistics,
+    reliability,
+    roc_curve,
+    star_against_galaxy,
+)
+from galbatch.values import CLASSES, QSO
 
 
 @pytest.fixture
@@ -61,3 +69,59 @@ def test_one_class_and_nothing() -> None:
     assert np.isnan(found.star_completeness)
     assert class_statistics([], []).to_json()["accuracy"] is None
     assert np.isnan(auc([0.5], [1.0]))
+
+
+@pytest.fixture
+def three() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(4)
+    probability = random.dirichlet([1.0, 0.4, 0.1], 3000)
+    label = (probability.cumsum(axis=1) < random.random(3000)[:, None]).sum(axis=1).astype(float)
+    return probability, label
+
+
+def test_three_classes_agree_with_scikit_learn(three: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, label = three
+    found = multiclass_statistics(probability, label, CLASSES)
+    called = probability.argmax(axis=1)
+    assert found.confusion == tuple(map(tuple, reference.confusion_matrix(label, called)))
+    assert found.accuracy == pytest.approx(reference.accuracy_score(label, called))
+    assert found.completeness == pytest.approx(reference.recall_score(label, called, average=None))
+    assert found.purity == pytest.approx(reference.precision_score(label, called, average=None))
+    clipped = np.maximum(probability, 1e-7)
+    clipped /= clipped.sum(axis=1, keepdims=True)
+    assert found.log_loss == pytest.approx(reference.log_loss(label, clipped), rel=1e-3)
+    for place, area in enumerate(found.auc):
+        assert area == pytest.approx(reference.roc_auc_score(label == place, probability[:, place]))
+    assert found.of("qso", "auc") == found.auc[QSO]
+
+
+def test_honest_probabilities_of_three_classes(three: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, label = three
+    honest = multiclass_statistics(probability, label, CLASSES)
+    sharp = probability**3 / (probability**3).sum(axis=1, keepdims=True)
+    boasting = multiclass_statistics(sharp, label, CLASSES)
+    assert max(*honest.calibration_error, honest.top_calibration_error) < 0.03
+    assert boasting.top_calibration_error > 0.08
+    assert boasting.log_loss > honest.log_loss and boasting.brier > honest.brier
+    assert boasting.accuracy == honest.accuracy
+
+
+def test_three_classes_by_hand() -> None:
+    probability = [[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.1, 0.8, 0.1], [np.nan] * 3]
+    found = multiclass_statistics(probability, [0, 0, 1, 2], CLASSES)
+    assert found.rows == (2, 1, 0)
+    assert found.confusion == ((1, 0, 1), (0, 1, 0), (0, 0, 0))
+    assert found.completeness[:2] == (0.5, 1.0) and np.isnan(found.completeness[2])
+    assert found.purity == (1.0, 1.0, 0.0)
+    assert found.to_json()["completeness"] == [0.5, 1.0, None]
+    assert multiclass_statistics(np.zeros((0, 3)), [], CLASSES).to_json()["log_loss"] is None
+
+
+def test_stars_against_galaxies_as_if_there_were_no_quasars() -> None:
+    label = [0.0, 1.0, 2.0, np.nan]
+    predictions = {"prob_star": [0.1, 0.3, 0.0, 0.5], "prob_galaxy": [0.1, 0.1, 0.0, 0.5]}
+    probability, truth = star_against_galaxy(predictions, label)
+    np.testing.assert_allclose(probability, [0.5, 0.75, 0.5, 0.5])
+    np.testing.assert_array_equal(truth, [0, 1, np.nan, np.nan])
+    probability, _ = star_against_galaxy({"prob_star": [0.1, 0.3, 0.0, 0.5]}, label)
+    np.testing.assert_array_equal(probability, [0.1, 0.3, 0.0, 0.5])

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import ndtri
 
 from galbatch.quality.evaluation import evaluate
-from galbatch.values import TARGETS
+from galbatch.values import QSO, TARGETS
 
 LEVELS = np.linspace(0.02, 0.98, 15)
 
@@ -80,3 +80,38 @@ def test_magnitude_edges_are_used(truth: dict[str, np.ndarray]) -> None:
         ["redshift"], {"z_mode": truth["redshift"]}, truth, magnitude, magnitude_edges=[18, 20, 24]
     )
     assert found.targets[0].binned[0].edges == (18, 20, 24)
+
+
+def test_quasars_are_judged_apart(truth: dict[str, np.ndarray]) -> None:
+    random = np.random.default_rng(2)
+    star = truth["star"].copy()
+    star[:50] = QSO
+    z = np.where(np.isfinite(truth["redshift"]), truth["redshift"], 1.0)
+    z[:50] = 2.0
+    known = {"star": star, "redshift": np.where(star == 1, np.nan, z)}
+    point = z + random.normal(0, 0.01, 1000)
+    point[:10] += 1.0
+    given = random.dirichlet([1, 1, 1], 1000)
+    given[np.arange(1000), star.astype(int)] += 2
+    given /= given.sum(axis=1, keepdims=True)
+    predictions = {
+        "z_mode": point,
+        "prob_galaxy": given[:, 0],
+        "prob_star": given[:, 1],
+        "prob_qso": given[:, 2],
+    }
+    found = evaluate(TARGETS, predictions, known)
+    redshift, classes = found.of("redshift"), found.of("star")
+    assert redshift is not None and redshift.point is not None and redshift.quasars is not None
+    assert redshift.labelled == redshift.point.rows == np.sum(star == 0)
+    assert redshift.point.outliers == 0
+    assert redshift.quasars.rows == 50 and redshift.quasars.outliers == pytest.approx(0.2)
+    assert classes is not None and classes.classes is not None and classes.multiclass is not None
+    assert classes.labelled == 1000
+    assert classes.classes.rows == 950
+    assert classes.multiclass.rows == (np.sum(star == 0), np.sum(star == 1), 50)
+    json.dumps(found.to_json(), allow_nan=False)
+    # A model that knows two classes is judged on those.
+    two = evaluate(["star"], {"prob_star": given[:, 1]}, known).of("star")
+    assert two is not None and two.classes is not None
+    assert two.multiclass is None and two.classes.rows == 950

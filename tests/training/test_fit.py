@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from galbatch.spec.job import IdSplit, PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
 from galbatch.training.split import TEST, TRAIN, roles
-from galbatch.values import TARGETS, Target
+from galbatch.values import CLASSES, TARGETS, Target
 
 # TensorFlow and tf2onnx warn about their own use of NumPy and of Python.
 pytestmark = pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
@@ -164,6 +165,64 @@ def test_only_what_there_are_labels_for(survey: Survey, table: pa.Table, tmp_pat
     assert set(card.skipped) == {"star", "log_mass"} and "0 stars" in card.skipped["star"]
     assert card.inputs == ("mag_g", "err_g", "mag_r", "err_r", "mag_z", "err_z")
     assert load_model(tmp_path).predict(some.select(card.inputs)).num_rows == some.num_rows
+
+
+def with_quasars(survey: Survey, table: pa.Table, share: float) -> tuple[Survey, pa.Table]:
+    """Some galaxies become blue, far and point-like."""
+    assert survey.labels.star is not None
+    star = survey.labels.star.model_copy(update={"qso": (2.0,), "qso_redshifts": True})
+    survey = survey.model_copy(update={"labels": survey.labels.model_copy(update={"star": star})})
+    rng = np.random.default_rng(8)
+    qso = (rng.random(len(table)) < share) & (table["kind"].to_numpy() == 0)
+    columns = {name: table[name].to_numpy().copy() for name in table.column_names}
+    columns["kind"][qso] = 2
+    columns["z_spec"][qso] = rng.uniform(1.5, 3.0, qso.sum())
+    columns["size"][qso] = 1.0
+    for slope, band in enumerate("ugrizy"):
+        name = f"mag_{band}"
+        columns[name][qso] = np.where(columns[name][qso] > 0, 20.0 - 0.1 * slope, -99.0)
+        columns[f"err_{band}"][qso] = np.where(columns[name][qso] > 0, 0.1, 0.0)
+    return survey, pa.table(columns)
+
+
+def test_three_classes(survey: Survey, sky: Sky, tmp_path: Path) -> None:
+    told, rows = with_quasars(survey, sky(5000, 2), 0.15)
+    card = fit(small(width=32, epochs=8), told, rows, tmp_path)
+    assert "qso" not in card.skipped
+    assert len(card.calibration["star"]["intercepts"]) == 3
+    assert card.metrics["star"]["auc"] > 0.95 and card.metrics["star"]["qso_auc"] > 0.95
+    model = load_model(tmp_path)
+    assert [column.name for column in model.columns if column.name.startswith("prob_")] == [
+        "prob_star", "prob_qso", "prob_galaxy",
+    ]  # fmt: skip
+    _, fresh = with_quasars(survey, sky(1500, 3), 0.15)
+    found = model.predict(fresh)
+    given = np.stack([found[f"prob_{name}"].to_numpy() for name in CLASSES], axis=1)
+    seen = np.isfinite(given).all(axis=1)
+    np.testing.assert_allclose(given[seen].sum(axis=1), 1, atol=1e-6)
+    kind = fresh["kind"].to_numpy()
+    known = seen & (kind != 0.5)
+    assert np.mean(given[known].argmax(axis=1) == kind[known]) > 0.9
+    flagged = (found["quality"].to_numpy() & Quality.PROBABLY_QSO) != 0
+    np.testing.assert_array_equal(flagged, given[:, 2] > 0.5)
+    # One row at a time, and many: the same bytes.
+    some = pa.concat_tables([model.predict(fresh.slice(row, 1)) for row in range(5)])
+    assert some.combine_chunks().equals(model.predict(fresh.slice(0, 5)).combine_chunks())
+
+
+def test_quasars_that_are_too_few_are_said_to_be(
+    survey: Survey, table: pa.Table, tmp_path: Path
+) -> None:
+    told, rows = with_quasars(survey, table, 0.02)
+    card = fit(small(epochs=1), told, rows, tmp_path / "few")
+    assert re.search(r"at least 50 training rows that are quasars, found \d+", card.skipped["qso"])
+    assert "star" in card.targets
+    names = [column.name for column in load_model(tmp_path / "few").columns]
+    assert "prob_star" in names and "prob_qso" not in names
+    # The thesis' networks know two classes, and say nothing of the third.
+    spec = ThesisModel(kind="thesis", epochs=1, targets=("star",))
+    card = fit(spec, *with_quasars(survey, table, 0.3), tmp_path / "thesis")
+    assert card.rows["star"]["training"] < np.sum(table["kind"].to_numpy() != 0.5)
 
 
 def test_a_target_that_cannot_be_validated(survey: Survey, table: pa.Table, tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pytest
+from pydantic import ValidationError
 
-from galbatch.spec.survey import Survey
+from galbatch.spec.survey import StarLabel, Survey
 from galbatch.training.labels import labels
 
 
@@ -44,3 +48,37 @@ def test_a_range_of_galaxies() -> None:
     found = labels(load_survey("zcosmos"), pa.table({"zpec": [0.0, 0.0005, 0.4, None]}))
     np.testing.assert_array_equal(found["star"], [1, np.nan, 0, np.nan])
     np.testing.assert_array_equal(found["redshift"], [np.nan, np.nan, 0.4, np.nan])
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_quasars(survey: Survey, kept: bool) -> None:
+    assert survey.labels.star is not None
+    star = survey.labels.star.model_copy(update={"qso": (2.0, 3.0), "qso_redshifts": kept})
+    told = survey.model_copy(update={"labels": survey.labels.model_copy(update={"star": star})})
+    table = pa.table(
+        {
+            "z_spec": [0.5, 0.0, 2.0, 2.5],
+            "secure": [1, 1, 1, 0],
+            "kind": [0.0, 1.0, 2.0, 3.0],
+            "mass": [1e10] * 4,
+        }
+    )
+    found = labels(told, table)
+    np.testing.assert_array_equal(found["star"], [0, 1, 2, 2])
+    np.testing.assert_array_equal(found["redshift"], [0.5, np.nan, 2.0 if kept else np.nan, np.nan])
+    np.testing.assert_array_equal(found["log_mass"], [10, np.nan, np.nan, np.nan])
+    # Without the word, such a row is of an unknown class, and nothing else changes.
+    np.testing.assert_array_equal(labels(survey, table)["star"], [0, 1, np.nan, np.nan])
+    assert labels(survey, table)["log_mass"][2] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ({"qso": [1]}, "the value 1 cannot mean two classes"),
+        ({"qso_redshifts": True}, "'qso' .values. must say which rows are quasars"),
+    ],
+)
+def test_what_a_star_label_cannot_say(words: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        StarLabel.model_validate({"column": "kind", "galaxy": [0], "star": [1], **words})
