@@ -41,6 +41,7 @@ from galbatch.store.tables import HEALPIX, read_groups
 from galbatch.training.census import SAMPLE_ROWS, Census, added, refusals
 from galbatch.training.labels import labels
 from galbatch.training.split import TEST, default_split, roles
+from galbatch.training.transfer import differences
 from galbatch.values import TARGETS, Receipt
 
 TRAIN_VERSION = 3
@@ -81,7 +82,8 @@ class Train:
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
         return "; ".join(
-            f"{model.name} ({model.kind}: {', '.join(model.targets or ('every labelled target',))})"
+            f"{model.name} ({model.kind}: "
+            f"{', '.join(model.targets or ('every labelled target',))}{_begins(model)})"
             for model in site.job.models
         )
 
@@ -97,6 +99,7 @@ class Train:
             return Pending((), waiting="ingest")
         book, left, notes = site.book, [], []
         for model in site.job.models:
+            notes += _differences(site, model)
             unit = current_version(site, model)
             need = train_need(site, model, unit)
             receipt = book.get("train", unit)
@@ -165,13 +168,25 @@ def train_need(site: Site, model: Model, unit: str) -> Need:
     return Need("train", unit, words)
 
 
+def _begins(model: Model) -> str:
+    """With what a fit begins, if not with nothing."""
+    words = model.pretrained if isinstance(model, PhotometricModel) else None
+    return f"; begins with {words}" if words else ""
+
+
+def _differences(site: Site, model: Model) -> list[str]:
+    """What the survey has otherwise than the one that a model begins with."""
+    if not isinstance(model, PhotometricModel) or model.pretrained is None:
+        return []
+    with local_copy(place(model.pretrained)) as folder:
+        card = read_card(folder)
+    bands = model.bands or site.survey.band_names
+    return [f"{model.name}: {words}" for words in differences(card, site.survey, bands)]
+
+
 def _fingerprint(folder: str) -> str:
-    """Of the model in a folder; empty where there is none, which is said when it is wanted."""
-    try:
-        with local_copy(place(folder)) as copy:
-            return read_card(copy).fingerprint
-    except SpecError:
-        return ""
+    with local_copy(place(folder)) as copy:
+        return read_card(copy).fingerprint
 
 
 def current_version(site: Site, model: Model) -> str:
