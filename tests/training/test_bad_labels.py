@@ -76,7 +76,7 @@ def test_a_network_is_no_larger_than_its_rows_can_teach() -> None:
     assert parameters(3, 4, 2, 5) == 4 * 4 + 5 * 4 + 5 * 5
 
 
-@pytest.mark.parametrize(("low", "high"), [(2.0, 1.0), (0.0, float("inf")), (1.0, 1.0)])
+@pytest.mark.parametrize(("low", "high"), [(2.0, 1.0), (1.0, 1.0)])
 def test_a_range_without_values_is_refused(low: float, high: float) -> None:
     with pytest.raises(ValidationError, match="must be below high"):
         Label(column="z", low=low, high=high)
