@@ -86,8 +86,9 @@ class Lessons:
     sample : Sample
         Training rows and copies of them. Labels (n, targets), or (n, 2 targets) with the weights
         behind them.
-    judged : ndarray
-        Labels of the validation rows, of as many columns.
+    judged : ndarray, shape (v, f)
+        Features of the validation rows, and behind them of their copies.
+    judged_labels : ndarray, shape (v, targets) or (v, 2 targets)
     shares : ndarray, shape (targets,)
         Of the training rows and copies that have each label.
     notes : dict
@@ -96,6 +97,7 @@ class Lessons:
 
     sample: Sample
     judged: NDArray[np.float32]
+    judged_labels: NDArray[np.float32]
     shares: NDArray[np.float64]
     notes: dict[str, Any]
 
@@ -140,15 +142,15 @@ def lessons(
     train = rows.training
     around = measure(reads, census.sample)
     around = around.part(around.block.observed.any(axis=1))
-    taught = measured.part(train)
-    fainter, copies = None, np.zeros(0, np.intp)
-    classes = answers[train, targets.index("star")] if "star" in targets else None
-    if spec.fainter > 0 and classes is not None:
-        fainter, copies = _copies(spec, reads, taught, classes.astype(np.float64), around)
+    taught, tested = (
+        _Rows(measured.part(part), answers[part], targets) for part in (train, ~train)
+    )
+    fainter = _fainter(spec, reads, taught, around)
+    copies = taught.copies(fainter, spec.fainter, spec.seed)
+    tests = tested.copies(fainter, spec.fainter, spec.seed + 1)
     if fainter is not None:
         notes["fainter"] = fainter.to_json() | {"copies": int(copies.size)}
-    labels = np.concatenate([answers[train], _of_copies(answers[train], copies, targets)])
-    judged = answers[~train]
+    labels, judged_labels = taught.labels(copies), tested.labels(tests)
     shares = np.isfinite(labels).mean(axis=0)
     found = _matched(spec, reads, measured, answers, targets, around, fainter is not None)
     if found:
@@ -156,46 +158,79 @@ def lessons(
         weights = np.ones((len(answers), len(targets)), np.float32)
         for target, one in found.items():
             weights[:, targets.index(target)] = one.weights
-        extended = np.concatenate([weights[train], np.ones((copies.size, len(targets)))])
-        labels = np.concatenate([labels, extended], axis=1).astype(np.float32)
-        judged = np.concatenate([judged, weights[~train]], axis=1)
-    inputs = _inputs(spec, recipe, taught, copies, fainter, classes)
-    return Lessons(Sample(inputs, labels), judged, shares, notes)
+        labels = _with_weights(labels, weights[train])
+        judged_labels = _with_weights(judged_labels, weights[~train])
+    judged = matrix(recipe, tested.measured)
+    if fainter is not None and tests.size:
+        generator = np.random.default_rng(spec.seed)
+        judged = np.concatenate([judged, matrix(recipe, tested.seen(fainter, tests, generator))])
+    inputs = _inputs(spec, recipe, taught, copies, fainter)
+    return Lessons(Sample(inputs, labels), judged, judged_labels, shares, notes)
 
 
-def _copies(
-    spec: PhotometricModel,
-    reads: Reading,
-    taught: Measured,
-    classes: NDArray[np.float64],
-    around: Measured,
-) -> tuple[Fainter | None, NDArray[np.intp]]:
-    """How rows look beyond the class labels, and which are shown there too."""
-    fainter = learn_fainter(
+@dataclass(frozen=True)
+class _Rows:
+    """Rows with their labels, as they are learnt."""
+
+    measured: Measured
+    answers: NDArray[np.float32]
+    targets: Sequence[Target]
+
+    @property
+    def classes(self) -> NDArray[np.float64] | None:
+        if "star" not in self.targets:
+            return None
+        return self.answers[:, self.targets.index("star")].astype(np.float64)
+
+    def copies(self, fainter: Fainter | None, times: float, seed: int) -> NDArray[np.intp]:
+        """Rows that are shown beyond the class labels as well."""
+        classes = self.classes
+        if fainter is None or classes is None:
+            return np.zeros(0, np.intp)
+        count = round(times * int(np.isfinite(classes).sum()))
+        usable, generator = ~self.measured.block.saturated, np.random.default_rng(seed)
+        return fainter.sources(self.measured.magnitude, classes, usable, count, generator)
+
+    def labels(self, copies: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Labels of the rows, and behind them of copies: the class alone."""
+        more = np.full((copies.size, len(self.targets)), np.nan, np.float32)
+        if copies.size:
+            star = self.targets.index("star")
+            more[:, star] = self.answers[copies, star]
+        return np.concatenate([self.answers, more])
+
+    def seen(
+        self, fainter: Fainter, copies: NDArray[np.intp], generator: np.random.Generator
+    ) -> Measured:
+        """Copies as they would be in the catalogue, each time another way."""
+        classes = self.classes
+        assert classes is not None
+        bright = self.measured.part(copies)
+        models = fainter.models(classes[copies], generator)
+        block, shapes = fainter.seen(bright.block, bright.magnitude, models, generator)
+        return Measured(block, shapes, fainter.magnitude[models])
+
+
+def _fainter(
+    spec: PhotometricModel, reads: Reading, taught: _Rows, around: Measured
+) -> Fainter | None:
+    if spec.fainter == 0 or taught.classes is None:
+        return None
+    return learn_fainter(
         around.block,
         around.shapes,
         around.magnitude,
-        taught.magnitude,
-        classes,
+        taught.measured.magnitude,
+        taught.classes,
         reads.survey.photometry,
     )
-    if fainter is None:
-        return None, np.zeros(0, np.intp)
-    count = round(spec.fainter * int(np.isfinite(classes).sum()))
-    generator = np.random.default_rng(spec.seed)
-    usable = ~taught.block.saturated
-    return fainter, fainter.sources(taught.magnitude, classes, usable, count, generator)
 
 
-def _of_copies(
-    answers: NDArray[np.float32], copies: NDArray[np.intp], targets: Sequence[Target]
-) -> NDArray[np.float32]:
-    """Labels of copies: the class alone."""
-    labels = np.full((copies.size, len(targets)), np.nan, np.float32)
-    if copies.size:
-        star = targets.index("star")
-        labels[:, star] = answers[copies, star]
-    return labels
+def _with_weights(labels: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights behind the labels; those of copies are 1."""
+    whole = np.ones_like(labels)
+    whole[: len(weights)] = weights
+    return np.concatenate([labels, whole], axis=1)
 
 
 def _matched(
@@ -228,34 +263,51 @@ def _matched(
 def _inputs(
     spec: PhotometricModel,
     recipe: FeatureRecipe,
-    taught: Measured,
+    taught: _Rows,
     copies: NDArray[np.intp],
     fainter: Fainter | None,
-    classes: NDArray[np.float32] | None,
 ) -> Rows:
     """Features of training rows, and of copies: the numbers after those of the rows."""
-    count = len(taught.block)
+    count = len(taught.answers)
     if spec.noise == 0 and spec.drop_bands == 0 and fainter is None:
-        return fixed(taught.features(recipe))
+        return fixed(matrix(recipe, taught.measured))
 
-    def made(block: FluxBlock, shapes: Any, generator: np.random.Generator) -> Any:
+    def made(part: Measured, generator: np.random.Generator) -> NDArray[np.float32]:
         if spec.drop_bands > 0:
-            block = without_bands(block, spec.drop_bands, generator)
-        return features(recipe, block, shapes)
+            block = without_bands(part.block, spec.drop_bands, generator)
+            part = Measured(block, part.shapes, part.magnitude)
+        return part.features(recipe)
 
     def drawn(rows: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.float32]:
         copied = rows >= count
-        part = taught.part(rows[~copied])
-        block = with_noise(part.block, spec.noise, generator) if spec.noise > 0 else part.block
-        real: NDArray[np.float32] = made(block, part.shapes, generator)
-        if fainter is None or classes is None or not copied.any():
+        part = taught.measured.part(rows[~copied])
+        if spec.noise > 0:
+            noisy = with_noise(part.block, spec.noise, generator)
+            part = Measured(noisy, part.shapes, part.magnitude)
+        real = made(part, generator)
+        if fainter is None or not copied.any():
             return real
-        chosen = copies[rows[copied] - count]
-        bright = taught.part(chosen)
-        models = fainter.models(classes[chosen].astype(np.float64), generator)
-        seen, shapes = fainter.seen(bright.block, bright.magnitude, models, generator)
         both = np.empty((len(rows), real.shape[1]), np.float32)
-        both[~copied], both[copied] = real, made(seen, shapes, generator)
+        both[~copied] = real
+        seen = taught.seen(fainter, copies[rows[copied] - count], generator)
+        both[copied] = made(seen, generator)
         return both
 
     return drawn
+
+
+def matrix(recipe: FeatureRecipe, measured: Measured) -> NDArray[np.float32]:
+    """The network's inputs, made some rows at a time.
+
+    Parameters
+    ----------
+    recipe : FeatureRecipe
+    measured : Measured
+        n rows.
+
+    Returns
+    -------
+    ndarray, shape (n, f)
+    """
+    starts = range(0, max(len(measured.block), 1), _STEP)
+    return np.concatenate([measured.part(slice(i, i + _STEP)).features(recipe) for i in starts])

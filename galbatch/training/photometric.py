@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.flux.columns import photometry_inputs
-from galbatch.flux.features import FeatureRecipe, learn_features
+from galbatch.flux.features import learn_features
 from galbatch.models.base import HISTORY, Card
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.heads import Head
@@ -27,7 +27,7 @@ from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.training.capacity import fitting_size
 from galbatch.training.census import Census
-from galbatch.training.lessons import Measured, census_columns, lessons, measure
+from galbatch.training.lessons import census_columns, lessons, matrix, measure
 from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
 from galbatch.training.scores import scores
 from galbatch.training.targets import choose_bands, choose_targets
@@ -49,7 +49,6 @@ _COMPONENTS = 3
 _WARM_UP = 0.05
 _LAST_RATE = 0.002
 _PARITY_ROWS = 512
-_STEP = 4096
 _USUAL_ROWS = 20_000
 
 
@@ -92,9 +91,8 @@ def train_photometric(
     if lesson.notes:
         around = census.fingerprint(census_columns(survey, bands, reads))
         data = hashlib.sha256(f"{data} {around}".encode()).hexdigest()
-    judged = _matrix(recipe, measured.part(~train))
     # Enough to know by what a usual row looks like, in an order that is not the catalogue's.
-    usual = _matrix(recipe, taught.part(_some(len(taught.block), spec.seed)))
+    usual = matrix(recipe, taught.part(_some(len(taught.block), spec.seed)))
 
     prepare_tensorflow()
     import keras
@@ -145,7 +143,7 @@ def train_photometric(
     weights, history = fit(
         compiled,
         lesson.sample,
-        (judged, lesson.judged),
+        (lesson.judged, lesson.judged_labels),
         Schedule(spec.batch, spec.epochs, spec.patience, spec.seed),
         work,
         key,
@@ -158,8 +156,10 @@ def train_photometric(
     (folder / HISTORY).write_text(json.dumps({NETWORK: history}, indent=1) + "\n", encoding="utf-8")
 
     network = OnnxNetwork(folder / f"{NETWORK}.onnx")
-    outputs = np.concatenate([network(judged[i : i + _STEP]) for i in range(0, len(judged), _STEP)])
-    calibration = _calibrate(outputs, heads, answers[~train])
+    # Of the copies too: the class is calibrated where it will be asked for.
+    outputs = network(lesson.judged)
+    calibration = _calibrate(outputs, heads, lesson.judged_labels[:, : len(heads)])
+    outputs = outputs[: int((~train).sum())]
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
     card = Card(
         name=spec.name,
@@ -176,7 +176,7 @@ def train_photometric(
             "features": recipe.to_json(),
             "heads": [head.to_json() for head in heads],
             "network": shape.to_json(),
-            "novelty": learn_novelty(usual, judged, spec.seed).to_json(),
+            "novelty": learn_novelty(usual, lesson.judged[: len(outputs)], spec.seed).to_json(),
         },
         calibration=calibration,
         metrics=scores(decode(outputs, heads, calibration, survey), truth),
@@ -200,12 +200,6 @@ def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
 
 def _some(rows: int, seed: int) -> NDArray[np.intp]:
     return np.random.default_rng(seed).permutation(rows)[:_USUAL_ROWS]
-
-
-def _matrix(recipe: FeatureRecipe, measured: Measured) -> NDArray[np.float32]:
-    """Features, made some rows at a time."""
-    starts = range(0, max(len(measured.block), 1), _STEP)
-    return np.concatenate([measured.part(slice(i, i + _STEP)).features(recipe) for i in starts])
 
 
 def _answers(
