@@ -195,6 +195,8 @@ class ThesisModel(Words):
     clean: ThesisClean = ThesisClean()
     sample: float = Field(default=1.0, gt=0, le=1)
     """Share of the rows to train on."""
+    max_rows: int = Field(default=1_000_000, ge=100)
+    """Labelled rows to take that share of, at most (a random sample of them)."""
     polynomial: int = Field(default=5, ge=0, le=12)
     """Degree of the correction of predicted to expected values; 0 for none."""
     epochs: int | None = Field(default=None, ge=1)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.models.base import read_card
-from galbatch.spec.job import Job, Model, PhotometricModel, Split
+from galbatch.spec.job import Job, MockSource, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import CATALOGUE_UNIT, Catalogue, finished_catalogue
@@ -45,6 +45,10 @@ from galbatch.training.transfer import differences
 from galbatch.values import TARGETS, Receipt
 
 TRAIN_VERSION = 3
+_CLEAN = 10
+"""Bytes of a band of a row: flux, error, observed, detected."""
+_FEATURES = 24
+"""Bytes of a band's features of a row."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,18 @@ class Train:
         )
 
     def memory(self, site: Site) -> int:
-        """TensorFlow, and the rows to train on: once as they are, twice as features."""
-        rows = max(getattr(model, "max_rows", 0) for model in site.job.models)
-        return PROCESS + 2**30 + 3 * rows * row_bytes(site)
+        """TensorFlow, and the rows to train on, whatever the rows in all.
+
+        Three times as they are, while they are sorted out; fluxes, errors and flags of all of them
+        and of those that train; and the features of those that validate, a quarter at most, for
+        the network's own copy too. The others' are made a few steps at a time.
+        """
+        bands = len(site.survey.bands)
+        row = 3 * row_bytes(site) + 2 * _CLEAN * bands + 2 * _FEATURES * bands // 4
+        rows = max(model.max_rows for model in site.job.models)
+        if isinstance(site.job.source, MockSource):
+            rows = min(rows, site.job.source.rows)
+        return PROCESS + 2**30 + (rows + SAMPLE_ROWS) * row
 
     def pending(self, site: Site) -> Pending:
         """Models that are not trained as the job says."""
@@ -439,9 +452,8 @@ def main() -> None:
         catalogue = finished_catalogue(site)
         if catalogue is None:
             raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
-        at_most = model.max_rows if isinstance(model, PhotometricModel) else sys.maxsize
         table, role, census = labelled_rows(
-            site.layout, survey, split_of(job, survey), catalogue, at_most, model.seed
+            site.layout, survey, split_of(job, survey), catalogue, model.max_rows, model.seed
         )
         from galbatch.training.fit import train
 
