@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.flux.columns import photometry_inputs
-from galbatch.flux.features import learn_features
+from galbatch.flux.features import FeatureRecipe, learn_features
 from galbatch.models.base import HISTORY, Card
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.heads import Head
@@ -27,7 +27,7 @@ from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.training.capacity import fitting_size
 from galbatch.training.census import Census
-from galbatch.training.lessons import census_columns, lessons, matrix, measure
+from galbatch.training.lessons import Measured, census_columns, lessons, matrix, measure
 from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
 from galbatch.training.scores import scores
 from galbatch.training.targets import choose_bands, choose_targets
@@ -76,11 +76,7 @@ def train_photometric(
     targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where)
     inputs = (*photometry_inputs(survey, bands), *reads.morphology)
     measured, train = measure(reads, rows.table), rows.training
-    of = {band.name: band for band in survey.bands}
-    taught = measured.part(train)
-    recipe = learn_features(
-        taught.block, [of[name] for name in bands], taught.shapes, reads.morphology
-    )
+    recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
     heads = _heads(answers[train], targets, spec.components)
     if before is not None:
@@ -92,7 +88,7 @@ def train_photometric(
         around = census.fingerprint(census_columns(survey, bands, reads))
         data = hashlib.sha256(f"{data} {around}".encode()).hexdigest()
     # Enough to know by what a usual row looks like, in an order that is not the catalogue's.
-    usual = matrix(recipe, taught.part(_some(len(taught.block), spec.seed)))
+    usual = matrix(recipe, measured.part(_some(np.flatnonzero(train), spec.seed)))
 
     prepare_tensorflow()
     import keras
@@ -198,7 +194,13 @@ def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
     return {target: values[rows.training] for target, values in rows.known.items()}
 
 
-def _some(rows: int, seed: int) -> NDArray[np.intp]:
+def _learnt_recipe(reads: Reading, taught: Measured) -> FeatureRecipe:
+    of = {band.name: band for band in reads.survey.bands}
+    bands = [of[name] for name in reads.bands]
+    return learn_features(taught.block, bands, taught.shapes, reads.morphology)
+
+
+def _some(rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
     return np.random.default_rng(seed).permutation(rows)[:_USUAL_ROWS]
 
 
