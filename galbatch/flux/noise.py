@@ -79,7 +79,8 @@ def learn_noise(block: FluxBlock) -> NoiseModel:
     detected = block.detected & (block.error > 0)
     ratio = (block.flux / np.where(detected, block.error, 1))[detected]
     lowest = float(np.percentile(ratio, _FAINTEST_DETECTED)) if ratio.size else 0.0
-    return NoiseModel(*terms, detection=max(lowest, 0.0))
+    sky, source, relative = terms
+    return NoiseModel(sky, source, relative, max(lowest, 0.0))
 
 
 def _fit(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,6 @@ from galbatch.models.heads import Head
 from galbatch.models.photometric import NETWORK, VERSION
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
-from galbatch.values import Target
 
 SLOWER = 0.2
 """Share of `learning_rate` at which a trained network is taught on: faster, it would forget."""
@@ -68,7 +67,7 @@ def provenance(
     survey: Survey,
     bands: Sequence[str],
     data: str,
-    rows: Mapping[Target, Mapping[str, int]],
+    rows: Mapping[str, Mapping[str, int]],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """What a card says of where its network comes from.
