@@ -424,12 +424,31 @@ def _qualities(found: Any) -> dict[str, int]:
 
 
 def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    training = card["training"]
+    before = [one["survey"] for one in training.get("lineage", ())[:-1]]
     lines = {
-        "trained on": card["survey"],
+        "trained on": ", then ".join([*before, card["survey"]]),
         "bands": ", ".join(card["bands"]),
         "training rows (SHA-256)": card["data"][:16],
         "libraries": ", ".join(f"{name} {number}" for name, number in card["libraries"].items()),
     }
+    if warnings := training.get("warnings"):
+        lines["to be known"] = "; ".join(warnings)
+    refused = {target: number for target, number in training.get("refused", {}).items() if number}
+    if refused:
+        lines["labels refused"] = ", ".join(
+            f"{target} {number} outside the survey's range" for target, number in refused.items()
+        )
+    if copies := training.get("fainter"):
+        lines["classes beyond the labels"] = (
+            f"fainter than {copies['limit']:.1f} learnt from {copies['copies']} copies of brighter "
+            "rows, degraded to the noise there"
+        )
+    for target, one in training.get("match", {}).items():
+        lines[f"labels weighed, {target}"] = (
+            f"brighter than the catalogue (distance {one['distance']:.2f}), "
+            f"{one['effective_rows']:.0f} effective rows"
+        )
     for target, corrections in card["calibration"].items():
         straight = corrections.get("straightening", {})
         if straight.get("rows"):
