@@ -525,4 +525,4 @@ def log_size(redshift: Array, log_mass: Array, passive: NDArray[np.bool_]) -> Ar
     # Below 2e10 M_sun early types stop shrinking (van der Wel et al. 2014, section 3.2).
     steep = 0.75 * np.maximum(log_mass - 10.7, -0.4) + 0.1 * np.minimum(log_mass - 10.3, 0.0)
     early = np.log10(5.6) - 1.48 * np.log10(1.0 + redshift) + steep
-    return np.where(passive, early, late)
+    return np.asarray(np.where(passive, early, late))

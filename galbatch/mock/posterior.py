@@ -562,7 +562,7 @@ class _Sampler:
         # Each row's cumulative lies in its own unit interval: one search for all.
         flat = np.searchsorted((cumulative + rows).ravel(), (position + rows).ravel())
         picked = flat.reshape(self.rows, wanted) - rows * cumulative.shape[1]
-        return np.clip(picked, 0, cumulative.shape[1] - 1)
+        return np.asarray(np.clip(picked, 0, cumulative.shape[1] - 1))
 
     def _move(self, swarm: _Swarm, beta: Array) -> _Swarm:
         """One Metropolis step of every particle, a half at a time."""
