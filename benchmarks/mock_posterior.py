@@ -1,11 +1,12 @@
 """The default model beside the exact posterior of the simulated sky: the limit for any method.
 
     python benchmarks/mock_posterior.py [--surveys alhambra jpas] [--rows 60000] [--judged 2000]
+    python benchmarks/mock_posterior.py --job JOB [--set store=STORE ...]
 
 For each survey: `galbatch run` on a simulated catalogue with the default `photometric` model, once
 as it is and once without the morphology columns; then, for galaxies of sky cells that no model has
 seen, the exact posterior given their photometry (`galbatch.mock.posterior`). All are judged by the
-same 15 quantiles. The posterior knows nothing of sizes and shapes but what the stated errors tell,
+same 15 quantiles. With `--job`, the store of a job on a simulated catalogue that has run already. The posterior knows nothing of sizes and shapes but what the stated errors tell,
 so a model with morphology may come closer to it than without, or pass it.
 
 Printed are CRPS, sigma_NMAD, outliers (> 0.15) and the KS distance of the PIT from uniform, with
@@ -46,7 +47,7 @@ from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import Site
 from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import split_of
+from galbatch.stages.train import input_columns, label_columns, split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.training.labels import labels
@@ -102,15 +103,21 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=2000, help="held-out galaxies")
     parser.add_argument("--checked", type=int, default=200, help="of them, sampled twice")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--job", help="judge the models of this job, which has run")
     parser.add_argument("--store", type=Path, help="where the stores go (default: temporary)")
-    parser.add_argument("--set", action="append", default=[], help="passed on to galbatch run")
+    parser.add_argument("--set", action="append", default=[], help="changes of words of the job")
     arguments = parser.parse_args()
+    if arguments.job:
+        job = load_job(arguments.job, arguments.set)
+        site = Site(job, load_survey(job.survey), Layout(Path(job.store)))
+        judge(held_out(site, arguments.judged), arguments.checked)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         for name in arguments.surveys:
             folder = (arguments.store or Path(temporary)) / name
             folder.mkdir(parents=True, exist_ok=True)
             site = trained(folder, name, arguments.rows, arguments.models, arguments.set)
-            judge(held_out(site, arguments.models, arguments.judged), arguments.checked)
+            judge(held_out(site, arguments.judged), arguments.checked)
 
 
 def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: list[str]) -> Site:
@@ -132,34 +139,38 @@ def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: 
     return Site(loaded, load_survey(survey), Layout(folder / "store"))
 
 
-def held_out(site: Site, models: list[str], wanted: int) -> Judged:
+def held_out(site: Site, wanted: int) -> Judged:
     """Galaxies of the split's test cells, a seeded random sample of them."""
     catalogue = finished_catalogue(site)
-    assert catalogue is not None
+    assert catalogue is not None, "the job has not run"
     survey = site.survey
-    table, *predictions = (
-        pa.concat_tables(
-            [read_partition(site.layout, one, model=model) for one in catalogue.partitions]
-        )
-        for model in (None, *models)
-    )
-    true = labels(survey, table)["redshift"]
+    models = [model.name for model in site.job.models if model.kind == "photometric"]
+    columns = dict.fromkeys((*input_columns(survey), *label_columns(survey), survey.id.column))
     split = split_of(site.job, survey)
-    role = roles(split, table[HEALPIX].to_numpy(), table[survey.id.column].to_numpy())
+    tables, predictions = [], {name: [] for name in models}
+    for one in catalogue.partitions:
+        table = read_partition(site.layout, one)
+        table = table.select([HEALPIX, *(name for name in columns if name in table.column_names)])
+        role = roles(split, table[HEALPIX].to_numpy(), table[survey.id.column].to_numpy())
+        known = np.isfinite(labels(survey, table)["redshift"]) & (role == TEST)
+        tables.append(table.filter(known))
+        for name in models:
+            predicted = read_partition(site.layout, one, ["z_mode", "z_quantiles"], model=name)
+            predictions[name].append(predicted.filter(known))
+    table = pa.concat_tables(tables)
     raw = raw_photometry(table, survey, survey.band_names)
     block = clean(
         raw.value, raw.error, survey.photometry, survey.bands, StandardClean(extinction=False),
         mask=raw.mask, saturated=raw.saturated,
     )  # fmt: skip
-    test = np.flatnonzero(np.isfinite(true) & (role == TEST) & ~block.saturated)
-    rows = np.random.default_rng(0).permutation(test)[:wanted]
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(~block.saturated))[:wanted]
     return Judged(
         survey,
         FluxBlock(*(array[rows] for array in vars(block).values())),
         None if raw.reddening is None else raw.reddening[rows],
-        true[rows],
+        labels(survey, table)["redshift"][rows],
         reference_magnitude(survey, table)[rows],
-        {name: one.take(rows) for name, one in zip(models, predictions, strict=True)},
+        {name: pa.concat_tables(parts).take(rows) for name, parts in predictions.items()},
     )
 
 
