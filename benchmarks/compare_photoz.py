@@ -593,8 +593,10 @@ def targets(
         value = getattr(ours, column)
         if learned:
             best = min(learned, key=lambda name: getattr(scores[name], column))
-            ratio = value / getattr(scores[best], column)
-            error = (draws["galbatch"][:, index] / draws[best][:, index]).std(ddof=1)
+            # Of few rows, or of their samples, none may be an outlier.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = float(np.divide(value, getattr(scores[best], column)))
+                error = (draws["galbatch"][:, index] / draws[best][:, index]).std(ddof=1)
             what = f"{words}, ratio to the best learned peer ({best})"
             lines.append(verdict(what, ratio, 0.9, error))
         if np.isfinite(most):
