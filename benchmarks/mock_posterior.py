@@ -6,8 +6,9 @@
 For each survey: `galbatch run` on a simulated catalogue with the default `photometric` model, once
 as it is and once without the morphology columns; then, for galaxies of sky cells that no model has
 seen, the exact posterior given their photometry (`galbatch.mock.posterior`). All are judged by the
-same 15 quantiles. With `--job`, the store of a job on a simulated catalogue that has run already. The posterior knows nothing of sizes and shapes but what the stated errors tell,
-so a model with morphology may come closer to it than without, or pass it.
+same 15 quantiles. With `--job`, the store of a job on a simulated catalogue that has run already.
+The posterior knows nothing of sizes and shapes but what the stated errors tell, so a model with
+morphology may come closer to it than without, or pass it.
 
 Printed are CRPS, sigma_NMAD, outliers (> 0.15) and the KS distance of the PIT from uniform, with
 ratios to the exact posterior (targets: CRPS and sigma_NMAD at most 1.10); what the posterior scores

@@ -343,12 +343,18 @@ class SizeLaw:
 
     @staticmethod
     def _objects(radius: Array, axis_ratio: Array) -> Objects:
-        unknown = np.full(len(radius), np.nan)
-        nothing = np.empty((len(radius), 0), np.float32)
+        unknown, neither = np.full(len(radius), np.nan), np.zeros(len(radius), bool)
         return Objects(
-            np.zeros(len(radius), bool), unknown, unknown, unknown, unknown, radius, axis_ratio,
-            nothing,
-        )  # fmt: skip
+            is_star=neither,
+            is_qso=neither,
+            redshift=unknown,
+            log_mass=unknown,
+            abs_mag_b=unknown,
+            spectral_type=unknown,
+            radius=radius,
+            axis_ratio=axis_ratio,
+            flux=np.empty((len(radius), 0), np.float32),
+        )
 
     def log_density(self, factor: Array, log_radius: Array, passive: NDArray[np.bool_]) -> Array:
         """ln p(noise factor | typical size, kind), up to a constant.
