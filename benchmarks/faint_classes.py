@@ -10,6 +10,7 @@ from: rows of the held-out 30 %, by magnitude.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -75,7 +76,7 @@ def report(
 ) -> None:
     heads = ("stars", "mean P", "AUC", "accuracy", "cal. error")
     print(f"{'F814W':>12}{'fainter':>9}" + "".join(f"{head:>12}" for head in heads))
-    bins = [*zip(EDGES[:-1], EDGES[1:], strict=True), (LIMIT, EDGES[-1])]
+    bins = [*itertools.pairwise(EDGES), (LIMIT, EDGES[-1])]
     for low, high in bins:
         there = (at >= low) & (at < high)
         for fainter, said in found.items():
