@@ -171,9 +171,10 @@ class PhotometricModel(Words):
     fainter: float = Field(default=1.0, ge=0, le=10)
     """Copies of each row with a class label, made as faint and noisy as the catalogue goes beyond
     the labels. None are made where the labels reach as far as the catalogue."""
-    match: bool = True
+    match: bool = False
     """Weigh labels that are brighter than the catalogue so that they stand for it, in magnitude and
-    colours. Labels that are like the catalogue are left alone."""
+    colours. Labels that are like the catalogue are left alone. For small networks: one that can
+    follow the bright rows and the faint ones alike loses more by fewer effective rows."""
     pretrained: str | None = None
     """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
     the current directory, where it has to stay. Features and targets are matched by name; it must

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from galbatch.training.augment import Fainter, learn_fainter, with_noise, withou
 from galbatch.training.census import Census
 from galbatch.training.data import Rows, Sample, fixed
 from galbatch.training.rows import Labelled
-from galbatch.training.weights import Matching, colours, match
+from galbatch.training.weights import Matching, colours, distance, match
 from galbatch.values import FluxBlock, Target
 
 _STEP = 8192
@@ -93,6 +93,8 @@ class Lessons:
         Of the training rows and copies that have each label.
     notes : dict
         What was done, for the card.
+    warnings : tuple of str
+        What was not.
     """
 
     sample: Sample
@@ -100,6 +102,7 @@ class Lessons:
     judged_labels: NDArray[np.float32]
     shares: NDArray[np.float64]
     notes: dict[str, Any]
+    warnings: tuple[str, ...]
 
 
 def census_columns(survey: Survey, bands: Sequence[str], reads: Reading) -> tuple[str, ...]:
@@ -165,7 +168,9 @@ def lessons(
         generator = np.random.default_rng(spec.seed)
         judged = np.concatenate([judged, matrix(recipe, tested.seen(fainter, tests, generator))])
     inputs = _inputs(spec, recipe, taught, copies, fainter)
-    return Lessons(Sample(inputs, labels), judged, judged_labels, shares, notes)
+    mended: set[Target] = {*found, "star"} if fainter is not None else {*found}
+    warnings = _brighter(measured, answers, targets, around, mended)
+    return Lessons(Sample(inputs, labels), judged, judged_labels, shares, notes, warnings)
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,27 @@ def _matched(
         if one is not None:
             found[target] = one
     return found
+
+
+def _brighter(
+    measured: Measured,
+    answers: NDArray[np.float32],
+    targets: Sequence[Target],
+    around: Measured,
+    mended: Container[Target],
+) -> tuple[str, ...]:
+    """Targets whose labels are brighter than the catalogue, without anything done about it."""
+    away = {
+        target: distance(measured.magnitude[np.isfinite(column)], around.magnitude)
+        for target, column in zip(targets, answers.T, strict=True)
+        if target not in mended
+    }
+    return tuple(
+        f"{target} labels are brighter than the catalogue: their cumulative magnitude counts "
+        f"differ by {value:.2f}"
+        for target, value in away.items()
+        if value
+    )
 
 
 def _inputs(

@@ -164,6 +164,7 @@ def train_photometric(
     calibration = _calibrate(outputs, heads, judged_labels, magnitude, survey)
     outputs, magnitude = outputs[:validation], magnitude[:validation]
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
+    warnings = (*size.warnings, *lesson.warnings)
     card = Card(
         name=spec.name,
         kind=spec.kind,
@@ -187,7 +188,7 @@ def train_photometric(
         reading=reading(survey),
         libraries=libraries(),
         training={
-            **provenance(before, survey, bands, data, rows.counts(targets), size.warnings),
+            **provenance(before, survey, bands, data, rows.counts(targets), warnings),
             "refused": dict(census.refused),
             **lesson.notes,
         },

@@ -93,9 +93,13 @@ def provenance(
     lineage = [{"survey": survey.name, "data": data, "rows": {t: dict(n) for t, n in rows.items()}}]
     if before is None:
         return {"lineage": lineage, "warnings": list(warnings)}
-    earlier = [dict(one) for one in before.card.training["lineage"]]
-    earlier[-1] |= {"model": before.card.name, "fingerprint": before.card.fingerprint}
-    differing = differences(before.card, survey, bands)
+    card = before.card
+    known = card.training.get("lineage") or [
+        {"survey": card.survey, "data": card.data, "rows": card.rows}
+    ]
+    earlier = [dict(one) for one in known]
+    earlier[-1] |= {"model": card.name, "fingerprint": card.fingerprint}
+    differing = differences(card, survey, bands)
     return {"lineage": [*earlier, *lineage], "warnings": [*differing, *warnings]}
 
 

@@ -80,6 +80,27 @@ def colours(
     return np.stack([magnitude, *steps], axis=1)
 
 
+def distance(labelled: NDArray[np.float64], catalogue: NDArray[np.float64]) -> float:
+    """How much brighter labelled rows are than their catalogue.
+
+    Parameters
+    ----------
+    labelled, catalogue : ndarray, shape (n,), (m,)
+        AB magnitudes in the reference band; NaN where it is not detected.
+
+    Returns
+    -------
+    float
+        Largest difference between the cumulative counts (Kolmogorov-Smirnov); 0 where that is too
+        little to matter, the labels are fainter, or there are too few rows to tell.
+    """
+    bright, all_ = (values[np.isfinite(values)] for values in (labelled, catalogue))
+    if min(bright.size, all_.size) <= _NEIGHBOURS or np.median(bright) >= np.median(all_):
+        return 0.0
+    found = float(ks_2samp(bright, all_, method="asymp").statistic)
+    return found if found > _DISTANCE else 0.0
+
+
 def match(
     labelled: NDArray[np.float64],
     known: NDArray[np.bool_],
@@ -112,11 +133,8 @@ def match(
     """
     rows = np.flatnonzero(known & np.isfinite(labelled[:, 0]))
     target = catalogue[np.isfinite(catalogue[:, 0])]
-    if rows.size <= _NEIGHBOURS or len(target) <= _NEIGHBOURS:
-        return None
-    brightness, aim = labelled[rows, 0], target[:, 0]
-    distance = float(ks_2samp(brightness, aim, method="asymp").statistic)
-    if distance <= _DISTANCE or np.median(brightness) >= np.median(aim):
+    away = distance(labelled[rows, 0], target[:, 0])
+    if not away:
         return None
     generator = np.random.default_rng(seed)
     told = np.isfinite(target).any(axis=0)
@@ -135,7 +153,7 @@ def match(
     ratio /= ratio.mean()
     weights = np.ones(len(labelled), np.float32)
     weights[rows] = ratio
-    return Matching(weights, distance, float(np.square(ratio.sum()) / np.square(ratio).sum()))
+    return Matching(weights, away, float(np.square(ratio.sum()) / np.square(ratio).sum()))
 
 
 def _some(points: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from galbatch.models.heads import Head
+from galbatch.spec.job import PhotometricModel
+from galbatch.spec.survey import Survey
+from galbatch.training.fit import train
 from galbatch.training.weights import colours, match
 from galbatch.values import FluxBlock
 
@@ -59,3 +67,47 @@ def test_unknown_colours_are_told_from_known_ones() -> None:
     assert found.shape == (500, 5)
     assert np.isnan(found[:20]).any(axis=1).all() and np.isnan(found[20:30, 1:]).all()
     assert np.isfinite(found[30:]).all()
+
+
+@pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
+def test_brighter_labels_are_weighed_or_at_least_said(
+    survey: Survey, sky: Callable[[int, int], pa.Table], tmp_path: Path
+) -> None:
+    table = sky(2500, 41)
+    z = np.where(table["mag_i"].to_numpy() < 20, table["z_spec"].to_numpy(), np.nan)
+    table = table.set_column(table.schema.get_field_index("z_spec"), "z_spec", pa.array(z))
+    cards = {}
+    for matched in (True, False):
+        spec = PhotometricModel(
+            kind="photometric", members=1, width=16, layers=1, epochs=1, match=matched,
+            targets=("redshift", "log_mass"),
+        )  # fmt: skip
+        role = np.arange(table.num_rows) % 10 // 8
+        cards[matched] = train(spec, survey, table, role, tmp_path / f"{matched}", lambda *_: None)
+    done = cards[True].training["match"]
+    assert set(done) == {"redshift"} and done["redshift"]["distance"] > 0.3
+    assert done["redshift"]["effective_rows"] < sum(cards[True].rows["redshift"].values())
+    assert not any("brighter" in words for words in cards[True].training["warnings"])
+    assert "match" not in cards[False].training
+    assert any("redshift labels are brighter" in one for one in cards[False].training["warnings"])
+    assert cards[True].data != cards[False].data
+
+
+def test_a_weight_is_a_row_more_in_the_loss() -> None:
+    import tensorflow as tf
+
+    from galbatch.models.network import HeadsLoss
+
+    rng = np.random.default_rng(2)
+    heads = (Head("redshift", 0, 2), Head("star", 6, 0))
+    loss = HeadsLoss(heads, (1.0, 2.0))
+    outputs = rng.normal(size=(3, 2, 7)).astype(np.float32)
+    labels = np.array([[0.3, np.nan], [0.5, 1.0], [np.nan, 0.0]], np.float32)
+    each = loss.call(tf.constant(labels), tf.constant(outputs)).numpy()
+    alike = np.concatenate([labels, np.ones_like(labels)], axis=1)
+    np.testing.assert_allclose(loss.call(tf.constant(alike), tf.constant(outputs)), each)
+    weighed = np.concatenate([labels, np.array([[3, 9], [0, 1], [7, 0.5]], np.float32)], axis=1)
+    found = loss.call(tf.constant(weighed), tf.constant(outputs)).numpy()
+    np.testing.assert_allclose(found[0], 3 * each[0], rtol=1e-6)
+    np.testing.assert_allclose(found[2], 0.5 * each[2], rtol=1e-6)
+    assert found[1] < each[1]
