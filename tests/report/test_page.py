@@ -146,6 +146,37 @@ def test_held_out_stars_of_one_class_only() -> None:
     assert "no held-out rows with a known redshift" in page.text
 
 
+def test_three_classes() -> None:
+    random = np.random.default_rng(3)
+    star = random.choice([0.0, 1.0, 2.0], 400, p=[0.7, 0.2, 0.1])
+    given = random.dirichlet([1, 1, 1], 400)
+    given[np.arange(400), star.astype(int)] += 1
+    given /= given.sum(axis=1, keepdims=True)
+    truth = {"star": star, "redshift": np.where(star == 1, np.nan, 0.5 + star)}
+    predictions = {
+        "prob_galaxy": given[:, 0],
+        "prob_star": given[:, 1],
+        "prob_qso": given[:, 2],
+        "z_mode": truth["redshift"] + random.normal(0, 0.01, 400),
+    }
+    data = _judged(truth, predictions)
+    page = check(render(data))
+    model = data.models[0].evaluation
+    assert model is not None
+    classes, redshift = model.of("star"), model.of("redshift")
+    assert classes is not None and classes.multiclass is not None
+    assert redshift is not None and redshift.quasars is not None
+    for number in (
+        decimals(classes.multiclass.of("qso", "auc")),
+        percent(classes.multiclass.accuracy).replace("\u202f", " "),
+        decimals(redshift.quasars.sigma_nmad),
+        f"{(star == 2).sum()} quasars, held out.",
+    ):
+        assert number in page.text, number
+    for words in ("Confusion matrix of three classes", "called qso", "leave known quasars out"):
+        assert words in page.text, words
+
+
 @pytest.mark.parametrize("rows", [1, 12])
 def test_a_handful_of_held_out_rows(rows: int) -> None:
     truth = {"redshift": np.linspace(0.2, 0.4, rows), "log_mass": np.full(rows, 10.0)}
