@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from galbatch.quality.results import BinnedStatistics, Histogram, PointStatistics
 from galbatch.quality.rows import Array, both, finite, numbers
@@ -237,20 +237,8 @@ def binned_statistics(
         NaN in bins of fewer than 10 rows.
     """
     quantity, rest = both(values, residual)
-    if edges is None:
-        bins = int(np.clip(quantity.size // 50, 1, 8))
-        limits = (
-            np.unique(np.quantile(quantity, np.linspace(0.0, 1.0, bins + 1)))
-            if quantity.size
-            else np.array([0.0, 1.0])
-        )
-        if limits.size == 1:
-            limits = np.array([limits[0], limits[0]])
-    else:
-        limits = np.asarray(edges, np.float64)
+    limits, place = bins(quantity, edges)
     total = limits.size - 1
-    place = np.searchsorted(limits, quantity, side="right") - 1
-    place[quantity == limits[-1]] = total - 1
     table = np.full((7, total), np.nan)
     for number in range(total):
         part, where = rest[place == number], quantity[place == number]
@@ -275,6 +263,37 @@ def binned_statistics(
         tuple(int(rows) for rows in np.bincount(inside, minlength=total)),
         *(numbers(line) for line in table),
     )
+
+
+def bins(values: Array, edges: ArrayLike | None = None) -> tuple[Array, NDArray[np.intp]]:
+    """Bins of a quantity, and in which one each row is.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Finite.
+    edges : array, shape (m + 1,), optional
+        Ascending; the last bin includes its upper edge. By default up to eight bins with equally
+        many rows, at least 50 in each.
+
+    Returns
+    -------
+    edges : array, shape (m + 1,)
+    place : array, shape (n,), int
+        Of the row's bin; -1 or m where it is in none.
+    """
+    if edges is not None:
+        limits = np.asarray(edges, np.float64)
+    elif values.size:
+        wanted = int(np.clip(values.size // 50, 1, 8))
+        limits = np.unique(np.quantile(values, np.linspace(0.0, 1.0, wanted + 1)))
+        if limits.size == 1:
+            limits = np.array([limits[0], limits[0]])
+    else:
+        limits = np.array([0.0, 1.0])
+    place = np.searchsorted(limits, values, side="right") - 1
+    place[values == limits[-1]] = limits.size - 2
+    return limits, place
 
 
 def count(values: ArrayLike, edges: ArrayLike) -> Histogram:
