@@ -126,7 +126,7 @@ def binned_class(
     """
     given, truth = np.asarray(probability, np.float64), np.asarray(label, np.float64)
     known = np.isfinite(given) & np.isfinite(truth) & np.isfinite(magnitude)
-    given, truth, at = given[known], truth[known] > 0.5, np.asarray(magnitude, np.float64)[known]
+    given, truth, at = given[known], truth[known], np.asarray(magnitude, np.float64)[known]
     limits, place = bins(at, edges)
     total = limits.size - 1
     table = np.full((4, total), np.nan)
