@@ -30,6 +30,17 @@ def worker_namespace() -> Any:
     return np
 
 
+def special(xp: Any) -> Any:
+    """The namespace's special functions: ``scipy.special``, or cupy's own."""
+    if xp is np:
+        import scipy.special
+
+        return scipy.special
+    import cupyx.scipy.special
+
+    return cupyx.scipy.special
+
+
 def to_numpy(array: Any) -> NDArray[Any]:
     """A host copy of `array` (the array itself when it is NumPy already)."""
     return np.asarray(array.get()) if namespace(array) is not np else np.asarray(array)

@@ -190,6 +190,28 @@ def drop_command(
             _out.print(line, markup=False)
 
 
+@app.command("export")
+def export_command(
+    job: JobArgument,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Ends with .hdf5.")],
+    model: Annotated[
+        str | None, typer.Option(help="A version: see `status`. The job's first by default.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    set_: SetOption = None,
+) -> None:
+    """Write the redshift distributions of all rows as an ensemble of `qp`."""
+    site = _site(job, set_)
+    from galbatch.run import opened
+    from galbatch.stages.export import export_qp
+    from galbatch.stages.train import current_version
+
+    with opened(site):
+        version = model or current_version(site, site.job.models[0])
+        rows = export_qp(site, version, path, force)
+    _out.print(f"{path}: {rows:,} distributions of {version}", markup=False)
+
+
 @app.command("mock")
 def mock_command(
     survey: Annotated[str, typer.Argument(metavar="SURVEY", help="Name or file of a survey.")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import time
 import traceback
@@ -12,6 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
+
+import pyarrow as pa
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
 from galbatch.stages.base import Pending, Report, Site, Stage, Task
@@ -264,6 +267,8 @@ def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
             details=traceback.format_exc(),
             peak_memory=_peak_memory(stage),
         )
+    finally:
+        _release_memory()
 
 
 def serially(stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor) -> Iterator[Result]:
@@ -394,6 +399,13 @@ def _watched_by(monitor: Monitor, task: Task) -> Report:
         monitor.progress(task.unit, done, total, note)
 
     return report
+
+
+def _release_memory() -> None:
+    """Give back what a task took: the allocator would keep it, and the next stage's come on top."""
+    pa.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # a C library of its own kind
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak_memory() -> None:

@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from small import REPOSITORY, galbatch, write_job
+
+# How long an example takes says more about the machine, and what else it does, than about us.
+settings.register_profile("galbatch", deadline=None)
+settings.load_profile("galbatch")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,43 @@ def test_a_task_takes_no_more_than_was_promised(survey: str, tmp_path: Path) -> 
     for stage in plan(site.job, site.survey):
         promised = stage.memory(site)
         assert 0 < measured[stage.name] <= promised, (stage.name, measured[stage.name] / promised)
+
+
+GREEDY = """
+from pathlib import Path
+from types import SimpleNamespace
+import sys
+import numpy as np
+from galbatch.run import execute
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+def greedy(site, task, report):
+    # One small piece in the middle of it all stays, as a cache does.
+    pieces = [np.ones(2_000) for _ in range(20_000)]
+    kept.append(pieces[10_000])
+    return ()
+
+kept = []
+stage = SimpleNamespace(name="greedy", where="workers", run=greedy)
+before = resident()
+result = execute(stage, None, SimpleNamespace(unit="one"), None)
+print(result.error, result.peak_memory / 2**20 - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_task_took_is_given_back() -> None:
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+    environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 30)
+    done = subprocess.run(
+        [sys.executable, "-c", GREEDY], env=environment, capture_output=True, text=True, check=True
+    )
+    error, peak, left = done.stdout.split()
+    assert error == "None"
+    assert float(peak) > 250
+    assert float(left) < 50
 
 
 def site_of(folder: Path) -> Site:

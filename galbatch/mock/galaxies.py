@@ -89,10 +89,12 @@ FROSTING = (-3.2, -1.6)
 PASSIVE_LOG_SSFR = -11.0
 """Library spectra below this are those of passive galaxies."""
 
-_MASS_EDGES = np.arange(6.0, 12.21, 0.1)
-_EBV_EDGES = np.array([0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36, 0.50, 0.75])
-_Z_EDGES = np.geomspace(Z_RANGE[0] + 0.05, Z_RANGE[1] + 0.05, 121) - 0.05
-_NEIGHBOURS = 6
+MASS_EDGES = np.arange(6.0, 12.21, 0.1)
+"""Of the cells that galaxies are drawn from, in log10 of the solar mass; then E(B-V), redshift."""
+EBV_EDGES = np.array([0.0, 0.03, 0.07, 0.12, 0.18, 0.26, 0.36, 0.50, 0.75])
+Z_EDGES = np.geomspace(Z_RANGE[0] + 0.05, Z_RANGE[1] + 0.05, 121) - 0.05
+NEIGHBOURS = 6
+"""Partners that a spectrum may be mixed with."""
 # Rounds of drawing after which a range of magnitudes counts as empty: one or two are usual.
 _PATIENCE = 50
 _B_WAVELENGTH = 4400.0
@@ -236,7 +238,7 @@ class Galaxies:
         distance[self.passive[:, None] != self.passive[None, :]] = np.inf
         older = library.oldest[None, :] > library.oldest[:, None]
         distance[older] = np.inf
-        order = np.argsort(distance, axis=1)[:, :_NEIGHBOURS]
+        order = np.argsort(distance, axis=1)[:, :NEIGHBOURS]
         usable = np.take_along_axis(distance, order, axis=1) < np.inf
         neighbour = np.where(usable, order, np.arange(len(library))[:, None])
         # Half of the partners of a passive spectrum are young: what little forms in such galaxies
@@ -245,18 +247,18 @@ class Galaxies:
         for sed in np.flatnonzero(self.passive):
             frosting = np.flatnonzero(young & ~older[sed])
             if len(frosting):
-                picked = np.linspace(0, len(frosting) - 1, _NEIGHBOURS // 2).astype(np.intp)
-                neighbour[sed, : _NEIGHBOURS // 2] = frosting[picked]
+                picked = np.linspace(0, len(frosting) - 1, NEIGHBOURS // 2).astype(np.intp)
+                neighbour[sed, : NEIGHBOURS // 2] = frosting[picked]
         return neighbour
 
     def _tabulate(self) -> None:
         library = self.library
-        z_mid = 0.5 * (_Z_EDGES[1:] + _Z_EDGES[:-1])
-        mass_mid = 0.5 * (_MASS_EDGES[1:] + _MASS_EDGES[:-1])
-        ebv_mid = 0.5 * (_EBV_EDGES[1:] + _EBV_EDGES[:-1])
-        self.volume_edges = np.interp(_Z_EDGES, self.z_table, self.distance_table) ** 3
+        z_mid = 0.5 * (Z_EDGES[1:] + Z_EDGES[:-1])
+        mass_mid = 0.5 * (MASS_EDGES[1:] + MASS_EDGES[:-1])
+        ebv_mid = 0.5 * (EBV_EDGES[1:] + EBV_EDGES[:-1])
+        self.volume_edges = np.interp(Z_EDGES, self.z_table, self.distance_table) ** 3
         age = COSMOLOGY.age(z_mid).value
-        magnitude = self._reference_magnitude(z_mid, ebv_mid)
+        magnitude = self.reference_magnitude(z_mid, ebv_mid)
         dust_passive, dust_active = self._dust_shares(mass_mid)
         bright, faint = self.magnitudes
         cells: list[NDArray[np.int64]] = []
@@ -272,7 +274,7 @@ class Galaxies:
             ) * (self.volume_edges[index + 1] - self.volume_edges[index])
             apparent = magnitude[None, :, index, :] - 2.5 * mass_mid[:, None, None]
             # A cell at low redshift is a large part of its own distance.
-            margin = _CELL_MARGIN + 2.5 * np.log10(_Z_EDGES[index + 1] / _Z_EDGES[index])
+            margin = _CELL_MARGIN + 2.5 * np.log10(Z_EDGES[index + 1] / Z_EDGES[index])
             number[(apparent < bright - margin) | (apparent > faint + margin)] = 0.0
             flat = np.flatnonzero(number > 1e-7 * number.max())
             cells.append(flat + index * int(np.prod(shape)))
@@ -281,7 +283,7 @@ class Galaxies:
         self.cells = np.concatenate(cells)
         self.cumulative = np.cumsum(np.concatenate(counts))
 
-    def _reference_magnitude(self, z: Array, ebv: Array) -> Array:
+    def reference_magnitude(self, z: Array, ebv: Array) -> Array:
         """Apparent magnitude of 1 M_sun, shape (n_sed, n_z, n_ebv)."""
         n_sed = len(self.library)
         sed, at, dust = (a.ravel() for a in np.meshgrid(range(n_sed), z, ebv, indexing="ij"))
@@ -293,11 +295,12 @@ class Galaxies:
             np.ones(len(sed), np.float32),
             slice(self.reference, self.reference + 1),
         )[:, 0]
-        modulus = self._distance_modulus(z)
+        modulus = self.distance_modulus(z)
         apparent = 23.9 - 2.5 * np.log10(np.maximum(flux, 1e-30)).reshape(n_sed, len(z), len(ebv))
         return np.asarray(apparent + modulus[:, None])
 
-    def _distance_modulus(self, z: Array) -> Array:
+    def distance_modulus(self, z: Array) -> Array:
+        """Apparent minus absolute magnitude at redshifts of the model's range."""
         distance = np.interp(z, self.z_table, self.distance_table) * (1.0 + z)
         return np.asarray(5.0 * np.log10(distance) + 25.0)
 
@@ -331,12 +334,12 @@ class Galaxies:
 
     def _dust_shares(self, log_mass: Array) -> tuple[Array, Array]:
         """Shares of the dust cells among passive and among active galaxies, (n_mass, n_ebv)."""
-        exponential = np.diff(-np.exp(-_EBV_EDGES / 0.03))
+        exponential = np.diff(-np.exp(-EBV_EDGES / 0.03))
         passive = np.broadcast_to(exponential, (len(log_mass), len(exponential)))
         median = reddening(log_mass)[:, None]
         # A normal distribution in E(B-V), cut at 0: width from that of the H-alpha attenuation
         # and from inclination.
-        active = np.diff(ndtr((_EBV_EDGES[None, :] - median) / (0.03 + 0.35 * median)), axis=1)
+        active = np.diff(ndtr((EBV_EDGES[None, :] - median) / (0.03 + 0.35 * median)), axis=1)
         return (
             passive / passive.sum(axis=1, keepdims=True),
             active / active.sum(axis=1, keepdims=True),
@@ -383,17 +386,15 @@ class Galaxies:
         at_z, at_mass, sed, at_ebv = np.unravel_index(self.cells[chosen], self.cell_shape)
         volume = self.volume_edges[at_z] + rng.random(rows) * np.diff(self.volume_edges)[at_z]
         redshift = np.interp(np.cbrt(volume), self.distance_table, self.z_table)
-        log_mass = _MASS_EDGES[at_mass] + rng.random(rows) * np.diff(_MASS_EDGES)[at_mass]
-        ebv = (_EBV_EDGES[at_ebv] + rng.random(rows) * np.diff(_EBV_EDGES)[at_ebv]).astype("f4")
-        partner = self.neighbour[sed, rng.integers(0, _NEIGHBOURS, rows)]
-        share = rng.random(rows, np.float32)
-        frosted = self.passive[sed] & ~self.passive[partner]
-        share = np.where(frosted, 10.0 ** (FROSTING[0] + share * np.ptp(FROSTING)), 0.5 * share)
+        log_mass = MASS_EDGES[at_mass] + rng.random(rows) * np.diff(MASS_EDGES)[at_mass]
+        ebv = (EBV_EDGES[at_ebv] + rng.random(rows) * np.diff(EBV_EDGES)[at_ebv]).astype("f4")
+        partner = self.neighbour[sed, rng.integers(0, NEIGHBOURS, rows)]
+        share = self.share(sed, partner, rng.random(rows, np.float32))
         lines = 10.0 ** (LINE_SCATTER * rng.standard_normal(rows, np.float32))
         pair = np.stack([sed, partner], axis=1)
         band = slice(self.reference, self.reference + 1)
         flux = self.grid.of(pair, share, redshift, ebv, lines, band)[:, 0]
-        magnitude = 23.9 - 2.5 * (np.log10(flux) + log_mass) + self._distance_modulus(redshift)
+        magnitude = 23.9 - 2.5 * (np.log10(flux) + log_mass) + self.distance_modulus(redshift)
         bright, faint = self.magnitudes
         kept = (magnitude >= bright) & (magnitude <= faint)
         return {
@@ -404,6 +405,27 @@ class Galaxies:
             "ebv": ebv[kept],
             "lines": lines[kept],
         }
+
+    def share(
+        self, sed: NDArray[np.intp], partner: NDArray[np.intp], uniform: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Mass fraction of the second spectrum, from a uniform random number.
+
+        Parameters
+        ----------
+        sed, partner : array, any shape, int
+            Library spectra that are mixed.
+        uniform : array, same shape
+            In [0, 1).
+
+        Returns
+        -------
+        array, same shape
+            Up to a half; for young stars in a passive galaxy within `FROSTING`.
+        """
+        frosted = self.passive[sed] & ~self.passive[partner]
+        frosting = 10.0 ** (FROSTING[0] + uniform * np.ptp(FROSTING))
+        return np.asarray(np.where(frosted, frosting, 0.5 * uniform))
 
     def _realise(
         self,
@@ -423,7 +445,7 @@ class Galaxies:
             np.float32(-0.4 * np.log(10.0))
             * (tilt[:, None] * self.colour + bend[:, None] * np.square(self.colour))
         )
-        luminosity = 10.0 ** (log_mass - 0.4 * self._distance_modulus(redshift))
+        luminosity = 10.0 ** (log_mass - 0.4 * self.distance_modulus(redshift))
         flux *= luminosity.astype(np.float32)[:, None]
 
         first, second = pair[:, 0], pair[:, 1]
@@ -436,8 +458,8 @@ class Galaxies:
         abs_mag_b = -2.5 * (np.log10(light_b) + log_mass) + self.curve_b * ebv + deviation
         nuv_r = -2.5 * np.log10(light_nuv / light_r) + self.curve_nuv_r * ebv
         passive = self.passive[first]
-        scale = self._angular_scale(redshift)
-        radius, axis_ratio = _shapes(rng, redshift, log_mass, passive, scale)
+        scale = self.angular_scale(redshift)
+        radius, axis_ratio = shapes(rng, redshift, log_mass, passive, scale)
         return Objects(
             is_star=np.zeros(rows, bool),
             is_qso=np.zeros(rows, bool),
@@ -450,28 +472,58 @@ class Galaxies:
             flux=flux,
         )
 
-    def _angular_scale(self, redshift: Array) -> Array:
+    def angular_scale(self, redshift: Array) -> Array:
         """kpc per arcsec."""
         distance = np.interp(redshift, self.z_table, self.distance_table) / (1.0 + redshift)
         return np.asarray(distance * 1e3 * np.pi / 180.0 / 3600.0)
 
 
-def _shapes(
+def shapes(
     rng: np.random.Generator,
     redshift: Array,
     log_mass: Array,
     passive: NDArray[np.bool_],
     scale: Array,
 ) -> tuple[Array, Array]:
-    """Half-light radius in arcsec, and axis ratio."""
+    """Draw sizes and shapes.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    redshift, log_mass : array, shape (n,)
+    passive : array, shape (n,), bool
+    scale : array, shape (n,)
+        kpc per arcsec.
+
+    Returns
+    -------
+    radius, axis_ratio : array, shape (n,)
+        Half-light radius along the major axis in arcsec, and b/a.
+    """
     rows = len(redshift)
-    late = np.log10(8.9) - 0.75 * np.log10(1.0 + redshift) + 0.22 * (log_mass - 10.7)
-    # Below 2e10 M_sun early types stop shrinking (van der Wel et al. 2014, section 3.2).
-    steep = 0.75 * np.maximum(log_mass - 10.7, -0.4) + 0.1 * np.minimum(log_mass - 10.3, 0.0)
-    early = np.log10(5.6) - 1.48 * np.log10(1.0 + redshift) + steep
     scatter = np.where(passive, 0.12, 0.17) * rng.standard_normal(rows)
-    radius = 10.0 ** (np.where(passive, early, late) + scatter) / scale
+    radius = 10.0 ** (log_size(redshift, log_mass, passive) + scatter) / scale
     # Thin discs seen from all sides have a flat distribution of axis ratios; spheroids are round.
     flat = 0.2 + 0.8 * rng.random(rows)
     round_ = rng.beta(6.0, 2.5, rows)
     return radius, np.clip(np.where(passive, round_, flat), 0.1, 1.0)
+
+
+def log_size(redshift: Array, log_mass: Array, passive: NDArray[np.bool_]) -> Array:
+    """Typical half-light radius, after van der Wel et al. (2014).
+
+    Parameters
+    ----------
+    redshift, log_mass : array, shape (n,)
+    passive : array, shape (n,), bool
+
+    Returns
+    -------
+    array, shape (n,)
+        log10 of kpc along the major axis.
+    """
+    late = np.log10(8.9) - 0.75 * np.log10(1.0 + redshift) + 0.22 * (log_mass - 10.7)
+    # Below 2e10 M_sun early types stop shrinking (van der Wel et al. 2014, section 3.2).
+    steep = 0.75 * np.maximum(log_mass - 10.7, -0.4) + 0.1 * np.minimum(log_mass - 10.3, 0.0)
+    early = np.log10(5.6) - 1.48 * np.log10(1.0 + redshift) + steep
+    return np.asarray(np.where(passive, early, late))

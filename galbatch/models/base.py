@@ -57,6 +57,9 @@ class Card:
         The survey, as it was when the model was trained.
     libraries : mapping
         Versions of what made it.
+    training : mapping
+        What the sample was and what was made of it: ``warnings``, ``lineage`` (what it was trained
+        on, first to last), ``refused`` (labels that cannot be, by target), and family's own.
     fingerprint : str
         SHA-256 over the weights and the rest of the card.
     """
@@ -77,6 +80,7 @@ class Card:
     spec: Mapping[str, Any]
     reading: Mapping[str, Any]
     libraries: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
     def to_json(self) -> dict[str, Any]:

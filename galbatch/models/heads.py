@@ -8,6 +8,7 @@ from typing import Any
 
 from galbatch.arrays import namespace
 from galbatch.models.mixture import Mixture
+from galbatch.quality.recalibration import UNCALIBRATED, Calibration
 from galbatch.values import Target
 
 
@@ -62,15 +63,15 @@ class Head:
         """
         return outputs[..., self.start : self.start + self.size]
 
-    def mixture(self, outputs: Any, stretch: float = 1.0) -> Mixture:
+    def mixture(self, outputs: Any, calibration: Calibration = UNCALIBRATED) -> Mixture:
         """The ensemble's distribution: the mean of the members'.
 
         Parameters
         ----------
         outputs : array, shape (n, members, outputs), float32
             Of the network; fastest where the rows lie next to each other in memory.
-        stretch : float, default 1
-            Calibrated factor on the widths.
+        calibration : Calibration, optional
+            Its corrections of means and widths; the warp is not a mixture's to apply.
 
         Returns
         -------
@@ -85,7 +86,8 @@ class Head:
         sigma = _softplus(mine[:, 2 * k :])
         sigma *= xp.float32(self.scale)
         sigma += xp.float32(self.floor)
-        sigma *= xp.float32(stretch)
+        sigma = calibration.stretch.apply(sigma)
+        mean = calibration.straightening.apply(mean)
         return Mixture(*(part.reshape(members * k, n).T for part in (share, mean, sigma)))
 
     def means(self, outputs: Any) -> Any:

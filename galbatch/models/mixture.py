@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from galbatch.arrays import namespace
+from galbatch.quality.recalibration import Warp
 
 QUANTILES: tuple[float, ...] = (
     0.005, 0.025, 0.05, 0.1, 0.16, 0.25, 0.375, 0.5, 0.625, 0.75, 0.84, 0.9, 0.95, 0.975, 0.995,
@@ -122,15 +123,15 @@ def cdf(mixture: Mixture, points: Any) -> Any:
     return _cdf(_Block.of(mixture, slice(None)), points.T)[0].T
 
 
-def quantiles(mixture: Mixture, levels: Sequence[float]) -> Any:
+def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
     """Where each row's cumulative distribution reaches given levels.
 
     Parameters
     ----------
     mixture : Mixture
         n rows.
-    levels : sequence of float
-        m probabilities, inside (0, 1).
+    levels : sequence of float, or array of shape (m, n)
+        m probabilities, inside (0, 1): the same for all rows, or each row's own.
 
     Returns
     -------
@@ -142,18 +143,25 @@ def quantiles(mixture: Mixture, levels: Sequence[float]) -> Any:
     A row's result depends on that row alone, to the last bit.
     """
     xp = namespace(mixture.weight)
-    wanted = xp.asarray(levels, xp.float32)[:, None]
     n = len(mixture)
+    wanted = xp.asarray(levels, xp.float32)
+    wanted = xp.broadcast_to(wanted.reshape(len(levels), -1), (len(levels), n))
     result = xp.empty((len(levels), n), xp.float32)
     step = max(_CELLS // len(levels), 1)
     for start in range(0, n, step):
         part = slice(start, start + step)
         block = _Block.of(mixture, part)
-        result[:, part] = _invert(block, xp.broadcast_to(wanted, (len(levels), len(block))))
+        result[:, part] = _invert(block, wanted[:, part])
     return result.T
 
 
-def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> RedshiftStatistics:
+def redshift_statistics(
+    mixture: Mixture,
+    odds_width: float,
+    highest: float,
+    warp: Warp | None = None,
+    magnitude: Any = None,
+) -> RedshiftStatistics:
     """Redshifts from mixtures over zeta = ln(1 + z).
 
     Parameters
@@ -165,11 +173,15 @@ def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> 
         Half width of the interval that `odds` counts, in units of 1 + z.
     highest : float
         Highest redshift that the survey takes for one.
+    warp : Warp, optional
+        Calibration of the cumulative distribution between zero and the highest redshift.
+    magnitude : array, shape (n,), float32
+        What the warp depends on.
 
     Returns
     -------
     RedshiftStatistics
-        `mode` is where the density *in redshift* is highest.
+        `mode` is where the density *in redshift* is highest, before the warp, as `mean` is.
     """
     xp = namespace(mixture.weight)
     n = len(mixture)
@@ -185,7 +197,8 @@ def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> 
         # A row whose whole distribution lies outside keeps a sliver inside to divide by.
         below = xp.minimum(below, xp.float32(0.999))
         inside = xp.maximum(reached - below, xp.float32(0.001))
-        zeta = xp.clip(_invert(block, below + levels * inside), 0, top)
+        wanted = levels if warp is None else warp.levels(QUANTILES, magnitude[part])
+        zeta = xp.clip(_invert(block, below + wanted * inside), 0, top)
         table[:, part] = xp.expm1(zeta)
         peak = xp.minimum(_mode(block, zeta), top)
         mode[part] = xp.expm1(peak)
@@ -194,11 +207,39 @@ def redshift_statistics(mixture: Mixture, odds_width: float, highest: float) -> 
             _reached(block, xp.clip(peak + xp.float32(np.log1p(side)), 0, top))
             for side in (-odds_width, odds_width)
         )
-        odds[part] = xp.clip((high - low) / inside, 0, 1)
+        low, high = (xp.clip((end - below) / inside, 0, 1) for end in (low, high))
+        if warp is not None:
+            low, high = warp.apply(xp.stack([low, high]), magnitude[part])
+        odds[part] = xp.maximum(high - low, 0)
     return RedshiftStatistics(mode, table[QUANTILES.index(0.5)], mean, table.T, odds)
 
 
-def density(mixture: Mixture, grid: Any) -> Any:
+def transform(mixture: Mixture, value: Any, highest: float) -> Any:
+    """Probability integral transform of redshifts, as `redshift_statistics` cuts the mixtures.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        n rows over zeta = ln(1 + z).
+    value : array, shape (n,), float32
+        Zeta.
+    highest : float
+        Highest redshift that the survey takes for one.
+
+    Returns
+    -------
+    array, shape (n,), float32
+        In [0, 1].
+    """
+    xp = namespace(mixture.weight)
+    top = xp.float32(np.log1p(highest))
+    block = _Block.of(_bounded(mixture, slice(None), top), slice(None))
+    below = xp.minimum(_reached(block, xp.float32(0)), xp.float32(0.999))
+    inside = xp.maximum(_reached(block, top) - below, xp.float32(0.001))
+    return xp.clip((_reached(block, value) - below) / inside, 0, 1)
+
+
+def density(mixture: Mixture, grid: Any, warp: Warp | None = None, magnitude: Any = None) -> Any:
     """Density in redshift on a grid, from mixtures over zeta = ln(1 + z).
 
     Parameters
@@ -207,6 +248,10 @@ def density(mixture: Mixture, grid: Any) -> Any:
         n rows over zeta.
     grid : array, shape (m,)
         Redshifts, ascending, above -1.
+    warp : Warp, optional
+        Calibration of the cumulative distribution above redshift zero.
+    magnitude : array, shape (n,), float32
+        What the warp depends on.
 
     Returns
     -------
@@ -236,6 +281,10 @@ def density(mixture: Mixture, grid: Any) -> Any:
         part = slice(start, start + _GRID_ROWS)
         rows = Mixture(mixture.weight[part], mixture.mean[part], mixture.sigma[part])
         reached = cdf(rows, xp.broadcast_to(zeta, (len(rows), len(zeta))))
+        if warp is not None:
+            below = xp.minimum(cdf(rows, xp.zeros((len(rows), 1), xp.float32)), xp.float32(0.999))
+            reached = xp.clip((reached - below) / (1 - below), 0, 1)
+            reached = warp.apply(reached.T, magnitude[part]).T
         result[part] = _shares(xp, reached) / widths
     return result
 

@@ -130,8 +130,13 @@ class HeadsLoss(keras.losses.Loss):  # type: ignore[misc]
         self.heads, self.weights = tuple(heads), tuple(weights)
 
     def call(self, labels: Any, outputs: Any) -> Any:
-        """Loss of each row: labels (n, heads), NaN where unknown; outputs (n, members, outputs)."""
+        """Loss of each row: labels (n, heads), NaN where unknown; outputs (n, members, outputs).
+
+        Labels of twice as many columns have the rows' weights for each head behind them.
+        """
         total = 0.0
+        count = len(self.heads)
+        weighted = labels.shape[1] > count
         for index, (head, weight) in enumerate(zip(self.heads, self.weights, strict=True)):
             label = ops.cast(labels[:, index], "float32")[:, None]
             known = ops.logical_not(ops.isnan(label))
@@ -143,6 +148,8 @@ class HeadsLoss(keras.losses.Loss):  # type: ignore[misc]
             else:
                 each = (_softmax_loss if head.classes else _logit_loss)(safe, mine)
             masked = ops.where(known, each, ops.zeros_like(each))
+            if weighted:
+                masked *= ops.cast(labels[:, count + index], "float32")[:, None]
             total += weight * ops.mean(masked, axis=-1)
         return total
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galbatch.arrays import namespace, to_numpy, worker_namespace
 from galbatch.errors import SpecError
-from galbatch.flux.clean import clean
+from galbatch.flux.clean import clean, magnitude_from_flux
 from galbatch.flux.columns import numbers, raw_photometry
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
@@ -28,14 +28,15 @@ from galbatch.models.mixture import (
     quantiles,
     redshift_statistics,
 )
+from galbatch.models.monte_carlo import apart, scatter
 from galbatch.models.novelty import Novelty
 from galbatch.models.runtime import Network, open_network
-from galbatch.quality.calibration import SigmaScale
+from galbatch.quality.recalibration import Calibration
 from galbatch.spec.job import PhotometricModel, StandardClean
 from galbatch.spec.survey import Survey
 from galbatch.values import FluxBlock, PredictedColumn, Target
 
-VERSION = 1
+VERSION = 2
 NETWORK = "network"
 # The memory of a prediction is that of so many rows, beside the result.
 _BATCH = 8192
@@ -94,6 +95,7 @@ _COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
     ),
 }  # fmt: skip
 
+
 _ALWAYS = (
     PredictedColumn(
         "ood", "float32", "", "stat.value",
@@ -147,6 +149,28 @@ class Reading:
             reddening=moved(raw.reddening),
         )
 
+    def magnitude(self, block: FluxBlock) -> Any:
+        """AB magnitude of the rows of `block` in the survey's reference band.
+
+        Parameters
+        ----------
+        block : FluxBlock
+            n rows of `bands`.
+
+        Returns
+        -------
+        array, shape (n,), float32
+            That of half the error where the flux is lower; NaN where the band was not observed, or
+            is none of `bands`.
+        """
+        xp = namespace(block.flux)
+        if self.survey.reference_band not in self.bands:
+            return xp.full(len(block), xp.nan, xp.float32)
+        band = self.bands.index(self.survey.reference_band)
+        least = xp.maximum(block.error[:, band] / 2, xp.float32(1e-9))
+        magnitude = magnitude_from_flux(xp.maximum(block.flux[:, band], least))
+        return xp.where(block.observed[:, band], magnitude, xp.nan).astype(xp.float32)
+
     def shapes(self, table: pa.Table) -> NDArray[np.float64]:
         """Morphology of a table's rows, shape (n, m)."""
         matrix = np.empty((table.num_rows, len(self.morphology)))
@@ -169,8 +193,8 @@ class Photometric:
         self.card = card
         self._folder = folder
         survey = Survey.model_validate(card.reading)
-        spec = PhotometricModel.model_validate(card.spec)
-        self._reading = Reading.of(spec, survey, card.bands)
+        self._spec = PhotometricModel.model_validate(card.spec)
+        self._reading = Reading.of(self._spec, survey, card.bands)
         self._features = FeatureRecipe.from_json(card.recipe["features"])
         self._heads = tuple(Head.from_json(head) for head in card.recipe["heads"])
         self._novelty = Novelty.from_json(card.recipe["novelty"])
@@ -180,7 +204,11 @@ class Photometric:
         """What it predicts."""
         found: tuple[PredictedColumn, ...] = ()
         for head in self._heads:
-            found += class_columns(head) if head.target == "star" else _COLUMNS[head.target]
+            star = head.target == "star"
+            mine = class_columns(head) if star else _COLUMNS[head.target]
+            found += mine
+            if self._spec.monte_carlo:
+                found += apart(mine if star else mine[:1])
         return found + _ALWAYS
 
     @cached_property
@@ -231,14 +259,16 @@ class Photometric:
         head = next((head for head in self._heads if head.target == "redshift"), None)
         if head is None:
             raise SpecError(f"model '{self.card.name}'", "has no redshift to give a density of")
-        stretch = SigmaScale.from_json(self.card.calibration["redshift"]).scale
+        calibration = Calibration.from_json(self.card.calibration["redshift"])
+        warp = calibration.warp if calibration.warp.changes else None
         xp = worker_namespace()
         points = xp.asarray(grid)
         grids: NDArray[np.float32] = np.empty((table.num_rows, len(grid)), np.float32)
         parts = []
         for start in range(0, max(table.num_rows, 1), _BATCH):
             block, outputs, predicted = self._passed(table.slice(start, _BATCH), xp)
-            values = density(head.mixture(outputs, stretch), points)
+            magnitude = self._reading.magnitude(block)
+            values = density(head.mixture(outputs, calibration), points, warp, magnitude)
             values[~block.observed.any(axis=1)] = xp.nan
             grids[start : start + _BATCH] = to_numpy(values)
             parts.append(predicted)
@@ -254,9 +284,28 @@ class Photometric:
             twice = self._passed(pa.concat_tables([table, table]), xp)
             return _first(twice[0]), twice[1][:1], twice[2].slice(0, 1)
         block = self._reading.block(table, xp)
-        inputs = features(self._features, block, xp.asarray(self._reading.shapes(table)))
-        outputs = _by_output(xp.asarray(self._network(inputs)))
-        values = decode(outputs, self._heads, self.card.calibration, self._reading.survey)
+        shapes = xp.asarray(self._reading.shapes(table))
+        inputs = features(self._features, block, shapes)
+
+        def ask(fluxes: FluxBlock) -> Any:
+            seen = inputs if fluxes is block else features(self._features, fluxes, shapes)
+            return _by_output(xp.asarray(self._network(seen)))
+
+        outputs = ask(block)
+        magnitude = self._reading.magnitude(block)
+        values = decode(
+            outputs, self._heads, self.card.calibration, self._reading.survey, magnitude
+        )
+        if self._spec.monte_carlo:
+            values |= scatter(
+                ask,
+                block,
+                outputs,
+                self._heads,
+                self.card.calibration,
+                self._spec.monte_carlo,
+                self._spec.seed,
+            )
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
         if blind.any():
@@ -268,7 +317,11 @@ class Photometric:
 
 
 def decode(
-    outputs: Any, heads: tuple[Head, ...], calibration: Mapping[str, Any], survey: Survey
+    outputs: Any,
+    heads: tuple[Head, ...],
+    calibration: Mapping[str, Any],
+    survey: Survey,
+    magnitude: Any,
 ) -> dict[str, Any]:
     """Predicted columns from the network's outputs.
 
@@ -280,6 +333,8 @@ def decode(
         Of the card.
     survey : Survey
         Its definition of the odds, and the highest redshift that it takes for one.
+    magnitude : array, shape (n,), float32
+        Of the reference band, AB; NaN where unknown.
 
     Returns
     -------
@@ -287,27 +342,35 @@ def decode(
     """
     xp = namespace(outputs)
     values: dict[str, Any] = {}
-    alike: dict[int, dict[Target, Mixture]] = {}
+    alike: dict[int, dict[Target, tuple[Mixture, Any]]] = {}
     for head in heads:
         if head.target == "star":
             values |= class_probabilities(head, outputs, calibration["star"])
             continue
-        stretch = SigmaScale.from_json(calibration[head.target]).scale
-        mixture = head.mixture(outputs, stretch)
+        corrections = Calibration.from_json(calibration[head.target])
+        mixture, warp = head.mixture(outputs, corrections), corrections.warp
         if head.target == "redshift":
             assert survey.labels.redshift is not None
-            z = redshift_statistics(mixture, survey.odds_width, survey.labels.redshift.high)
+            z = redshift_statistics(
+                mixture,
+                survey.odds_width,
+                survey.labels.redshift.high,
+                warp if warp.changes else None,
+                magnitude,
+            )
             values |= {"z_mode": z.mode, "z_median": z.median, "z_mean": z.mean, "odds": z.odds}
             values["z_quantiles"] = z.quantiles
             for percent, low, high in ((68, 0.16, 0.84), (95, 0.025, 0.975)):
                 values[f"z_err{percent}_low"] = z.quantiles[:, QUANTILES.index(low)]
                 values[f"z_err{percent}_high"] = z.quantiles[:, QUANTILES.index(high)]
         else:
-            alike.setdefault(head.components, {})[head.target] = mixture
-    for mixtures in alike.values():
+            levels = warp.levels(_LEVELS, magnitude)
+            alike.setdefault(head.components, {})[head.target] = (mixture, levels)
+    for parts in alike.values():
         # Few levels make short work, most of it in calling NumPy: all at once.
-        ends = quantiles(Mixture.joined(tuple(mixtures.values())), _LEVELS)
-        for target, of_target in zip(mixtures, xp.split(ends, len(mixtures)), strict=True):
+        mixtures, levels = zip(*parts.values(), strict=True)
+        ends = quantiles(Mixture.joined(mixtures), xp.concatenate(levels, axis=1))
+        for target, of_target in zip(parts, xp.split(ends, len(parts)), strict=True):
             values[f"{target}_low68"], values[target], values[f"{target}_high68"] = of_target.T
     return values
 

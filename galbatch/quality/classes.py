@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from galbatch.quality.metrics import FEWEST_IN_BIN, bins
+from galbatch.quality.metrics import FEWEST_IN_BIN, place_in_bins
 from galbatch.quality.results import BinnedClass, ClassStatistics, MulticlassStatistics
 from galbatch.quality.rows import Array, both, numbers
 from galbatch.values import QSO
@@ -118,7 +118,7 @@ def binned_class(
     label : array, shape (n,)
         1 of the class, 0 not; NaN where unknown.
     edges : array, shape (m + 1,), optional
-        See `metrics.bins`.
+        See `metrics.place_in_bins`.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def binned_class(
     given, truth = np.asarray(probability, np.float64), np.asarray(label, np.float64)
     known = np.isfinite(given) & np.isfinite(truth) & np.isfinite(magnitude)
     given, truth, at = given[known], truth[known], np.asarray(magnitude, np.float64)[known]
-    limits, place = bins(at, edges)
+    place, limits = place_in_bins(at, edges)
     total = limits.size - 1
     table = np.full((4, total), np.nan)
     rows, members = np.zeros(total, np.int64), np.zeros(total, np.int64)

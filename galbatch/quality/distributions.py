@@ -5,13 +5,22 @@ Rows in which an input is not finite are left out; a statistic that does not exi
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import kstest, kstwo
 
-from galbatch.quality.metrics import count, sigma_nmad
-from galbatch.quality.results import DistributionStatistics
-from galbatch.quality.rows import Array, finite
+from galbatch.quality.metrics import (
+    FEWEST_IN_BIN,
+    binomial_error,
+    bootstrap_errors,
+    count,
+    place_in_bins,
+    sigma_nmad,
+)
+from galbatch.quality.results import BinnedDistributions, DistributionStatistics
+from galbatch.quality.rows import Array, finite, numbers
 
 PIT_BINS = 20
 
@@ -157,6 +166,7 @@ def distribution_statistics(
     interval95: tuple[ArrayLike, ArrayLike] | None = None,
     quantiles: ArrayLike | None = None,
     levels: ArrayLike | None = None,
+    seed: int = 0,
 ) -> DistributionStatistics:
     """All numbers of a predicted uncertainty.
 
@@ -168,6 +178,8 @@ def distribution_statistics(
     quantiles : array, shape (n, k), optional
     levels : array, shape (k,), optional
         Probabilities of the quantiles.
+    seed : int
+        Of the bootstrap.
 
     Returns
     -------
@@ -175,7 +187,8 @@ def distribution_statistics(
     """
     truth = np.asarray(true, np.float64)
     known = np.isfinite(truth)
-    covered68 = covered95 = pull_median = pull_width = nan = float("nan")
+    nan = float("nan")
+    covered68 = covered95 = pull_median = pull_width = pull_width_error = nan
     if interval95 is not None:
         covered95 = coverage(truth, *interval95)
     if interval68 is not None:
@@ -184,18 +197,21 @@ def distribution_statistics(
         pull = finite(pulls(predicted, truth, *interval68))
         if pull.size:
             pull_median, pull_width = float(np.median(pull)), sigma_nmad(pull)
-    score = loss = distance = expected = nan
+            pull_width_error = bootstrap_errors(pull, seed)[1]
+    score = score_error = loss = loss_error = distance = expected = chance = nan
     histogram = None
     if quantiles is not None and levels is not None:
         transform = finite(pit(truth, quantiles, levels))
         if transform.size:
-            score = float(np.mean(finite(crps(truth, quantiles, levels))))
-            loss = float(np.mean(finite(cde_loss(truth, quantiles, levels))))
-            distance = float(kstest(transform, "uniform", method="asymp").statistic)
+            score, score_error = _mean(finite(crps(truth, quantiles, levels)))
+            loss, loss_error = _mean(finite(cde_loss(truth, quantiles, levels)))
+            test = kstest(transform, "uniform", method="asymp")
+            distance, chance = float(test.statistic), float(test.pvalue)
             expected = float(kstwo.ppf(0.95, transform.size))
             histogram = count(transform, np.linspace(0.0, 1.0, PIT_BINS + 1))
+    rows = int(known.sum())
     return DistributionStatistics(
-        rows=int(known.sum()),
+        rows=rows,
         coverage68=covered68,
         coverage95=covered95,
         pull_median=pull_median,
@@ -204,8 +220,81 @@ def distribution_statistics(
         cde_loss=loss,
         pit_ks=distance,
         pit_ks_5percent=expected,
+        pit_ks_p=chance,
         pit=histogram,
+        coverage68_error=binomial_error(covered68, rows),
+        coverage95_error=binomial_error(covered95, rows),
+        pull_width_error=pull_width_error,
+        crps_error=score_error,
+        cde_loss_error=loss_error,
     )
+
+
+def binned_distributions(
+    by: Literal["magnitude", "redshift", "odds"],
+    values: ArrayLike,
+    predicted: ArrayLike,
+    true: ArrayLike,
+    edges: ArrayLike | None = None,
+    *,
+    interval68: tuple[ArrayLike, ArrayLike] | None = None,
+    interval95: tuple[ArrayLike, ArrayLike] | None = None,
+    quantiles: ArrayLike | None = None,
+    levels: ArrayLike | None = None,
+    seed: int = 0,
+) -> BinnedDistributions:
+    """`distribution_statistics` in bins of a quantity.
+
+    Parameters
+    ----------
+    by : {"magnitude", "redshift", "odds"}
+        What `values` are.
+    values : array, shape (n,)
+        The quantity to bin by; rows without it are in no bin.
+    predicted, true : array, shape (n,)
+    edges : array, shape (m + 1,), optional
+        As for `binned_statistics`.
+    interval68, interval95, quantiles, levels, seed
+        As for `distribution_statistics`.
+
+    Returns
+    -------
+    BinnedDistributions
+        Of 0 rows in bins of fewer than 10.
+    """
+    quantity, truth = np.asarray(values, np.float64), np.asarray(true, np.float64)
+    place, limits = place_in_bins(np.where(np.isfinite(truth), quantity, np.nan), edges)
+    point = np.asarray(predicted, np.float64)
+    ends = {"interval68": interval68, "interval95": interval95}
+    table = None if quantiles is None else np.asarray(quantiles, np.float64)
+    centres, found = [], []
+    for number in range(limits.size - 1):
+        inside = place == number
+        centres.append(float(np.median(quantity[inside])) if inside.any() else float("nan"))
+        if inside.sum() < FEWEST_IN_BIN:
+            inside = np.zeros_like(inside)
+        found.append(
+            distribution_statistics(
+                point[inside],
+                truth[inside],
+                **{
+                    name: (np.asarray(pair[0])[inside], np.asarray(pair[1])[inside])
+                    for name, pair in ends.items()
+                    if pair is not None
+                },
+                quantiles=None if table is None else table[inside],
+                levels=levels,
+                seed=seed + number,
+            )
+        )
+    return BinnedDistributions(by, numbers(limits), tuple(centres), tuple(found))
+
+
+def _mean(values: Array) -> tuple[float, float]:
+    """Mean, and its bootstrap standard error: that of all resamples is known in closed form."""
+    if values.size == 0:
+        return float("nan"), float("nan")
+    return float(values.mean()), float(values.std() / np.sqrt(values.size))
 
 
 def _checked(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +15,10 @@ from galbatch.quality.classes import (
     multiclass_statistics,
     star_against_galaxy,
 )
-from galbatch.quality.distributions import distribution_statistics
+from galbatch.quality.distributions import binned_distributions, distribution_statistics
 from galbatch.quality.metrics import binned_statistics, point_statistics, redshift_residual
 from galbatch.quality.results import (
     BinnedClass,
-    BinnedStatistics,
     ClassStatistics,
     Evaluation,
     MulticlassStatistics,
@@ -119,6 +119,14 @@ def evaluate(
             quantiles = np.asarray(predictions[columns.quantiles], np.float64)
             rows[columns.quantiles] = quantiles[judged]
         star, redshift = target == "star", target == "redshift"
+        given: dict[str, Any] = {
+            "interval68": _interval(rows, columns.interval68),
+            "interval95": _interval(rows, columns.interval95),
+            "quantiles": rows.get(columns.quantiles),
+            "levels": quantile_levels,
+            "seed": seed,
+        }
+        bins = _Bins(judged, magnitude, magnitude_edges, predictions.get("odds"))
         found.append(
             TargetEvaluation(
                 target=target,
@@ -128,14 +136,7 @@ def evaluate(
                 point=None
                 if star
                 else point_statistics(point[judged], true[judged], redshift=redshift, seed=seed),
-                distribution=distribution_statistics(
-                    point[judged],
-                    true[judged],
-                    interval68=_interval(rows, columns.interval68),
-                    interval95=_interval(rows, columns.interval95),
-                    quantiles=rows.get(columns.quantiles),
-                    levels=quantile_levels,
-                )
+                distribution=distribution_statistics(point[judged], true[judged], **given)
                 if rows
                 else None,
                 classes=_two_classes(predictions, true) if star else None,
@@ -144,10 +145,19 @@ def evaluate(
                 if star and magnitude is not None
                 else (),
                 quasars=_quasars(point, truth, seed) if redshift else None,
-                binned=_binned(
-                    point, true, predictions.get("odds"), magnitude, magnitude_edges, seed
+                binned=tuple(
+                    binned_statistics(
+                        by, values, redshift_residual(point, true)[judged], edges, seed=seed
+                    )
+                    for by, values, edges in bins.of(point)
                 )
                 if redshift
+                else (),
+                honesty=tuple(
+                    binned_distributions(by, values, point[judged], true[judged], edges, **given)
+                    for by, values, edges in bins.of(point if redshift else None)
+                )
+                if rows
                 else (),
             )
         )
@@ -228,20 +238,21 @@ def _interval(
     return rows[names[0]], rows[names[1]]
 
 
-def _binned(
-    predicted: NDArray[np.float64],
-    true: NDArray[np.float64],
-    odds: ArrayLike | None,
-    magnitude: ArrayLike | None,
-    magnitude_edges: ArrayLike | None,
-    seed: int,
-) -> tuple[BinnedStatistics, ...]:
-    residual = redshift_residual(predicted, true)
-    tables = [binned_statistics("redshift", predicted, residual, seed=seed)]
-    if magnitude is not None:
-        tables.insert(
-            0, binned_statistics("magnitude", magnitude, residual, magnitude_edges, seed=seed)
-        )
-    if odds is not None:
-        tables.append(binned_statistics("odds", odds, residual, seed=seed))
-    return tuple(tables)
+@dataclass(frozen=True)
+class _Bins:
+    """What the judged rows are binned by."""
+
+    judged: NDArray[np.bool_]
+    magnitude: ArrayLike | None
+    magnitude_edges: ArrayLike | None
+    odds: ArrayLike | None
+
+    def of(
+        self, redshift: NDArray[np.float64] | None
+    ) -> Iterator[tuple[Literal["magnitude", "redshift", "odds"], Any, ArrayLike | None]]:
+        if self.magnitude is not None:
+            yield "magnitude", np.asarray(self.magnitude)[self.judged], self.magnitude_edges
+        if redshift is not None:
+            yield "redshift", redshift[self.judged], None
+            if self.odds is not None:
+                yield "odds", np.asarray(self.odds)[self.judged], None

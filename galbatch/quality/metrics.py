@@ -163,7 +163,7 @@ def point_statistics(
         sigma_nmad=width,
         sigma_nmad_error=width_error,
         outliers=outliers,
-        outliers_error=_binomial_error(outliers, residual.size),
+        outliers_error=binomial_error(outliers, residual.size),
         threshold=threshold,
         outliers_5sigma=outlier_fraction(residual - bias, 5.0 * width),
         rms=float(np.sqrt(np.mean(residual**2))),
@@ -237,7 +237,7 @@ def binned_statistics(
         NaN in bins of fewer than 10 rows.
     """
     quantity, rest = both(values, residual)
-    limits, place = bins(quantity, edges)
+    place, limits = place_in_bins(quantity, edges)
     total = limits.size - 1
     table = np.full((7, total), np.nan)
     for number in range(total):
@@ -254,7 +254,7 @@ def binned_statistics(
             sigma_nmad(part),
             width_error,
             outliers,
-            _binomial_error(outliers, part.size),
+            binomial_error(outliers, part.size),
         )
     inside = place[(place >= 0) & (place < total)]
     return BinnedStatistics(
@@ -265,35 +265,40 @@ def binned_statistics(
     )
 
 
-def bins(values: Array, edges: ArrayLike | None = None) -> tuple[Array, NDArray[np.intp]]:
-    """Bins of a quantity, and in which one each row is.
+def place_in_bins(
+    values: ArrayLike, edges: ArrayLike | None = None
+) -> tuple[NDArray[np.intp], Array]:
+    """Which bin each value is in.
 
     Parameters
     ----------
     values : array, shape (n,)
-        Finite.
     edges : array, shape (m + 1,), optional
         Ascending; the last bin includes its upper edge. By default up to eight bins with equally
-        many rows, at least 50 in each.
+        many values, at least 50 in each.
 
     Returns
     -------
-    edges : array, shape (m + 1,)
-    place : array, shape (n,), int
-        Of the row's bin; -1 or m where it is in none.
+    array, shape (n,), int
+        -1 or m where a value is in no bin.
+    array, shape (m + 1,)
+        The edges.
     """
+    quantity = np.asarray(values, np.float64)
+    known = finite(quantity)
     if edges is not None:
         limits = np.asarray(edges, np.float64)
-    elif values.size:
-        wanted = int(np.clip(values.size // 50, 1, 8))
-        limits = np.unique(np.quantile(values, np.linspace(0.0, 1.0, wanted + 1)))
+    elif known.size:
+        bins = int(np.clip(known.size // 50, 1, 8))
+        limits = np.unique(np.quantile(known, np.linspace(0.0, 1.0, bins + 1)))
         if limits.size == 1:
             limits = np.array([limits[0], limits[0]])
     else:
         limits = np.array([0.0, 1.0])
-    place = np.searchsorted(limits, values, side="right") - 1
-    place[values == limits[-1]] = limits.size - 2
-    return limits, place
+    place = np.searchsorted(limits, quantity, side="right") - 1
+    place[quantity == limits[-1]] = limits.size - 2
+    place[~np.isfinite(quantity)] = -1
+    return place, limits
 
 
 def count(values: ArrayLike, edges: ArrayLike) -> Histogram:
@@ -313,7 +318,20 @@ def count(values: ArrayLike, edges: ArrayLike) -> Histogram:
     return Histogram(numbers(limits), tuple(int(number) for number in counts))
 
 
-def _binomial_error(fraction: float, rows: int) -> float:
+def binomial_error(fraction: float, rows: int) -> float:
+    """Standard error of a fraction of some rows (Agresti & Coull 1998); NaN of no rows.
+
+    Parameters
+    ----------
+    fraction : float
+    rows : int
+
+    Returns
+    -------
+    float
+    """
+    if rows == 0:
+        return float("nan")
     # Agresti & Coull (1998): no outlier among a few rows does not mean no uncertainty.
     centre = (fraction * rows + 2.0) / (rows + 4.0)
     return float(np.sqrt(centre * (1.0 - centre) / (rows + 4.0)))

@@ -120,8 +120,14 @@ class DistributionStatistics(Plain):
         Kolmogorov-Smirnov distance of the PIT from uniform.
     pit_ks_5percent : float
         A distance that an honest distribution exceeds once in 20, for this number of rows.
+    pit_ks_p : float
+        Chance of a distance as large or larger, if the distributions are honest.
     pit : Histogram or None
         Counts of the probability integral transform in [0, 1].
+    coverage68_error, coverage95_error : float
+        Binomial standard errors.
+    pull_width_error, crps_error, cde_loss_error : float
+        Bootstrap standard errors.
     """
 
     rows: int
@@ -133,7 +139,13 @@ class DistributionStatistics(Plain):
     cde_loss: float
     pit_ks: float
     pit_ks_5percent: float
+    pit_ks_p: float
     pit: Histogram | None
+    coverage68_error: float
+    coverage95_error: float
+    pull_width_error: float
+    crps_error: float
+    cde_loss_error: float
 
 
 @dataclass(frozen=True)
@@ -300,6 +312,27 @@ class BinnedClass(Plain):
 
 
 @dataclass(frozen=True)
+class BinnedDistributions(Plain):
+    """How honest the predicted uncertainties are, in bins of another quantity.
+
+    Parameters
+    ----------
+    by : {"magnitude", "redshift", "odds"}
+        Magnitude of the reference band, predicted redshift, or odds.
+    edges : tuple of float, length n + 1
+    centre : tuple of float, length n
+        Median of the quantity in the bin; NaN where empty.
+    bins : tuple of DistributionStatistics, length n
+        NaN where a bin has too few rows.
+    """
+
+    by: Literal["magnitude", "redshift", "odds"]
+    edges: tuple[float, ...]
+    centre: tuple[float, ...]
+    bins: tuple[DistributionStatistics, ...]
+
+
+@dataclass(frozen=True)
 class TargetEvaluation(Plain):
     """How good one model is at one target.
 
@@ -326,6 +359,8 @@ class TargetEvaluation(Plain):
         For redshifts only: those of quasars, which no other number counts.
     binned : tuple of BinnedStatistics
         For redshifts only.
+    honesty : tuple of BinnedDistributions
+        Where the model gives an uncertainty.
     """
 
     target: Target
@@ -339,6 +374,7 @@ class TargetEvaluation(Plain):
     binned_classes: tuple[BinnedClass, ...] = ()
     quasars: PointStatistics | None = None
     binned: tuple[BinnedStatistics, ...] = ()
+    honesty: tuple[BinnedDistributions, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -127,12 +127,22 @@ def _three(value: float) -> str:
 
 _HONESTY = (
     Statistic(
-        "coverage68", "true values within the 68\u202f% interval", "distribution", 0.68, percent
+        "coverage68",
+        "true values within the 68\u202f% interval",
+        "distribution",
+        0.68,
+        percent,
+        "coverage68_error",
     ),
     Statistic(
-        "coverage95", "true values within the 95\u202f% interval", "distribution", 0.95, percent
+        "coverage95",
+        "true values within the 95\u202f% interval",
+        "distribution",
+        0.95,
+        percent,
+        "coverage95_error",
     ),
-    Statistic("pull_width", "width of the pulls", "distribution", 1.0, _three),
+    Statistic("pull_width", "width of the pulls", "distribution", 1.0, _three, "pull_width_error"),
 )
 _REDSHIFT = (
     Statistic(
@@ -154,9 +164,10 @@ _REDSHIFT = (
     Statistic("rms", "r.m.s. of Δz/(1+z)", "point", "low", decimals),
     Statistic("slope", "slope of predicted against true", "point", 1.0, _three),
     Statistic("r2", "r²", "point", "high", _three),
-    Statistic("crps", "CRPS", "distribution", "low", decimals),
-    Statistic("cde_loss", "CDE loss", "distribution", "low", _three),
+    Statistic("crps", "CRPS", "distribution", "low", decimals, "crps_error"),
+    Statistic("cde_loss", "CDE loss", "distribution", "low", _three, "cde_loss_error"),
     Statistic("pit_ks", "KS distance of the PIT from uniform", "distribution", "low", decimals),
+    Statistic("pit_ks_p", "chance of such a KS distance", "distribution", "", _three),
     *_HONESTY,
     Statistic(
         "sigma_nmad",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from galbatch.quality.results import (
     BinnedClass,
+    BinnedDistributions,
     BinnedStatistics,
     ClassStatistics,
     DistributionStatistics,
@@ -206,6 +207,46 @@ def by_bins(tables: Sequence[tuple[Curve, BinnedStatistics]], label: str) -> Fig
     if centres.size:
         margin = 0.06 * float(np.ptp(centres)) or 0.5
         panels[-1].set_xlim(centres.min() - margin, centres.max() + margin)
+    if len(tables) > 1:
+        panels[0].legend(loc="best", ncols=2)
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def honesty_by_bins(tables: Sequence[tuple[Curve, BinnedDistributions]], label: str) -> Figure:
+    """Coverage of the intervals and width of the pulls in bins, all models.
+
+    Parameters
+    ----------
+    tables : sequence of ((str, str), BinnedDistributions)
+        At least one.
+    label : str
+        Of the horizontal axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = Figure(figsize=(WIDTH, 4.8))
+    panels = figure.subplots(3, 1, sharex=True)
+    shown = (("coverage68", 0.68), ("coverage95", 0.95), ("pull_width", 1.0))
+    for axes, (statistic, honest) in zip(panels, shown, strict=True):
+        axes.axhline(honest, color=TRUTH, linewidth=0.9)
+        for place, ((name, colour), table) in enumerate(tables):
+            values = [getattr(one, statistic) for one in table.bins]
+            errors = [getattr(one, f"{statistic}_error") for one in table.bins]
+            axes.errorbar(
+                table.centre, values, yerr=errors, color=colour,
+                marker=MARKERS[place % len(MARKERS)], markersize=4.5, linewidth=1.3, elinewidth=1,
+                label=literal(name),
+            )  # fmt: skip
+    panels[0].set_ylabel("in 68 %")
+    panels[1].set_ylabel("in 95 %")
+    panels[2].set_ylabel("pull width")
+    for axes in panels[:2]:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    panels[-1].set_xlabel(label)
     if len(tables) > 1:
         panels[0].legend(loc="best", ncols=2)
     figure.align_ylabels()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from galbatch.quality.evaluation import of_galaxies
 from galbatch.quality.results import (
     BinnedClass,
+    BinnedDistributions,
     BinnedStatistics,
     ClassStatistics,
     DistributionStatistics,
@@ -114,7 +115,29 @@ def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
                 f" chance allows (95\u202f%) for {honest[0][0][0]}. {words}.",
             )
         )
+    plates += _honesty_plates(judged, labels)
     return tuple(plates)
+
+
+def _honesty_plates(
+    judged: Sequence[tuple[ModelReport, figures.Curve, TargetEvaluation, Any, Any]],
+    labels: Mapping[str, str],
+) -> list[Plate]:
+    """Intervals and pulls by magnitude, redshift and odds."""
+    tables: dict[str, list[tuple[figures.Curve, BinnedDistributions]]] = {}
+    for _, curve, one, _, _ in judged:
+        for table in one.honesty:
+            tables.setdefault(table.by, []).append((curve, table))
+    return [
+        Plate(
+            f"Are they honest at every {by}?" if by != "odds" else "Are they honest at all odds?",
+            data_uri(figures.honesty_by_bins(found, labels[by])),
+            "Share of the true redshifts inside the 68\u202f% and the 95\u202f% interval, and the"
+            " width of (predicted - true) over half the 68\u202f% interval, in bins of held-out"
+            " rows. Lines: honest. Bars: 1σ (binomial; bootstrap for the width).",
+        )
+        for by, found in tables.items()
+    ]
 
 
 def star_plates(data: ReportData) -> tuple[Plate, ...]:

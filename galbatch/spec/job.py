@@ -166,9 +166,31 @@ class PhotometricModel(Words):
     dropout: float = Field(default=0.05, ge=0, lt=1)
     noise: float = Field(default=0.3, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""
+    drop_bands: float = Field(default=0.02, ge=0, lt=1)
+    """Probability that a band of a training row is taken for not observed."""
+    fainter: float = Field(default=1.0, ge=0, le=10)
+    """Copies of each row with a class label, made as faint and noisy as the catalogue goes beyond
+    the labels. None are made where the labels reach as far as the catalogue."""
+    match: bool = True
+    """Weigh labels that are brighter than the catalogue so that they stand for it, in magnitude and
+    colours. Labels that are like the catalogue are left alone."""
+    pretrained: str | None = None
+    """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
+    the current directory, where it has to stay. Features and targets are matched by name; it must
+    have the same `members`, `width` and `layers`, and is taught on at a fifth of `learning_rate`.
+    """
+    monte_carlo: int = Field(default=0, ge=0, le=10_000)
+    """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
+    noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough."""
     max_rows: int = Field(default=400_000, ge=100)
     """Labelled rows to train on, at most (a random sample of them)."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _draws_scatter(self) -> Self:
+        if self.monte_carlo == 1:
+            raise ValueError("monte_carlo: one draw has no scatter; 0 for none, or 2 and more")
+        return self
 
 
 class ThesisModel(Words):
@@ -182,6 +204,8 @@ class ThesisModel(Words):
     clean: ThesisClean = ThesisClean()
     sample: float = Field(default=1.0, gt=0, le=1)
     """Share of the rows to train on."""
+    max_rows: int = Field(default=1_000_000, ge=100)
+    """Labelled rows to take that share of, at most (a random sample of them)."""
     polynomial: int = Field(default=5, ge=0, le=12)
     """Degree of the correction of predicted to expected values; 0 for none."""
     epochs: int | None = Field(default=None, ge=1)
@@ -281,6 +305,8 @@ class ReportSpec(Words):
     """Edges for statistics by reference magnitude; by default from the data."""
     max_points: int = Field(default=20_000, ge=100)
     """Points in a scatter plot, at most."""
+    max_rows: int = Field(default=300_000, ge=100)
+    """Held-out rows that are judged, at most (a random sample of them)."""
     where: tuple[Condition, ...] = ()
     """Only held-out rows for which these hold are judged."""
 

@@ -143,6 +143,12 @@ class Label(Words):
     where: tuple[Condition, ...] = ()
     """The value is a label only where all of these hold."""
 
+    @model_validator(mode="after")
+    def _some_value_is_one(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
+
 
 class StarLabel(Words):
     """A column that tells stars, galaxies and quasars apart, for the rows that are known."""
@@ -193,6 +199,12 @@ class Labels(Words):
         """The label of one target."""
         label: Label | StarLabel | None = getattr(self, target)
         return label
+
+    @model_validator(mode="after")
+    def _redshifts_have_a_logarithm(self) -> Self:
+        if self.redshift is not None and self.redshift.low <= -1:
+            raise ValueError(f"redshift: low must be above -1, not {self.redshift.low:g}")
+        return self
 
 
 class Published(Words):

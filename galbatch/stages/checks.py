@@ -10,7 +10,9 @@ from galbatch.readers.remote import at_hand
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
+from galbatch.store.places import local_copy, place
 from galbatch.store.tables import OWN
+from galbatch.training.transfer import read_pretrained
 from galbatch.values import TARGETS
 
 
@@ -48,6 +50,9 @@ def agree(job: Job, survey: Survey) -> None:
                         f"survey '{survey.name}' has no band '{band}'",
                         did_you_mean(band, survey.band_names),
                     )
+            if model.pretrained is not None:
+                with local_copy(place(model.pretrained)) as folder:
+                    read_pretrained(folder, model, model.bands or survey.band_names)
             if model.clean.extinction and survey.extinction is None:
                 raise SpecError(
                     f"{where}.clean.extinction",

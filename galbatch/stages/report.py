@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pandas.util import hash_array
 
 from galbatch import __version__
 from galbatch.errors import SpecError
@@ -212,6 +214,65 @@ def _need(site: Site) -> Need | None:
     return Need("report", REPORT_UNIT, words)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What is judged of one partition."""
+
+    rank: NDArray[np.uint64]
+    truth: Mapping[Target, NDArray[Any]]
+    magnitude: NDArray[Any]
+    predicted: Mapping[str, pa.Table]
+
+    def below(self, limit: np.uint64) -> _Part:
+        """Its rows of a rank below the limit."""
+        kept = self.rank < limit
+        if kept.all():
+            return self
+        return _Part(
+            self.rank[kept],
+            {target: values[kept] for target, values in self.truth.items()},
+            self.magnitude[kept],
+            {name: table.filter(pa.array(kept)) for name, table in self.predicted.items()},
+        )
+
+
+class _Sample:
+    """At most so many rows, drawn by a hash of their ids: memory does not grow with the survey.
+
+    Parameters
+    ----------
+    at_most : int
+    """
+
+    def __init__(self, at_most: int) -> None:
+        self.below = np.uint64(2**64 - 1)
+        """Rows of this rank and above are not wanted."""
+        self.thinned = False
+        self.rows = 0
+        self._at_most = at_most
+        self._parts: list[_Part] = []
+
+    def add(self, part: _Part) -> None:
+        """One more partition's rows."""
+        self._parts.append(part)
+        self.rows += len(part.rank)
+        if self.rows > 2 * self._at_most:
+            self._thin()
+
+    def parts(self) -> list[_Part]:
+        """What is left, in the order in which it came."""
+        if self.rows > self._at_most:
+            self._thin()
+        return self._parts
+
+    def _thin(self) -> None:
+        ranks = np.concatenate([part.rank for part in self._parts])
+        self.below = np.partition(ranks, self._at_most)[self._at_most]
+        self._parts = [part.below(self.below) for part in self._parts]
+        self.rows = sum(len(part.rank) for part in self._parts)
+        self.thinned = True
+
+
 def _held_out(
     site: Site, catalogue: Catalogue
 ) -> tuple[HeldOut | None, dict[str, dict[str, NDArray[Any]]]]:
@@ -224,30 +285,39 @@ def _held_out(
     columns = [name for name in dict.fromkeys(wanted) if name in known]
     receipts = site.book.all("predict")
     names = [current_version(site, model) for model in site.job.models]
-    truth: dict[Target, list[NDArray[Any]]] = {target: [] for target in TARGETS}
-    magnitudes: list[NDArray[Any]] = []
-    predicted: dict[str, list[pa.Table]] = {name: [] for name in names}
+    sample = _Sample(site.job.report.max_rows)
     for partition in catalogue.partitions:
         if any(prediction_unit(name, partition) not in receipts for name in names):
             continue
         table = read_partition(layout, partition, columns)
         healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
-        judged = roles(split, healpix, table[survey.id.column].to_numpy()) == TEST
+        ids = table[survey.id.column].to_numpy()
+        judged = roles(split, healpix, ids) == TEST
         found = labels(survey, table)
         judged &= np.any([np.isfinite(values) for values in found.values()], axis=0)
         judged &= meets(site.job.report.where, table)
+        rank = hash_array(ids if ids.dtype.kind == "i" else ids.astype(object), categorize=False)
+        judged &= rank < sample.below
         if not judged.any():
             continue
         mask = pa.array(judged)
-        for target in TARGETS:
-            values = found.get(target, np.full(table.num_rows, np.nan))
-            truth[target].append(values[judged])
-        magnitudes.append(reference_magnitude(survey, table.filter(mask)))
-        for name in names:
-            rows = read_partition(layout, partition, model=name).filter(mask)
-            predicted[name].append(rows.drop_columns(list(own_columns(survey))))
-    columns_of = {name: _columns(tables) for name, tables in predicted.items()}
-    if not magnitudes:
+        truth = {target: found.get(target, np.full(len(judged), np.nan)) for target in TARGETS}
+        sample.add(
+            _Part(
+                rank[judged],
+                {target: values[judged] for target, values in truth.items()},
+                reference_magnitude(survey, table.filter(mask)),
+                {
+                    name: read_partition(layout, partition, model=name)
+                    .filter(mask)
+                    .drop_columns(list(own_columns(survey)))
+                    for name in names
+                },
+            )
+        )
+    parts = sample.parts()
+    columns_of = {name: _columns([part.predicted[name] for part in parts]) for name in names}
+    if not parts:
         return None, columns_of
     by = (
         f"whole sky cells (HEALPix order {split.order})"
@@ -258,11 +328,13 @@ def _held_out(
         f"labelled rows of the {split.test:.0%} held out: {by}, seed {split.seed}; "
         "no model was trained, stopped or calibrated on them"
     )
+    if sample.thinned:
+        description += f"; of them a random {sample.rows:,} rows"
     return (
         HeldOut(
             description,
-            {target: np.concatenate(parts) for target, parts in truth.items()},
-            np.concatenate(magnitudes),
+            {target: np.concatenate([part.truth[target] for part in parts]) for target in TARGETS},
+            np.concatenate([part.magnitude for part in parts]),
         ),
         columns_of,
     )
@@ -352,12 +424,39 @@ def _qualities(found: Any) -> dict[str, int]:
 
 
 def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    training = card["training"]
+    before = [one["survey"] for one in training.get("lineage", ())[:-1]]
     lines = {
-        "trained on": card["survey"],
+        "trained on": ", then ".join([*before, card["survey"]]),
         "bands": ", ".join(card["bands"]),
         "training rows (SHA-256)": card["data"][:16],
         "libraries": ", ".join(f"{name} {number}" for name, number in card["libraries"].items()),
     }
+    if warnings := training.get("warnings"):
+        lines["to be known"] = "; ".join(warnings)
+    refused = {target: number for target, number in training.get("refused", {}).items() if number}
+    if refused:
+        lines["labels refused"] = ", ".join(
+            f"{target} {number} outside the survey's range" for target, number in refused.items()
+        )
+    if copies := training.get("fainter"):
+        lines["classes beyond the labels"] = (
+            f"fainter than {copies['limit']:.1f} learnt from {copies['copies']} copies of brighter "
+            "rows, degraded to the noise there"
+        )
+    for target, one in training.get("match", {}).items():
+        lines[f"labels weighed, {target}"] = (
+            f"brighter than the catalogue (distance {one['distance']:.2f}), "
+            f"{one['effective_rows']:.0f} effective rows"
+        )
+    for target, corrections in card["calibration"].items():
+        straight = corrections.get("straightening", {})
+        if straight.get("rows"):
+            lines[f"slope correction, {target}"] = (
+                f"slope of true against predicted values {straight['slope_before']:.3f} before, "
+                f"{straight['slope_after']:.3f} after"
+                + ("" if straight["given"] else " (it did not help, and is not used)")
+            )
     if "qso" in card["skipped"]:
         lines["quasars are no class"] = card["skipped"]["qso"]
     for target, scores in card["metrics"].items():
@@ -405,15 +504,19 @@ def _appended(site: Site) -> tuple[Receipt, ...]:
 
 
 def _quarantine(site: Site) -> tuple[Quarantine, ...]:
-    groups: dict[tuple[str, str], list[RejectedRow]] = {}
-    for row in quarantined(site.layout).to_pylist():
-        reason = row["reason"].partition(", got ")[0]
-        stage = row["file"].partition(" ")[0]
-        what = "rows" if row["row"] else _UNITS.get(stage, "partition")
-        groups.setdefault((what, reason), []).append(RejectedRow(**row))
+    table = quarantined(site.layout)
+    frame = table.select(["file", "row", "reason"]).to_pandas()
+    stage = frame["file"].str.split(" ", n=1).str[0]
+    frame["what"] = stage.map(_UNITS).fillna("partition").where(frame["row"] == 0, "rows")
+    frame["reason"] = frame["reason"].str.split(", got ", n=1).str[0]
     return tuple(
-        Quarantine(what, reason, len(rows), tuple(rows[:_EXAMPLES]))
-        for (what, reason), rows in groups.items()
+        Quarantine(
+            str(what),
+            str(reason),
+            len(places),
+            tuple(RejectedRow(**row) for row in table.take(places[:_EXAMPLES]).to_pylist()),
+        )
+        for (what, reason), places in frame.groupby(["what", "reason"], sort=False).indices.items()
     )
 
 
@@ -433,8 +536,9 @@ def _sky(site: Site, catalogue: Catalogue) -> tuple[SkyPartition, ...]:
     order = np.array([partition.order for partition in pixels], np.uint8)
     ra, dec = healpix_to_lonlat(index, order)
     # `predict o3-p45` is what a failed task of that partition is quarantined as.
-    rows = quarantined(site.layout).to_pylist()
-    failed = {row["file"].split()[-1] for row in rows if not row["row"]}
+    rejected = quarantined(site.layout)
+    whole = rejected.filter(pc.equal(rejected["row"], 0))["file"].to_pylist()
+    failed = {file.split()[-1] for file in whole}
     return tuple(
         SkyPartition(
             partition.name,

@@ -18,28 +18,37 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from galbatch.errors import GalbatchError, SpecError, TransientError
-from galbatch.spec.job import Job, Model, PhotometricModel, Split
+from galbatch.models.base import read_card
+from galbatch.spec.job import Job, MockSource, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import CATALOGUE_UNIT, Catalogue, finished_catalogue
 from galbatch.store.commit import commit_folder, digest_output
 from galbatch.store.layout import Layout
-from galbatch.store.places import place
+from galbatch.store.places import local_copy, place
 from galbatch.store.receipts import Need, words_digest
-from galbatch.store.tables import HEALPIX, read_partition
+from galbatch.store.tables import HEALPIX, read_groups
+from galbatch.training.census import SAMPLE_ROWS, Census, added, refusals
 from galbatch.training.labels import labels
 from galbatch.training.split import TEST, default_split, roles
+from galbatch.training.transfer import differences
 from galbatch.values import TARGETS, Receipt
 
-TRAIN_VERSION = 2
+TRAIN_VERSION = 3
+_CLEAN = 10
+"""Bytes of a band of a row: flux, error, observed, detected."""
+_FEATURES = 24
+"""Bytes of a band's features of a row."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +86,24 @@ class Train:
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
         return "; ".join(
-            f"{model.name} ({model.kind}: {', '.join(model.targets or ('every labelled target',))})"
+            f"{model.name} ({model.kind}: "
+            f"{', '.join(model.targets or ('every labelled target',))}{_begins(model)})"
             for model in site.job.models
         )
 
     def memory(self, site: Site) -> int:
-        """TensorFlow, and the rows to train on: once as they are, twice as features."""
-        rows = max(getattr(model, "max_rows", 0) for model in site.job.models)
-        return PROCESS + 2**30 + 3 * rows * row_bytes(site)
+        """TensorFlow, and the rows to train on, whatever the rows in all.
+
+        Three times as they are, while they are sorted out; fluxes, errors and flags of all of them
+        and of those that train; and the features of those that validate, a quarter at most, for
+        the network's own copy too. The others' are made a few steps at a time.
+        """
+        bands = len(site.survey.bands)
+        row = 3 * row_bytes(site) + 2 * _CLEAN * bands + 2 * _FEATURES * bands // 4
+        rows = max(model.max_rows for model in site.job.models)
+        if isinstance(site.job.source, MockSource):
+            rows = min(rows, site.job.source.rows)
+        return PROCESS + 2**30 + (rows + SAMPLE_ROWS) * row
 
     def pending(self, site: Site) -> Pending:
         """Models that are not trained as the job says."""
@@ -93,6 +112,7 @@ class Train:
             return Pending((), waiting="ingest")
         book, left, notes = site.book, [], []
         for model in site.job.models:
+            notes += _differences(site, model)
             unit = current_version(site, model)
             need = train_need(site, model, unit)
             receipt = book.get("train", unit)
@@ -156,7 +176,30 @@ def train_need(site: Site, model: Model, unit: str) -> Need:
         "split": split_of(site.job, site.survey).model_dump(mode="json"),
         "survey": words_digest(survey),
     }
+    if isinstance(model, PhotometricModel) and model.pretrained is not None:
+        words["pretrained"] = _fingerprint(model.pretrained)
     return Need("train", unit, words)
+
+
+def _begins(model: Model) -> str:
+    """With what a fit begins, if not with nothing."""
+    words = model.pretrained if isinstance(model, PhotometricModel) else None
+    return f"; begins with {words}" if words else ""
+
+
+def _differences(site: Site, model: Model) -> list[str]:
+    """What the survey has otherwise than the one that a model begins with."""
+    if not isinstance(model, PhotometricModel) or model.pretrained is None:
+        return []
+    with local_copy(place(model.pretrained)) as folder:
+        card = read_card(folder)
+    bands = model.bands or site.survey.band_names
+    return [f"{model.name}: {words}" for words in differences(card, site.survey, bands)]
+
+
+def _fingerprint(folder: str) -> str:
+    with local_copy(place(folder)) as copy:
+        return read_card(copy).fingerprint
 
 
 def current_version(site: Site, model: Model) -> str:
@@ -254,8 +297,10 @@ def input_columns(survey: Survey) -> tuple[str, ...]:
 
 def labelled_rows(
     layout: Layout, survey: Survey, split: Split, catalogue: Catalogue, at_most: int, seed: int
-) -> tuple[pa.Table, Any]:
+) -> tuple[pa.Table, Any, Census]:
     """Rows to train on: labelled, not held out, and a random sample of them if they are too many.
+
+    Partitions are read a row group at a time: memory is that of the rows that are kept.
 
     Parameters
     ----------
@@ -273,6 +318,8 @@ def labelled_rows(
         Inputs and labels.
     roles : array of int8, shape (rows,)
         `TRAIN` or `VALIDATION`.
+    census : Census
+        Of all rows that are not held out, labelled or not.
     """
     known = set(catalogue.facts["columns"])
     wanted = [*input_columns(survey), *label_columns(survey)]
@@ -280,22 +327,33 @@ def labelled_rows(
         wanted.append(HEALPIX)
     columns = [name for name in dict.fromkeys(wanted) if name in known]
     share = min(1.0, at_most / max(max(catalogue.facts["labelled"].values()), 1))
-    tables, role_parts = [], []
+    inputs = [name for name in input_columns(survey) if name in known]
+    sampled = min(1.0, SAMPLE_ROWS / max(catalogue.rows, 1))
+    tables, role_parts, samples, refused = [], [], [], []
     for partition in catalogue.partitions:
-        table = read_partition(layout, partition, columns)
-        found = labels(survey, table)
-        kept = np.zeros(table.num_rows, bool)
-        for values in found.values():
-            kept |= np.isfinite(values)
-        healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
-        role = roles(split, healpix, table[survey.id.column].to_numpy())
-        kept &= role != TEST
-        if share < 1:
-            draw = np.random.default_rng([seed, partition.order, partition.index])
-            kept &= draw.random(table.num_rows) < share
-        tables.append(table.filter(pa.array(kept)))
-        role_parts.append(role[kept])
-    return pa.concat_tables(tables).combine_chunks(), np.concatenate(role_parts)
+        at = (partition.order, partition.index)
+        draw, other = np.random.default_rng([seed, *at]), np.random.default_rng([seed, *at, 1])
+        for table in read_groups(layout, partition, columns):
+            healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
+            role = roles(split, healpix, table[survey.id.column].to_numpy())
+            seen = role != TEST
+            kept = seen & _has_label(survey, table)
+            if share < 1:
+                kept &= draw.random(table.num_rows) < share
+            tables.append(table.filter(pa.array(kept)))
+            role_parts.append(role[kept])
+            drawn = seen & (other.random(table.num_rows) < sampled)
+            samples.append(table.select(inputs).filter(pa.array(drawn)))
+            refused.append(refusals(survey, table.filter(pa.array(seen))))
+    census = Census(pa.concat_tables(samples).combine_chunks(), added(refused))
+    return pa.concat_tables(tables).combine_chunks(), np.concatenate(role_parts), census
+
+
+def _has_label(survey: Survey, table: pa.Table) -> NDArray[np.bool_]:
+    found = np.zeros(table.num_rows, bool)
+    for values in labels(survey, table).values():
+        found |= np.isfinite(values)
+    return found
 
 
 def _in_a_process_of_its_own(
@@ -367,6 +425,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+@contextmanager
+def _pretrained(model: Model) -> Iterator[Path | None]:
+    """Folder of the model that a job's words begin with."""
+    words = model.pretrained if isinstance(model, PhotometricModel) else None
+    if words is None:
+        yield None
+        return
+    with local_copy(place(words)) as folder:
+        yield folder
+
+
 def _say(**words: Any) -> None:
     print(json.dumps({"galbatch": True, **words}), flush=True)
 
@@ -383,20 +452,22 @@ def main() -> None:
         catalogue = finished_catalogue(site)
         if catalogue is None:
             raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
-        at_most = model.max_rows if isinstance(model, PhotometricModel) else sys.maxsize
-        table, role = labelled_rows(
-            site.layout, survey, split_of(job, survey), catalogue, at_most, model.seed
+        table, role, census = labelled_rows(
+            site.layout, survey, split_of(job, survey), catalogue, model.max_rows, model.seed
         )
         from galbatch.training.fit import train
 
-        card = train(
-            model,
-            survey,
-            table,
-            role,
-            Path(request["folder"]),
-            lambda done, total, note: _say(done=done, total=total, note=note),
-        )
+        with _pretrained(model) as before:
+            card = train(
+                model,
+                survey,
+                table,
+                role,
+                Path(request["folder"]),
+                lambda done, total, note: _say(done=done, total=total, note=note),
+                census=census,
+                pretrained=before,
+            )
     except GalbatchError as error:
         kind = type(error).__name__
         _say(error=kind, where=error.where, problem=error.problem, hint=error.hint)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from galbatch.models.base import Card
 from galbatch.spec.job import PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
+from galbatch.training.census import Census, take_census
 from galbatch.training.photometric import train_photometric
 from galbatch.training.thesis import train_thesis
 
@@ -22,6 +23,9 @@ def train(
     roles: ArrayLike,
     folder: Path,
     progress: Callable[[int, int, str], None],
+    *,
+    census: Census | None = None,
+    pretrained: Path | None = None,
 ) -> Card:
     """Train a model and save it.
 
@@ -39,6 +43,10 @@ def train(
         was killed is called again with the same arguments and goes on from there.
     progress : callable
         Told (epochs done, epochs at most, losses).
+    census : Census, optional
+        Of the catalogue that the rows are of; by default `table` is all of it.
+    pretrained : Path, optional
+        Folder of the model that `spec.pretrained` names.
 
     Returns
     -------
@@ -52,4 +60,6 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, ThesisModel):
         return train_thesis(spec, survey, table, roles, folder, progress)
-    return train_photometric(spec, survey, table, roles, folder, progress)
+    if census is None:
+        census = take_census(survey, table, roles, spec.seed)
+    return train_photometric(spec, survey, table, roles, folder, progress, census, pretrained)

@@ -14,22 +14,33 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.flux.columns import photometry_inputs
-from galbatch.flux.features import FeatureRecipe, features, learn_features
+from galbatch.flux.features import FeatureRecipe, learn_features
 from galbatch.models.base import HISTORY, Card
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.heads import Head
-from galbatch.models.mixture import Mixture, cdf
+from galbatch.models.mixture import Mixture, cdf, quantiles, transform
 from galbatch.models.novelty import learn_novelty
 from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.quality.calibration import fit_logit_scale, fit_pit_scale, fit_softmax_scale
+from galbatch.quality.recalibration import Calibration, fit_straightening, fit_warp
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
-from galbatch.training.data import Rows, Sample, fixed
+from galbatch.training.capacity import fitting_size
+from galbatch.training.census import Census
+from galbatch.training.lessons import Measured, census_columns, lessons, matrix, measure
 from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
 from galbatch.training.scores import scores
 from galbatch.training.targets import choose_bands, choose_targets, lacking_quasars
-from galbatch.values import CLASSES, QSO, FluxBlock, Target
+from galbatch.training.transfer import (
+    SLOWER,
+    carried_heads,
+    carried_recipe,
+    carried_weights,
+    provenance,
+    read_pretrained,
+)
+from galbatch.values import CLASSES, QSO, Target
 
 # In ln(1 + z): a narrower peak would only be one training object.
 _REDSHIFT_FLOOR = 0.001
@@ -39,7 +50,7 @@ _COMPONENTS = 3
 _WARM_UP = 0.05
 _LAST_RATE = 0.002
 _PARITY_ROWS = 512
-_STEP = 4096
+_USUAL_ROWS = 20_000
 
 
 def train_photometric(
@@ -49,36 +60,38 @@ def train_photometric(
     roles: ArrayLike,
     folder: Path,
     progress: Callable[[int, int, str], None],
+    census: Census,
+    pretrained: Path | None = None,
 ) -> Card:
     """Train a model of the default family; see `galbatch.training.fit.train`."""
     where = f"models.{spec.name}"
     bands = choose_bands(spec.bands, survey, where)
     survey = present(survey, table)
     reads = Reading.of(spec, survey, bands)
+    before = read_pretrained(pretrained, spec, bands) if pretrained else None
     rows = labelled_rows(survey, table, roles, spec.targets)
     choose_targets(spec.targets, survey, _training_labels(rows), where)
-    rows = rows.some(reads.block(rows.table).observed.any(axis=1)).thinned(spec.max_rows, spec.seed)
+    rows = rows.some(measure(reads, rows.table).block.observed.any(axis=1))
+    rows = rows.thinned(spec.max_rows, spec.seed)
     needs_both(rows, where)
     targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where)
     if "star" in targets and (why := lacking_quasars(survey, _training_labels(rows))):
         rows, skipped = rows.without_quasars(), {**skipped, "qso": why}
     inputs = (*photometry_inputs(survey, bands), *reads.morphology)
-    data = rows.fingerprint(inputs)
-
-    block, shapes, train = reads.block(rows.table), reads.shapes(rows.table), rows.training
-    of = {band.name: band for band in survey.bands}
-    recipe = learn_features(
-        _part(block, train), [of[name] for name in bands], shapes[train], reads.morphology
-    )
-    matrix = np.concatenate(
-        [
-            features(recipe, _part(block, slice(i, i + _STEP)), shapes[i : i + _STEP])
-            for i in range(0, len(block), _STEP)
-        ]
-    )
+    measured, train = measure(reads, rows.table), rows.training
+    recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
     heads = _heads(answers[train], targets, spec.components)
-    shares = np.isfinite(answers[train]).mean(axis=0)
+    if before is not None:
+        recipe = carried_recipe(recipe, before.recipe)
+        heads = carried_heads(heads, before.heads)
+    lesson = lessons(spec, reads, rows, measured, answers, targets, recipe, census)
+    data = rows.fingerprint(inputs)
+    if lesson.notes:
+        around = census.fingerprint(census_columns(survey, bands, reads))
+        data = hashlib.sha256(f"{data} {around}".encode()).hexdigest()
+    # Enough to know by what a usual row looks like, in an order that is not the catalogue's.
+    usual = matrix(recipe, measured.part(_some(np.flatnonzero(train), spec.seed)))
 
     prepare_tensorflow()
     import keras
@@ -87,35 +100,49 @@ def train_photometric(
     from galbatch.training.export import export
     from galbatch.training.loop import Schedule, fit
 
-    shape = Architecture(
-        matrix.shape[1], spec.members, spec.width, spec.layers, sum(head.size for head in heads)
-    )
+    size = fitting_size(spec, len(recipe.kept), heads, int(train.sum()), before is not None)
+    shape = Architecture(**size.words)
+    start = None
+    if before is not None:
+        keras.utils.set_random_seed(spec.seed)
+        start = carried_weights(
+            [np.asarray(array) for array in build(shape, heads).get_weights()],
+            before.weights(),
+            (recipe.columns, before.recipe.columns),
+            (heads, before.heads),
+        )
+    fastest = spec.learning_rate * (SLOWER if before else 1.0)
 
     def compiled(steps: int) -> Any:
         model = build(shape, heads, spec.dropout, spec.seed)
+        if start is not None:
+            model.set_weights(start)
         warm = int(_WARM_UP * steps)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.05 * spec.learning_rate,
+            0.05 * fastest,
             max(steps - warm, 1),
             alpha=_LAST_RATE,
-            warmup_target=spec.learning_rate,
+            warmup_target=fastest,
             warmup_steps=max(warm, 1),
         )
         optimizer = keras.optimizers.AdamW(rate, weight_decay=spec.weight_decay, beta_2=0.99)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         model.compile(
-            optimizer, HeadsLoss(heads, [float(1 / s) for s in shares]), jit_compile=False
+            optimizer, HeadsLoss(heads, [float(1 / s) for s in lesson.shares]), jit_compile=False
         )
         return model
 
     key = hashlib.sha256(
-        json.dumps([VERSION, data, spec.model_dump(mode="json")], sort_keys=True).encode()
+        json.dumps(
+            [VERSION, data, spec.model_dump(mode="json"), before and before.card.fingerprint],
+            sort_keys=True,
+        ).encode()
     ).hexdigest()
     work = folder / "work"
     weights, history = fit(
         compiled,
-        Sample(_training_inputs(spec, recipe, block, shapes, matrix, train), answers[train]),
-        (matrix[~train], answers[~train]),
+        lesson.sample,
+        (lesson.judged, lesson.judged_labels),
         Schedule(spec.batch, spec.epochs, spec.patience, spec.seed),
         work,
         key,
@@ -124,13 +151,18 @@ def train_photometric(
     )
     model = build(shape, heads)
     model.set_weights(weights)
-    export(model, folder, NETWORK, matrix[:_PARITY_ROWS])
+    export(model, folder, NETWORK, usual[:_PARITY_ROWS])
     (folder / HISTORY).write_text(json.dumps({NETWORK: history}, indent=1) + "\n", encoding="utf-8")
 
     network = OnnxNetwork(folder / f"{NETWORK}.onnx")
-    judged = matrix[~train]
-    outputs = np.concatenate([network(judged[i : i + _STEP]) for i in range(0, len(judged), _STEP)])
-    calibration = _calibrate(outputs, heads, answers[~train])
+    # Of the copies too: the class is calibrated where it will be asked for.
+    outputs = network(lesson.judged)
+    magnitude = np.full(len(outputs), np.nan, np.float32)
+    validation = int((~train).sum())
+    magnitude[:validation] = reads.magnitude(measured.part(np.flatnonzero(~train)).block)
+    judged_labels = lesson.judged_labels[:, : len(heads)]
+    calibration = _calibrate(outputs, heads, judged_labels, magnitude, survey)
+    outputs, magnitude = outputs[:validation], magnitude[:validation]
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
     card = Card(
         name=spec.name,
@@ -147,13 +179,18 @@ def train_photometric(
             "features": recipe.to_json(),
             "heads": [head.to_json() for head in heads],
             "network": shape.to_json(),
-            "novelty": learn_novelty(matrix[train], judged, spec.seed).to_json(),
+            "novelty": learn_novelty(usual, lesson.judged[: len(outputs)], spec.seed).to_json(),
         },
         calibration=calibration,
-        metrics=scores(decode(outputs, heads, calibration, survey), truth),
+        metrics=scores(decode(outputs, heads, calibration, survey, magnitude), truth),
         spec=spec.model_dump(mode="json"),
         reading=reading(survey),
         libraries=libraries(),
+        training={
+            **provenance(before, survey, bands, data, rows.counts(targets), size.warnings),
+            "refused": dict(census.refused),
+            **lesson.notes,
+        },
     ).sealed(weights)
     card.save(folder)
     shutil.rmtree(work, ignore_errors=True)
@@ -164,8 +201,14 @@ def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
     return {target: values[rows.training] for target, values in rows.known.items()}
 
 
-def _part(block: FluxBlock, rows: slice | NDArray[Any]) -> FluxBlock:
-    return FluxBlock(*(array[rows] for array in vars(block).values()))
+def _learnt_recipe(reads: Reading, taught: Measured) -> FeatureRecipe:
+    of = {band.name: band for band in reads.survey.bands}
+    bands = [of[name] for name in reads.bands]
+    return learn_features(taught.block, bands, taught.shapes, reads.morphology)
+
+
+def _some(rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    return np.random.default_rng(seed).permutation(rows)[:_USUAL_ROWS]
 
 
 def _answers(
@@ -206,32 +249,12 @@ def _heads(
     return tuple(heads)
 
 
-def _training_inputs(
-    spec: PhotometricModel,
-    recipe: FeatureRecipe,
-    block: FluxBlock,
-    shapes: NDArray[np.float64],
-    matrix: NDArray[np.float32],
-    train: NDArray[np.bool_],
-) -> Rows:
-    if spec.noise == 0:
-        return fixed(matrix[train])
-    block, shapes = _part(block, train), shapes[train]
-
-    def noisy(rows: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.float32]:
-        part = _part(block, rows)
-        draw = generator.standard_normal(part.flux.shape, np.float32)
-        # The error is 0 where nothing was observed, and nothing is added.
-        flux = part.flux + np.float32(spec.noise) * draw * part.error
-        moved = FluxBlock(flux, part.error, part.observed, part.detected, part.saturated)
-        made: NDArray[np.float32] = features(recipe, moved, shapes[rows])
-        return made
-
-    return noisy
-
-
 def _calibrate(
-    outputs: NDArray[np.float32], heads: Sequence[Head], answers: NDArray[np.float32]
+    outputs: NDArray[np.float32],
+    heads: Sequence[Head],
+    answers: NDArray[np.float32],
+    magnitude: NDArray[np.float32],
+    survey: Survey,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for head, column in zip(heads, answers.T, strict=True):
@@ -245,14 +268,34 @@ def _calibrate(
             )
             found["star"] = scale.to_json()
             continue
-        mixture, label = head.mixture(outputs[known]), column[known][:, None]
-
-        def pit(
-            scale: float, mixture: Mixture = mixture, label: NDArray[np.float32] = label
-        ) -> NDArray[np.float32]:
-            wider = Mixture(mixture.weight, mixture.mean, mixture.sigma * np.float32(scale))
-            reached: NDArray[np.float32] = cdf(wider, label)[:, 0]
-            return reached
-
-        found[head.target] = fit_pit_scale(pit).to_json()
+        highest = survey.labels.redshift.high if survey.labels.redshift else 0.0
+        found[head.target] = _calibration(
+            head, outputs[known], column[known], magnitude[known], highest
+        ).to_json()
     return found
+
+
+def _calibration(
+    head: Head,
+    outputs: NDArray[np.float32],
+    label: NDArray[np.float32],
+    magnitude: NDArray[np.float32],
+    highest: float,
+) -> Calibration:
+    """Corrections of a regression, each fitted on top of those before it."""
+    middle = quantiles(head.mixture(outputs), (0.5,))[:, 0]
+    straight = fit_straightening(middle, label)
+    mixture = head.mixture(outputs, Calibration(straight))
+
+    def pit(scale: float) -> NDArray[np.float32]:
+        sigma = mixture.sigma * np.float32(scale)
+        wider = Mixture(mixture.weight, mixture.mean, sigma)
+        reached: NDArray[np.float32] = (
+            transform(wider, label, highest)
+            if head.target == "redshift"
+            else cdf(wider, label[:, None])[:, 0]
+        )
+        return reached
+
+    stretch = fit_pit_scale(pit)
+    return Calibration(straight, stretch, fit_warp(pit(stretch.scale), magnitude))

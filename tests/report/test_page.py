@@ -80,7 +80,7 @@ def full_page(full_report: ReportData) -> str:
 
 
 def test_full_page_is_self_contained(full_page: str) -> None:
-    assert check(full_page).images == 20
+    assert check(full_page).images == 23
 
 
 def test_it_says_the_numbers(full_page: str, full_report: ReportData) -> None:

@@ -1,0 +1,111 @@
+"""What training must know of the rows that it does not learn from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
+from galbatch.flux.columns import numbers
+from galbatch.spec.survey import Label, Survey
+from galbatch.training.labels import meets
+from galbatch.training.split import TEST
+from galbatch.values import TARGETS, Target
+
+SAMPLE_ROWS = 50_000
+"""Random rows that stand for the whole catalogue: enough for the shape of its magnitude counts."""
+
+
+@dataclass(frozen=True)
+class Census:
+    """The catalogue around the labelled rows.
+
+    Parameters
+    ----------
+    sample : pa.Table
+        Random rows of it, labelled or not, none of them held out: columns that a model reads.
+    refused : mapping of Target to int
+        Rows whose label is there but is not taken; see `refusals`.
+    """
+
+    sample: pa.Table
+    refused: Mapping[Target, int]
+
+    def fingerprint(self, columns: Sequence[str]) -> str:
+        """SHA-256 of some columns of the sample."""
+        digest = hashlib.sha256()
+        for name in columns:
+            digest.update(name.encode())
+            column = self.sample.column(name).combine_chunks()
+            values = column.flatten() if pa.types.is_nested(column.type) else column
+            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
+        return digest.hexdigest()
+
+
+def take_census(survey: Survey, table: pa.Table, roles: ArrayLike, seed: int) -> Census:
+    """The census of a catalogue that is in memory as a whole.
+
+    Parameters
+    ----------
+    survey : Survey
+    table : pa.Table
+        n rows.
+    roles : array, shape (n,), int8
+    seed : int
+
+    Returns
+    -------
+    Census
+    """
+    kept = np.asarray(roles) != TEST
+    table = table.filter(pa.array(kept))
+    if table.num_rows > SAMPLE_ROWS:
+        drawn = np.random.default_rng(seed).permutation(table.num_rows)[:SAMPLE_ROWS]
+        sample = table.take(pa.array(np.sort(drawn)))
+    else:
+        sample = table
+    return Census(sample, refusals(survey, table))
+
+
+def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
+    """How many rows state a value for a target that cannot be one.
+
+    Parameters
+    ----------
+    survey : Survey
+    table : pa.Table
+        n rows.
+
+    Returns
+    -------
+    dict of Target to int
+        For the targets that are numbers: values that are infinite or outside the range that the
+        survey gives, of rows that meet the label's conditions. A null or NaN states nothing.
+    """
+    found: dict[Target, int] = {}
+    for target in TARGETS:
+        label = survey.labels.of(target)
+        if not isinstance(label, Label) or label.column not in table.column_names:
+            continue
+        said = [one for one in label.where if one.column in table.column_names]
+        values = numbers(table, label.column)
+        low, high = label.low, label.high
+        if label.scale == "log10":
+            # A mass of zero or less is none: below any low end.
+            low, high = 10.0**low, 10.0**high
+        outside = (values < low) | (values > high)
+        found[target] = int((outside & meets(said, table)).sum())
+    return found
+
+
+def added(parts: Iterable[Mapping[Target, int]]) -> dict[Target, int]:
+    """Sums of several counts."""
+    total: dict[Target, int] = {}
+    for part in parts:
+        for target, number in part.items():
+            total[target] = total.get(target, 0) + number
+    return total

@@ -1,0 +1,313 @@
+"""What the steps of a fit are shown: training rows, worse copies of them, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch.flux.columns import photometry_inputs
+from galbatch.flux.features import FeatureRecipe, features
+from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
+from galbatch.models.photometric import Reading
+from galbatch.spec.job import PhotometricModel
+from galbatch.spec.survey import Survey
+from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
+from galbatch.training.census import Census
+from galbatch.training.data import Rows, Sample, fixed
+from galbatch.training.rows import Labelled
+from galbatch.training.weights import Matching, colours, match
+from galbatch.values import FluxBlock, Target
+
+_STEP = 8192
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of n rows.
+
+    Parameters
+    ----------
+    block : FluxBlock
+    shapes : ndarray, shape (n, m)
+        Morphology.
+    magnitude : ndarray, shape (n,)
+        AB in the survey's reference band; NaN where it is not detected.
+    """
+
+    block: FluxBlock
+    shapes: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
+
+    def part(self, rows: slice | NDArray[Any]) -> Measured:
+        """Some of the rows."""
+        block = FluxBlock(*(array[rows] for array in vars(self.block).values()))
+        return Measured(block, self.shapes[rows], self.magnitude[rows])
+
+    def features(self, recipe: FeatureRecipe) -> NDArray[np.float32]:
+        """The network's inputs, shape (n, f)."""
+        made: NDArray[np.float32] = features(recipe, self.block, self.shapes)
+        return made
+
+
+def measure(reads: Reading, table: pa.Table) -> Measured:
+    """Read a table some rows at a time: cleaning needs several times as much as it leaves.
+
+    Parameters
+    ----------
+    reads : Reading
+    table : pa.Table
+        n rows.
+
+    Returns
+    -------
+    Measured
+    """
+    starts = range(0, max(table.num_rows, 1), _STEP)
+    parts = [table.slice(start, _STEP) for start in starts]
+    blocks = [vars(reads.block(part)) for part in parts]
+    return Measured(
+        FluxBlock(*(np.concatenate([block[name] for block in blocks]) for name in blocks[0])),
+        np.concatenate([reads.shapes(part) for part in parts]),
+        np.concatenate([reference_magnitude(reads.survey, part) for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Rows for a fit.
+
+    Parameters
+    ----------
+    sample : Sample
+        Training rows and copies of them. Labels (n, targets), or (n, 2 targets) with the weights
+        behind them.
+    judged : ndarray, shape (v, f)
+        Features of the validation rows, and behind them of their copies.
+    judged_labels : ndarray, shape (v, targets) or (v, 2 targets)
+    shares : ndarray, shape (targets,)
+        Of the training rows and copies that have each label.
+    notes : dict
+        What was done, for the card.
+    """
+
+    sample: Sample
+    judged: NDArray[np.float32]
+    judged_labels: NDArray[np.float32]
+    shares: NDArray[np.float64]
+    notes: dict[str, Any]
+
+
+def census_columns(survey: Survey, bands: Sequence[str], reads: Reading) -> tuple[str, ...]:
+    """Columns of a catalogue's sample that `lessons` reads."""
+    names = (*photometry_inputs(survey, bands), *reads.morphology, *reference_inputs(survey))
+    return tuple(dict.fromkeys(names))
+
+
+def lessons(
+    spec: PhotometricModel,
+    reads: Reading,
+    rows: Labelled,
+    measured: Measured,
+    answers: NDArray[np.float32],
+    targets: Sequence[Target],
+    recipe: FeatureRecipe,
+    census: Census,
+) -> Lessons:
+    """What a fit is shown.
+
+    Parameters
+    ----------
+    spec : PhotometricModel
+    reads : Reading
+    rows : Labelled
+        n rows.
+    measured : Measured
+        Of them.
+    answers : ndarray, shape (n, targets), float32
+        Labels as they are learnt, NaN where unknown.
+    targets : sequence of Target
+    recipe : FeatureRecipe
+    census : Census
+
+    Returns
+    -------
+    Lessons
+    """
+    notes: dict[str, Any] = {}
+    train = rows.training
+    around = measure(reads, census.sample)
+    around = around.part(around.block.observed.any(axis=1))
+    taught, tested = (
+        _Rows(measured.part(part), answers[part], targets) for part in (train, ~train)
+    )
+    fainter = _fainter(spec, reads, taught, around)
+    copies = taught.copies(fainter, spec.fainter, spec.seed)
+    tests = tested.copies(fainter, spec.fainter, spec.seed + 1)
+    if fainter is not None:
+        notes["fainter"] = fainter.to_json() | {"copies": int(copies.size)}
+    labels, judged_labels = taught.labels(copies), tested.labels(tests)
+    shares = np.isfinite(labels).mean(axis=0)
+    found = _matched(spec, reads, measured, answers, targets, around, fainter is not None)
+    if found:
+        notes["match"] = {target: one.to_json() for target, one in found.items()}
+        weights = np.ones((len(answers), len(targets)), np.float32)
+        for target, one in found.items():
+            weights[:, targets.index(target)] = one.weights
+        labels = _with_weights(labels, weights[train])
+        judged_labels = _with_weights(judged_labels, weights[~train])
+    judged = matrix(recipe, tested.measured)
+    if fainter is not None and tests.size:
+        generator = np.random.default_rng(spec.seed)
+        judged = np.concatenate([judged, matrix(recipe, tested.seen(fainter, tests, generator))])
+    inputs = _inputs(spec, recipe, taught, copies, fainter)
+    return Lessons(Sample(inputs, labels), judged, judged_labels, shares, notes)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows with their labels, as they are learnt."""
+
+    measured: Measured
+    answers: NDArray[np.float32]
+    targets: Sequence[Target]
+
+    @property
+    def classes(self) -> NDArray[np.float64] | None:
+        if "star" not in self.targets:
+            return None
+        return self.answers[:, self.targets.index("star")].astype(np.float64)
+
+    def copies(self, fainter: Fainter | None, times: float, seed: int) -> NDArray[np.intp]:
+        """Rows that are shown beyond the class labels as well."""
+        classes = self.classes
+        if fainter is None or classes is None:
+            return np.zeros(0, np.intp)
+        count = round(times * int(np.isfinite(classes).sum()))
+        usable, generator = ~self.measured.block.saturated, np.random.default_rng(seed)
+        return fainter.sources(self.measured.magnitude, classes, usable, count, generator)
+
+    def labels(self, copies: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Labels of the rows, and behind them of copies: the class alone."""
+        more = np.full((copies.size, len(self.targets)), np.nan, np.float32)
+        if copies.size:
+            star = self.targets.index("star")
+            more[:, star] = self.answers[copies, star]
+        return np.concatenate([self.answers, more])
+
+    def seen(
+        self, fainter: Fainter, copies: NDArray[np.intp], generator: np.random.Generator
+    ) -> Measured:
+        """Copies as they would be in the catalogue, each time another way."""
+        classes = self.classes
+        assert classes is not None
+        bright = self.measured.part(copies)
+        models = fainter.models(classes[copies], generator)
+        block, shapes = fainter.seen(bright.block, bright.magnitude, models, generator)
+        return Measured(block, shapes, fainter.magnitude[models])
+
+
+def _fainter(
+    spec: PhotometricModel, reads: Reading, taught: _Rows, around: Measured
+) -> Fainter | None:
+    if spec.fainter == 0 or taught.classes is None:
+        return None
+    return learn_fainter(
+        around.block,
+        around.shapes,
+        around.magnitude,
+        taught.measured.magnitude,
+        taught.classes,
+        reads.survey.photometry,
+    )
+
+
+def _with_weights(labels: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights behind the labels; those of copies are 1."""
+    whole = np.ones_like(labels)
+    whole[: len(weights)] = weights
+    return np.concatenate([labels, whole], axis=1)
+
+
+def _matched(
+    spec: PhotometricModel,
+    reads: Reading,
+    measured: Measured,
+    answers: NDArray[np.float32],
+    targets: Sequence[Target],
+    around: Measured,
+    has_copies: bool,
+) -> dict[Target, Matching]:
+    """Weights of the targets whose labels are brighter than the catalogue."""
+    if not spec.match:
+        return {}
+    of = {band.name: band.wavelength for band in reads.survey.bands}
+    wavelengths = np.array([of[name] for name in reads.bands])
+    mine = colours(measured.block, wavelengths, measured.magnitude)
+    theirs = colours(around.block, wavelengths, around.magnitude)
+    found: dict[Target, Matching] = {}
+    for index, target in enumerate(targets):
+        # What copies fill up needs no weights.
+        if target == "star" and has_copies:
+            continue
+        one = match(mine, np.isfinite(answers[:, index]), theirs, spec.seed)
+        if one is not None:
+            found[target] = one
+    return found
+
+
+def _inputs(
+    spec: PhotometricModel,
+    recipe: FeatureRecipe,
+    taught: _Rows,
+    copies: NDArray[np.intp],
+    fainter: Fainter | None,
+) -> Rows:
+    """Features of training rows, and of copies: the numbers after those of the rows."""
+    count = len(taught.answers)
+    if spec.noise == 0 and spec.drop_bands == 0 and fainter is None:
+        return fixed(matrix(recipe, taught.measured))
+
+    def made(part: Measured, generator: np.random.Generator) -> NDArray[np.float32]:
+        if spec.drop_bands > 0:
+            block = without_bands(part.block, spec.drop_bands, generator)
+            part = Measured(block, part.shapes, part.magnitude)
+        return part.features(recipe)
+
+    def drawn(rows: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.float32]:
+        copied = rows >= count
+        part = taught.measured.part(rows[~copied])
+        if spec.noise > 0:
+            noisy = with_noise(part.block, spec.noise, generator)
+            part = Measured(noisy, part.shapes, part.magnitude)
+        real = made(part, generator)
+        if fainter is None or not copied.any():
+            return real
+        both = np.empty((len(rows), real.shape[1]), np.float32)
+        both[~copied] = real
+        seen = taught.seen(fainter, copies[rows[copied] - count], generator)
+        both[copied] = made(seen, generator)
+        return both
+
+    return drawn
+
+
+def matrix(recipe: FeatureRecipe, measured: Measured) -> NDArray[np.float32]:
+    """The network's inputs, made some rows at a time.
+
+    Parameters
+    ----------
+    recipe : FeatureRecipe
+    measured : Measured
+        n rows.
+
+    Returns
+    -------
+    ndarray, shape (n, f)
+    """
+    starts = range(0, max(len(measured.block), 1), _STEP)
+    return np.concatenate([measured.part(slice(i, i + _STEP)).features(recipe) for i in starts])

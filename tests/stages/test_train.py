@@ -1,0 +1,121 @@
+"""What a model is trained on, as it comes out of a store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small import galbatch, write_job
+
+from galbatch.models.base import read_card
+from galbatch.spec import load_job, load_survey
+from galbatch.stages import train as stage
+from galbatch.stages.base import Site
+from galbatch.stages.catalogue import finished_catalogue
+from galbatch.stages.train import labelled_rows, split_of
+from galbatch.store import tables
+from galbatch.store.layout import Layout
+from galbatch.training.split import TEST, roles
+
+ONE_MODEL: dict[str, Any] = {
+    "kind": "photometric", "members": 1, "width": 16, "layers": 1, "components": 2, "epochs": 1,
+}  # fmt: skip
+
+
+def rows_of(folder: Path, monkeypatch: pytest.MonkeyPatch, at_most: int) -> Any:
+    monkeypatch.chdir(folder)
+    job = load_job("job.yaml", ())
+    site = Site(job, load_survey(job.survey), Layout(folder / "store"))
+    catalogue = finished_catalogue(site)
+    assert catalogue is not None
+    split = split_of(job, site.survey)
+    found = labelled_rows(site.layout, site.survey, split, catalogue, at_most, seed=0)
+    return site, split, found
+
+
+def test_the_census_is_of_rows_that_are_not_held_out(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "SAMPLE_ROWS", 600)
+    site, split, (table, _, census) = rows_of(finished, monkeypatch, 10**6)
+    sample = census.sample
+    assert 450 < sample.num_rows < 620
+    assert "zb_1" not in sample.column_names and "Stellar_Flag" not in sample.column_names
+    catalogue = finished_catalogue(site)
+    assert catalogue is not None
+    parts = [tables.read_partition(site.layout, one) for one in catalogue.partitions]
+    held_out = np.concatenate(
+        [
+            part["ID"].to_numpy()[
+                roles(split, part[tables.HEALPIX].to_numpy(), part["ID"].to_numpy()) == TEST
+            ]
+            for part in parts
+        ]
+    )
+    assert len(held_out) > 100
+    assert not np.isin(held_out, sample["ID"].to_numpy()).any()
+    assert not np.isin(held_out, table["ID"].to_numpy()).any()
+    stars = sum(int((part["zb_1"].to_numpy() < 0).sum()) for part in parts)
+    assert 0.5 * stars < census.refused["redshift"] < stars
+
+
+def test_rows_do_not_depend_on_how_many_are_read_at_a_time(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, (table, role, census) = rows_of(finished, monkeypatch, 500)
+    whole = tables.read_partition
+
+    def few_at_a_time(layout: Layout, partition: Any, columns: Any) -> Any:
+        rows = whole(layout, partition, columns)
+        return (rows.slice(start, 37) for start in range(0, rows.num_rows, 37))
+
+    monkeypatch.setattr(stage, "read_groups", few_at_a_time)
+    _, _, (again, same, other) = rows_of(finished, monkeypatch, 500)
+    assert 350 < table.num_rows < 650
+    assert again.equals(table) and other.sample.equals(census.sample)
+    np.testing.assert_array_equal(same, role)
+    assert other.refused == census.refused
+
+
+def test_a_job_begins_with_a_model_of_another(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "store" / "models" / "photometric", tmp_path / "before")
+    words: dict[str, Any] = {
+        "source": {"kind": "mock", "rows": 1200, "seed": 8},
+        "models": [{**ONE_MODEL, "pretrained": "before", "bands": ["F489W", "F613W", "F814W"]}],
+        "sinks": [],
+    }
+    job = write_job(tmp_path, **words)
+    done = galbatch("run", job, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = read_card(tmp_path / "store" / "models" / "photometric")
+    before = read_card(tmp_path / "before")
+    assert [one["survey"] for one in card.training["lineage"]] == ["alhambra", "alhambra"]
+    assert card.training["lineage"][0]["fingerprint"] == before.fingerprint
+    shown = json.loads(galbatch("status", job, "--json", cwd=tmp_path).stdout)
+    notes = [note for row in shown["stages"] for note in row["notes"]]
+    assert any("F365W" in note and "read as not observed" in note for note in notes)
+    page = (tmp_path / "store" / "report" / "index.html").read_text()
+    assert "alhambra, then alhambra" in page and "read as not observed" in page
+    # Another model to begin with is another word.
+    other = json.loads((tmp_path / "before" / "card.json").read_text()) | {"fingerprint": "0" * 64}
+    (tmp_path / "before" / "card.json").write_text(json.dumps(other))
+    shown = json.loads(galbatch("status", job, "--json", cwd=tmp_path).stdout)
+    left = {row["stage"]: row["left"] for row in shown["stages"]}
+    assert left["train"] == 1
+
+
+def test_what_a_job_cannot_begin_with_is_said_first(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "store" / "models" / "photometric", tmp_path / "before")
+    for pretrained, width, message in (
+        ("nowhere", 16, "no model here"),
+        ("before", 24, "write width: 16"),
+    ):
+        model = ONE_MODEL | {"pretrained": pretrained, "width": width}
+        done = galbatch("run", write_job(tmp_path, models=[model]), cwd=tmp_path)
+        assert done.returncode == 2 and message in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "store").exists()
