@@ -37,6 +37,7 @@ from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 from galbatch.models.mixture import QUANTILES
 from galbatch.quality.distributions import crps, distribution_statistics
+from galbatch.quality.evaluation import of_galaxies
 from galbatch.quality.metrics import (
     bootstrap_errors,
     outlier_fraction,
@@ -153,7 +154,8 @@ def held_out(site: Site, wanted: int) -> Judged:
         table = read_partition(site.layout, one)
         table = table.select([HEALPIX, *(name for name in columns if name in table.column_names)])
         role = roles(split, table[HEALPIX].to_numpy(), table[survey.id.column].to_numpy())
-        known = np.isfinite(labels(survey, table)["redshift"]) & (role == TEST)
+        true = of_galaxies("redshift", labels(survey, table))
+        known = np.isfinite(true) & (role == TEST)
         tables.append(table.filter(known))
         for name in models:
             predicted = read_partition(site.layout, one, ["z_mode", "z_quantiles"], model=name)

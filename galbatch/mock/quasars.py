@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erfc
+from threadpoolctl import threadpool_limits
 
 from galbatch.errors import SpecError
 from galbatch.mock.attenuation import igm_transmission
@@ -283,12 +284,14 @@ def quasar_grid(bands: tuple[Band, ...]) -> QuasarGrid:
     spectrum = quasar_spectrum(wave) * (3631e6 / _NORMAL**2)
     blue = int(np.searchsorted(wave, _LYMAN_ALPHA))
     flux = np.empty((n_z, len(spectrum), len(bands)))
-    for index in range(n_z):
-        inside = slice(index * PIXELS_PER_STEP, index * PIXELS_PER_STEP + count)
-        z1 = np.exp(index * step)
-        seen = spectrum.copy()
-        seen[:, :blue] *= igm_transmission(observed[inside][:blue], z1 - 1.0)
-        flux[index] = seen @ weight[inside] / z1
+    # One thread: so small a product is no faster with more, and its last bits would be others.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for index in range(n_z):
+            inside = slice(index * PIXELS_PER_STEP, index * PIXELS_PER_STEP + count)
+            z1 = np.exp(index * step)
+            seen = spectrum.copy()
+            seen[:, :blue] *= igm_transmission(observed[inside][:blue], z1 - 1.0)
+            flux[index] = seen @ weight[inside] / z1
     flux.setflags(write=False)
     return QuasarGrid(step, flux)
 

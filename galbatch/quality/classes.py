@@ -6,12 +6,14 @@ Rows in which an input is not finite are left out; a statistic that does not exi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from galbatch.quality.results import ClassStatistics, MulticlassStatistics
+from galbatch.quality.metrics import FEWEST_IN_BIN, place_in_bins
+from galbatch.quality.results import BinnedClass, ClassStatistics, MulticlassStatistics
 from galbatch.quality.rows import Array, both, numbers
 from galbatch.values import QSO
 
@@ -66,6 +68,90 @@ def auc(probability: ArrayLike, label: ArrayLike) -> float:
     if ones == 0 or zeros == 0:
         return float("nan")
     return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2.0) / (ones * zeros))
+
+
+def auc_error(area: float, ones: int, zeros: int) -> float:
+    """Standard error of an area under the ROC curve.
+
+    Hanley & McNeil (1982, Radiology 143, 29), equation 1 with the Q of negative exponential scores.
+
+    Parameters
+    ----------
+    area : float
+        The area, in [0, 1].
+    ones, zeros : int
+        Rows of either class.
+
+    Returns
+    -------
+    float
+        NaN where a class is absent.
+    """
+    if not ones or not zeros:
+        return float("nan")
+    both_ones, both_zeros = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    variance = (
+        area * (1.0 - area)
+        + (ones - 1) * (both_ones - area**2)
+        + (zeros - 1) * (both_zeros - area**2)
+    ) / (ones * zeros)
+    return float(np.sqrt(max(variance, 0.0)))
+
+
+def binned_class(
+    name: str,
+    against: Literal["galaxy", "rest"],
+    magnitude: ArrayLike,
+    probability: ArrayLike,
+    label: ArrayLike,
+    edges: ArrayLike | None = None,
+) -> BinnedClass:
+    """How well one class is told, by magnitude.
+
+    Parameters
+    ----------
+    name, against : str
+        See `BinnedClass`.
+    magnitude : array, shape (n,)
+    probability : array, shape (n,)
+        Of the class.
+    label : array, shape (n,)
+        1 of the class, 0 not; NaN where unknown.
+    edges : array, shape (m + 1,), optional
+        See `metrics.place_in_bins`.
+
+    Returns
+    -------
+    BinnedClass
+    """
+    given, truth = np.asarray(probability, np.float64), np.asarray(label, np.float64)
+    known = np.isfinite(given) & np.isfinite(truth) & np.isfinite(magnitude)
+    given, truth, at = given[known], truth[known], np.asarray(magnitude, np.float64)[known]
+    place, limits = place_in_bins(at, edges)
+    total = limits.size - 1
+    table = np.full((4, total), np.nan)
+    rows, members = np.zeros(total, np.int64), np.zeros(total, np.int64)
+    for number in range(total):
+        inside = place == number
+        rows[number], members[number] = inside.sum(), truth[inside].sum()
+        if not rows[number]:
+            continue
+        area = auc(given[inside], truth[inside])
+        table[:3, number] = (
+            np.median(at[inside]),
+            area,
+            auc_error(area, int(members[number]), int(rows[number] - members[number])),
+        )
+        if rows[number] >= FEWEST_IN_BIN:
+            table[3, number] = _calibration_error(*reliability(given[inside], truth[inside]))
+    return BinnedClass(
+        name,
+        against,
+        numbers(limits),
+        tuple(int(number) for number in rows),
+        tuple(int(number) for number in members),
+        *(numbers(line) for line in table),
+    )
 
 
 def reliability(probability: ArrayLike, label: ArrayLike) -> tuple[Array, Array, NDArray[np.int64]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.quality.classes import (
+    binned_class,
     class_statistics,
     multiclass_statistics,
     star_against_galaxy,
@@ -17,13 +18,14 @@ from galbatch.quality.classes import (
 from galbatch.quality.distributions import binned_distributions, distribution_statistics
 from galbatch.quality.metrics import binned_statistics, point_statistics, redshift_residual
 from galbatch.quality.results import (
+    BinnedClass,
     ClassStatistics,
     Evaluation,
     MulticlassStatistics,
     PointStatistics,
     TargetEvaluation,
 )
-from galbatch.values import CLASSES, QSO, Target
+from galbatch.values import CLASSES, GALAXY, QSO, Target
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,9 @@ def evaluate(
                 else None,
                 classes=_two_classes(predictions, true) if star else None,
                 multiclass=_all_classes(predictions, true) if star else None,
+                binned_classes=_by_magnitude(predictions, true, magnitude, magnitude_edges)
+                if star and magnitude is not None
+                else (),
                 quasars=_quasars(point, truth, seed) if redshift else None,
                 binned=tuple(
                     binned_statistics(
@@ -194,6 +199,24 @@ def _all_classes(
         return None
     given = np.stack([np.asarray(predictions[name], np.float64) for name in names], axis=1)
     return multiclass_statistics(given, true, CLASSES)
+
+
+def _by_magnitude(
+    predictions: Mapping[str, ArrayLike],
+    true: NDArray[np.float64],
+    magnitude: ArrayLike,
+    edges: ArrayLike | None,
+) -> tuple[BinnedClass, ...]:
+    found = [
+        binned_class("star", "galaxy", magnitude, *star_against_galaxy(predictions, true), edges)
+    ]
+    if _all_classes(predictions, true) is not None:
+        for place in (GALAXY, QSO):
+            name = CLASSES[place]
+            label = np.where(np.isfinite(true), true == place, np.nan)
+            given = predictions[f"prob_{name}"]
+            found.append(binned_class(name, "rest", magnitude, given, label, edges))
+    return tuple(found)
 
 
 def _quasars(

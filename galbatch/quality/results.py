@@ -279,6 +279,39 @@ class BinnedStatistics(Plain):
 
 
 @dataclass(frozen=True)
+class BinnedClass(Plain):
+    """One class against others, in bins of the reference band's magnitude.
+
+    Parameters
+    ----------
+    name : str
+        The class.
+    against : str
+        What the others are: `galaxy`, or `rest` for all of them.
+    edges : tuple of float, length n + 1
+        AB magnitudes.
+    rows, members : tuple of int, length n
+        Rows of known class in the bin, and those of them that are of the class.
+    centre : tuple of float, length n
+        Median magnitude in the bin; NaN where empty.
+    auc, auc_error : tuple of float, length n
+        Area under the ROC curve and its standard error; NaN where a class is absent.
+    calibration_error : tuple of float, length n
+        As in `ClassStatistics`; NaN in bins of fewer than 10 rows.
+    """
+
+    name: str
+    against: Literal["galaxy", "rest"]
+    edges: tuple[float, ...]
+    rows: tuple[int, ...]
+    members: tuple[int, ...]
+    centre: tuple[float, ...]
+    auc: tuple[float, ...]
+    auc_error: tuple[float, ...]
+    calibration_error: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class BinnedDistributions(Plain):
     """How honest the predicted uncertainties are, in bins of another quantity.
 
@@ -320,6 +353,8 @@ class TargetEvaluation(Plain):
         For the target `star` only: stars against galaxies, quasars left out.
     multiclass : MulticlassStatistics or None
         For the target `star` only, where quasars are a class that the model predicts.
+    binned_classes : tuple of BinnedClass
+        For the target `star` only, where magnitudes are known.
     quasars : PointStatistics or None
         For redshifts only: those of quasars, which no other number counts.
     binned : tuple of BinnedStatistics
@@ -336,6 +371,7 @@ class TargetEvaluation(Plain):
     distribution: DistributionStatistics | None = None
     classes: ClassStatistics | None = None
     multiclass: MulticlassStatistics | None = None
+    binned_classes: tuple[BinnedClass, ...] = ()
     quasars: PointStatistics | None = None
     binned: tuple[BinnedStatistics, ...] = ()
     honesty: tuple[BinnedDistributions, ...] = ()

@@ -197,6 +197,10 @@ _STAR = (
     Statistic("log_loss", "log loss", "classes", "low", decimals),
     Statistic("accuracy", "accuracy of all three classes", "multiclass", "high", percent),
     Statistic("log_loss", "log loss of all three classes", "multiclass", "low", decimals),
+    Statistic(
+        "auc", "AUC of galaxies against stars and quasars", "multiclass", "high", decimals,
+        of="galaxy",
+    ),
     Statistic("auc", "AUC of quasars", "multiclass", "high", decimals, of="qso"),
     Statistic("completeness", "completeness of quasars", "multiclass", "high", percent, of="qso"),
     Statistic("purity", "purity of quasars", "multiclass", "high", percent, of="qso"),

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from galbatch.quality.results import (
+    BinnedClass,
     BinnedDistributions,
     BinnedStatistics,
     ClassStatistics,
@@ -352,6 +353,43 @@ def reliability(statistics: Sequence[tuple[Curve, ClassStatistics]]) -> Figure:
         ylabel="fraction that are stars",
     )  # fmt: skip
     axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def classes_by_magnitude(tables: Sequence[tuple[Curve, BinnedClass]], label: str) -> Figure:
+    """Confusion and dishonesty about one class by magnitude, all models.
+
+    Parameters
+    ----------
+    tables : sequence of ((str, str), BinnedClass)
+        At least one.
+    label : str
+        Of the horizontal axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = Figure(figsize=(WIDTH, 3.8))
+    panels = figure.subplots(2, 1, sharex=True)
+    for place, ((name, colour), table) in enumerate(tables):
+        look: dict[str, Any] = {
+            "color": colour, "marker": MARKERS[place % len(MARKERS)], "markersize": 4.5,
+            "linewidth": 1.3, "label": literal(name),
+        }  # fmt: skip
+        panels[0].errorbar(
+            table.centre, 1 - np.asarray(table.auc), yerr=table.auc_error, elinewidth=1, **look
+        )
+        panels[1].plot(table.centre, table.calibration_error, **look)
+    panels[0].set_ylabel("1 - AUC")
+    panels[1].set_ylabel("calibration error")
+    for axes in panels:
+        axes.set_ylim(bottom=0)
+    panels[1].set_xlabel(label)
+    if len(tables) > 1:
+        panels[0].legend(loc="best", ncols=2)
+    figure.align_ylabels()
     return figure
 
 

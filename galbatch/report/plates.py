@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from galbatch.quality.evaluation import of_galaxies
 from galbatch.quality.results import (
+    BinnedClass,
     BinnedDistributions,
     BinnedStatistics,
     ClassStatistics,
@@ -177,7 +178,26 @@ def star_plates(data: ReportData) -> tuple[Plate, ...]:
             )
             for curve, one in multiclass(data)
         ),
+        *_classes_by_magnitude(data),
     )
+
+
+def _classes_by_magnitude(data: ReportData) -> Iterator[Plate]:
+    """A figure for each class that some model tells from all others."""
+    label = f"{figures.literal(data.reference_band)}  [AB mag]".strip()
+    tables: dict[str, list[tuple[figures.Curve, BinnedClass]]] = {}
+    for place, model in enumerate(data.models):
+        one = model.evaluation.of("star") if model.evaluation else None
+        for table in one.binned_classes if one else ():
+            if table.against == "rest":
+                tables.setdefault(table.name, []).append(((model.name, colour_of(place)), table))
+    for name, found in tables.items():
+        yield Plate(
+            f"{CLASS_WORDS[name].capitalize()} against the rest, by magnitude",
+            data_uri(figures.classes_by_magnitude(found, label)),
+            "Area that the ROC curve lacks, with its standard error (Hanley & McNeil 1982), and"
+            f" calibration error of the probability. {_members_of(found[0][1])}",
+        )
 
 
 def star_classes(data: ReportData) -> tuple[tuple[figures.Curve, ClassStatistics], ...]:
@@ -424,3 +444,10 @@ def _members(one: MulticlassStatistics) -> str:
         for name, rows in zip(one.classes, one.rows, strict=True)
     )
     return f"{', '.join(counts)}, held out."
+
+
+def _members_of(table: BinnedClass) -> str:
+    return (
+        f"{thousands(sum(table.members))} {CLASS_WORDS[table.name]} among"
+        f" {thousands(sum(table.rows))} held-out rows."
+    )

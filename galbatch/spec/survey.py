@@ -212,7 +212,8 @@ class Published(Words):
 
     target: Target
     statistic: str
-    """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ..."""
+    """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where quasars
+    are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
     value: float
     source: str
     """Whose, and on which rows."""

@@ -75,4 +75,5 @@ def test_bits_do_not_move() -> None:
         "OUTSIDE_TRAINING": 16,
         "ENSEMBLE_DISAGREES": 32,
         "PROBABLY_STAR": 64,
+        "PROBABLY_QSO": 128,
     }

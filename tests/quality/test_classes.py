@@ -8,6 +8,8 @@ from sklearn import metrics as reference
 
 from galbatch.quality.classes import (
     auc,
+    auc_error,
+    binned_class,
     class_statistics,
     multiclass_statistics,
     reliability,
@@ -125,3 +127,28 @@ def test_stars_against_galaxies_as_if_there_were_no_quasars() -> None:
     np.testing.assert_array_equal(truth, [0, 1, np.nan, np.nan])
     probability, _ = star_against_galaxy({"prob_star": [0.1, 0.3, 0.0, 0.5]}, label)
     np.testing.assert_array_equal(probability, [0.1, 0.3, 0.0, 0.5])
+
+
+def test_classes_by_magnitude(sample: tuple[np.ndarray, np.ndarray]) -> None:
+    score, label = sample
+    magnitude = np.random.default_rng(3).uniform(18, 22, 2000)
+    magnitude[0], label[1] = np.nan, np.nan
+    found = binned_class("star", "galaxy", magnitude, score, label, [18, 20, 22, 23])
+    assert found.rows[2] == 0 and np.isnan(found.auc[2])
+    assert sum(found.rows) == 1998
+    inside = (magnitude < 20) & np.isfinite(label)
+    assert found.rows[0] == inside.sum() and found.members[0] == label[inside].sum()
+    assert found.auc[0] == pytest.approx(auc(score[inside], label[inside]))
+    assert found.calibration_error[0] == pytest.approx(
+        class_statistics(score[inside], label[inside]).calibration_error
+    )
+    assert len(binned_class("star", "galaxy", magnitude, score, label).rows) == 8
+    assert binned_class("star", "galaxy", [], [], []).to_json()["auc"] == [None]
+
+
+def test_error_of_the_area_is_its_scatter() -> None:
+    random = np.random.default_rng(5)
+    label = np.repeat([0.0, 1.0], [300, 60])
+    areas = [auc(random.exponential(1 + 3 * label), label) for _ in range(400)]
+    assert auc_error(float(np.mean(areas)), 60, 300) == pytest.approx(np.std(areas), rel=0.12)
+    assert np.isnan(auc_error(0.5, 0, 10))

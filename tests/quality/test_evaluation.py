@@ -54,6 +54,9 @@ def test_everything(truth: dict[str, np.ndarray]) -> None:
     assert star is not None
     assert star.classes is not None
     assert star.point is None
+    (by_magnitude,) = star.binned_classes
+    assert (by_magnitude.name, by_magnitude.against) == ("star", "galaxy")
+    assert sum(by_magnitude.members) == star.classes.stars
     assert found.of("log_mass") is None
     json.dumps(found.to_json(), allow_nan=False)
 
@@ -100,7 +103,7 @@ def test_quasars_are_judged_apart(truth: dict[str, np.ndarray]) -> None:
         "prob_star": given[:, 1],
         "prob_qso": given[:, 2],
     }
-    found = evaluate(TARGETS, predictions, known)
+    found = evaluate(TARGETS, predictions, known, np.linspace(18, 24, 1000))
     redshift, classes = found.of("redshift"), found.of("star")
     assert redshift is not None and redshift.point is not None and redshift.quasars is not None
     assert redshift.labelled == redshift.point.rows == np.sum(star == 0)
@@ -109,6 +112,8 @@ def test_quasars_are_judged_apart(truth: dict[str, np.ndarray]) -> None:
     assert classes is not None and classes.classes is not None and classes.multiclass is not None
     assert classes.labelled == 1000
     assert classes.classes.rows == 950
+    assert [one.name for one in classes.binned_classes] == ["star", "galaxy", "qso"]
+    assert sum(classes.binned_classes[2].members) == 50
     assert classes.multiclass.rows == (np.sum(star == 0), np.sum(star == 1), 50)
     json.dumps(found.to_json(), allow_nan=False)
     # A model that knows two classes is judged on those.

@@ -7,7 +7,7 @@ import numpy as np
 from galbatch.quality.evaluation import evaluate
 from galbatch.report.comparison import Line, compare
 from galbatch.report.data import ModelReport, Reference, ReportData
-from galbatch.values import TARGETS
+from galbatch.values import CLASSES, TARGETS
 
 
 def _line(data: ReportData, block: str, label: str) -> Line:
@@ -58,3 +58,23 @@ def test_targets_that_nobody_predicts_are_left_out(full_report: ReportData) -> N
     bare = tuple(ModelReport(model.name, "", "", 0) for model in full_report.models)
     reference = Reference("redshift", "sigma_nmad", 0.01, "somebody")
     assert compare(bare, (reference,)) == ()
+
+
+def test_published_numbers_stand_beside_their_own_class() -> None:
+    random = np.random.default_rng(1)
+    star = random.choice([0.0, 1.0, 2.0], 300, p=[0.6, 0.3, 0.1])
+    given = random.dirichlet([1, 1, 1], 300)
+    predictions = {f"prob_{name}": given[:, place] for place, name in enumerate(CLASSES)}
+    evaluation = evaluate(TARGETS, predictions, {"star": star})
+    model = ModelReport("m", "m", "", 300, evaluation=evaluation)
+    published = tuple(
+        Reference("star", word, value, "somebody")
+        for word, value in (("auc", 0.1), ("galaxy_auc", 0.2), ("qso_auc", 0.3))
+    )
+    (block,) = compare((model,), published)
+    shown = {str(line.label): line.references for line in block.lines if line.references}
+    assert shown == {
+        "AUC": ("0.1000 somebody",),
+        "AUC of galaxies against stars and quasars": ("0.2000 somebody",),
+        "AUC of quasars": ("0.3000 somebody",),
+    }

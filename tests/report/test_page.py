@@ -80,7 +80,7 @@ def full_page(full_report: ReportData) -> str:
 
 
 def test_full_page_is_self_contained(full_page: str) -> None:
-    assert check(full_page).images == 20
+    assert check(full_page).images == 23
 
 
 def test_it_says_the_numbers(full_page: str, full_report: ReportData) -> None:
@@ -144,6 +144,38 @@ def test_held_out_stars_of_one_class_only() -> None:
     page = check(render(_judged(truth, predictions)))
     assert "No held-out rows of both known classes." in page.text
     assert "no held-out rows with a known redshift" in page.text
+
+
+def test_three_classes() -> None:
+    random = np.random.default_rng(3)
+    star = random.choice([0.0, 1.0, 2.0], 400, p=[0.7, 0.2, 0.1])
+    given = random.dirichlet([1, 1, 1], 400)
+    given[np.arange(400), star.astype(int)] += 1
+    given /= given.sum(axis=1, keepdims=True)
+    truth = {"star": star, "redshift": np.where(star == 1, np.nan, 0.5 + star)}
+    predictions = {
+        "prob_galaxy": given[:, 0],
+        "prob_star": given[:, 1],
+        "prob_qso": given[:, 2],
+        "z_mode": truth["redshift"] + random.normal(0, 0.01, 400),
+    }
+    data = _judged(truth, predictions, random.uniform(18, 22, 400))
+    page = check(render(data))
+    model = data.models[0].evaluation
+    assert model is not None
+    classes, redshift = model.of("star"), model.of("redshift")
+    assert classes is not None and classes.multiclass is not None
+    assert redshift is not None and redshift.quasars is not None
+    for number in (
+        decimals(classes.multiclass.of("qso", "auc")),
+        percent(classes.multiclass.accuracy).replace("\u202f", " "),
+        decimals(redshift.quasars.sigma_nmad),
+        f"{(star == 2).sum()} quasars, held out.",
+    ):
+        assert number in page.text, number
+    for words in ("Confusion matrix of three classes", "called qso", "leave known quasars out",
+                  "Quasars against the rest, by magnitude"):  # fmt: skip
+        assert words in page.text, words
 
 
 @pytest.mark.parametrize("rows", [1, 12])
