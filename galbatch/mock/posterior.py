@@ -26,7 +26,8 @@ to 1, the particles resampled at each step and moved by Metropolis steps that ke
 along the difference of two other particles (ter Braak 2006, Stat. Comput. 16, 239), and to a like
 spectrum, with dust, tilt and bend shifted by what differs between the two in the broad. Two halves
 of the particles share no ancestors: how much their results differ tells whether the sampler has
-found all there is.
+found all there is. Where they differ by more than `CONVERGED`, more is spent; where they still do,
+`RedshiftPosterior.converged` says so.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ class GalaxyPosterior:
     Raises
     ------
     SpecError
-        If the survey has no `mock` section, or a band no depth.
+        If the survey has no `mock` section, a band no depth, or nothing can be detected.
     """
 
     def __init__(self, survey: Survey, seed: int = 0, effort: Effort | None = None) -> None:
@@ -320,6 +321,13 @@ class _Telescope:
         if blind:
             raise SpecError(f"{where}: band {blind[0]}", "a mock needs its 'depth'")
         depth = np.array([band.depth for band in survey.bands], np.float64)
+        if mock.detection * mock.calibration >= 1.0:
+            raise SpecError(
+                f"{where}: mock",
+                f"at a calibration of {mock.calibration:g} nothing reaches a signal to noise of "
+                f"{mock.detection:g}",
+                "lower 'detection'",
+            )
         missing = np.array(
             [mock.unobserved_bands.get(name, mock.unobserved) for name in survey.band_names]
         )
@@ -475,7 +483,7 @@ class _Sampler:
             for half, part in enumerate(np.split(at, 2, axis=1)):
                 found = np.bincount(part.ravel(), minlength=self.rows * cells)
                 counts[half] += found.reshape(self.rows, cells)
-        return counts / counts.sum(axis=2, keepdims=True)
+        return np.asarray(counts / counts.sum(axis=2, keepdims=True))
 
     def _start(self) -> tuple[_Swarm, Array]:
         """Particles from the bank, and the temperatures at which enough of them count."""
