@@ -61,7 +61,7 @@ MODELS = {
     "photometric": {"kind": "photometric"},
     "no_morphology": {"kind": "photometric", "name": "no_morphology", "morphology": False},
 }
-EDGES = np.expm1(np.arange(0.0, np.log1p(4.1), 5e-4))
+EDGES = np.expm1(np.arange(0.0, np.log1p(4.1), 2e-4))
 # Bins of the reference magnitude, each with what was published for real galaxies, if anything.
 PUBLISHED: dict[str, tuple[tuple[float, float, str], ...]] = {
     "alhambra": (

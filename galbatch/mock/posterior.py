@@ -245,6 +245,12 @@ class GalaxyPosterior:
         ------
         SpecError
             If the edges do not ascend.
+
+        Notes
+        -----
+        Some 50 ms of a core for each galaxy, more with more bands; 3 n m float64 are held. Objects
+        share the sampler's random numbers by blocks: another selection of rows gives each the same
+        distribution only to within the Monte Carlo error, the same rows the same to the last bit.
         """
         edges = np.asarray(edges, np.float64)
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
