@@ -38,6 +38,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
+from threadpoolctl import threadpool_limits
 
 from galbatch.errors import SpecError
 from galbatch.flux.clean import flux_from_magnitude
@@ -213,7 +214,9 @@ class GalaxyPosterior:
         self.seed = seed
         assert survey.mock is not None
         reference = survey.band_names.index(survey.reference_band)
-        galaxies = Galaxies(survey.bands, reference, survey.mock.magnitudes)
+        # How many threads share a matrix product changes its last bits: always one, as in the mock.
+        with threadpool_limits(limits=1, user_api="blas"):
+            galaxies = Galaxies(survey.bands, reference, survey.mock.magnitudes)
         rng = np.random.default_rng((seed, 0))
         self.prior = GalaxyPrior(galaxies)
         self.sizes = SizeLaw(rng, survey.mock.seeing)
@@ -270,7 +273,8 @@ class GalaxyPosterior:
                 rows = usable[start : start + together]
                 seen = _Seen.of(self.telescope, block, rows, factor[rows], ebv[rows])
                 rng = np.random.default_rng((self.seed, 1 + number, int(rows[0])))
-                share[:, rows] = _Sampler(self, effort, seen, rng).shares(zeta)
+                with threadpool_limits(limits=1, user_api="blas"):
+                    share[:, rows] = _Sampler(self, effort, seen, rng).shares(zeta)
             apart = np.abs(np.cumsum(share[0] - share[1], axis=1)).max(axis=1)
             usable = usable[apart[usable] > CONVERGED]
         return RedshiftPosterior(edges, share.mean(axis=0) / np.diff(edges), apart)
