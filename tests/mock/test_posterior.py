@@ -77,5 +77,10 @@ def test_quantiles_and_mode() -> None:
 
 
 def test_what_a_user_may_get_wrong() -> None:
+    survey = load_survey("alhambra")
+    assert survey.mock is not None
+    blind = survey.mock.model_copy(update={"detection": 60.0})
+    with pytest.raises(SpecError, match="nothing reaches"):
+        GalaxyPosterior(survey.model_copy(update={"mock": blind}))
     with pytest.raises(SpecError, match="no 'mock' section"):
         GalaxyPosterior(load_survey("zcosmos").model_copy(update={"mock": None}))
