@@ -355,6 +355,7 @@ def exchange(held: Held, survey: Survey, shapes: Mapping[str, Any], folder: Path
         "highest": float(redshift_grid(held)[-1]),
         "levels": list(QUANTILES),
         "repeat": REPEAT,
+        "folder": str(folder),
     }
     for name, chosen in (("train", held.train), ("test", held.test)):
         columns = {}
@@ -430,7 +431,12 @@ def asked(peer: str, folder: Path, command: Sequence[str] = ()) -> Answer:
     )  # fmt: skip
     if done.returncode:
         raise PeerError((done.stderr.strip().splitlines() or ["no word"])[-1])
-    table = pq.read_table(out)
+    return read_answer(out)
+
+
+def read_answer(path: Path) -> Answer:
+    """What a peer has written."""
+    table = pq.read_table(path)
     facts = json.loads(table.schema.metadata[b"peers"])
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     names = set(table.column_names)

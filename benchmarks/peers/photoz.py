@@ -39,7 +39,6 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import json
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -339,7 +338,7 @@ class Templates(Rail):
     """
 
     packages = ("pz-rail-bpz", "desc-bpz")
-    spectra, types = "COSMOS_seds.list", [7, 12, 12]
+    spectra, types, mismatch = "COSMOS_seds.list", [7, 12, 12], 0.05
 
     def fit(self, train: Rows) -> str:
         """Synthesise the templates' photometry and find the zero points."""
@@ -356,7 +355,7 @@ class Templates(Rail):
         words |= {
             "filter_list": [self._filter(band) for band in train.facts["bands"]],
             "madau_flag": "yes",
-            "zp_errors": [0.03] * len(train.bands),
+            "zp_errors": [self.mismatch] * len(train.bands),
             "unobserved_val": NOT_OBSERVED,
             "zp_offsets": [0.0] * len(train.bands),
         }
@@ -384,12 +383,11 @@ class Templates(Rail):
         import desc_bpz.paths
         from rail.utils.path_utils import RAILDIR
 
-        self._kept = tempfile.TemporaryDirectory()
-        folder = Path(self._kept.name)
+        folder = Path(rows.facts["folder"]) / "bpz"
         shipped = Path(RAILDIR) / "rail" / "examples_data" / "estimation_data" / "data"
         for name in ("SED", "FILTER"):
-            shutil.copytree(shipped / name, folder / name)
-        (folder / "AB").mkdir()
+            shutil.copytree(shipped / name, folder / name, dirs_exist_ok=True)
+        (folder / "AB").mkdir(exist_ok=True)
         for band in rows.facts["bands"]:
             if band["curve"]:
                 np.savetxt(
@@ -402,7 +400,7 @@ class Templates(Rail):
 class FewTemplates(Templates):
     """RAIL's BPZ-lite as it comes: the 8 CWW and starburst templates."""
 
-    spectra, types = "CWWSB4.list", [1, 2, 5]
+    spectra, types, mismatch = "CWWSB4.list", [1, 2, 5], 0.1
 
 
 PEERS: dict[str, Callable[[], Peer]] = {
