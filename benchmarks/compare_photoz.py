@@ -346,6 +346,7 @@ def exchange(held: Held, survey: Survey, shapes: Mapping[str, Any], folder: Path
         "bands": [
             {
                 "name": band.name,
+                "wavelength": band.wavelength,
                 "limit": (band.depth or 25.0) + FIVE_SIGMA,
                 "curve": shapes.get(band.name),
             }

@@ -334,7 +334,7 @@ class Templates(Rail):
     """RAIL's BPZ-lite with the 31 COSMOS templates it ships, the HDF-N prior, and zero points.
 
     Zero points are what is standard: the median offset of the training rows from the best template
-    at their true redshift.
+    at their true redshift. Errors allow for templates that do not fit, in the ultraviolet most.
     """
 
     packages = ("pz-rail-bpz", "desc-bpz")
@@ -355,7 +355,9 @@ class Templates(Rail):
         words |= {
             "filter_list": [self._filter(band) for band in train.facts["bands"]],
             "madau_flag": "yes",
-            "zp_errors": [self.mismatch] * len(train.bands),
+            "zp_errors": [
+                0.3 if band["wavelength"] < 3000 else self.mismatch for band in train.facts["bands"]
+            ],
             "unobserved_val": NOT_OBSERVED,
             "zp_offsets": [0.0] * len(train.bands),
         }
@@ -488,10 +490,12 @@ def zero_points(train: Rows, templates: Array, grid: Array) -> Array:
     spread = np.hypot(np.where(seen, train.error, np.inf), 0.05)
     weight = np.where(np.isfinite(spread) & seen, spread**-2.0, 0.0)[:, None, :]
     reference = train.bands.index(train.facts["reference"])
+    # A row without photometry has no weight, and says nothing below.
+    total = np.maximum(weight.sum(-1, keepdims=True), 1e-30)
     offsets = np.zeros(len(train.bands))
     for _ in range(5):
         value = np.where(seen, train.magnitude - offsets, 0.0)[:, None, :]
-        level = (weight * (value - model)).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+        level = (weight * (value - model)).sum(-1, keepdims=True) / total
         left = value - model - level
         best = (weight * left**2).sum(-1).argmin(axis=1)
         left = left[np.arange(len(left)), best]
