@@ -315,11 +315,11 @@ class Neighbours(Rail):
         from rail.estimation.algos.k_nearneigh import KNearNeighEstimator, KNearNeighInformer
 
         # `only_colors` means the opposite of what it says: this way the magnitude is used as well.
-        words = self._words(train) | {"only_colors": True, "nneigh_max": 20}
+        words = self._words(train) | {"only_colors": True}
         del words["err_bands"]
         self._informer = KNearNeighInformer.make_stage(name="inform", **words)
         model = self._informer.inform(self._table(train))
-        words = {key: words[key] for key in words if key not in ("only_colors", "nneigh_max")}
+        words = {key: words[key] for key in words if key != "only_colors"}
         self._estimator = KNearNeighEstimator.make_stage(name="estimate", model=model, **words)
         found = self._informer.model
         return f"{found['nneigh']} neighbours, sigma {found['bestsig']:.3f}"
