@@ -10,7 +10,8 @@ all of them, in an environment of their own (`benchmarks/peers/photoz.py`, throu
 
 All are judged by `galbatch.quality`, and all distributions as galbatch's 15 quantiles; the CDE loss
 of whole p(z), on one grid, is given beside where a code has them. A peer's point estimate is the
-mode, median or mean that suits it best on the very rows that it is judged on; galbatch's is z_mode.
+mode, median or mean with the smallest scatter on the very rows that it is judged on; galbatch's is
+z_mode.
 Errors are standard deviations over 200 bootstrap samples of the held-out rows, the same samples
 for all, so that ratios have errors as well. Speed is rows per CPU second on one core, in memory:
 galbatch's with all of its targets, the peers' with the redshift alone.
@@ -346,6 +347,7 @@ def exchange(held: Held, survey: Survey, shapes: Mapping[str, Any], folder: Path
         "bands": [
             {
                 "name": band.name,
+                "wavelength": band.wavelength,
                 "limit": (band.depth or 25.0) + FIVE_SIGMA,
                 "curve": shapes.get(band.name),
             }
@@ -355,6 +357,7 @@ def exchange(held: Held, survey: Survey, shapes: Mapping[str, Any], folder: Path
         "highest": float(redshift_grid(held)[-1]),
         "levels": list(QUANTILES),
         "repeat": REPEAT,
+        "folder": str(folder),
     }
     for name, chosen in (("train", held.train), ("test", held.test)):
         columns = {}
@@ -430,7 +433,12 @@ def asked(peer: str, folder: Path, command: Sequence[str] = ()) -> Answer:
     )  # fmt: skip
     if done.returncode:
         raise PeerError((done.stderr.strip().splitlines() or ["no word"])[-1])
-    table = pq.read_table(out)
+    return read_answer(out)
+
+
+def read_answer(path: Path) -> Answer:
+    """What a peer has written."""
+    table = pq.read_table(path)
     facts = json.loads(table.schema.metadata[b"peers"])
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     names = set(table.column_names)
@@ -536,6 +544,10 @@ def score(
     """All numbers of a code."""
     points = point_statistics(point, true, redshift=True)
     width, outliers, score_, loss, grid = summarised(columns)
+    widths = ", ".join(
+        f"{name} {sigma_nmad(redshift_residual(one, true)):.5f}"
+        for name, one in answer.points.items()
+    )
     quantiles = answer.quantiles
     if quantiles is None:
         spread = distribution_statistics(point, true)
@@ -553,7 +565,7 @@ def score(
         kind, points.rows, true.size - points.rows, width, errors[0], points.bias, outliers,
         errors[1], score_, errors[2], loss, errors[3], grid, errors[4], spread.pit_ks,
         spread.pit_ks_5percent, spread.coverage68, spread.coverage95, answer.rate,
-        answer.fit_seconds, answer.note,
+        answer.fit_seconds, f"sigma_NMAD of its {widths}; {answer.note}".removesuffix("; "),
     )  # fmt: skip
 
 

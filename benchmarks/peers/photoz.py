@@ -39,7 +39,6 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 import json
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -316,11 +315,11 @@ class Neighbours(Rail):
         from rail.estimation.algos.k_nearneigh import KNearNeighEstimator, KNearNeighInformer
 
         # `only_colors` means the opposite of what it says: this way the magnitude is used as well.
-        words = self._words(train) | {"only_colors": True, "nneigh_max": 20}
+        words = self._words(train) | {"only_colors": True}
         del words["err_bands"]
         self._informer = KNearNeighInformer.make_stage(name="inform", **words)
         model = self._informer.inform(self._table(train))
-        words = {key: words[key] for key in words if key not in ("only_colors", "nneigh_max")}
+        words = {key: words[key] for key in words if key != "only_colors"}
         self._estimator = KNearNeighEstimator.make_stage(name="estimate", model=model, **words)
         found = self._informer.model
         return f"{found['nneigh']} neighbours, sigma {found['bestsig']:.3f}"
@@ -335,11 +334,11 @@ class Templates(Rail):
     """RAIL's BPZ-lite with the 31 COSMOS templates it ships, the HDF-N prior, and zero points.
 
     Zero points are what is standard: the median offset of the training rows from the best template
-    at their true redshift.
+    at their true redshift. Errors allow for templates that do not fit, in the ultraviolet most.
     """
 
     packages = ("pz-rail-bpz", "desc-bpz")
-    spectra, types = "COSMOS_seds.list", [7, 12, 12]
+    spectra, types, mismatch = "COSMOS_seds.list", [7, 12, 12], 0.05
 
     def fit(self, train: Rows) -> str:
         """Synthesise the templates' photometry and find the zero points."""
@@ -356,7 +355,9 @@ class Templates(Rail):
         words |= {
             "filter_list": [self._filter(band) for band in train.facts["bands"]],
             "madau_flag": "yes",
-            "zp_errors": [0.03] * len(train.bands),
+            "zp_errors": [
+                0.3 if band["wavelength"] < 3000 else self.mismatch for band in train.facts["bands"]
+            ],
             "unobserved_val": NOT_OBSERVED,
             "zp_offsets": [0.0] * len(train.bands),
         }
@@ -384,12 +385,11 @@ class Templates(Rail):
         import desc_bpz.paths
         from rail.utils.path_utils import RAILDIR
 
-        self._kept = tempfile.TemporaryDirectory()
-        folder = Path(self._kept.name)
+        folder = Path(rows.facts["folder"]) / "bpz"
         shipped = Path(RAILDIR) / "rail" / "examples_data" / "estimation_data" / "data"
         for name in ("SED", "FILTER"):
-            shutil.copytree(shipped / name, folder / name)
-        (folder / "AB").mkdir()
+            shutil.copytree(shipped / name, folder / name, dirs_exist_ok=True)
+        (folder / "AB").mkdir(exist_ok=True)
         for band in rows.facts["bands"]:
             if band["curve"]:
                 np.savetxt(
@@ -402,7 +402,7 @@ class Templates(Rail):
 class FewTemplates(Templates):
     """RAIL's BPZ-lite as it comes: the 8 CWW and starburst templates."""
 
-    spectra, types = "CWWSB4.list", [1, 2, 5]
+    spectra, types, mismatch = "CWWSB4.list", [1, 2, 5], 0.1
 
 
 PEERS: dict[str, Callable[[], Peer]] = {
@@ -490,10 +490,12 @@ def zero_points(train: Rows, templates: Array, grid: Array) -> Array:
     spread = np.hypot(np.where(seen, train.error, np.inf), 0.05)
     weight = np.where(np.isfinite(spread) & seen, spread**-2.0, 0.0)[:, None, :]
     reference = train.bands.index(train.facts["reference"])
+    # A row without photometry has no weight, and says nothing below.
+    total = np.maximum(weight.sum(-1, keepdims=True), 1e-30)
     offsets = np.zeros(len(train.bands))
     for _ in range(5):
         value = np.where(seen, train.magnitude - offsets, 0.0)[:, None, :]
-        level = (weight * (value - model)).sum(-1, keepdims=True) / weight.sum(-1, keepdims=True)
+        level = (weight * (value - model)).sum(-1, keepdims=True) / total
         left = value - model - level
         best = (weight * left**2).sum(-1).argmin(axis=1)
         left = left[np.arange(len(left)), best]
