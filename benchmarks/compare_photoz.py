@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from galbatch.flux.columns import raw_photometry
-from galbatch.models.mixture import QUANTILES
+from galbatch.models.pdf import QUANTILES
 from galbatch.models.photometric import Photometric
 from galbatch.models.zoo import load_model
 from galbatch.quality.distributions import cde_loss, crps, distribution_statistics

@@ -35,7 +35,7 @@ from galbatch.flux.clean import clean
 from galbatch.flux.columns import raw_photometry
 from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
-from galbatch.models.mixture import QUANTILES
+from galbatch.models.pdf import QUANTILES
 from galbatch.quality.distributions import crps, distribution_statistics
 from galbatch.quality.evaluation import of_galaxies
 from galbatch.quality.metrics import (

@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import zarr
 
-from galbatch.models.mixture import Mixture, density
+from galbatch.models.binned import Binned, density
 from galbatch.store import arrays
 from galbatch.store.arrays import ArraySpec, Coordinate, allocate, write
 from galbatch.store.layout import Layout
@@ -31,10 +31,12 @@ TIMES = 3
 
 def densities(rows: int, grid: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(1)
-    weight = rng.dirichlet(np.full(4, 0.5), rows)
-    mean = rng.uniform(0.1, 1.0, (rows, 1)) + rng.normal(0, 0.05, (rows, 4))
-    sigma = np.exp(rng.uniform(np.log(0.003), np.log(0.1), (rows, 4)))
-    return density(Mixture(*(part.astype(np.float32) for part in (weight, mean, sigma))), grid)
+    edges = np.linspace(0, 1.5, 301, dtype=np.float32)
+    mean = rng.uniform(0.1, 1.0, (rows, 1))
+    sigma = np.exp(rng.uniform(np.log(0.003), np.log(0.1), (rows, 1)))
+    shares = np.exp(-0.5 * ((edges[1:] - mean) / sigma) ** 2)
+    shares /= shares.sum(axis=1, keepdims=True)
+    return density(Binned.of(shares.astype(np.float32), edges), grid)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def job_words(**changes: Any) -> dict[str, Any]:
                 "members": 1,
                 "width": 16,
                 "layers": 1,
-                "components": 2,
+                "bins": 40,
                 "epochs": 2,
             },
             {"kind": "thesis", "epochs": 1},

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galbatch.arrays import namespace
+from galbatch.models.binned import AT_ONCE, Binned
 from galbatch.models.mixture import Mixture
 from galbatch.quality.recalibration import UNCALIBRATED, Calibration
 from galbatch.values import Target
+
+MARGIN = 3
+"""Cells of the redshift beyond the labels at both ends: a label says something of neighbours."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +29,19 @@ class Head:
     start : int
         Its first output.
     components : int
-        Gaussians of its mixture; 0 for `star`, which has logits.
+        Gaussians of its mixture; 0 for the redshift, which has cells, and `star`, which has logits.
     centre, scale : float
         Median and spread of the training labels, in the unit that is learnt: ln(1 + z) for the
         redshift, the target's own otherwise.
     floor : float
         Smallest width of a component, same unit.
     low, high : float
-        Range of the training labels, same unit.
+        Range of the training labels, same unit; of the redshift, that of its cells.
     classes : int
         Logits of `star` where quasars are a class too, in the order of `values.CLASSES`; 0 for the
         one logit of star against galaxy.
+    bins : int
+        Even cells of ln(1 + z) of the redshift, each with a logit.
     """
 
     target: Target
@@ -44,11 +53,12 @@ class Head:
     low: float = 0.0
     high: float = 1.0
     classes: int = 0
+    bins: int = 0
 
     @property
     def size(self) -> int:
         """How many outputs it has."""
-        return 3 * self.components or self.classes or 1
+        return self.bins or 3 * self.components or self.classes or 1
 
     def of(self, outputs: Any) -> Any:
         """Its share of the outputs.
@@ -63,13 +73,59 @@ class Head:
         """
         return outputs[..., self.start : self.start + self.size]
 
+    @property
+    def edges(self) -> NDArray[np.float32]:
+        """Of the redshift's cells, shape (bins + 1,)."""
+        return np.linspace(self.low, self.high, self.bins + 1, dtype=np.float32)
+
+    def shares(self, outputs: Any) -> Any:
+        """Probabilities of the redshift's cells.
+
+        Parameters
+        ----------
+        outputs : array, shape (n, members, outputs), float32
+            Of the network, of a few rows: it is a large array.
+
+        Returns
+        -------
+        array, shape (n, members, bins), float32
+            Of each member 1 in all.
+        """
+        xp = namespace(outputs)
+        mine = self.of(outputs)
+        shares = mine - mine.max(axis=2, keepdims=True)
+        xp.exp(shares, out=shares)
+        shares /= shares.sum(axis=2, keepdims=True)
+        return shares
+
+    def binned(self, outputs: Any, calibration: Calibration = UNCALIBRATED) -> Binned:
+        """The ensemble's redshift distribution: the mean of the members'.
+
+        Parameters
+        ----------
+        outputs : array, shape (n, members, outputs), float32
+        calibration : Calibration, optional
+            Its correction of redshifts, which moves the cells; the warp is left out.
+
+        Returns
+        -------
+        Binned
+        """
+        xp = namespace(outputs)
+        edges = calibration.straightening.apply(xp.asarray(self.edges))
+        cumulative = xp.empty((len(outputs), self.bins + 1), xp.float32)
+        for start in range(0, len(outputs), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            cumulative[part] = Binned.of(self.shares(outputs[part]).mean(axis=1), edges).cumulative
+        return Binned(cumulative, edges)
+
     def mixture(self, outputs: Any, calibration: Calibration = UNCALIBRATED) -> Mixture:
         """The ensemble's distribution: the mean of the members'.
 
         Parameters
         ----------
         outputs : array, shape (n, members, outputs), float32
-            Of the network; fastest where the rows lie next to each other in memory.
+            Of the network.
         calibration : Calibration, optional
             Its corrections of means and widths; the warp is not a mixture's to apply.
 
@@ -79,7 +135,7 @@ class Head:
             n rows of members * components, member by member.
         """
         xp = namespace(outputs)
-        mine, k = xp.moveaxis(self.of(outputs), 0, 2), self.components
+        mine, k = self._by_output(outputs), self.components
         members, _, n = mine.shape
         share, mean = self._placed(mine)
         share /= xp.float32(members)
@@ -101,9 +157,42 @@ class Head:
         -------
         array, shape (n, members)
         """
-        share, mean = self._placed(namespace(outputs).moveaxis(self.of(outputs), 0, 2))
+        if self.bins:
+            return self._binned_means(outputs)
+        share, mean = self._placed(self._by_output(outputs))
         share *= mean
         return share.sum(axis=1).T
+
+    def centres_of(self, shares: Any) -> Any:
+        """Mean of each member's own distribution over the redshift's cells.
+
+        Parameters
+        ----------
+        shares : array, shape (n, members, bins), float32
+
+        Returns
+        -------
+        array, shape (n, members)
+            ln(1 + z).
+        """
+        edges = namespace(shares).asarray(self.edges)
+        return (shares * ((edges[1:] + edges[:-1]) / 2)).sum(axis=2)
+
+    def _binned_means(self, outputs: Any) -> Any:
+        xp = namespace(outputs)
+        means = xp.empty(outputs.shape[:2], xp.float32)
+        for start in range(0, len(outputs), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            means[part] = self.centres_of(self.shares(outputs[part]))
+        return means
+
+    def _by_output(self, outputs: Any) -> Any:
+        """Its share of the outputs, (members, size, n): rows next to each other in memory.
+
+        How the statistics of a mixture go through it.
+        """
+        xp = namespace(outputs)
+        return xp.ascontiguousarray(xp.moveaxis(self.of(outputs), 0, 2))
 
     def _placed(self, mine: Any) -> tuple[Any, Any]:
         """Weights, of each member 1 in all, and means (members, k, n)."""

@@ -18,25 +18,21 @@ from galbatch.flux.clean import clean, magnitude_from_flux
 from galbatch.flux.columns import numbers, raw_photometry
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
+from galbatch.models.binned import AT_ONCE, Binned, density, redshift_statistics
 from galbatch.models.classes import class_columns, class_probabilities
 from galbatch.models.flags import Quality
 from galbatch.models.heads import Head
-from galbatch.models.mixture import (
-    QUANTILES,
-    Mixture,
-    density,
-    quantiles,
-    redshift_statistics,
-)
+from galbatch.models.mixture import Mixture, quantiles
 from galbatch.models.monte_carlo import apart, scatter
 from galbatch.models.novelty import Novelty
+from galbatch.models.pdf import QUANTILES
 from galbatch.models.runtime import Network, open_network
 from galbatch.quality.recalibration import Calibration
 from galbatch.spec.job import PhotometricModel, StandardClean
 from galbatch.spec.survey import Survey
 from galbatch.values import FluxBlock, PredictedColumn, Target
 
-VERSION = 2
+VERSION = 3
 NETWORK = "network"
 # The memory of a prediction is that of so many rows, beside the result.
 _BATCH = 8192
@@ -268,7 +264,7 @@ class Photometric:
         for start in range(0, max(table.num_rows, 1), _BATCH):
             block, outputs, predicted = self._passed(table.slice(start, _BATCH), xp)
             magnitude = self._reading.magnitude(block)
-            values = density(head.mixture(outputs, calibration), points, warp, magnitude)
+            values = density(head.binned(outputs, calibration), points, warp, magnitude)
             values[~block.observed.any(axis=1)] = xp.nan
             grids[start : start + _BATCH] = to_numpy(values)
             parts.append(predicted)
@@ -289,7 +285,7 @@ class Photometric:
 
         def ask(fluxes: FluxBlock) -> Any:
             seen = inputs if fluxes is block else features(self._features, fluxes, shapes)
-            return _by_output(xp.asarray(self._network(seen)))
+            return xp.asarray(self._network(seen))
 
         outputs = ask(block)
         magnitude = self._reading.magnitude(block)
@@ -311,7 +307,7 @@ class Photometric:
         if blind.any():
             for column in values.values():
                 column[blind] = xp.nan
-        values["quality"] = _quality(block, outputs, values, self._heads)
+        values["quality"] = _quality(block, values, self._heads)
         arrays = {name: to_numpy(array) for name, array in values.items()}
         return block, outputs, tabulate(self.columns, arrays)
 
@@ -332,13 +328,14 @@ def decode(
     calibration : mapping
         Of the card.
     survey : Survey
-        Its definition of the odds, and the highest redshift that it takes for one.
+        Its definition of the odds.
     magnitude : array, shape (n,), float32
         Of the reference band, AB; NaN where unknown.
 
     Returns
     -------
     dict of str to array
+        Those, and ``z_apart``: the standard deviation of ln(1 + z) between the members.
     """
     xp = namespace(outputs)
     values: dict[str, Any] = {}
@@ -348,24 +345,12 @@ def decode(
             values |= class_probabilities(head, outputs, calibration["star"])
             continue
         corrections = Calibration.from_json(calibration[head.target])
-        mixture, warp = head.mixture(outputs, corrections), corrections.warp
         if head.target == "redshift":
-            assert survey.labels.redshift is not None
-            z = redshift_statistics(
-                mixture,
-                survey.odds_width,
-                survey.labels.redshift.high,
-                warp if warp.changes else None,
-                magnitude,
-            )
-            values |= {"z_mode": z.mode, "z_median": z.median, "z_mean": z.mean, "odds": z.odds}
-            values["z_quantiles"] = z.quantiles
-            for percent, low, high in ((68, 0.16, 0.84), (95, 0.025, 0.975)):
-                values[f"z_err{percent}_low"] = z.quantiles[:, QUANTILES.index(low)]
-                values[f"z_err{percent}_high"] = z.quantiles[:, QUANTILES.index(high)]
-        else:
-            levels = warp.levels(_LEVELS, magnitude)
-            alike.setdefault(head.components, {})[head.target] = (mixture, levels)
+            values |= _redshift(head, outputs, corrections, survey.odds_width, magnitude)
+            continue
+        levels = corrections.warp.levels(_LEVELS, magnitude)
+        mixture = head.mixture(outputs, corrections)
+        alike.setdefault(head.components, {})[head.target] = (mixture, levels)
     for parts in alike.values():
         # Few levels make short work, most of it in calling NumPy: all at once.
         mixtures, levels = zip(*parts.values(), strict=True)
@@ -379,16 +364,34 @@ def _first(block: FluxBlock) -> FluxBlock:
     return FluxBlock(*(array[:1] for array in vars(block).values()))
 
 
-def _by_output(outputs: Any) -> Any:
-    """The same array, rows next to each other in memory: how the statistics go through it."""
+def _redshift(
+    head: Head, outputs: Any, calibration: Calibration, odds_width: float, magnitude: Any
+) -> dict[str, Any]:
+    """Columns of the redshift, some rows at a time: their cells stay in a core's cache."""
     xp = namespace(outputs)
-    return xp.moveaxis(xp.ascontiguousarray(xp.moveaxis(outputs, 0, 2)), 2, 0)
+    edges = calibration.straightening.apply(xp.asarray(head.edges))
+    warp = calibration.warp if calibration.warp.changes else None
+    n = len(outputs)
+    found = {name: xp.empty(n, xp.float32) for name in ("z_mode", "z_mean", "odds", "z_apart")}
+    table = xp.empty((n, len(QUANTILES)), xp.float32)
+    for start in range(0, n, AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        shares = head.shares(outputs[part])
+        z = redshift_statistics(
+            Binned.of(shares.mean(axis=1), edges), odds_width, warp, magnitude[part]
+        )
+        found["z_mode"][part], found["z_mean"][part] = z.mode, z.mean
+        found["odds"][part], table[part] = z.odds, z.quantiles
+        found["z_apart"][part] = head.centres_of(shares).std(axis=1)
+    found |= {"z_median": table[:, QUANTILES.index(0.5)], "z_quantiles": table}
+    for percent, low, high in ((68, 0.16, 0.84), (95, 0.025, 0.975)):
+        found[f"z_err{percent}_low"] = table[:, QUANTILES.index(low)]
+        found[f"z_err{percent}_high"] = table[:, QUANTILES.index(high)]
+    return found
 
 
-def _quality(
-    block: FluxBlock, outputs: Any, values: Mapping[str, Any], heads: tuple[Head, ...]
-) -> Any:
-    xp = namespace(outputs)
+def _quality(block: FluxBlock, values: Mapping[str, Any], heads: tuple[Head, ...]) -> Any:
+    xp = namespace(block.flux)
     seen = block.observed.sum(axis=1)
     bits = {
         Quality.NO_PHOTOMETRY: seen == 0,
@@ -399,8 +402,7 @@ def _quality(
     }
     for head in heads:
         if head.target == "redshift":
-            scatter = head.means(outputs).std(axis=1)
-            bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (scatter > _DISAGREEMENT)
+            bits[Quality.ENSEMBLE_DISAGREES] = (seen > 0) & (values["z_apart"] > _DISAGREEMENT)
         elif head.target == "star":
             bits[Quality.PROBABLY_STAR] = values["prob_star"] > 0.5
             if head.classes:

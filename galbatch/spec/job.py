@@ -154,8 +154,8 @@ class PhotometricModel(Words):
     width: int = Field(default=256, ge=4, le=4096)
     """Units in a layer of the trunk."""
     layers: int = Field(default=4, ge=1, le=16)
-    components: int = Field(default=5, ge=1, le=32)
-    """Gaussians of a member's redshift distribution over ln(1 + z)."""
+    bins: int = Field(default=300, ge=20, le=2000)
+    """Cells of the redshift distribution, even in ln(1 + z) over the range of the labels."""
     epochs: int = Field(default=40, ge=1)
     """At most; early stopping usually ends it before."""
     patience: int = Field(default=15, ge=1)

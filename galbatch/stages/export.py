@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.models.mixture import QUANTILES
+from galbatch.models.pdf import QUANTILES
 from galbatch.stages.base import Site
 from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.drop import versions

@@ -23,7 +23,7 @@ from galbatch.errors import SpecError
 from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
 from galbatch.models.base import HISTORY, read_card
 from galbatch.models.flags import Quality
-from galbatch.models.mixture import QUANTILES
+from galbatch.models.pdf import QUANTILES
 from galbatch.quality.evaluation import evaluate
 from galbatch.quality.results import Evaluation, Histogram
 from galbatch.report.data import (

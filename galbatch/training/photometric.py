@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from galbatch.flux.columns import photometry_inputs
 from galbatch.flux.features import FeatureRecipe, learn_features
+from galbatch.models import binned
 from galbatch.models.base import HISTORY, Card
 from galbatch.models.device import prepare_tensorflow
-from galbatch.models.heads import Head
-from galbatch.models.mixture import Mixture, cdf, quantiles, transform
+from galbatch.models.heads import MARGIN, Head
+from galbatch.models.mixture import Mixture, cdf, quantiles
 from galbatch.models.novelty import learn_novelty
 from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
 from galbatch.models.runtime import OnnxNetwork
@@ -42,9 +44,7 @@ from galbatch.training.transfer import (
 )
 from galbatch.values import CLASSES, QSO, Target
 
-# In ln(1 + z): a narrower peak would only be one training object.
-_REDSHIFT_FLOOR = 0.001
-# Of the spread of the labels, for the other targets.
+# Narrowest component, in units of the spread of the labels.
 _FLOOR = 0.02
 _COMPONENTS = 3
 _WARM_UP = 0.05
@@ -81,7 +81,7 @@ def train_photometric(
     measured, train = measure(reads, rows.table), rows.training
     recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
-    heads = _heads(answers[train], targets, spec.components)
+    heads = _heads(answers[train], targets, spec.bins)
     if before is not None:
         recipe = carried_recipe(recipe, before.recipe)
         heads = carried_heads(heads, before.heads)
@@ -161,7 +161,7 @@ def train_photometric(
     validation = int((~train).sum())
     magnitude[:validation] = reads.magnitude(measured.part(np.flatnonzero(~train)).block)
     judged_labels = lesson.judged_labels[:, : len(heads)]
-    calibration = _calibrate(outputs, heads, judged_labels, magnitude, survey)
+    calibration = _calibrate(outputs, heads, judged_labels, magnitude)
     outputs, magnitude = outputs[:validation], magnitude[:validation]
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
     warnings = (*size.warnings, *lesson.warnings)
@@ -220,28 +220,30 @@ def _answers(
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _heads(
-    answers: NDArray[np.float32], targets: Sequence[Target], components: int
-) -> tuple[Head, ...]:
+def _heads(answers: NDArray[np.float32], targets: Sequence[Target], bins: int) -> tuple[Head, ...]:
     heads: list[Head] = []
     start = 0
     for target, column in zip(targets, answers.T, strict=True):
         if target == "star":
             classes = len(CLASSES) if (column == QSO).any() else 0
             heads.append(Head(target, start, 0, classes=classes))
+        elif target == "redshift":
+            low, high = float(np.nanmin(column)), float(np.nanmax(column))
+            cell = max(high - low, 1e-3) / (bins - 2 * MARGIN)
+            low = max(low - MARGIN * cell, 0.0)
+            heads.append(Head(target, start, 0, low=low, high=low + bins * cell, bins=bins))
         else:
             found = column[np.isfinite(column)].astype(np.float64)
-            low, middle, high = np.percentile(found, [16, 50, 84])
-            scale = float((high - low) / 2 or np.std(found))
-            redshift = target == "redshift"
+            below, middle, above = np.percentile(found, [16, 50, 84])
+            scale = float((above - below) / 2 or np.std(found))
             heads.append(
                 Head(
                     target,
                     start,
-                    components if redshift else _COMPONENTS,
+                    _COMPONENTS,
                     centre=float(middle),
                     scale=scale,
-                    floor=_REDSHIFT_FLOOR if redshift else _FLOOR * scale,
+                    floor=_FLOOR * scale,
                     low=float(found.min()),
                     high=float(found.max()),
                 )
@@ -255,7 +257,6 @@ def _calibrate(
     heads: Sequence[Head],
     answers: NDArray[np.float32],
     magnitude: NDArray[np.float32],
-    survey: Survey,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for head, column in zip(heads, answers.T, strict=True):
@@ -269,11 +270,25 @@ def _calibrate(
             )
             found["star"] = scale.to_json()
             continue
-        highest = survey.labels.redshift.high if survey.labels.redshift else 0.0
-        found[head.target] = _calibration(
-            head, outputs[known], column[known], magnitude[known], highest
+        calibrated = _redshift_calibration if head.bins else _calibration
+        found[head.target] = calibrated(
+            head, outputs[known], column[known], magnitude[known]
         ).to_json()
     return found
+
+
+def _redshift_calibration(
+    head: Head,
+    outputs: NDArray[np.float32],
+    label: NDArray[np.float32],
+    magnitude: NDArray[np.float32],
+) -> Calibration:
+    """Corrections of the redshift: cells have no widths to stretch."""
+    half = np.full(1, 0.5, np.float32)
+    straight = fit_straightening(binned.quantiles(head.binned(outputs), half)[:, 0], label)
+    straightened = Calibration(straight)
+    pit = binned.transform(head.binned(outputs, straightened), label)
+    return replace(straightened, warp=fit_warp(pit, magnitude))
 
 
 def _calibration(
@@ -281,21 +296,15 @@ def _calibration(
     outputs: NDArray[np.float32],
     label: NDArray[np.float32],
     magnitude: NDArray[np.float32],
-    highest: float,
 ) -> Calibration:
-    """Corrections of a regression, each fitted on top of those before it."""
+    """Corrections of another regression, each fitted on top of those before it."""
     middle = quantiles(head.mixture(outputs), (0.5,))[:, 0]
     straight = fit_straightening(middle, label)
     mixture = head.mixture(outputs, Calibration(straight))
 
     def pit(scale: float) -> NDArray[np.float32]:
-        sigma = mixture.sigma * np.float32(scale)
-        wider = Mixture(mixture.weight, mixture.mean, sigma)
-        reached: NDArray[np.float32] = (
-            transform(wider, label, highest)
-            if head.target == "redshift"
-            else cdf(wider, label[:, None])[:, 0]
-        )
+        wider = Mixture(mixture.weight, mixture.mean, mixture.sigma * np.float32(scale))
+        reached: NDArray[np.float32] = cdf(wider, label[:, None])[:, 0]
         return reached
 
     stretch = fit_pit_scale(pit)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from galbatch.errors import SpecError
 from galbatch.flux.features import FeatureRecipe
 from galbatch.models.base import Card, read_card
-from galbatch.models.heads import Head
+from galbatch.models.heads import MARGIN, Head
 from galbatch.models.photometric import NETWORK, VERSION
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
@@ -238,6 +238,8 @@ def carried_heads(new: Sequence[Head], old: Sequence[Head]) -> tuple[Head, ...]:
             centre=of[head.target].centre,
             scale=of[head.target].scale,
             floor=of[head.target].floor,
+            low=of[head.target].low if head.bins else head.low,
+            high=of[head.target].high if head.bins else head.high,
         )
         if head.target in of
         else head
@@ -294,6 +296,15 @@ def carried_weights(
 
 
 def _alike(new: Sequence[Head], old: Sequence[Head]) -> Mapping[str, Head]:
-    """Old heads, by target, that a new one can take up."""
-    sizes = {head.target: head.size for head in new}
-    return {head.target: head for head in old if sizes.get(head.target) == head.size}
+    """Old heads, by target, that a new one can take up: of its size, with cells for its labels."""
+    wanted = {head.target: head for head in new}
+
+    def fits(head: Head) -> bool:
+        asked = wanted.get(head.target)
+        if asked is None or asked.size != head.size:
+            return False
+        spare = MARGIN * (asked.high - asked.low) / max(asked.bins, 1)
+        inside = head.low <= asked.low + spare and asked.high - spare <= head.high
+        return not head.bins or inside
+
+    return {head.target: head for head in old if fits(head)}

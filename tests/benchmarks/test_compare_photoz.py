@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from small import REPOSITORY
 
-from galbatch.models.mixture import QUANTILES
+from galbatch.models.pdf import QUANTILES
 from galbatch.spec import load_survey
 from galbatch.spec.survey import Survey
 

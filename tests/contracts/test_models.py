@@ -54,7 +54,7 @@ SURVEY = Survey.model_validate(
 )
 SPECS: dict[str, PhotometricModel | ThesisModel] = {
     "photometric": PhotometricModel(
-        kind="photometric", members=2, width=16, layers=1, components=2, epochs=2
+        kind="photometric", members=2, width=16, layers=1, bins=40, epochs=2
     ),
     "thesis": ThesisModel(kind="thesis", epochs=1, layout="slides"),
 }

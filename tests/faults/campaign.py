@@ -39,7 +39,7 @@ JOB = {
     "partition": {"rows": 200},
     "split": {"kind": "sky", "order": 10},
     "models": [
-        {"kind": "photometric", "members": 2, "width": 16, "layers": 1, "components": 2,
+        {"kind": "photometric", "members": 2, "width": 16, "layers": 1, "bins": 40,
          "epochs": 6, "batch": 64},
         {"kind": "thesis", "targets": ["redshift"], "epochs": 2},
     ],

@@ -11,7 +11,7 @@ import pytest
 import qp
 from small import galbatch
 
-from galbatch.models.mixture import QUANTILES
+from galbatch.models.pdf import QUANTILES
 
 # tables_io and qp tell of what they deprecate in each other.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -23,7 +23,7 @@ from galbatch.store.layout import Layout
 from galbatch.training.split import TEST, roles
 
 ONE_MODEL: dict[str, Any] = {
-    "kind": "photometric", "members": 1, "width": 16, "layers": 1, "components": 2, "epochs": 1,
+    "kind": "photometric", "members": 1, "width": 16, "layers": 1, "bins": 40, "epochs": 1,
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
 
 Sky = Callable[[int, int], pa.Table]
 SMALL: dict[str, Any] = {
-    "kind": "photometric", "members": 2, "width": 16, "layers": 2, "components": 2,
+    "kind": "photometric", "members": 2, "width": 16, "layers": 2, "bins": 40,
     "epochs": 3, "batch": 64, "learning_rate": 0.005, "dropout": 0.0,
 }  # fmt: skip
 

@@ -39,7 +39,7 @@ OLD, NEW = ("u", "g", "r", "i", "z"), ("g", "r", "i", "z", "y")
 def small(**words: Any) -> PhotometricModel:
     return PhotometricModel(
         **{
-            "kind": "photometric", "members": 2, "width": 32, "layers": 2, "components": 2,
+            "kind": "photometric", "members": 2, "width": 32, "layers": 2, "bins": 40,
             "epochs": 12, "batch": 64, "learning_rate": 0.005, "targets": ("redshift",),
         } | words
     )  # fmt: skip
