@@ -162,8 +162,8 @@ class PhotometricModel(Words):
     batch: int = Field(default=256, ge=1)
     """Rows in a step over all replicas."""
     learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.3, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
     noise: float = Field(default=0.3, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""
     drop_bands: float = Field(default=0.02, ge=0, lt=1)

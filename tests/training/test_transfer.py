@@ -84,7 +84,7 @@ def test_few_rows_go_further_from_a_trained_network(
     assert now == {"survey": "toy", "data": card.data, "rows": card.rows}
     assert "bands that toy has not: y" in card.training["warnings"][0]
     assert "has not: u; read as not observed" in card.training["warnings"][1]
-    assert "training rows for the" in card.training["warnings"][-1]
+    assert any("training rows for the" in said for said in card.training["warnings"])
     assert [one["survey"] for one in alone.training["lineage"]] == ["toy"]
     assert str(taught) not in (tmp_path / "on" / "card.json").read_text()
 
