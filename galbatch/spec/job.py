@@ -198,7 +198,8 @@ class DuckdbSink(Words):
     kind: Literal["duckdb"]
     path: str
     table: Slug | None = None
-    """By default the name of the model."""
+    """Table that holds the predictions of the current version; by default a table for each version,
+    of its name."""
 
 
 Sink = Annotated[DuckdbSink, Field(discriminator="kind")]
@@ -311,6 +312,12 @@ class Job(Words):
     sinks: tuple[Sink, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
+
+    @model_validator(mode="after")
+    def _tables_differ(self) -> Self:
+        if len(self.models) > 1 and any(sink.table for sink in self.sinks):
+            raise ValueError("sinks: several models cannot share one 'table'; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -30,7 +30,7 @@ def place(words: str) -> Path:
     Raises
     ------
     SpecError
-        If the package that knows such places is not installed.
+        If the package that knows such places is not installed, or it cannot be reached.
     """
     if "://" not in words:
         return Path(words).expanduser().absolute()
@@ -40,10 +40,17 @@ def place(words: str) -> Path:
     protocol = words.partition("://")[0]
     try:
         # Other processes write there as well: a listing that is remembered would be wrong.
-        return cast(Path, UPath(words.rstrip("/"), use_listings_cache=False))
+        found = cast(Path, UPath(words.rstrip("/"), use_listings_cache=False))
     except (ImportError, ValueError) as error:
         hint = "install galbatch[s3]" if protocol in ("s3", "s3a") else ""
         raise SpecError(words, f"cannot be opened: {error}", hint) from error
+    try:
+        found.exists()
+    except Exception as error:  # every storage has exceptions of its own for a missing key
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "do the bucket, the keys and the endpoint exist? They come from the environment"
+        raise SpecError(words, f"cannot be reached: {what}", hint) from error
+    return found
 
 
 def is_remote(path: Path) -> bool:
