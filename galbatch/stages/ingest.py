@@ -43,7 +43,7 @@ from galbatch.store.partitions import (
     plan_row_ranges,
 )
 from galbatch.store.places import remove_tree
-from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, retract
+from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, finish_collection, retract
 from galbatch.store.quarantine import quarantine, rejected_rows
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.shards import (
@@ -240,6 +240,7 @@ class Ingest:
         if pending.waiting:
             return
         if pending.shared is None:
+            finish_collection(site.layout, site.survey)
             _clean(site)
             return
         began = time.perf_counter()
