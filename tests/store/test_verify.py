@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small import job_words
 
+from galbatch.mock.observe import mock_batches
 from galbatch.run import opened, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
@@ -158,6 +161,55 @@ def test_two_sound_partitions_with_one_id_are_both_named(site: Site) -> None:
     book.put(replace(receipt, digest=digest, digests=(digest,)))
     found = [str(damage) for damage in verify(site.layout)]
     assert any("the id" in line and "is there 2 times" in line for line in found)
+
+
+def test_bit_rot_is_not_copied_into_new_files(tmp_path: Path) -> None:
+    survey = load_survey("zcosmos")
+    tables = list(mock_batches(survey, 600, 3, 300))
+    words = site_in(tmp_path / "store").job.model_dump(mode="json") | {
+        "source": {"kind": "files", "paths": [f"{tmp_path}/*.parquet"]}
+    }
+    site = Site(Job.model_validate(words), survey, Layout(tmp_path / "store"))
+    pq.write_table(tables[0], tmp_path / "a.parquet")
+    run_stages(site, Scan(), Ingest())
+    column = survey.bands[0].value
+    (path, *_) = sorted(site.layout.dataset().rglob("Npix=*.parquet"))
+    flip(path, middle_of(path, column) / path.stat().st_size)
+    pq.ParquetFile(path).read()  # which notices nothing
+
+    pq.write_table(tables[1], tmp_path / "b.parquet")
+    outcome = run_stages(site, Scan(), Ingest())
+    (failed,) = outcome.quarantined
+    assert path.name in failed.reason and "galbatch verify" in failed.reason
+    assert_no_wrong_value(site, column, tables)
+    outcome = run_stages(site, Scan(), Ingest())
+    assert not outcome.quarantined
+    assert_no_wrong_value(site, column, tables, rows=600)
+    assert list(verify(site.layout)) == []
+
+
+def middle_of(path: Path, column: str) -> int:
+    """A byte in the pages of a column."""
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+        (chunk,) = [
+            group.column(number)
+            for number in range(group.num_columns)
+            if group.column(number).path_in_schema == column
+        ]
+        return int(chunk.data_page_offset + chunk.total_compressed_size // 2)
+
+
+def assert_no_wrong_value(
+    site: Site, column: str, tables: list[pa.Table], rows: int | None = None
+) -> None:
+    key = site.survey.id.column
+    truth = pa.concat_tables(tables).to_pandas().set_index(key)[column]
+    paths = site.layout.dataset().rglob("Npix=*.parquet")
+    found = pa.concat_tables(pq.ParquetFile(path).read([key, column]) for path in paths)
+    values = found.to_pandas().set_index(key)[column]
+    assert rows is None or len(values) == rows
+    np.testing.assert_array_equal(values, truth.loc[values.index].astype(values.dtype))
 
 
 def test_shards_in_a_scratch_folder_are_no_damage_of_the_store(tmp_path: Path) -> None:
