@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,13 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galbatch.store.arrays import TableRows, check, density_spec, metadata_problem
+from galbatch.store.commit import explained
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
 from galbatch.values import Partition, Receipt
 
-STAGES = ("scan", "ingest", "train", "predict", "append", "report")
+STAGES = ("store", "scan", "ingest", "train", "predict", "append", "report")
 _MEMORY = "1GiB"
 _TWICE = """
     SELECT id, count(*) AS times FROM ids GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1
@@ -91,22 +94,32 @@ def withdraw(layout: Layout, damage: Damage) -> int:
     -------
     int
         Files that were moved: not those that were gone already.
+
+    Raises
+    ------
+    SpecError
+        If they cannot be moved.
     """
-    moved = 0
-    for path in damage.files:
-        if path.exists():
-            moved += 1
-            kept = layout.damaged(path)
-            if is_remote(path):
-                kept.write_bytes(path.read_bytes())
-                path.unlink()
-                continue
+    there = [path for path in damage.files if path.exists()]
+    for path in there:
+        kept = layout.damaged(path)
+        if is_remote(path):
+            kept.write_bytes(path.read_bytes())
+            path.unlink()
+            continue
+        with explained(path):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            if kept.is_dir() or path.is_dir():
-                remove_tree(kept)
-                kept.unlink(missing_ok=True)
+            _make_room(kept)
             path.replace(kept)
-    return moved
+    return len(there)
+
+
+def _make_room(path: Path) -> None:
+    """Remove what was kept there before, a folder perhaps."""
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -277,9 +290,7 @@ def _ids(layout: Layout, catalogue: Receipt, receipts: Mapping[str, Receipt]) ->
     start = next(batches, None)
     if start is None:
         return
-    layout.spill.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": str(layout.spill)}
-    with duckdb.connect(config=settings) as database:
+    with _spill(layout) as folder, duckdb.connect(config=_settings(folder)) as database:
         database.execute("SET preserve_insertion_order = false")
         database.register(
             "found", pa.RecordBatchReader.from_batches(start.schema, chain([start], batches))
@@ -292,6 +303,22 @@ def _ids(layout: Layout, catalogue: Receipt, receipts: Mapping[str, Receipt]) ->
     value, times = twice[0]
     bad = tuple(paths[number] for (number,) in numbers)
     yield Damage(layout.relative(bad[0]), f"the id {value} is there {times} times", bad)
+
+
+@contextmanager
+def _spill(layout: Layout) -> Iterator[Path]:
+    """Where a database may write; a disk of this machine where the store cannot be written."""
+    try:
+        layout.spill.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="galbatch-") as folder:
+            yield Path(folder)
+    else:
+        yield layout.spill
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return {"memory_limit": _MEMORY, "temp_directory": str(folder)}
 
 
 def _batches(paths: Sequence[Path], column: str) -> Iterator[pa.RecordBatch]:

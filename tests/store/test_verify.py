@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small import job_words
+from typer.testing import CliRunner
 
+from galbatch.cli import app
 from galbatch.mock.observe import mock_batches
 from galbatch.run import opened, run
 from galbatch.spec import load_survey
@@ -235,3 +238,32 @@ def test_a_folder_in_the_place_of_a_receipt_is_damage(
     assert caplog.text.count("is no receipt") == 1
     assert withdraw(site.layout, damage) == 1
     assert list(verify(site.layout)) == []
+
+
+def test_the_identity_is_looked_at_as_well(site: Site) -> None:
+    layout = site.layout
+    before = layout.identity.read_bytes()
+    layout.identity.write_bytes(before.replace(b"small", b"smalm"))
+    (damage,) = verify(layout)
+    assert damage.files == (layout.identity,)
+    withdraw(layout, damage)
+    assert not run_stages(site, Scan(), Ingest()).worked
+    assert layout.identity.read_bytes() == before
+    assert list(verify(layout)) == []
+
+
+def test_the_command_says_what_it_moved(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = sorted(site.layout.dataset().rglob("Npix=*.parquet"))
+    paths[0].unlink()
+    flip(paths[1])
+    command = ["verify", str(site.layout.root)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        looked = CliRunner().invoke(app, command)
+    assert looked.exit_code == 1
+    assert "2 damaged, nothing was moved, since the store cannot be written" in looked.stderr
+    assert paths[1].exists()
+    moved = CliRunner().invoke(app, command)
+    assert moved.exit_code == 1
+    assert "2 damaged, 1 moved to" in moved.stderr
+    assert not paths[1].exists()
