@@ -197,7 +197,8 @@ class Ingest:
                 why = book.why(receipt, recipe.need)
                 left.append(Task(partition.name, partition.rows, (partition, recipe), why))
         total = len(cut.recipes) + len(cut.kept)
-        return Pending(tuple(left), done=total - len(left), shared=cut)
+        notes = _notes(site, state)
+        return Pending(tuple(left), done=total - len(left), shared=cut, notes=notes)
 
     def begin(self, site: Site, pending: Pending) -> Ingest:
         """No reader shall see a mixture of an old catalogue and a new one."""
@@ -298,6 +299,12 @@ class Ingest:
             )
         )
         _clean(site)
+
+
+def _notes(site: Site, state: Standing) -> tuple[str, ...]:
+    """Why the catalogue must be published again, though no partition may be left to write."""
+    problem = state.base and site.book.damage(state.base)
+    return (f"{problem}: made again from the partitions",) if problem else ()
 
 
 def _clean(site: Site) -> None:

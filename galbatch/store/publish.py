@@ -320,7 +320,12 @@ def _write_collection(layout: Layout, survey: Survey) -> None:
     from hats.catalog.dataset.collection_properties import CollectionProperties
     from hats.catalog.dataset.table_properties import TableProperties
 
-    catalogue = TableProperties.read_from_dir(layout.catalogue)
+    try:
+        catalogue = TableProperties.read_from_dir(layout.catalogue)
+    except Exception as error:  # whatever its parser raises
+        path = layout.catalogue / "hats.properties"
+        problem = f"cannot be read: {' '.join(str(error).split())}"
+        raise DataError(str(path), problem, "'galbatch verify', then run again") from error
     with _staged(layout) as folder:
         CollectionProperties(
             name=survey.name,
@@ -340,7 +345,10 @@ def _extensions(layout: Layout, catalogue: Any) -> dict[str, str]:
     for path in sorted(layout.root.glob("*.properties")):
         if path == layout.collection:
             continue
-        extension = ExtensionProperties.read_from_file(get_upath(path))
+        try:
+            extension = ExtensionProperties.read_from_file(get_upath(path))
+        except Exception:  # whatever its parser raises: who publishes it again lists it again
+            continue
         if getattr(extension, "galbatch_catalogue", None) == _fingerprint(catalogue):
             extensions[extension.name] = path.name
     return extensions

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from galbatch.cli import app
 from galbatch.mock.observe import mock_batches
-from galbatch.run import opened, run
+from galbatch.run import opened, run, status
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
 from galbatch.stages.base import Site
@@ -267,3 +267,15 @@ def test_the_command_says_what_it_moved(site: Site, monkeypatch: pytest.MonkeyPa
     assert moved.exit_code == 1
     assert "2 damaged, 1 moved to" in moved.stderr
     assert not paths[1].exists()
+
+
+def test_status_says_what_of_the_catalogue_is_damaged(site: Site) -> None:
+    plan = (Scan(), Ingest())
+    assert [row["notes"] for row in status(plan, site)["stages"]] == [[], []]
+    lost = site.layout.catalogue / "partition_info.csv"
+    lost.unlink()
+    (note,) = status(plan, site)["stages"][1]["notes"]
+    assert note.startswith(f"{site.layout.relative(lost)} is gone")
+    run_stages(site, *plan)
+    assert lost.exists()
+    assert status(plan, site)["stages"][1]["notes"] == []
