@@ -176,6 +176,7 @@ def test_bit_rot_is_not_copied_into_new_files(tmp_path: Path) -> None:
     pq.write_table(tables[0], tmp_path / "a.parquet")
     run_stages(site, Scan(), Ingest())
     column = survey.bands[0].value
+    assert column is not None
     (path, *_) = sorted(site.layout.dataset().rglob("Npix=*.parquet"))
     flip(path, middle_of(path, column) / path.stat().st_size)
     pq.ParquetFile(path).read()  # which notices nothing
