@@ -43,7 +43,7 @@ from galbatch.store.partitions import (
     plan_row_ranges,
 )
 from galbatch.store.places import remove_tree
-from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, retract
+from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, finish_collection, retract
 from galbatch.store.quarantine import quarantine, rejected_rows
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.shards import (
@@ -197,7 +197,8 @@ class Ingest:
                 why = book.why(receipt, recipe.need)
                 left.append(Task(partition.name, partition.rows, (partition, recipe), why))
         total = len(cut.recipes) + len(cut.kept)
-        return Pending(tuple(left), done=total - len(left), shared=cut)
+        notes = _notes(site, state)
+        return Pending(tuple(left), done=total - len(left), shared=cut, notes=notes)
 
     def begin(self, site: Site, pending: Pending) -> Ingest:
         """No reader shall see a mixture of an old catalogue and a new one."""
@@ -240,6 +241,7 @@ class Ingest:
         if pending.waiting:
             return
         if pending.shared is None:
+            finish_collection(site.layout, site.survey)
             _clean(site)
             return
         began = time.perf_counter()
@@ -297,6 +299,12 @@ class Ingest:
             )
         )
         _clean(site)
+
+
+def _notes(site: Site, state: Standing) -> tuple[str, ...]:
+    """Why the catalogue must be published again, though no partition may be left to write."""
+    problem = state.base and site.book.damage(state.base)
+    return (f"{problem}: made again from the partitions",) if problem else ()
 
 
 def _clean(site: Site) -> None:
