@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from galbatch.stages.base import Pending, Report, Site, Stage, Task
 from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import Identity, hold
-from galbatch.store.places import remove_tree
+from galbatch.store.places import empty, is_remote, remove_tree
 from galbatch.store.quarantine import quarantine, rejected_counts, release
 from galbatch.values import Receipt, RejectedRow
 
@@ -179,8 +179,8 @@ def _run(
 def opened(site: Site) -> Iterator[None]:
     """Hold the store: alone, and only if it is this job's.
 
-    A store that this run made is taken away again when the run ends before a catalogue exists:
-    a mistake of the user's leaves nothing behind.
+    What this run made, and nothing else, is taken away again when it makes a new store and ends
+    before a catalogue exists: a mistake of the user's leaves nothing behind.
 
     Raises
     ------
@@ -191,14 +191,25 @@ def opened(site: Site) -> Iterator[None]:
     # Files may come and change; the catalogue follows.
     source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
     identity = Identity(site.job.name, site.survey.name, source)
+    made = (*_missing(layout.work), *_missing(layout.root))
     with hold(layout, identity) as fresh:
         try:
             yield
         except SpecError:
             if fresh and not layout.catalogue.exists():
-                remove_tree(layout.root)
                 remove_tree(layout.work)
+                empty(layout.root)
+                for folder in made:
+                    with suppress(OSError):  # others may have put something there
+                        folder.rmdir()
             raise
+
+
+def _missing(path: Path) -> list[Path]:
+    """The folders that must be made for a path to be there, the innermost first."""
+    if is_remote(path):
+        return []
+    return list(takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
 
 
 def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:

@@ -65,12 +65,15 @@ class Scan:
     def pending(self, site: Site) -> Pending:
         """Sources that are new, changed or wanted again, and whose shards are not there."""
         state, book = standing(site), site.book
-        left = tuple(
-            Task(origin.unit, _rows(site, origin), origin, state.why(origin))
-            for origin in (*state.fresh, *state.again)
-            if book.valid(origin.need) is None
-        )
-        return Pending(left, done=len(state.origins) + len(state.gone) - len(left))
+        left = []
+        for origin in (*state.fresh, *state.again):
+            receipt = book.valid(origin.need)
+            # An earlier run left them: what this run writes, it reads back.
+            problem = book.damage(receipt, deep=True) if receipt else ""
+            if receipt is None or problem:
+                why = problem or state.why(origin)
+                left.append(Task(origin.unit, _rows(site, origin), origin, why))
+        return Pending(tuple(left), done=len(state.origins) + len(state.gone) - len(left))
 
     def begin(self, site: Site, pending: Pending) -> Scan:
         """Nothing to prepare."""
