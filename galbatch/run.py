@@ -22,7 +22,7 @@ from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import Identity, hold
 from galbatch.store.places import empty, is_remote, remove_tree
-from galbatch.store.quarantine import quarantine, rejected_counts, release
+from galbatch.store.quarantine import quarantine, rejected_counts, release, release_others
 from galbatch.values import Receipt, RejectedRow
 
 TRIES = 3
@@ -154,10 +154,12 @@ def _run(
             quarantine(site.layout, f"{stage.name}.{result.task.unit}", (unit,))
             failures.append(unit)
             monitor.failed(result)
-        if first is not None and failed == len(pending.tasks) and not pending.done:
+        all_failed = failed == len(pending.tasks) and not (pending.done or pending.dispensable)
+        if first is not None and all_failed:
             # Nothing is left to go on with.
             raise SpecError(*first.args) if isinstance(first, DataError) else first
         stage.finish(site, pending)
+        _settle(stage, site, pending)
         record = StageRecord(
             stage=stage.name,
             units=len(pending.tasks) - failed,
@@ -173,6 +175,12 @@ def _run(
         records.append(record)
         monitor.end(record)
     return Outcome(tuple(records), tuple(failures), worked)
+
+
+def _settle(stage: Stage, site: Site, pending: Pending) -> None:
+    """What failed once, and is not to be done any more, is no failure of this store."""
+    if not pending.waiting:
+        release_others(site.layout, stage.name, (task.unit for task in pending.tasks))
 
 
 @contextmanager

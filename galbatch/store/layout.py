@@ -146,8 +146,10 @@ class Layout:
         return self.root / "quarantine"
 
     def rejected(self, unit: str) -> Path:
-        """Rows rejected by one unit of work."""
-        return self.quarantine / f"{file_name(unit)}.parquet"
+        """Rows rejected by one unit of work: of `predict.o3-p7`, say, the name begins so, too."""
+        kind, _, rest = unit.partition(".")
+        name = f"{kind}.{file_name(rest)}" if rest and kind.isalpha() else file_name(unit)
+        return self.quarantine / f"{name}.parquet"
 
     def damaged(self, path: Path) -> Path:
         """Where a file of the store is kept that turned out to be damaged."""

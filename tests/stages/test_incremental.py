@@ -135,7 +135,7 @@ def test_ids_that_are_there_already_are_left_out_and_come_back(world: World) -> 
     world.write("c", c)
     world.run()
     world.expect(*world.frames[:2], c)
-    (row,) = rejected_rows(world.site.layout, f"scan.{world.folder}/c.parquet.repeated")
+    (row,) = rejected_rows(world.site.layout, f"repeated.{world.folder}/c.parquet")
     assert row.row == 4
     a = world.frames[0].drop(index=world.frames[0].index[5])
     world.write("a", a)
