@@ -155,6 +155,11 @@ class Standing:
     unrecorded: frozenset[str] = frozenset()
 
     @property
+    def version(self) -> str:
+        """Which catalogue is published; empty where none is."""
+        return self.base.key if self.base else ""
+
+    @property
     def sources(self) -> Mapping[str, Any]:
         """What is known of the sources of the published catalogue."""
         return self.base.facts["sources"] if self.base else {}
@@ -207,7 +212,7 @@ def standing(site: Site) -> Standing:
         for origin in found
         if origin.unit in scans
         and scans[origin.unit].key == origin.need.key
-        and scans[origin.unit].facts["anew"]
+        and scans[origin.unit].facts["news_to"] == base.key
     }
     lost = _unrecorded(site, base, [one for one in found if one.unit not in changed])
     state = _compared(site, base, changed | lost, found, gone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -83,10 +83,10 @@ class Scan:
             receipt = book.valid(origin.need)
             # An earlier run left them: what this run writes, it reads back.
             problem = book.damage(receipt, deep=True) if receipt else ""
-            anew = origin in state.fresh
-            if receipt is None or problem or receipt.facts["anew"] != anew:
+            news_to = state.version if origin in state.fresh else None
+            if receipt is None or problem or receipt.facts["news_to"] != news_to:
                 why = problem or state.why(origin)
-                left.append(Task(origin.unit, _rows(site, origin), (origin, anew), why))
+                left.append(Task(origin.unit, _rows(site, origin), (origin, news_to), why))
         return Pending(
             tuple(left),
             done=len(state.origins) + len(state.gone) - len(left),
@@ -102,8 +102,8 @@ class Scan:
         """Read one source to its end."""
         began = time.perf_counter()
         origin: Origin
-        anew: bool
-        origin, anew = task.payload
+        news_to: str | None
+        origin, news_to = task.payload
         batch_rows = task.batch_rows or site.job.source.batch_rows
         survey = site.survey
         shards: list[Shard] = []
@@ -113,7 +113,7 @@ class Scan:
             at_hand(origin.unit) as path,
             Rejects(site.layout, f"{REJECTED}.{origin.unit}") as rejects,
         ):
-            resolution, batches = _batches(site, origin, path, batch_rows)
+            resolution, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
                 table = _checked(survey, batch, origin.unit, rejects)
                 for target, values in labels(survey, table).items():
@@ -131,7 +131,7 @@ class Scan:
             kept = rejects.commit()
         facts: dict[str, Any] = {
             "number": origin.number,
-            "anew": anew,
+            "news_to": news_to,
             "shards": [shard.to_json() for shard in shards],
             "rejected": rejects.rows,
             "labelled": labelled,
@@ -163,7 +163,7 @@ def _rows(site: Site, origin: Origin) -> int | None:
 
 
 def _batches(
-    site: Site, origin: Origin, path: str, batch_rows: int
+    site: Site, origin: Origin, path: str, batch_rows: int, *, first: bool
 ) -> tuple[Resolution, Iterator[Batch]]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
@@ -171,14 +171,15 @@ def _batches(
             reader = open_reader(source.format, path)
             columns = reader.columns(path)
         found = [name for name in columns if name not in OWN]
-        resolution = resolve_columns(survey, found, origin.unit)
+        # In the first run the survey may be wrong, and nothing is lost yet.
+        with nullcontext() if first else _set_aside():
+            resolution = resolve_columns(survey, found, origin.unit)
         types = {
             # pa.null(): as it comes.
             spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
             for spelling, name in resolution.names.items()
         }
-        batches = reader.batches(path, types, batch_rows)
-        return resolution, _renamed(batches, resolution)
+        return resolution, _renamed(reader.batches(path, types, batch_rows), resolution)
     from galbatch.mock.observe import mock_batches
 
     def simulated() -> Iterator[Batch]:
@@ -212,9 +213,10 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def _renamed(batches: Iterator[Batch], resolution: Resolution) -> Iterator[Batch]:
-    for batch in batches:
-        names = [resolution.names[name] for name in batch.table.column_names]
-        yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
+    with _set_aside():
+        for batch in batches:
+            names = [resolution.names[name] for name in batch.table.column_names]
+            yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
 
 
 def _checked(survey: Survey, batch: Batch, file: str, rejects: Rejects) -> pa.Table:

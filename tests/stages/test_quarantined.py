@@ -10,6 +10,7 @@ from world import STAGES, World
 
 from galbatch.errors import SpecError
 from galbatch.run import status
+from galbatch.stages import ingest
 from galbatch.stages.catalogue import finished_catalogue, standing
 from galbatch.store.quarantine import quarantine, rejected_counts, rejected_rows
 from galbatch.store.verify import verify, withdraw
@@ -122,6 +123,32 @@ def test_a_new_file_that_is_none_is_set_aside(world: World, content: bytes) -> N
     }
 
 
+def test_a_new_file_of_another_kind_is_set_aside(world: World) -> None:
+    column = world.survey.bands[0].value
+    world.write("y", world.frames[3].rename(columns={column: "nobody"}))
+    world.write("z", world.frames[3])
+    (failed,) = world.run().quarantined
+    assert f"column '{column}'" in failed.reason
+    world.expect(*world.frames)
+
+
+def test_a_run_that_dies_when_all_is_published_has_nothing_left_to_merge(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    world.write("z", world.frames[3])
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest, "_clean", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.run()
+    before = world.bytes()
+    assert all(one.units == 0 for one in world.run().records)
+    assert world.bytes() == before
+    assert world.site.book.all("scan") == {}
+
+
 def test_a_new_file_without_rows_is_no_mistake(world: World) -> None:
     world.write("z", world.frames[3].head(0))
     assert world.run().quarantined == ()
@@ -212,7 +239,6 @@ def test_a_part_of_an_id_that_cannot_be_one_rejects_its_row(tmp_path: Path) -> N
 
 def test_two_files_never_share_a_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two new files that were scanned, the first goes before they are ingested."""
-    from galbatch.stages.ingest import Ingest
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -220,7 +246,7 @@ def test_two_files_never_share_a_number(world: World, monkeypatch: pytest.Monkey
     world.write("d", world.frames[3].head(50))
     world.write("e", world.frames[3].iloc[50:100])
     with monkeypatch.context() as patched:
-        patched.setattr(Ingest, "run", stop)
+        patched.setattr(ingest.Ingest, "run", stop)
         with pytest.raises(KeyboardInterrupt):
             world.run()
     (world.folder / "d.parquet").unlink()
