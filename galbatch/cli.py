@@ -130,7 +130,10 @@ def status_command(
 
 @app.command("validate")
 def validate_command(job: JobArgument, set_: SetOption = None) -> None:
-    """Check a job, its survey and the header of every source file, without running anything."""
+    """Check a job, its survey and the header of every source file, without running anything.
+
+    The rows are not read: a file that breaks further on is found by `run`.
+    """
     site = _site(job, set_)
     from galbatch.stages.checks import agree, check_sources
 

@@ -299,8 +299,9 @@ class Job(Words):
     """Folder that the run leaves its results in, relative to the current directory, or a place in
     object storage: s3://bucket/folder."""
     scratch: str | None = None
-    """Folder for what lives only during a run, on a disk that all workers share. By default `work`
-    in the store; one of this machine's for a store in object storage."""
+    """Folder for what lives only during a run, on a disk that all workers share: a folder of the
+    store's own is made in it, and nothing else there is touched. By default `work` in the store;
+    one of this machine's for a store in object storage."""
     partition: PartitionSpec = PartitionSpec()
     split: Split | None = None
     """By default by sky cell, or by id for a survey without positions."""

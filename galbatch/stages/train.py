@@ -41,6 +41,7 @@ from galbatch.training.split import TEST, default_split, roles
 from galbatch.values import TARGETS, Receipt
 
 TRAIN_VERSION = 2
+_DIGITS = "[0-9a-f]" * 12
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,8 @@ class Train:
         # Checkpoints in it are of these words and rows alone.
         prefix = f"model-{task.unit}-"
         folder = site.layout.staging / f"{prefix}{fit.need.key[:12]}-{fit.catalogue[:12]}"
-        for other in site.layout.staging.glob(f"{prefix}*"):
-            mine = re.fullmatch(re.escape(prefix) + "[0-9a-f]{12}-[0-9a-f]{12}", other.name)
-            if mine and other != folder:
+        for other in site.layout.staging.glob(f"{prefix}{_DIGITS}-{_DIGITS}"):
+            if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         facts = _in_a_process_of_its_own(site, fit.model, folder, report)
@@ -349,7 +349,7 @@ def _in_a_process_of_its_own(
         "job": site.job.model_dump(mode="json"),
         "survey": site.survey.model_dump(mode="json"),
         "root": str(site.layout.root),
-        "work": str(site.layout.work),
+        "scratch": str(site.layout.scratch) if site.layout.scratch else None,
         "model": model,
         "folder": str(folder.resolve()),
     }
@@ -421,7 +421,8 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
-    site = Site(job, survey, Layout(place(request["root"]), Path(request["work"])))
+    scratch = Path(request["scratch"]) if request["scratch"] else None
+    site = Site(job, survey, Layout(place(request["root"]), scratch))
     model = next(model for model in job.models if model.name == request["model"])
     try:
         catalogue = finished_catalogue(site)

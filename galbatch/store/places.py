@@ -107,6 +107,18 @@ def _fetch(path: Path, copy: Path) -> None:
             shutil.copyfileobj(source, sink)
 
 
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder, if it is there."""
+    if is_remote(folder):
+        remove_tree(folder)
+    elif folder.is_dir():
+        for entry in list(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder and all below it, if it is there."""
     if not is_remote(path):
