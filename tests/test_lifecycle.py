@@ -95,6 +95,24 @@ def test_verify_names_what_is_damaged_and_run_mends_just_that(
     assert galbatch("verify", "store", cwd=copy).returncode == 0
 
 
+def test_a_flipped_bit_does_not_reach_a_database(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "small.duckdb").unlink()
+    damaged = partitions(copy, "predictions/photometric")[-1]
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert damaged.name in done.stderr and "galbatch verify" in done.stderr
+    assert galbatch("verify", "store", cwd=copy).returncode == 1
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    with duckdb.connect(copy / "small.duckdb", read_only=True) as database:
+        assert database.execute("SELECT count(*) FROM photometric").fetchone() == (ROWS,)
+
+
 def test_verify_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     found = galbatch("verify", "folder", cwd=tmp_path)

@@ -13,6 +13,7 @@ from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
 from galbatch.stages.train import current_version
+from galbatch.store.commit import digest_file
 from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
 from galbatch.values import Receipt
@@ -110,6 +111,7 @@ class Append:
         with open_sink(delivery.sink, delivery.origin) as sink:
             for piece, held in pieces:
                 with local_copy(piece.path) as path:
+                    _check(piece, path)
                     written += sink.append(replace(piece, path=path))
                 rows += held
                 report(rows, task.size, "")
@@ -156,6 +158,16 @@ def _lacks(delivery: Delivery, pieces: list[tuple[Piece, int]]) -> str:
         return ""  # somebody reads it
     except SpecError as error:
         return error.problem
+
+
+def _check(piece: Piece, path: Path) -> None:
+    """Refuse what is not what was predicted: DuckDB compares no checksums of Parquet's pages."""
+    if digest_file(path) != piece.key:
+        raise SpecError(
+            str(piece.path),
+            "is not what was predicted (another SHA-256)",
+            "run `galbatch verify`, and then the job again",
+        )
 
 
 def _pieces(site: Site, catalogue: Catalogue, delivery: Delivery) -> list[tuple[Piece, int]]:
