@@ -130,7 +130,10 @@ def status_command(
 
 @app.command("validate")
 def validate_command(job: JobArgument, set_: SetOption = None) -> None:
-    """Check a job, its survey and the header of every source file, without running anything."""
+    """Check a job, its survey and the header of every source file, without running anything.
+
+    The rows are not read: a file that breaks further on is found by `run`.
+    """
     site = _site(job, set_)
     from galbatch.stages.checks import agree, check_sources
 
@@ -147,7 +150,7 @@ def verify_command(
     ],
 ) -> None:
     """Read everything in a store and compare it with its receipts; `run` then mends the damage."""
-    from galbatch.store.identity import hold, read_identity
+    from galbatch.store.identity import examine, read_identity
     from galbatch.store.layout import Layout
     from galbatch.store.places import place
     from galbatch.store.verify import verify, withdraw
@@ -156,20 +159,22 @@ def verify_command(
         layout = Layout(place(store))
     else:
         layout = _site(store, None).layout
-    identity = read_identity(layout)
-    if identity is None:
-        raise SpecError(str(layout.root), "is no store of galbatch", "give the folder of a store")
-    with hold(layout, identity):
+    moved = 0
+    with examine(layout) as writable:
+        identity = read_identity(layout)
         found = list(verify(layout))
         for damage in found:
             _out.print(str(damage), markup=False)
-            withdraw(layout, damage)
+            moved += withdraw(layout, damage) if writable else 0
     if found:
-        _err.print(
-            f"{len(found):,} damaged, moved to {layout.quarantine / 'damaged'}; "
-            f"'galbatch run' with job '{identity.job}' makes just that anew",
-            markup=False,
-        )
+        assert identity is not None  # examine() refuses what is no store
+        words = [f"{len(found):,} damaged"]
+        if moved:
+            words.append(f"{moved:,} moved to {layout.quarantine / 'damaged'}")
+        if not writable:
+            words.append("nothing was moved, since the store cannot be written")
+        line = f"{', '.join(words)}; 'galbatch run' with job '{identity.job}' makes just that anew"
+        _err.print(line, markup=False)
         raise typer.Exit(QUARANTINED)
     _out.print(f"[green]{layout.root}: sound")
 

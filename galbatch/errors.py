@@ -7,7 +7,13 @@ and the run goes on. `TransientError` is tried again.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# X-Amz-Signature=, sig=, access_token=, ... in the query of a URL.
+_SECRET = re.compile(
+    r"[?&#][^=&]*(sig|token|key|secret|pass|credential|auth)[^=&]*=", re.IGNORECASE
+)
 
 
 class GalbatchError(Exception):
@@ -72,17 +78,17 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 
 
 def refuse_secrets(url: str, key: str) -> None:
-    """Refuse a URL with a password in it: jobs, logs and receipts are read by others.
+    """Refuse a URL with a password or a signature in it: receipts and logs are read by others.
 
     Raises
     ------
     SpecError
         That does not repeat it.
     """
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        protocol = url.partition("://")[0]
+    protocol, _, rest = url.partition("://")
+    if "@" in rest.partition("/")[0] or _SECRET.search(rest):
         raise SpecError(
             f"{key}: {protocol}://...",
-            "a name or password in a URL would be kept in receipts and logs",
+            "a name, password or signature in a URL would be kept in receipts and logs",
             "give it through the environment, e.g. AWS_PROFILE",
         )

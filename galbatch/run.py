@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +21,8 @@ from galbatch.stages.base import Pending, Report, Site, Stage, Task
 from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import Identity, hold
-from galbatch.store.places import remove_tree
-from galbatch.store.quarantine import quarantine, rejected_counts, release
+from galbatch.store.places import empty, is_remote, remove_tree
+from galbatch.store.quarantine import quarantine, rejected_counts, release, release_others
 from galbatch.values import Receipt, RejectedRow
 
 TRIES = 3
@@ -154,10 +154,12 @@ def _run(
             quarantine(site.layout, f"{stage.name}.{result.task.unit}", (unit,))
             failures.append(unit)
             monitor.failed(result)
-        if first is not None and failed == len(pending.tasks) and not pending.done:
+        all_failed = failed == len(pending.tasks) and not (pending.done or pending.dispensable)
+        if first is not None and all_failed:
             # Nothing is left to go on with.
             raise SpecError(*first.args) if isinstance(first, DataError) else first
         stage.finish(site, pending)
+        _settle(stage, site, pending)
         record = StageRecord(
             stage=stage.name,
             units=len(pending.tasks) - failed,
@@ -175,12 +177,18 @@ def _run(
     return Outcome(tuple(records), tuple(failures), worked)
 
 
+def _settle(stage: Stage, site: Site, pending: Pending) -> None:
+    """What failed once, and is not to be done any more, is no failure of this store."""
+    if not pending.waiting:
+        release_others(site.layout, stage.name, (task.unit for task in pending.tasks))
+
+
 @contextmanager
 def opened(site: Site) -> Iterator[None]:
     """Hold the store: alone, and only if it is this job's.
 
-    A store that this run made is taken away again when the run ends before a catalogue exists:
-    a mistake of the user's leaves nothing behind.
+    What this run made, and nothing else, is taken away again when it makes a new store and ends
+    before a catalogue exists: a mistake of the user's leaves nothing behind.
 
     Raises
     ------
@@ -191,14 +199,25 @@ def opened(site: Site) -> Iterator[None]:
     # Files may come and change; the catalogue follows.
     source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
     identity = Identity(site.job.name, site.survey.name, source)
+    made = (*_missing(layout.work), *_missing(layout.root))
     with hold(layout, identity) as fresh:
         try:
             yield
         except SpecError:
             if fresh and not layout.catalogue.exists():
-                remove_tree(layout.root)
                 remove_tree(layout.work)
+                empty(layout.root)
+                for folder in made:
+                    with suppress(OSError):  # others may have put something there
+                        folder.rmdir()
             raise
+
+
+def _missing(path: Path) -> list[Path]:
+    """The folders that must be made for a path to be there, the innermost first."""
+    if is_remote(path):
+        return []
+    return list(takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
 
 
 def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:

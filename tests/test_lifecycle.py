@@ -18,6 +18,8 @@ from small import ROWS, galbatch, partitions, write_job
 from galbatch.mock.observe import mock_batches
 from galbatch.spec import load_survey
 from galbatch.store.commit import digest_file
+from galbatch.store.layout import Layout
+from galbatch.store.verify import verify, withdraw
 
 
 def test_versions_of_a_model_live_beside_each_other(finished: Path, tmp_path: Path) -> None:
@@ -91,6 +93,24 @@ def test_verify_names_what_is_damaged_and_run_mends_just_that(
     assert before == {p: digest_file(p) for p in before}
     assert not stray.exists()
     assert galbatch("verify", "store", cwd=copy).returncode == 0
+
+
+def test_a_flipped_bit_does_not_reach_a_database(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "small.duckdb").unlink()
+    damaged = partitions(copy, "predictions/photometric")[-1]
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert damaged.name in done.stderr and "galbatch verify" in done.stderr
+    assert galbatch("verify", "store", cwd=copy).returncode == 1
+    done = galbatch("run", "job.yaml", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    with duckdb.connect(copy / "small.duckdb", read_only=True) as database:
+        assert database.execute("SELECT count(*) FROM photometric").fetchone() == (ROWS,)
 
 
 def test_verify_of_something_else(tmp_path: Path) -> None:
@@ -177,5 +197,29 @@ def test_densities_on_a_grid_beside_the_predictions(finished: Path, tmp_path: Pa
     done = galbatch("run", "job.yaml", *grid, cwd=copy)
     assert "galbatch predict: 1 to do" in done.stderr
     assert shard.read_bytes() == data
+
+    # One bit: the size is the same. Nothing is taken away but what holds it.
+    arrays = {p: digest_file(p) for p in (copy / "store/arrays").rglob("*") if p.is_file()}
+    shard.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    layout = Layout(copy / "store")
+    (damage,) = verify(layout)
+    assert damage.files == (shard,)
+    withdraw(layout, damage)
+    assert before == {p: digest_file(p) for p in before}
+    galbatch("run", "job.yaml", *grid, cwd=copy)
+    assert arrays == {p: digest_file(p) for p in arrays}
+
+    # The metadata of a group is made again around the shards.
+    lost = [copy / "store/arrays/photometric" / name for name in ("zarr.json", "z/c/0")]
+    for path in lost:
+        path.unlink()
+    assert {file for damage in verify(layout) for file in damage.files} == set(lost)
+    touched = {p: p.stat().st_mtime_ns for p in arrays if p.name.startswith("c.")}
+    done = galbatch("run", "job.yaml", *grid, cwd=copy)
+    assert "galbatch predict: nothing to do" in done.stderr
+    assert touched == {p: p.stat().st_mtime_ns for p in touched}
+    assert arrays == {p: digest_file(p) for p in arrays}
+    assert before == {p: digest_file(p) for p in before}
+    assert list(verify(layout)) == []
     galbatch("drop", "job.yaml", "photometric", cwd=copy)
     assert not (copy / "store/arrays/photometric").exists()

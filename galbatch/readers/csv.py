@@ -75,19 +75,23 @@ def _parsed(pieces: _Pieces, parser: _Parser, ahead: ThreadPoolExecutor) -> Iter
 
 
 def _regrouped(batches: Iterator[Batch], rows: int) -> Iterator[Batch]:
-    """Batches of `rows` rows; all but the last are full."""
+    """Batches of `rows` rows; all are full but the last, and those with as many rejected rows."""
     waiting: list[Batch] = []
-    count = 0
+    count = rejected = 0
     for batch in batches:
         waiting.append(batch)
         count += len(batch.rows)
-        if count >= rows:
+        rejected += len(batch.rejected)
+        if count >= rows or rejected >= rows:
             together = _together(waiting)
             full = count - count % rows
             for start in range(0, full, rows):
                 yield Batch(together.rows[start : start + rows], together.table.slice(start, rows))
             rest = Batch(together.rows[full:], together.table.slice(full), together.rejected)
             waiting, count = [rest], len(rest.rows)
+            if rejected >= rows:
+                yield rest
+                waiting, count, rejected = [], 0, 0
     if count or any(batch.rejected for batch in waiting):
         yield _together(waiting)
 

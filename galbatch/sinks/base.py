@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Origin:
     survey : str
         Name of the survey.
     model : str
-        Name of the model.
+        Version of the model; its name where the table is to hold whichever is current.
     id_column : str
         The survey's id: the primary key.
     """
@@ -80,11 +80,30 @@ class Sink(AbstractContextManager["Sink"], Protocol):
         """
         ...
 
+    def lacks(self, keys: Mapping[str, str]) -> str:
+        """Why the table does not hold exactly the pieces of these keys, by unit; or nothing."""
+        ...
+
     def keep(self, units: Collection[str]) -> int:
         """Remove the rows of all other units (of an earlier partitioning); how many they were."""
         ...
 
     def __enter__(self) -> Self: ...
+
+
+def check_sink(spec: SinkSpec) -> None:
+    """Refuse what is plainly no place for predictions, before any work is done for it.
+
+    Raises
+    ------
+    SpecError
+        If there is something else at its place.
+    """
+    match spec.kind:
+        case "duckdb":
+            from galbatch.sinks.duckdb import check_file
+
+            check_file(Path(spec.path).expanduser())
 
 
 def open_sink(spec: SinkSpec, origin: Origin) -> Sink:

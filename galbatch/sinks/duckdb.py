@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,8 @@ _SETTINGS = {
     "memory_limit": "30%",  # of the machine: workers run beside it
     "checkpoint_threshold": "256MB",  # not one checkpoint for every piece or two
 }
+_MAGIC = slice(8, 12)
+"""Where a DuckDB file says that it is one."""
 _CREATE_RECEIPTS = f"""
 CREATE TABLE IF NOT EXISTS {RECEIPTS} (
     number BIGINT NOT NULL, table_name VARCHAR NOT NULL, unit VARCHAR NOT NULL,
@@ -57,12 +59,14 @@ class DuckdbTable:
         self._checked: pa.Schema | None = None
         if self._table.lower() == RECEIPTS:
             raise SpecError(self.where, "this table's name is taken", "give another 'table'")
+        check_file(self._path)
         with self._explained():
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise SpecError(str(self._path), f"cannot be written: {error}") from error
             self._database = duckdb.connect(str(self._path), config=dict(_SETTINGS))
+            self._check_place()
 
     @property
     def where(self) -> str:
@@ -79,6 +83,22 @@ class DuckdbTable:
         traceback: TracebackType | None,
     ) -> None:
         self._database.close()
+
+    def lacks(self, keys: Mapping[str, str]) -> str:
+        """What keeps the table from holding these pieces and no others; empty where it does.
+
+        Parameters
+        ----------
+        keys : mapping of str to str
+            Key of each unit.
+        """
+        with self._explained():
+            if not (self._exists(RECEIPTS) and self._exists(self._table)):
+                return f"table {self._table} is gone"
+            found = self._database.execute(
+                f"SELECT unit, key FROM {RECEIPTS} WHERE table_name = ?", [self._table]
+            ).fetchall()
+        return "" if dict(found) == dict(keys) else f"table {self._table} holds other pieces"
 
     def append(self, piece: Piece) -> int:
         """Insert a piece's rows, or put them in place of the rows its unit had before.
@@ -142,6 +162,19 @@ class DuckdbTable:
             ).fetchall()
             kept = set(units)
             return sum(self._remove(number) for number, unit in found if unit not in kept)
+
+    def _check_place(self) -> None:
+        """DuckDB opens a name that it takes for something else as a database in memory."""
+        ((found,),) = self._database.execute(
+            "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+        ).fetchall()
+        if found is None or Path(found).resolve() != self._path.resolve():
+            self._database.close()
+            raise SpecError(
+                str(self._path),
+                "is no place for a database: DuckDB would keep it in memory and lose it",
+                "give a path that ends with .duckdb",
+            )
 
     def _insert(self, path: Path, columns: Sequence[str], number: int) -> int:
         """New rows, over those that are there already under the same id."""
@@ -289,6 +322,27 @@ class DuckdbTable:
             if isinstance(error, duckdb.TransactionException):
                 raise TransientError(self.where, f"DuckDB: {text}") from error
             raise SpecError(self.where, f"DuckDB: {text}") from error
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that is no DuckDB database, before anything is written into it or beside it.
+
+    Raises
+    ------
+    SpecError
+        If there is a file at `path` that does not begin as a database does.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(_MAGIC.stop)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SpecError(str(path), f"cannot be read: {error.strerror}") from error
+    if start and start[_MAGIC] != b"DUCK":
+        raise SpecError(
+            str(path), "expected a DuckDB database, it is another file", "give another 'path'"
+        )
 
 
 def _schema(path: Path) -> pa.Schema:

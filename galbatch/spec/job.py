@@ -223,7 +223,8 @@ class DuckdbSink(Words):
     kind: Literal["duckdb"]
     path: str
     table: Slug | None = None
-    """By default the name of the model."""
+    """Table that holds the predictions of the current version; by default a table for each version,
+    of its name."""
 
 
 Sink = Annotated[DuckdbSink, Field(discriminator="kind")]
@@ -323,8 +324,9 @@ class Job(Words):
     """Folder that the run leaves its results in, relative to the current directory, or a place in
     object storage: s3://bucket/folder."""
     scratch: str | None = None
-    """Folder for what lives only during a run, on a disk that all workers share. By default `work`
-    in the store; one of this machine's for a store in object storage."""
+    """Folder for what lives only during a run, on a disk that all workers share: a folder of the
+    store's own is made in it, and nothing else there is touched. By default `work` in the store;
+    one of this machine's for a store in object storage."""
     partition: PartitionSpec = PartitionSpec()
     split: Split | None = None
     """By default by sky cell, or by id for a survey without positions."""
@@ -336,6 +338,12 @@ class Job(Words):
     sinks: tuple[Sink, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
+
+    @model_validator(mode="after")
+    def _tables_differ(self) -> Self:
+        if len(self.models) > 1 and any(sink.table for sink in self.sinks):
+            raise ValueError("sinks: several models cannot share one 'table'; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from galbatch.errors import SpecError, TransientError
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import Sink as SinkSpec
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
 from galbatch.stages.train import current_version
+from galbatch.store.commit import digest_file
 from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
 from galbatch.values import Receipt
@@ -28,6 +30,8 @@ class Delivery:
     sink : Sink
     model : str
         Its version.
+    origin : Origin
+        Whose predictions the table is to hold.
     fingerprint : str
         Of the model.
     need : Need
@@ -35,6 +39,7 @@ class Delivery:
 
     sink: SinkSpec
     model: str
+    origin: Origin
     fingerprint: str
     need: Need
 
@@ -63,12 +68,13 @@ class Append:
             return Pending((), waiting="ingest")
         book = site.book
         left, done = [], 0
-        for version in (current_version(site, model) for model in site.job.models):
+        for model in site.job.models:
+            version = current_version(site, model)
             extension = book.get("predict", version)
             if extension is None:
                 return Pending((), waiting="predict")
             for sink in site.job.sinks:
-                unit = delivery_unit(sink, version)
+                unit = delivery_unit(sink, _held_as(sink, model.name, version))
                 words = {
                     "code": APPEND_VERSION,
                     "sink": sink.model_dump(mode="json"),
@@ -77,12 +83,16 @@ class Append:
                 }
                 need = Need("append", unit, words)
                 receipt = book.get("append", unit)
-                there = Path(sink.path).expanduser().exists()
-                if book.holds(receipt, need) and there:
-                    done += 1
-                    continue
-                why = book.why(receipt, need) or ("" if there else f"{sink.path} is gone")
-                delivery = Delivery(sink, version, extension.facts["fingerprint"], need)
+                origin = Origin(
+                    site.survey.name, _held_as(sink, model.name, version), site.survey.id.column
+                )
+                delivery = Delivery(sink, version, origin, extension.facts["fingerprint"], need)
+                why = book.why(receipt, need)
+                if book.holds(receipt, need):
+                    why = _lacks(delivery, _pieces(site, catalogue, delivery))
+                    if not why:
+                        done += 1
+                        continue
                 left.append(Task(unit, extension.rows, delivery, why if receipt else ""))
         return Pending(tuple(left), done=done)
 
@@ -97,11 +107,11 @@ class Append:
         catalogue = finished_catalogue(site)
         assert catalogue is not None
         pieces = _pieces(site, catalogue, delivery)
-        origin = Origin(site.survey.name, delivery.model, site.survey.id.column)
         rows = written = 0
-        with open_sink(delivery.sink, origin) as sink:
+        with open_sink(delivery.sink, delivery.origin) as sink:
             for piece, held in pieces:
                 with local_copy(piece.path) as path:
+                    _check(piece, path)
                     written += sink.append(replace(piece, path=path))
                 rows += held
                 report(rows, task.size, "")
@@ -128,8 +138,36 @@ class Append:
 
 
 def delivery_unit(sink: SinkSpec, model: str) -> str:
-    """The unit of a receipt for one model in one database."""
+    """The unit of a receipt for one model, or a version of it, in one database."""
     return f"{sink.kind}.{sink.path}.{sink.table or model}.{model}"
+
+
+def _held_as(sink: SinkSpec, name: str, version: str) -> str:
+    """A table that the user has named holds the model's current version, whichever that is."""
+    return name if sink.table else version
+
+
+def _lacks(delivery: Delivery, pieces: list[tuple[Piece, int]]) -> str:
+    """Why a delivery that was made must be made again."""
+    if not Path(delivery.sink.path).expanduser().exists():
+        return f"{delivery.sink.path} is gone"
+    try:
+        with open_sink(delivery.sink, delivery.origin) as sink:
+            return sink.lacks({piece.unit: piece.key for piece, _ in pieces})
+    except TransientError:
+        return ""  # somebody reads it
+    except SpecError as error:
+        return error.problem
+
+
+def _check(piece: Piece, path: Path) -> None:
+    """Refuse what is not what was predicted: DuckDB compares no checksums of Parquet's pages."""
+    if digest_file(path) != piece.key:
+        raise SpecError(
+            str(piece.path),
+            "is not what was predicted (another SHA-256)",
+            "run `galbatch verify`, and then the job again",
+        )
 
 
 def _pieces(site: Site, catalogue: Catalogue, delivery: Delivery) -> list[tuple[Piece, int]]:

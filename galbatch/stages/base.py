@@ -83,6 +83,8 @@ class Pending:
     """The stage that must be through before this one can say."""
     shared: Any = None
     """What `begin` and `finish` make use of, so that it need not be found out again."""
+    dispensable: bool = False
+    """Should all tasks fail, there is something from before to go on with."""
     notes: tuple[str, ...] = ()
     """What a user may want to know, for `galbatch status`."""
 

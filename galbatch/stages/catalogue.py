@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,19 @@ from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages.base import Site
 from galbatch.store.commit import digest_file
-from galbatch.store.layout import CATALOGUE
+from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
-SCAN_VERSION = 2
+SCAN_VERSION = 3
 INGEST_VERSION = 2
 MOCK_TILE_ROWS = 2**18
 """A simulated sky is made in parts of so many rows, each a source of its own."""
 CATALOGUE_UNIT = CATALOGUE
+# No stage has these names: a failed task is quarantined under that of its stage.
+REJECTED, REPEATED = "rows", "repeated"
+"""Kinds of units in the quarantine: rows of a source that are not sound, or that repeat an id."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class Standing:
         All sources that there are now.
     gone : tuple of str
         Sources of the catalogue that are not there any more: their rows stay.
+    unrecorded : frozenset of str
+        Sources whose rejected rows are not in the quarantine any more.
     """
 
     base: Receipt | None
@@ -147,6 +152,12 @@ class Standing:
     again: tuple[Origin, ...]
     origins: tuple[Origin, ...]
     gone: tuple[str, ...]
+    unrecorded: frozenset[str] = frozenset()
+
+    @property
+    def version(self) -> str:
+        """Which catalogue is published; empty where none is."""
+        return self.base.key if self.base else ""
 
     @property
     def sources(self) -> Mapping[str, Any]:
@@ -161,6 +172,8 @@ class Standing:
             return "new" if self.base else ""
         if self.sources[origin.unit]["key"] != origin.need.key:
             return "the file changed"
+        if origin.unit in self.unrecorded:
+            return "its rejected rows are not in the quarantine any more"
         return "its ids are not repeated any more in a file that changed"
 
 
@@ -185,19 +198,46 @@ def standing(site: Site) -> Standing:
             )
         base, known = None, {}
         found, gone = _origins(site, known)
-    sources = known
     changed = {
         origin.unit
         for origin in found
-        if origin.unit not in sources or sources[origin.unit]["key"] != origin.need.key
+        if origin.unit not in known or known[origin.unit]["key"] != origin.need.key
     }
+    if base is None:
+        return Standing(None, (), {}, {}, found, (), found, ())
+    # Those that a run which was stopped had begun to ingest stay news.
+    scans = site.book.all("scan")
+    changed |= {
+        origin.unit
+        for origin in found
+        if origin.unit in scans
+        and scans[origin.unit].key == origin.need.key
+        and scans[origin.unit].facts["news_to"] == base.key
+    }
+    lost = _unrecorded(site, base, [one for one in found if one.unit not in changed])
+    state = _compared(site, base, changed | lost, found, gone)
+    # What is taken from the quarantine, and not just kept there, is read.
+    again = [origin for origin in state.again if origin.unit not in gone]
+    damaged = _unrecorded(site, base, again, deep=True)
+    if damaged:
+        state = _compared(site, base, changed | lost | damaged, found, gone)
+    return replace(state, unrecorded=frozenset(lost | damaged))
+
+
+def _compared(
+    site: Site,
+    base: Receipt,
+    changed: set[str],
+    found: tuple[Origin, ...],
+    gone: tuple[str, ...],
+) -> Standing:
+    """How things stand, given the sources with news."""
+    book, sources = site.book, base.facts["sources"]
     fresh = tuple(
         origin
         for origin in found
         if origin.unit in changed or not changed.isdisjoint(sources[origin.unit]["repeats"])
     )
-    if base is None:
-        return Standing(None, (), {}, {}, fresh, (), found, ())
     held = tuple(Held.from_json(record) for record in base.facts["partitions"])
     under_way = any(book.valid(origin.need) for origin in fresh)
     lost, unreceipted = _damage(site, held, under_way=under_way)
@@ -211,6 +251,48 @@ def standing(site: Site) -> Standing:
         if number in wanted and origin not in fresh
     )
     return Standing(base, held, lost, unreceipted, fresh, again, found, gone)
+
+
+def _unrecorded(
+    site: Site, base: Receipt, origins: Iterable[Origin], *, deep: bool = False
+) -> set[str]:
+    """Sources whose rejected rows are not in the quarantine any more."""
+    guarded = {
+        name: (size, digest)
+        for name, size, digest in zip(base.outputs, base.sizes, base.digests, strict=True)
+    }
+
+    def sound(name: str) -> bool:
+        path = site.layout.output(name)
+        size, digest = guarded.get(name, (-1, ""))
+        if not path.exists() or path.stat().st_size != size:
+            return False
+        return not deep or digest_file(path) == digest
+
+    sources = base.facts["sources"]
+    return {
+        origin.unit
+        for origin in origins
+        if not all(map(sound, records(site.layout, origin.unit, sources[origin.unit])))
+    }
+
+
+def records(layout: Layout, source: str, words: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files in the quarantine that a source must have, relative to the store.
+
+    Parameters
+    ----------
+    layout : Layout
+    source : str
+    words : mapping
+        What the catalogue knows of it.
+    """
+    units = []
+    if words["rejected"]:
+        units.append(f"{REJECTED}.{source}")
+    if words["duplicates"]:
+        units.append(f"{REPEATED}.{source}")
+    return tuple(layout.relative(layout.rejected(unit)) for unit in units)
 
 
 def catalogue_need(site: Site, sources: Mapping[str, Any]) -> Need:
@@ -294,6 +376,8 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
             "survey": meaning,
             "bytes": size,
             "modified": modified,
+            # A file that came and went before it was ingested may have had the same one.
+            "number": number,
         }
         found.append(Origin(name, number, size, Need("scan", name, words)))
     gone = tuple(sorted(sources.keys() - set(names)))

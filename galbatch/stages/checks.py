@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.readers.base import expand, open_reader
 from galbatch.readers.remote import at_hand
+from galbatch.sinks.base import check_sink
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
@@ -30,6 +31,8 @@ def agree(job: Job, survey: Survey) -> None:
         raise SpecError("source.kind", f"survey '{survey.name}' has no 'mock' section")
     if job.split is not None and job.split.test + job.split.validation >= 1:
         raise SpecError("split", "test and validation leave nothing to train on")
+    for sink in job.sinks:
+        check_sink(sink)
     for model in job.models:
         where = f"models.{model.name}"
         if model.name.lower() == survey.name.lower():

@@ -26,14 +26,17 @@ from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, ro
 from galbatch.stages.catalogue import (
     CATALOGUE_UNIT,
     INGEST_VERSION,
+    REJECTED,
+    REPEATED,
     Held,
     Standing,
     catalogue_need,
+    records,
     standing,
     whole,
 )
 from galbatch.stages.scan import Scan, source_facts, total_facts
-from galbatch.store.commit import commit_bytes
+from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import (
@@ -43,8 +46,14 @@ from galbatch.store.partitions import (
     plan_row_ranges,
 )
 from galbatch.store.places import remove_tree
-from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, retract
-from galbatch.store.quarantine import quarantine, rejected_rows
+from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, finish_collection, retract
+from galbatch.store.quarantine import (
+    GOT,
+    quarantine,
+    rejected_positions,
+    rejected_rows,
+    rejected_table,
+)
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.shards import (
     Shard,
@@ -68,7 +77,7 @@ from galbatch.store.tables import (
     read_partition,
     read_schema,
 )
-from galbatch.values import Partition, Receipt, RejectedRow
+from galbatch.values import Partition, Receipt
 
 _MAGNITUDE_EDGES = np.linspace(8.0, 32.0, 97)
 _EVERY_ROW = (0, 2**62)
@@ -114,6 +123,8 @@ class Gathering:
     again_without : pyarrow.Table
         Rows of them that repeat an id.
     schema : pyarrow.Schema
+    replaced : tuple of int
+        Files whose rows in the store do not count: the shards stand for them, if there are any.
     """
 
     fresh: tuple[Shard, ...]
@@ -121,11 +132,7 @@ class Gathering:
     again: tuple[Shard, ...]
     again_without: pa.Table
     schema: pa.Schema
-
-    @property
-    def replaced(self) -> tuple[int, ...]:
-        """Files whose rows in the store do not count: the shards stand for them."""
-        return tuple(sorted({shard.file for shard in self.fresh}))
+    replaced: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -141,15 +148,15 @@ class Cut:
         Partitions that must be written.
     kept : tuple of Held
         Partitions that stay as they are.
-    rejected : mapping of str to tuple of RejectedRow
-        Rows of each new source that repeat an id.
+    rejected : mapping of str to pyarrow.Table
+        Rows of each new source that repeat an id, from `find_duplicates`.
     """
 
     gathering: Gathering
     sources: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[Partition, Recipe]
     kept: tuple[Held, ...]
-    rejected: Mapping[str, tuple[RejectedRow, ...]]
+    rejected: Mapping[str, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,8 @@ class Ingest:
                 why = book.why(receipt, recipe.need)
                 left.append(Task(partition.name, partition.rows, (partition, recipe), why))
         total = len(cut.recipes) + len(cut.kept)
-        return Pending(tuple(left), done=total - len(left), shared=cut)
+        notes = _notes(site, state)
+        return Pending(tuple(left), done=total - len(left), shared=cut, notes=notes)
 
     def begin(self, site: Site, pending: Pending) -> Ingest:
         """No reader shall see a mixture of an old catalogue and a new one."""
@@ -240,6 +248,7 @@ class Ingest:
         if pending.waiting:
             return
         if pending.shared is None:
+            finish_collection(site.layout, site.survey)
             _clean(site)
             return
         began = time.perf_counter()
@@ -269,8 +278,7 @@ class Ingest:
             fingerprint=digest,
             histogram=histogram,
         )
-        for unit, rows in cut.rejected.items():
-            quarantine(site.layout, _repeated(unit), rows)
+        outputs |= _recorded(site, cut)
         names = {unit: words["number"] for unit, words in cut.sources.items()}
         page = {str(number): unit for unit, number in sorted(names.items(), key=lambda x: x[1])}
         outputs[site.layout.relative(site.layout.sources)] = commit_bytes(
@@ -299,6 +307,34 @@ class Ingest:
         _clean(site)
 
 
+def _notes(site: Site, state: Standing) -> tuple[str, ...]:
+    """Why the catalogue must be published again, though no partition may be left to write."""
+    problem = state.base and site.book.damage(state.base)
+    return (f"{problem}: made again from the partitions",) if problem else ()
+
+
+def _recorded(site: Site, cut: Cut) -> dict[str, str]:
+    """Keep what repeats an id. The files of all sources in the quarantine, with their digests.
+
+    The receipt of the catalogue guards them: what is lost of them is made again.
+    """
+    layout, base = site.layout, site.book.get("ingest", CATALOGUE_UNIT)
+    guarded = dict(zip(base.outputs, base.digests, strict=True)) if base else {}
+    names = {words["number"]: unit for unit, words in cut.sources.items()}
+    for unit, rows in cut.rejected.items():
+        reasons = _reasons(site.survey.id.column, rows, names)
+        quarantine(layout, f"{REPEATED}.{unit}", rejected_table(unit, rows[ROW], reasons))
+    found: dict[str, str] = {}
+    for unit, words in cut.sources.items():
+        for name in records(layout, unit, words):
+            path = layout.output(name)
+            if unit in cut.rejected:
+                found[name] = digest_file(path)
+            elif name in guarded and path.exists():  # they may be lost with the source itself
+                found[name] = guarded[name]
+    return found
+
+
 def _clean(site: Site) -> None:
     """Shards are in the catalogue now: their receipts would speak of files that are gone."""
     for unit in site.book.all("scan"):
@@ -315,15 +351,18 @@ def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
     fresh = _in_order(scans[origin.unit] for origin in state.fresh if origin.unit in scans)
     again = _in_order(scans[origin.unit] for origin in state.again if origin.unit in scans)
     fresh_shards, again_shards = _shards(fresh), _shards(again)
-    if fresh:
-        _judge(site, total_facts(source_facts(receipt) for receipt in fresh), fresh_shards)
     survey, layout = site.survey, site.layout
     on_disk = [one for one in state.held if one.partition not in state.lost]
+    if fresh:
+        news = _news(state, fresh)
+        replaced = {receipt.facts["number"] for receipt in fresh}
+        stays = any(not replaced.issuperset(one.files) for one in state.held)
+        _judge(site, news, holds_rows=bool(fresh_shards) or stays)
     without = find_duplicates(
         layout,
         fresh_shards,
         survey.id.column,
-        at_most=max(_tolerated(site, fresh), 0),
+        at_most=_tolerated(site, state, fresh),
         held=[one.partition for one in on_disk],
         again=again_shards,
     )
@@ -335,6 +374,7 @@ def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
         catalogue_schema(layout, _one_of_each(fresh_shards), _held_schema(layout, on_disk))
         if on_disk or fresh_shards
         else catalogue_schema(layout, _one_of_each(again_shards)),
+        tuple(receipt.facts["number"] for receipt in fresh),
     )
     sources, rejected = _sources(site, state, fresh, without)
     _judge_labels(site, total_facts(sources.values()))
@@ -598,10 +638,18 @@ def _one_of_each(shards: Sequence[Shard]) -> tuple[Shard, ...]:
     return tuple({shard.file: shard for shard in reversed(shards)}.values())[::-1]
 
 
-def _tolerated(site: Site, scans: Sequence[Receipt]) -> int:
-    """Bad rows that may still come, given those that were found."""
-    facts = total_facts(source_facts(receipt) for receipt in scans)
-    return _allowed(site, facts["read"]) - int(facts["rejected"])
+def _news(state: Standing, scans: Iterable[Receipt]) -> tuple[Receipt, ...]:
+    """Scans of files that are not as they were: the others were judged before."""
+    known = {words["key"] for words in state.sources.values()}
+    return tuple(receipt for receipt in scans if receipt.key not in known)
+
+
+def _tolerated(site: Site, state: Standing, scans: Sequence[Receipt]) -> int:
+    """Rows that may repeat an id, given the bad ones that were found."""
+    facts = total_facts(map(source_facts, _news(state, scans)))
+    left = _allowed(site, facts["read"]) - int(facts["rejected"])
+    before = {words["key"]: int(words["duplicates"]) for words in state.sources.values()}
+    return max(left, 0) + sum(before.get(receipt.key, 0) for receipt in scans)
 
 
 def _allowed(site: Site, read: int) -> int:
@@ -609,17 +657,18 @@ def _allowed(site: Site, read: int) -> int:
     return int(source.bad_rows * read) if isinstance(source, FilesSource) else 0
 
 
-def _judge(site: Site, facts: Mapping[str, Any], shards: Sequence[Shard]) -> None:
+def _judge(site: Site, news: Sequence[Receipt], *, holds_rows: bool) -> None:
     """Refuse what cannot become a catalogue, before anything of it is written."""
+    facts = total_facts(map(source_facts, news))
     if facts["rejected"] > _allowed(site, facts["read"]):
-        bad = rejected_rows(site.layout, at_most=1)
-        example = f"{bad[0].file}: row {bad[0].row}: {bad[0].reason}" if bad else ""
+        unit = next(receipt.unit for receipt in news if receipt.facts["rejected"])
+        (bad,) = rejected_rows(site.layout, f"{REJECTED}.{unit}", at_most=1)
         raise SpecError(
-            example or "source",
+            f"{bad.file}: row {bad.row}: {bad.reason}",
             f"{facts['rejected']:,} of {facts['read']:,} rows are bad",
             "mend the file, or allow more with source.bad_rows",
         )
-    if not shards:
+    if not holds_rows:
         raise SpecError("source", "the files hold no rows", "is it the right file?")
 
 
@@ -646,46 +695,47 @@ def _types(schema: pa.Schema) -> list[str]:
     return [str(field.type) for field in schema]
 
 
-def _repeated(unit: str) -> str:
-    return f"scan.{unit}.repeated"
-
-
 def _repeats(layout: Layout, scans: Iterable[Receipt]) -> dict[int, NDArray[np.int64]]:
-    """Rows of sources that were left out because they repeat an id."""
+    """Rows of sources that were left out because they repeat an id.
+
+    `standing` has seen to it that the files are what was written.
+    """
     return {
-        receipt.facts["number"]: np.array(
-            [row.row for row in rejected_rows(layout, _repeated(receipt.unit))], np.int64
-        )
+        receipt.facts["number"]: rejected_positions(layout, f"{REPEATED}.{receipt.unit}")
         for receipt in scans
     }
 
 
 def _sources(
     site: Site, state: Standing, fresh: Sequence[Receipt], without: pa.Table
-) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[RejectedRow, ...]]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, pa.Table]]:
     """What is known of every source, and the rows of those with news that repeat an id."""
-    column = site.survey.id.column
     sources = {unit: dict(words) for unit, words in state.sources.items()}
     for receipt in fresh:
         sources[receipt.unit] = source_facts(receipt)
-    units = {words["number"]: unit for unit, words in sources.items()}
-    rejected: dict[str, list[RejectedRow]] = {receipt.unit: [] for receipt in fresh}
-    repeats: dict[str, set[str]] = {receipt.unit: set() for receipt in fresh}
-    for row in without.to_pylist():
-        unit, first = units[row[FILE]], units[row["first_file"]]
-        if first != unit:
-            repeats[unit].add(first)
-        reason = (
-            f"column '{column}': the id is that of another row, got {row['id']} "
-            f"(row {row['first_row']} of {first})"
-        )
-        rejected[unit].append(RejectedRow(unit, row[ROW], reason))
+    names = {words["number"]: unit for unit, words in sources.items()}
+    files = without[FILE].to_numpy()
+    rejected = {}
     for receipt in fresh:
-        rows = rejected[receipt.unit]
-        sources[receipt.unit] |= {
-            "duplicates": len(rows),
+        unit, number = receipt.unit, receipt.facts["number"]
+        begin, end = np.searchsorted(files, [number, number + 1]).tolist()
+        rows = rejected[unit] = without.slice(begin, end - begin)
+        content = sha256(rows[ROW].to_numpy().tobytes()).hexdigest()
+        first = {names[file] for file in rows["first_file"].unique().to_pylist()}
+        sources[unit] |= {
+            "duplicates": rows.num_rows,
             # Should one of these change, this source is read again: its rows may come back.
-            "repeats": sorted(repeats[receipt.unit]),
-            "content": words_digest([receipt.key, [row.row for row in rows]]),
+            "repeats": sorted(first - {unit}),
+            "content": words_digest([receipt.key, content]),
         }
-    return sources, {unit: tuple(rows) for unit, rows in rejected.items()}
+    return sources, rejected
+
+
+def _reasons(column: str, rows: pa.Table, names: Mapping[int, str]) -> pa.Array:
+    """Why each of the rows of `find_duplicates` is left out, given the names of the files."""
+    numbers = sorted(names)
+    place = pc.index_in(rows["first_file"], pa.array(numbers, rows["first_file"].type))
+    first = pa.array([names[number] for number in numbers]).take(place.combine_chunks())
+    text = [rows[name].cast(pa.string()).combine_chunks() for name in ("id", "first_row")]
+    reason = f"column '{column}': the id is that of another row{GOT}"
+    return pc.binary_join_element_wise(reason, text[0], " (row ", text[1], " of ", first, ")", "")

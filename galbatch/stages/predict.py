@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -26,7 +26,15 @@ from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, ro
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.train import current_version, train_need
-from galbatch.store.arrays import ArraySpec, ArrayWriter, Span, allocate, density_spec
+from galbatch.store.arrays import (
+    ArraySpec,
+    ArrayWriter,
+    Span,
+    allocate,
+    density_spec,
+    metadata_outputs,
+    metadata_problem,
+)
 from galbatch.store.partitions import Histogram
 from galbatch.store.places import lasting_copy, remove_tree
 from galbatch.store.publish import finish_extension, retract
@@ -103,7 +111,7 @@ class Predict:
             for output in receipts[unit].outputs:
                 site.layout.output(output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
-        return replace(self, spans=_allocated(site, needs))
+        return replace(self, spans=_allocated(site, {need.unit for need in needs}))
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
@@ -212,7 +220,10 @@ class Predict:
             )
             if not array:
                 remove_tree(site.layout.arrays(version))
-            current = {prediction_unit(version, partition) for partition in catalogue.partitions}
+            else:
+                outputs |= metadata_outputs(site.layout, version, _density(site))
+            # Of an earlier plan, or of what was lost meanwhile: no file of theirs is published.
+            current = {prediction_unit(version, partition) for partition in written}
             for unit in receipts:
                 if unit.startswith(f"{version}.") and unit not in current:
                     book.forget("predict", unit)
@@ -291,7 +302,16 @@ def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) 
         if needs:
             work = Work(partition, needs, columns)
             left.append(Task(partition.name, partition.rows, work, "; ".join(reasons)))
-    return Pending(tuple(left), done=len(catalogue.partitions) - len(left))
+    undone = {need.unit for task in left for need in task.payload.needs.values()}
+    notes = []
+    for version in arrays.keys() & fingerprints.keys():
+        written = _written(catalogue, version, receipts, undone)
+        problem = metadata_problem(site.layout, version, _density(site), written) if written else ""
+        if problem:
+            notes.append(f"{problem}: made again, around the shards that are there")
+    return Pending(
+        tuple(left), done=len(catalogue.partitions) - len(left), notes=tuple(sorted(notes))
+    )
 
 
 def _predicted(
@@ -337,16 +357,37 @@ def _array_digests(site: Site) -> dict[str, str]:
     }
 
 
-def _allocated(site: Site, needs: Sequence[Need]) -> dict[str, dict[str, Span]]:
-    """Room in the arrays of the versions that have something to write."""
-    wanted = {need.unit.partition(".")[0] for need in needs} & _array_digests(site).keys()
-    if not wanted:
+def _allocated(site: Site, undone: Set[str]) -> dict[str, dict[str, Span]]:
+    """Room in the arrays of the versions that have something to write, or lost their metadata.
+
+    `undone` are the units that are to be written.
+    """
+    versions = _array_digests(site).keys()
+    catalogue = finished_catalogue(site) if versions else None
+    if catalogue is None:
         return {}
-    catalogue = finished_catalogue(site)
-    assert catalogue is not None
     rows = {partition.name: partition.rows for partition in catalogue.partitions}
-    spec = _density(site)
-    return {version: allocate(site.layout, version, spec, rows) for version in sorted(wanted)}
+    receipts, spec, spans = site.book.all("predict"), _density(site), {}
+    for version in sorted(versions):
+        written = _written(catalogue, version, receipts, undone)
+        lost = bool(written and metadata_problem(site.layout, version, spec, written))
+        if lost:
+            site.book.forget("predict", version)
+        if lost or any(unit.partition(".")[0] == version for unit in undone):
+            spans[version] = allocate(site.layout, version, spec, rows, written)
+    return spans
+
+
+def _written(
+    catalogue: Catalogue, version: str, receipts: Mapping[str, Receipt], undone: Set[str]
+) -> dict[str, tuple[str, ...]]:
+    """Outputs of the partitions that are done, by partition."""
+    units = {one.name: prediction_unit(version, one) for one in catalogue.partitions}
+    return {
+        name: receipts[unit].outputs
+        for name, unit in units.items()
+        if unit in receipts and unit not in undone
+    }
 
 
 def _summary(predicted: pa.Table) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ from galbatch.stages.train import current_version, label_columns, split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.history import latest_records
 from galbatch.store.places import local_copy
-from galbatch.store.quarantine import quarantined
+from galbatch.store.quarantine import bare_reasons, rejected_tables, rejected_total
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.training.labels import labels, meets
@@ -209,7 +210,7 @@ def _need(site: Site) -> Need | None:
         "report": site.job.report.model_dump(mode="json"),
         "predictions": predictions,
         "appended": {receipt.unit: receipt.key for receipt in _appended(site)},
-        "quarantined": quarantined(site.layout).num_rows,
+        "quarantined": rejected_total(site.layout),
     }
     return Need("report", REPORT_UNIT, words)
 
@@ -504,20 +505,18 @@ def _appended(site: Site) -> tuple[Receipt, ...]:
 
 
 def _quarantine(site: Site) -> tuple[Quarantine, ...]:
-    table = quarantined(site.layout)
-    frame = table.select(["file", "row", "reason"]).to_pandas()
-    stage = frame["file"].str.split(" ", n=1).str[0]
-    frame["what"] = stage.map(_UNITS).fillna("partition").where(frame["row"] == 0, "rows")
-    frame["reason"] = frame["reason"].str.split(", got ", n=1).str[0]
-    return tuple(
-        Quarantine(
-            str(what),
-            str(reason),
-            len(places),
-            tuple(RejectedRow(**row) for row in table.take(places[:_EXAMPLES]).to_pylist()),
-        )
-        for (what, reason), places in frame.groupby(["what", "reason"], sort=False).indices.items()
-    )
+    found: dict[tuple[str, str], Quarantine] = {}
+    for table in rejected_tables(site.layout):
+        stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0).to_pandas()
+        what = stage.map(_UNITS).fillna("partition").where(table["row"].to_numpy() == 0, "rows")
+        frame = pd.DataFrame({"what": what, "reason": bare_reasons(table).to_pandas()})
+        groups: dict[Any, Any] = frame.groupby(["what", "reason"], sort=False).indices
+        for (kind, reason), places in groups.items():
+            one = found.get((kind, reason), Quarantine(kind, reason, 0))
+            shown = table.take(places[: _EXAMPLES - len(one.examples)]).to_pylist()
+            examples = (*one.examples, *(RejectedRow(**row) for row in shown))
+            found[kind, reason] = replace(one, count=one.count + len(places), examples=examples)
+    return tuple(found.values())
 
 
 def _magnitudes(site: Site, catalogue: Catalogue) -> Histogram | None:
@@ -536,9 +535,11 @@ def _sky(site: Site, catalogue: Catalogue) -> tuple[SkyPartition, ...]:
     order = np.array([partition.order for partition in pixels], np.uint8)
     ra, dec = healpix_to_lonlat(index, order)
     # `predict o3-p45` is what a failed task of that partition is quarantined as.
-    rejected = quarantined(site.layout)
-    whole = rejected.filter(pc.equal(rejected["row"], 0))["file"].to_pylist()
-    failed = {file.split()[-1] for file in whole}
+    failed = {
+        file.split()[-1]
+        for table in rejected_tables(site.layout)
+        for file in table.filter(pc.equal(table["row"], 0))["file"].to_pylist()
+    }
     return tuple(
         SkyPartition(
             partition.name,

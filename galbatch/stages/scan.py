@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -13,19 +14,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError
+from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Column, Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
-from galbatch.stages.catalogue import MOCK_TILE_ROWS, Origin, standing
-from galbatch.store.quarantine import quarantine
+from galbatch.stages.catalogue import (
+    MOCK_TILE_ROWS,
+    REJECTED,
+    REPEATED,
+    Origin,
+    standing,
+)
+from galbatch.store.quarantine import (
+    GOT,
+    Rejects,
+    as_table,
+    rejected_table,
+    release_others,
+)
 from galbatch.store.shards import Shard, write_shard
 from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
 from galbatch.training.labels import labels
-from galbatch.values import STAR, TARGETS, Receipt, RejectedRow
+from galbatch.values import STAR, TARGETS, Receipt
 
 _HALF = 2**32
 _TYPES = {
@@ -65,12 +78,21 @@ class Scan:
     def pending(self, site: Site) -> Pending:
         """Sources that are new, changed or wanted again, and whose shards are not there."""
         state, book = standing(site), site.book
-        left = tuple(
-            Task(origin.unit, _rows(site, origin), origin, state.why(origin))
-            for origin in (*state.fresh, *state.again)
-            if book.valid(origin.need) is None
+        left = []
+        for origin in (*state.fresh, *state.again):
+            receipt = book.valid(origin.need)
+            # An earlier run left them: what this run writes, it reads back.
+            problem = book.damage(receipt, deep=True) if receipt else ""
+            news_to = state.version if origin in state.fresh else None
+            if receipt is None or problem or receipt.facts["news_to"] != news_to:
+                why = problem or state.why(origin)
+                left.append(Task(origin.unit, _rows(site, origin), (origin, news_to), why))
+        return Pending(
+            tuple(left),
+            done=len(state.origins) + len(state.gone) - len(left),
+            dispensable=state.base is not None,
+            shared={*state.sources, *(origin.unit for origin in state.origins)},
         )
-        return Pending(left, done=len(state.origins) + len(state.gone) - len(left))
 
     def begin(self, site: Site, pending: Pending) -> Scan:
         """Nothing to prepare."""
@@ -79,19 +101,21 @@ class Scan:
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one source to its end."""
         began = time.perf_counter()
-        origin: Origin = task.payload
+        origin: Origin
+        news_to: str | None
+        origin, news_to = task.payload
         batch_rows = task.batch_rows or site.job.source.batch_rows
         survey = site.survey
         shards: list[Shard] = []
-        rejected: list[RejectedRow] = []
         labelled = dict.fromkeys(TARGETS, 0)
         stars = rows = 0
-        with at_hand(origin.unit) as path:
-            resolution, batches = _batches(site, origin, path, batch_rows)
+        with (
+            at_hand(origin.unit) as path,
+            Rejects(site.layout, f"{REJECTED}.{origin.unit}") as rejects,
+        ):
+            resolution, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
-                table, bad = _checked(survey, batch, origin.unit)
-                read = (replace(row, file=origin.unit) for row in batch.rejected)
-                rejected += [*read, *bad]
+                table = _checked(survey, batch, origin.unit, rejects)
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
@@ -104,24 +128,24 @@ class Scan:
                     shards.append(write_shard(site.layout, name, table, file=origin.number))
                 rows += table.num_rows
                 report(rows, task.size, "")
+            kept = rejects.commit()
         facts: dict[str, Any] = {
             "number": origin.number,
+            "news_to": news_to,
             "shards": [shard.to_json() for shard in shards],
-            "rejected": len(rejected),
+            "rejected": rejects.rows,
             "labelled": labelled,
             "stars": stars,
             "aliases": list(resolution.aliases),
             "absent": list(resolution.absent),
         }
-        # Kept in the work folder until the share of bad rows is known to be tolerable.
-        quarantine(site.layout, f"scan.{origin.unit}.rows", rejected)
+        outputs = {
+            site.layout.relative(site.layout.shard(shard.name)): shard.digest for shard in shards
+        }
         receipt = origin.need.receipt(
             digest=sha256("".join(shard.digest for shard in shards).encode()).hexdigest(),
             rows=rows,
-            outputs={
-                site.layout.relative(site.layout.shard(shard.name)): shard.digest
-                for shard in shards
-            },
+            outputs=outputs | kept,
             seconds=time.perf_counter() - began,
             facts=facts,
         )
@@ -129,7 +153,9 @@ class Scan:
         return (receipt,)
 
     def finish(self, site: Site, pending: Pending) -> None:
-        """Nothing: the ingest looks at all scans together."""
+        """Forget what was rejected of files that are gone, and of which the store holds nothing."""
+        for kind in (REJECTED, REPEATED):
+            release_others(site.layout, kind, pending.shared)
 
 
 def _rows(site: Site, origin: Origin) -> int | None:
@@ -137,20 +163,23 @@ def _rows(site: Site, origin: Origin) -> int | None:
 
 
 def _batches(
-    site: Site, origin: Origin, path: str, batch_rows: int
+    site: Site, origin: Origin, path: str, batch_rows: int, *, first: bool
 ) -> tuple[Resolution, Iterator[Batch]]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
-        reader = open_reader(source.format, path)
-        found = [name for name in reader.columns(path) if name not in OWN]
-        resolution = resolve_columns(survey, found, origin.unit)
+        with _set_aside():
+            reader = open_reader(source.format, path)
+            columns = reader.columns(path)
+        found = [name for name in columns if name not in OWN]
+        # In the first run the survey may be wrong, and nothing is lost yet.
+        with nullcontext() if first else _set_aside():
+            resolution = resolve_columns(survey, found, origin.unit)
         types = {
             # pa.null(): as it comes.
             spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
             for spelling, name in resolution.names.items()
         }
-        batches = reader.batches(path, types, batch_rows)
-        return resolution, _renamed(batches, resolution)
+        return resolution, _renamed(reader.batches(path, types, batch_rows), resolution)
     from galbatch.mock.observe import mock_batches
 
     def simulated() -> Iterator[Batch]:
@@ -165,6 +194,18 @@ def _batches(
     return Resolution(names, (), ()), simulated()
 
 
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """A file that cannot be used does not hold up the others.
+
+    It is the job that is wrong where none can be used: the run says so then.
+    """
+    try:
+        yield
+    except SpecError as error:
+        raise DataError(*error.args) from error
+
+
 def arrow_type(column: Column) -> pa.DataType:
     """The Arrow type of a survey's column."""
     kind = _TYPES[column.dtype]
@@ -172,27 +213,37 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def _renamed(batches: Iterator[Batch], resolution: Resolution) -> Iterator[Batch]:
-    for batch in batches:
-        names = [resolution.names[name] for name in batch.table.column_names]
-        yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
+    with _set_aside():
+        for batch in batches:
+            names = [resolution.names[name] for name in batch.table.column_names]
+            yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
 
 
-def _checked(survey: Survey, batch: Batch, file: str) -> tuple[pa.Table, list[RejectedRow]]:
+def _checked(survey: Survey, batch: Batch, file: str, rejects: Rejects) -> pa.Table:
     """The rows that have an id and a place on the sky, with `_healpix_29` and `_row`."""
     table = batch.table
     good = np.ones(table.num_rows, bool)
-    rejected: list[RejectedRow] = []
+    refused = [as_table([replace(row, file=file) for row in batch.rejected])]
 
     def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
         nonlocal good
-        for position in np.flatnonzero(bad & good).tolist():
-            value = "" if values is None else f", got {values[position].as_py()}"
-            rejected.append(RejectedRow(file, int(batch.rows[position]), reason + value))
+        places = np.flatnonzero(bad & good)
         good &= ~bad
+        if not len(places):
+            return
+        reasons = pa.repeat(reason, len(places))
+        if values is not None:
+            arrived = pc.fill_null(values.take(pa.array(places)).cast(pa.string()), "nothing")
+            reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
+        refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
 
     for name in survey.id.parts or (survey.id.column,):
         refuse(_is_null(table[name]), f"column '{name}': the id is missing", None)
     if survey.id.parts:
+        for name in survey.id.parts:
+            part = _numbers(table[name])
+            expected = f"column '{name}': expected a part of the id from 0 to {_HALF - 1}"
+            refuse((part < 0) | (part >= _HALF), expected, table[name])
         table = _with_id(survey, table)
     position: dict[str, NDArray[np.float64]] = {}
     if survey.sky is not None:
@@ -202,25 +253,25 @@ def _checked(survey: Survey, batch: Batch, file: str) -> tuple[pa.Table, list[Re
             outside = ~((values >= low) & (values <= high))
             expected = f"column '{name}': expected degrees from {low} to {high}"
             refuse(outside, expected, table[name])
+    rejects.add(pa.concat_tables(refused))
     table = table.append_column(ROW, pa.array(batch.rows))
     if not good.all():
         table = table.filter(pa.array(good))
     if survey.sky is not None:
         healpix = _healpix(position[survey.sky.ra][good], position[survey.sky.dec][good])
         table = table.append_column(HEALPIX, pa.array(healpix))
-    return table, rejected
+    return table
 
 
 def _with_id(survey: Survey, table: pa.Table) -> pa.Table:
-    high, low = (_numbers(table[name]) for name in survey.id.parts)
-    for name, values in zip(survey.id.parts, (high, low), strict=True):
-        known = values[np.isfinite(values)]
-        if ((known < 0) | (known >= _HALF)).any():
-            raise SpecError(f"column '{name}'", f"a part of the id must be from 0 to {_HALF - 1}")
-    joined = np.nan_to_num(high).astype(np.int64) * _HALF + np.nan_to_num(low).astype(np.int64)
+    """With the id in one column; that of a row whose parts cannot be one means nothing."""
     if survey.id.column in table.column_names:
         return table
-    return table.append_column(survey.id.column, pa.array(joined))
+    high, low = (
+        np.where((part >= 0) & (part < _HALF), part, 0).astype(np.int64)
+        for part in (_numbers(table[name]) for name in survey.id.parts)
+    )
+    return table.append_column(survey.id.column, pa.array(high * _HALF + low))
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:

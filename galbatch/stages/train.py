@@ -44,7 +44,8 @@ from galbatch.training.split import TEST, default_split, roles
 from galbatch.training.transfer import differences
 from galbatch.values import TARGETS, Receipt
 
-TRAIN_VERSION = 3
+TRAIN_VERSION = 4
+_DIGITS = "[0-9a-f]" * 12
 _CLEAN = 10
 """Bytes of a band of a row: flux, error, observed, detected."""
 _FEATURES = 24
@@ -142,16 +143,17 @@ class Train:
         # Checkpoints in it are of these words and rows alone.
         prefix = f"model-{task.unit}-"
         folder = site.layout.staging / f"{prefix}{fit.need.key[:12]}-{fit.catalogue[:12]}"
-        for other in site.layout.staging.glob(f"{prefix}*-*"):
+        for other in site.layout.staging.glob(f"{prefix}{_DIGITS}-{_DIGITS}"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         facts = _in_a_process_of_its_own(site, fit.model, folder, report)
-        final = site.layout.model(task.unit)
+        need = _named(site, task.unit, fit, facts["fingerprint"])
+        final = site.layout.model(need.unit)
         commit_folder(folder, final)
         name = site.layout.relative(final)
         digest = digest_output(final)
-        receipt = fit.need.receipt(
+        receipt = need.receipt(
             digest=digest,
             rows=facts["rows"],
             outputs={name: digest},
@@ -163,6 +165,18 @@ class Train:
 
     def finish(self, site: Site, pending: Pending) -> None:
         """Nothing more."""
+
+
+def _named(site: Site, unit: str, fit: Fit, fingerprint: str) -> Need:
+    """A version with predictions keeps its network: another one, be it of the same words, is new.
+
+    It comes to that where the network was lost and the catalogue has changed since.
+    """
+    published = site.book.get("predict", unit)
+    if published is None or published.facts["fingerprint"] == fingerprint:
+        return fit.need
+    model = next(model for model in site.job.models if model.name == fit.model)
+    return train_need(site, model, _unit(model.name, _last(site, model.name) + 1))
 
 
 def train_need(site: Site, model: Model, unit: str) -> Need:
@@ -209,9 +223,13 @@ def current_version(site: Site, model: Model) -> str:
     words of an earlier one bring that back.
     """
     found = model_versions(site, model.name)
-    for version in sorted(found, reverse=True):
+    for version in range(_last(site, model.name), 0, -1):
         unit = _unit(model.name, version)
-        if found[version].key == train_need(site, model, unit).key:
+        if version in found:
+            meant = found[version].key == train_need(site, model, unit).key
+        else:
+            meant = _words(site.layout.model(unit)) == model.model_dump(mode="json")
+        if meant:
             return unit
     return _next_version(site, model)
 
@@ -256,11 +274,36 @@ def held_versions(site: Site) -> list[dict[str, Any]]:
 
 
 def _next_version(site: Site, model: Model) -> str:
-    last = max(model_versions(site, model.name), default=0)
-    # What was never published need not be kept.
-    if last and site.book.get("predict", _unit(model.name, last)) is None:
+    last = _last(site, model.name)
+    # What was never published need not be kept; a receipt that cannot be read speaks for it.
+    if last and not site.layout.receipt("predict", _unit(model.name, last)).exists():
         return _unit(model.name, last)
     return _unit(model.name, last + 1)
+
+
+def _last(site: Site, name: str) -> int:
+    """The highest version that the store knows of: by a receipt, be it damaged, or by a folder."""
+    last = max(model_versions(site, name), default=0)
+    while any(
+        path.exists()
+        for unit in [_unit(name, last + 1)]
+        for path in (
+            site.layout.receipt("train", unit),
+            site.layout.receipt("predict", unit),
+            site.layout.model(unit),
+        )
+    ):
+        last += 1
+    return last
+
+
+def _words(folder: Path) -> Any:
+    """The words that a network was trained by, where its receipt is lost."""
+    try:
+        with local_copy(folder) as copy:
+            return dict(read_card(copy).spec)
+    except SpecError:
+        return None
 
 
 def _unit(name: str, version: int) -> str:
@@ -363,7 +406,7 @@ def _in_a_process_of_its_own(
         "job": site.job.model_dump(mode="json"),
         "survey": site.survey.model_dump(mode="json"),
         "root": str(site.layout.root),
-        "work": str(site.layout.work),
+        "scratch": str(site.layout.scratch) if site.layout.scratch else None,
         "model": model,
         "folder": str(folder.resolve()),
     }
@@ -446,7 +489,8 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
-    site = Site(job, survey, Layout(place(request["root"]), Path(request["work"])))
+    scratch = Path(request["scratch"]) if request["scratch"] else None
+    site = Site(job, survey, Layout(place(request["root"]), scratch))
     model = next(model for model in job.models if model.name == request["model"])
     try:
         catalogue = finished_catalogue(site)

@@ -25,7 +25,7 @@ row has (`NO_ID`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -293,12 +293,17 @@ def plan_spans(
 
 
 def allocate(
-    layout: Layout, name: str, spec: ArraySpec, rows: Mapping[str, int]
+    layout: Layout,
+    name: str,
+    spec: ArraySpec,
+    rows: Mapping[str, int],
+    written: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Span]:
     """Make or enlarge the arrays, before any worker writes: the driver alone may call this.
 
     Shards of partitions that are gone, shrank or moved are deleted; so is everything where the
-    group was of another spec. Killed anywhere and called again, it ends the same.
+    group was of another spec. Where the metadata is lost, it is made again around the shards that
+    are `written`. Killed anywhere and called again, it ends the same.
 
     Parameters
     ----------
@@ -308,6 +313,8 @@ def allocate(
     spec : ArraySpec
     rows : mapping of str to int
         Rows of every partition, by name, in the order in which new ones are to lie.
+    written : mapping of str to sequence of str, optional
+        Outputs (as `Written` names them) of the partitions whose shards are there and sound.
 
     Returns
     -------
@@ -323,9 +330,10 @@ def allocate(
     with explained(root):
         store = _store(root)
         stored = _stored(root)
-        if stored is None or stored.digest != spec.digest:
-            _create(root, store, spec)
-            stored = _Stored(spec.digest, 0, {})
+        kept = _written_spans(layout, name, spec, written or {})
+        if stored is None or not _is_sound(layout, root, spec, stored, kept):
+            stored = _Stored(spec.digest, _end(root, spec, kept), kept)
+            _create(root, store, spec, around_shards=bool(kept))
         spans, end = plan_spans(stored.spans, stored.end, rows, spec.shard_rows)
         for array in (spec.name, ID):
             opened = zarr.open_array(store, path=array, mode="r+")
@@ -344,10 +352,58 @@ def allocate(
             group.update_attributes({_OWN: own, _PARTITIONS: lists})
         _sweep(root, spec, spans.values())
         if not is_remote(root):
-            grids = [path for one in spec.coordinates for path in (root / one.name).rglob("*")]
-            files = [root / "zarr.json", *root.glob("*/zarr.json"), *grids]
-            settle(path for path in files if path.is_file())
+            settle(path for path in _metadata_files(root, spec) if path.is_file())
     return spans
+
+
+def metadata_outputs(layout: Layout, name: str, spec: ArraySpec) -> dict[str, str]:
+    """What the group has besides its shards, for the receipt that publishes it.
+
+    Parameters
+    ----------
+    layout : Layout
+    name : str
+    spec : ArraySpec
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 of each file by its path relative to the store.
+    """
+    files = _metadata_files(layout.arrays(name), spec)
+    return {layout.relative(path): digest_file(path) for path in files if path.exists()}
+
+
+def metadata_problem(
+    layout: Layout, name: str, spec: ArraySpec, written: Mapping[str, Sequence[str]]
+) -> str:
+    """Why `allocate` must make the metadata of a group again; empty where it is whole.
+
+    Parameters
+    ----------
+    layout : Layout
+    name : str
+    spec : ArraySpec
+    written : mapping of str to sequence of str
+        Outputs of the partitions whose shards are there: the group must place them so.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    root = layout.arrays(name)
+    where = layout.relative(root / "zarr.json")
+    stored = _stored(root)
+    if stored is None:
+        return f"{where} is damaged" if (root / "zarr.json").exists() else f"{where} is gone"
+    if stored.digest != spec.digest:
+        return f"{where} is of other arrays"
+    for problem in _metadata_problems(layout, root, spec, stored):
+        return str(problem)
+    for partition in _misplaced(stored, _written_spans(layout, name, spec, written)):
+        return f"{where} says something else of {partition} than its receipt"
+    return ""
 
 
 class ArrayWriter(AbstractContextManager["ArrayWriter"]):
@@ -604,6 +660,7 @@ def check(
     spec: ArraySpec,
     rows: Mapping[str, int],
     table: Callable[[str], TableRows] | None = None,
+    others: Collection[str] = (),
 ) -> list[Problem]:
     """Whether the arrays are what the catalogue's tables say.
 
@@ -621,6 +678,8 @@ def check(
     table : callable, optional
         Given a partition, what its Parquet file says (``mapping.__getitem__`` will do); without
         it, ids are not compared and values are not asked for.
+    others : collection of str
+        Partitions that may be there as well, and are not looked at.
 
     Returns
     -------
@@ -628,17 +687,17 @@ def check(
         Empty where all is sound.
     """
     root = layout.arrays(name)
-    where = layout.relative(root)
+    where, group = layout.relative(root), (root / "zarr.json",)
     stored = _stored(root)
     if stored is None:
-        return [Problem("no arrays", where, "a Zarr group of galbatch", "none")]
+        return [Problem("no arrays", where, "a Zarr group of galbatch", "none", group)]
     if stored.digest != spec.digest:
-        return [Problem("other arrays", where, spec.digest[:8], stored.digest[:8])]
+        return [Problem("other arrays", where, spec.digest[:8], stored.digest[:8], group)]
     problems = list(_metadata_problems(layout, root, spec, stored))
     if problems:
         return problems
     shards = {array: _shards(root, spec, array) for array in (spec.name, ID)}
-    problems += _span_problems(layout, root, spec, stored, rows, shards)
+    problems += _span_problems(layout, root, spec, stored, rows, shards, others)
     arrays = Arrays(layout, name)
     for partition in rows:
         span = stored.spans.get(partition)
@@ -730,10 +789,61 @@ def _stored(root: Path) -> _Stored | None:
         return None
 
 
-def _create(root: Path, store: Store, spec: ArraySpec) -> None:
+def _metadata_files(root: Path, spec: ArraySpec) -> list[Path]:
+    """All files of a group but the shards."""
+    names = [spec.name, ID, *(one.name for one in spec.coordinates)]
+    grids = [root / one.name / "c" / "0" for one in spec.coordinates]
+    return [root / "zarr.json", *(root / name / "zarr.json" for name in names), *grids]
+
+
+def _written_spans(
+    layout: Layout, name: str, spec: ArraySpec, written: Mapping[str, Sequence[str]]
+) -> dict[str, Span]:
+    """Where the partitions lie whose shards are there: shards have their number in their name."""
+    prefix = f"{layout.relative(layout.arrays(name))}/{ID}/c."
+    size, spans = spec.shard_rows, {}
+    for partition, outputs in written.items():
+        numbers = sorted(int(one.removeprefix(prefix)) for one in outputs if one.startswith(prefix))
+        if numbers:
+            room = len(numbers) * size
+            spans[partition] = Span(numbers[0] * size, room, room)
+    return spans
+
+
+def _end(root: Path, spec: ArraySpec, kept: Mapping[str, Span]) -> int:
+    """The row after all that is there: a place is not given to another (see `plan_spans`)."""
+    found = _shards(root, spec, ID) if kept else {}
+    ends = [(number + 1) * spec.shard_rows for number in found]
+    return max([0, *ends, *(span.end for span in kept.values())])
+
+
+def _is_sound(
+    layout: Layout, root: Path, spec: ArraySpec, stored: _Stored, kept: Mapping[str, Span]
+) -> bool:
+    """Whether the metadata is what the spec and the receipts say.
+
+    Arrays may have any length: a call of `allocate` may have been cut short.
+    """
+    if stored.digest != spec.digest or any(_misplaced(stored, kept)):
+        return False
+    return not any(_metadata_problems(layout, root, spec, stored, any_length=True))
+
+
+def _misplaced(stored: _Stored, kept: Mapping[str, Span]) -> Iterator[str]:
+    """Partitions that the group has elsewhere than where their shards are."""
+    for partition, span in kept.items():
+        found = stored.spans.get(partition)
+        if found is None or found.first != span.first or found.end > stored.end:
+            yield partition
+
+
+def _create(root: Path, store: Store, spec: ArraySpec, *, around_shards: bool) -> None:
     # Without it the group is none, whatever is left of it when this is cut short.
     (root / "zarr.json").unlink(missing_ok=True)
-    group = zarr.create_group(store, overwrite=True)
+    if around_shards:
+        for path in _metadata_files(root, spec):
+            path.unlink(missing_ok=True)
+    group = zarr.create_group(store, overwrite=not around_shards)
     described: dict[str, Any] = _meanings(spec)
     for coordinate in spec.coordinates:
         group.create_array(
@@ -840,7 +950,7 @@ def _remove_partial(folder: Path) -> None:
 
 
 def _metadata_problems(
-    layout: Layout, root: Path, spec: ArraySpec, stored: _Stored
+    layout: Layout, root: Path, spec: ArraySpec, stored: _Stored, *, any_length: bool = False
 ) -> Iterator[Problem]:
     """Shapes, types, shards and coordinates, of the files as they are."""
     store = _store(root, read_only=True)
@@ -859,32 +969,34 @@ def _metadata_problems(
         ),
     }
     for array, words in expected.items():
-        where = layout.relative(root / array)
+        where, own = layout.relative(root / array), (root / array / "zarr.json",)
         try:
             opened = _array(store, array)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            yield Problem("unreadable array", where, "an array", _line(error))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            yield Problem("unreadable array", where, "an array", _line(error), own)
             continue
-        found = (opened.shape, opened.dtype, opened.chunks, opened.shards)
+        shape = (stored.end, *opened.shape[1:]) if any_length else opened.shape
+        found = (shape, opened.dtype, opened.chunks, opened.shards)
         for what, one, other in zip(
             ("shape", "type", "chunks", "shards"), words, found, strict=True
         ):
             if one != other:
-                yield Problem(f"wrong {what}", where, str(one), str(other))
+                yield Problem(f"wrong {what}", where, str(one), str(other), own)
     if stored.end % spec.shard_rows:
         yield Problem(
             "unaligned", layout.relative(root), f"whole shards of {spec.shard_rows} rows",
-            f"{stored.end} rows",
+            f"{stored.end} rows", (root / "zarr.json",),
         )  # fmt: skip
     for one in spec.coordinates:
         where = layout.relative(root / one.name)
+        files = (root / one.name / "zarr.json", root / one.name / "c" / "0")
         try:
             values = np.asarray(_array(store, one.name)[:])
         except Exception as error:
-            yield Problem("unreadable array", where, "an array", _line(error))
+            yield Problem("unreadable array", where, "an array", _line(error), files)
             continue
         if not np.array_equal(values, np.array(one.values)):
-            yield Problem("wrong coordinate", where, f"{len(one.values)} values", "others")
+            yield Problem("wrong coordinate", where, f"{len(one.values)} values", "others", files)
 
 
 def _span_problems(
@@ -894,29 +1006,33 @@ def _span_problems(
     stored: _Stored,
     rows: Mapping[str, int],
     shards: Mapping[str, Mapping[int, Path]],
+    others: Collection[str],
 ) -> Iterator[Problem]:
     """The spans against each other, the tables and the files."""
-    where = layout.relative(root)
+    where, group = layout.relative(root), (root / "zarr.json",)
     size = spec.shard_rows
     for name in rows.keys() - stored.spans.keys():
-        yield Problem("missing partition", f"{where} {name}", f"{rows[name]} rows", "no span")
+        yield Problem(
+            "missing partition", f"{where} {name}", f"{rows[name]} rows", "no span", group
+        )
     used: set[int] = set()
     last, last_name = 0, ""
     for name, span in sorted(stored.spans.items(), key=lambda item: (item[1].first, item[0])):
         here = f"{where} {name}"
         lies = f"rows {span.first} to {span.end}"
         if span.first % size or span.room % size:
-            yield Problem("unaligned", here, f"whole shards of {size} rows", lies)
+            yield Problem("unaligned", here, f"whole shards of {size} rows", lies, group)
         if not 0 <= span.rows <= span.room or span.first < 0 or span.end > stored.end:
             yield Problem(
-                "outside", here, f"{span.rows} rows within {stored.end}", lies
+                "outside", here, f"{span.rows} rows within {stored.end}", lies, group
             )  # fmt: skip
         if span.room and span.first < last:
-            yield Problem("overlap", here, f"first row {last} or later, after {last_name}", lies)
+            after = f"first row {last} or later, after {last_name}"
+            yield Problem("overlap", here, after, lies, group)
         if span.end > last:
             last, last_name = span.end, name
         numbers = _shards_of(span.first, span.rows, size)
-        if name in rows:
+        if name in rows or name in others:
             used.update(numbers)
         else:
             files = tuple(

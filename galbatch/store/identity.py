@@ -9,19 +9,22 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from galbatch.errors import SpecError
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
 from galbatch.store.lease import lease
 from galbatch.store.places import is_remote
+from galbatch.store.receipts import Need, ReceiptBook
 
 VERSION = 1
 _ANOTHER = "choose another 'store', or delete it"
+_STAGE, _UNIT = "store", "identity"
 _log = logging.getLogger(__name__)
 
 
@@ -65,12 +68,51 @@ def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
     SpecError
         If the folder is no store, is another job's, or another run works on it.
     """
-    _refuse_foreign(layout)
+    _refuse_foreign(layout, identity)
+    with _locked(layout):
+        yield claim(layout, identity)
+
+
+@contextmanager
+def examine(layout: Layout) -> Iterator[bool]:
+    """Look at a store alone, whoever made it.
+
+    Parameters
+    ----------
+    layout : Layout
+
+    Yields
+    ------
+    bool
+        Whether it can be written.
+
+    Raises
+    ------
+    SpecError
+        If the folder is no store, or another run works on it.
+    """
+    if read_identity(layout) is None:
+        raise SpecError(str(layout.root), "is no store of galbatch", "give the folder of a store")
+    if is_remote(layout.root) or os.access(layout.root, os.W_OK):
+        with _locked(layout):
+            yield True
+        return
+    with ExitStack() as stack:
+        try:
+            # Others may read with us, but none write.
+            lock = stack.enter_context(layout.lock.open(encoding="utf-8"))
+        except OSError:
+            pass
+        else:
+            _flock(layout, lock, fcntl.LOCK_SH)
+        yield False
+
+
+@contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
     if is_remote(layout.root):
         with lease(layout.lock):
-            fresh = not layout.identity.exists()
-            claim(layout, identity)
-            yield fresh
+            yield
         return
     try:
         layout.root.mkdir(parents=True, exist_ok=True)
@@ -78,46 +120,70 @@ def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
     except OSError as error:
         raise SpecError(str(layout.root), f"cannot be written: {error.strerror}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                # Some cluster file systems are mounted without locks: better to run than not to.
-                _log.warning("%s: this disk has no locks; start one run at a time", layout.root)
-            else:
-                raise SpecError(
-                    str(layout.root),
-                    f"another run works on this store{_holder(layout.lock)}",
-                    "wait for it, or stop it",
-                ) from error
+        _flock(layout, lock, fcntl.LOCK_EX)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
-        fresh = not layout.identity.exists()
-        claim(layout, identity)
-        yield fresh
+        yield
 
 
-def claim(layout: Layout, identity: Identity) -> None:
+def _flock(layout: Layout, lock: IO[str], kind: int) -> None:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            # Some cluster file systems are mounted without locks: better to run than not to.
+            _log.warning("%s: this disk has no locks; start one run at a time", layout.root)
+        else:
+            raise SpecError(
+                str(layout.root),
+                f"another run works on this store{_holder(layout.lock)}",
+                "wait for it, or stop it",
+            ) from error
+
+
+def claim(layout: Layout, identity: Identity) -> bool:
     """Write who made the store, or see that it was the same.
+
+    A receipt keeps it as well: the file is written again where it is lost.
 
     Parameters
     ----------
     layout : Layout
     identity : Identity
 
+    Returns
+    -------
+    bool
+        Whether the store is new.
+
     Raises
     ------
     SpecError
         If the folder is no store or another job's.
     """
-    _refuse_foreign(layout)
-    record = json.loads(json.dumps(asdict(identity), sort_keys=True, allow_nan=False))
-    found = read_identity(layout)
-    if found is None:
-        page = {"version": VERSION, **record}
-        commit_bytes(layout.identity, (json.dumps(page, indent=2, sort_keys=True) + "\n").encode())
-        return
+    _refuse_foreign(layout, identity)
+    record = _record(identity)
+    found = read_identity(layout, identity)
+    if found is not None:
+        _refuse_others(layout, found, identity, record["source"])
+    page = _page(identity)
+    if not layout.identity.is_file() or layout.identity.read_bytes() != page:
+        if found is not None:
+            _log.warning("%s was lost or damaged: written again", layout.identity)
+        commit_bytes(layout.identity, page)
+    digest, book = sha256(page).hexdigest(), ReceiptBook(layout)
+    need = Need(_STAGE, _UNIT, record)
+    receipt = book.get(_STAGE, _UNIT)
+    if receipt is None or receipt.digest != digest or not book.holds(receipt, need):
+        outputs = {layout.relative(layout.identity): digest}
+        book.put(need.receipt(digest=digest, rows=0, outputs=outputs, seconds=0.0))
+    return found is None
+
+
+def _refuse_others(
+    layout: Layout, found: Identity, identity: Identity, source: Mapping[str, Any]
+) -> None:
     if (found.job, found.survey) != (identity.job, identity.survey):
         raise SpecError(
             str(layout.root),
@@ -125,7 +191,6 @@ def claim(layout: Layout, identity: Identity) -> None:
             f"this is job '{identity.job}' (survey {identity.survey})",
             _ANOTHER,
         )
-    source = record["source"]
     keys = sorted(found.source.keys() | source.keys())
     changed = [key for key in keys if found.source.get(key) != source.get(key)]
     if changed:
@@ -138,14 +203,23 @@ def claim(layout: Layout, identity: Identity) -> None:
         )
 
 
-def read_identity(layout: Layout) -> Identity | None:
+def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | None:
     """Who made the store, or None where there is none yet.
+
+    Where its file is lost or damaged, its receipt says so.
+
+    Parameters
+    ----------
+    layout : Layout
+    mine : Identity, optional
+        Who asks: to say how the file can be mended by hand where the receipt is lost as well.
 
     Raises
     ------
     SpecError
-        If it was made by a newer galbatch, or the file is damaged.
+        If it was made by a newer galbatch, or both are damaged.
     """
+    problem = ""
     try:
         page = json.loads(layout.identity.read_text(encoding="utf-8"))
         if page["version"] != VERSION:
@@ -156,17 +230,47 @@ def read_identity(layout: Layout) -> Identity | None:
             )
         return Identity(page["job"], page["survey"], page["source"])
     except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise SpecError(str(layout.identity), f"is damaged: {error}", _ANOTHER) from error
+        pass
+    except (IsADirectoryError, ValueError, KeyError, TypeError) as error:
+        problem = f"is damaged: {error}"
+    receipt = ReceiptBook(layout).get(_STAGE, _UNIT)
+    if receipt is not None:
+        return Identity(**receipt.depends)
+    if problem:
+        raise SpecError(str(layout.identity), problem, _by_hand(mine))
+    return None
 
 
-def _refuse_foreign(layout: Layout) -> None:
+def _record(identity: Identity) -> dict[str, Any]:
+    """As it is after it was written and read."""
+    record: dict[str, Any] = json.loads(
+        json.dumps(asdict(identity), sort_keys=True, allow_nan=False)
+    )
+    return record
+
+
+def _page(identity: Identity) -> bytes:
+    page = {"version": VERSION, **_record(identity)}
+    return (json.dumps(page, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _by_hand(mine: Identity | None) -> str:
+    if mine is None:
+        return "'galbatch run' with its job says what to write"
+    text = json.dumps({"version": VERSION, **_record(mine)}, sort_keys=True)
+    return f"if job '{mine.job}' made this store, write this into the file: {text}"
+
+
+def _refuse_foreign(layout: Layout, identity: Identity) -> None:
     root = layout.root
     if root.is_file():
         raise SpecError(str(root), "is a file, not a folder", "choose another 'store'")
     if layout.identity.exists() or not root.is_dir():
         return
+    if read_identity(layout) is not None:
+        return
+    if (layout.receipts / "ingest").is_dir():
+        raise SpecError(str(layout.identity), "is gone", _by_hand(identity))
     # A first run may have been killed between the lock and the identity.
     others = sorted(
         entry.name

@@ -47,8 +47,9 @@ class Layout:
         Folder of the store: a HATS collection, where the survey has a sky. It may be in object
         storage.
     scratch : Path, optional
-        Folder for what lives only during a run, on a disk that all workers share. By default
-        `work` in the store, or one of this machine's where that is in object storage.
+        Folder for what lives only during a run, on a disk that all workers share: every store
+        has a folder of its own in it. By default `work` in the store, or one of this machine's
+        where that is in object storage.
     """
 
     root: Path
@@ -145,8 +146,10 @@ class Layout:
         return self.root / "quarantine"
 
     def rejected(self, unit: str) -> Path:
-        """Rows rejected by one unit of work."""
-        return self.quarantine / f"{file_name(unit)}.parquet"
+        """Rows rejected by one unit of work: of `predict.o3-p7`, say, the name begins so, too."""
+        kind, _, rest = unit.partition(".")
+        name = f"{kind}.{file_name(rest)}" if rest and kind.isalpha() else file_name(unit)
+        return self.quarantine / f"{name}.parquet"
 
     def damaged(self, path: Path) -> Path:
         """Where a file of the store is kept that turned out to be damaged."""
@@ -164,12 +167,14 @@ class Layout:
 
     @property
     def work(self) -> Path:
-        """Temporary files of a run: never read by users, removed when it is done."""
-        if self.scratch is not None:
-            return self.scratch
-        if not is_remote(self.root):
+        """Temporary files of this store's runs: never read by users, removed when they are done."""
+        if self.scratch is None and not is_remote(self.root):
             return self.root / "work"
-        name = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        root = self.root if is_remote(self.root) else self.root.absolute()
+        name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+        if self.scratch is not None:
+            # Other stores may have the same scratch, and the user files in it.
+            return self.scratch / f"galbatch-{name}"
         cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
         return Path(cache).expanduser() / "galbatch" / name
 

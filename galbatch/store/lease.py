@@ -6,7 +6,9 @@ renewed for a while, or its process on this machine is gone, the run that held i
 
 from __future__ import annotations
 
+import _thread
 import json
+import logging
 import os
 import socket
 import threading
@@ -19,6 +21,8 @@ from typing import Any
 
 from galbatch.errors import SpecError
 from galbatch.store.places import file_system
+
+_log = logging.getLogger(__name__)
 
 RENEWED_EVERY = 15.0
 DEAD_AFTER = 90.0
@@ -55,11 +59,20 @@ def lease(lock: Path) -> Iterator[None]:
         time.sleep(1)
         if not taken or _read(lock) != mine:
             raise SpecError(str(lock.parent), "another run took this store just now", "wait for it")
-    ended = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(lock, mine, ended), daemon=True)
+    ended, lost = threading.Event(), threading.Event()
+    renewal = threading.Thread(target=_renew, args=(lock, mine, ended, lost), daemon=True)
     renewal.start()
     try:
         yield
+    except KeyboardInterrupt:
+        if lost.is_set():
+            raise SpecError(
+                str(lock.parent),
+                "could not hold this store any longer: its lock was not renewed in time, "
+                "and another run may have it",
+                "run again; finished work is kept",
+            ) from None
+        raise
     finally:
         ended.set()
         renewal.join()
@@ -91,10 +104,24 @@ def _read(lock: Path) -> dict[str, Any] | None:
     return words
 
 
-def _renew(lock: Path, mine: dict[str, Any], ended: threading.Event) -> None:
+def _renew(lock: Path, mine: dict[str, Any], ended: threading.Event, lost: threading.Event) -> None:
+    """Say every now and then that we live; stop the run before others may think it dead."""
     system, name = file_system(lock)
+    renewed = time.monotonic()
     while not ended.wait(RENEWED_EVERY):
-        system.pipe_file(name, json.dumps(mine).encode())
+        try:
+            # Whoever was suspended for long must not write over the lock of its successor.
+            holder = _read(lock)
+            if holder == mine:
+                system.pipe_file(name, json.dumps(mine).encode())
+                renewed = time.monotonic()
+        except Exception as error:  # the network may be back at the next turn
+            _log.warning("%s could not be renewed: %s", lock, error)
+            holder = mine
+        if holder != mine or time.monotonic() - renewed > DEAD_AFTER - 2 * RENEWED_EVERY:
+            lost.set()
+            _thread.interrupt_main()
+            return
 
 
 def _is_dead(lock: Path, holder: dict[str, Any]) -> bool:

@@ -30,7 +30,7 @@ def place(words: str) -> Path:
     Raises
     ------
     SpecError
-        If the package that knows such places is not installed.
+        If the package that knows such places is not installed, or it cannot be reached.
     """
     if "://" not in words:
         return Path(words).expanduser().absolute()
@@ -40,10 +40,17 @@ def place(words: str) -> Path:
     protocol = words.partition("://")[0]
     try:
         # Other processes write there as well: a listing that is remembered would be wrong.
-        return cast(Path, UPath(words.rstrip("/"), use_listings_cache=False))
+        found = cast(Path, UPath(words.rstrip("/"), use_listings_cache=False))
     except (ImportError, ValueError) as error:
         hint = "install galbatch[s3]" if protocol in ("s3", "s3a") else ""
         raise SpecError(words, f"cannot be opened: {error}", hint) from error
+    try:
+        found.exists()
+    except Exception as error:  # every storage has exceptions of its own for a missing key
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "do the bucket, the keys and the endpoint exist? They come from the environment"
+        raise SpecError(words, f"cannot be reached: {what}", hint) from error
+    return found
 
 
 def is_remote(path: Path) -> bool:
@@ -98,6 +105,18 @@ def _fetch(path: Path, copy: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink)
+
+
+def empty(folder: Path) -> None:
+    """Remove all that is in a folder, if it is there."""
+    if is_remote(folder):
+        remove_tree(folder)
+    elif folder.is_dir():
+        for entry in list(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                remove_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

@@ -167,6 +167,69 @@ def retract(layout: Layout, survey: Survey, model: str | None = None) -> None:
         _write_collection(layout, survey)
 
 
+def finish_collection(layout: Layout, survey: Survey) -> None:
+    """Write what lists the catalogue and its predictions again, where it is gone.
+
+    Parameters
+    ----------
+    layout : Layout
+        Its catalogue may be retracted: then there is no collection.
+    survey : Survey
+    """
+    if not layout.collection.exists():
+        _write_collection(layout, survey)
+
+
+def collection_problem(layout: Layout, fingerprint: str, *, deep: bool) -> str:
+    """What is wrong with the file that lists the catalogue and its predictions.
+
+    It is in no receipt, since more than one stage writes it.
+
+    Parameters
+    ----------
+    layout : Layout
+    fingerprint : str
+        That the catalogue was finished with.
+    deep : bool
+        Compare all of it with the properties of the catalogue and of the predictions, from which
+        it follows: they must be sound.
+
+    Returns
+    -------
+    str
+        One line, or nothing: also where the catalogue is none of HATS, or is retracted.
+    """
+    if not (layout.catalogue / "hats.properties").exists():
+        return ""
+    if not layout.collection.exists():
+        return "is gone"
+    from hats.catalog.dataset.collection_properties import CollectionProperties
+    from hats.catalog.dataset.table_properties import TableProperties
+
+    try:
+        found = CollectionProperties.read_from_dir(layout.root)
+    except Exception as error:  # whatever its parser raises
+        return f"cannot be read: {' '.join(str(error).split())}"
+    pairs: list[tuple[str, Any, Any]] = [
+        ("galbatch_fingerprint", getattr(found, "galbatch_fingerprint", None), fingerprint),
+        ("hats_primary_table_url", found.hats_primary_table_url, CATALOGUE),
+    ]
+    if deep:
+        catalogue = TableProperties.read_from_dir(layout.catalogue)
+        pairs += [
+            ("obs_collection", found.name, catalogue.catalog_name),
+            ("all_extensions", found.all_extensions or {}, _extensions(layout, catalogue)),
+        ]
+        pairs += [
+            (word, getattr(found, word, None), getattr(catalogue, word, None))
+            for word in ("obs_title", "hats_version")
+        ]
+    for word, one, other in pairs:
+        if one != other:
+            return f"{word}: expected {other}, found {one}"
+    return ""
+
+
 def _finish_table(
     layout: Layout,
     model: str | None,
@@ -255,27 +318,44 @@ def _write_collection(layout: Layout, survey: Survey) -> None:
     if survey.sky is None or not (layout.catalogue / "hats.properties").exists():
         return
     from hats.catalog.dataset.collection_properties import CollectionProperties
-    from hats.catalog.dataset.extension_properties import ExtensionProperties
     from hats.catalog.dataset.table_properties import TableProperties
-    from hats.io.file_io.file_pointer import get_upath
 
-    catalogue = TableProperties.read_from_dir(layout.catalogue)
-    fingerprint = getattr(catalogue, "galbatch_fingerprint", "")
-    extensions = {}
-    for path in sorted(layout.root.glob("*.properties")):
-        if path == layout.collection:
-            continue
-        extension = ExtensionProperties.read_from_file(get_upath(path))
-        if getattr(extension, "galbatch_catalogue", None) == fingerprint:
-            extensions[extension.name] = path.name
+    try:
+        catalogue = TableProperties.read_from_dir(layout.catalogue)
+    except Exception as error:  # whatever its parser raises
+        path = layout.catalogue / "hats.properties"
+        problem = f"cannot be read: {' '.join(str(error).split())}"
+        raise DataError(str(path), problem, "'galbatch verify', then run again") from error
     with _staged(layout) as folder:
         CollectionProperties(
             name=survey.name,
             hats_primary_table_url=CATALOGUE,
-            all_extensions=extensions or None,
-            **_provenance(survey.title, fingerprint),
+            all_extensions=_extensions(layout, catalogue) or None,
+            **_provenance(survey.title, _fingerprint(catalogue)),
         ).to_properties_file(folder)
         _commit(layout, folder, layout.root)
+
+
+def _extensions(layout: Layout, catalogue: Any) -> dict[str, str]:
+    """The properties of those predictions that were made from this catalogue, by model."""
+    from hats.catalog.dataset.extension_properties import ExtensionProperties
+    from hats.io.file_io.file_pointer import get_upath
+
+    extensions = {}
+    for path in sorted(layout.root.glob("*.properties")):
+        if path == layout.collection:
+            continue
+        try:
+            extension = ExtensionProperties.read_from_file(get_upath(path))
+        except Exception:  # whatever its parser raises: who publishes it again lists it again
+            continue
+        if getattr(extension, "galbatch_catalogue", None) == _fingerprint(catalogue):
+            extensions[extension.name] = path.name
+    return extensions
+
+
+def _fingerprint(catalogue: Any) -> str:
+    return str(getattr(catalogue, "galbatch_fingerprint", ""))
 
 
 def _provenance(title: str, fingerprint: str) -> dict[str, Any]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from galbatch.store.layout import Layout
 from galbatch.store.places import readable
-from galbatch.store.tables import commit_parquet
+from galbatch.store.tables import PartitionWriter
 from galbatch.values import RejectedRow
 
+GOT = ", got "
+"""What stands in a reason before the value that arrived."""
 _FIELDS: dict[str, pa.DataType] = {
     "file": pa.string(),
     "row": pa.int64(),
@@ -24,7 +31,63 @@ _FIELDS: dict[str, pa.DataType] = {
 SCHEMA = pa.schema(_FIELDS)
 
 
-def quarantine(layout: Layout, unit: str, rejected: Sequence[RejectedRow]) -> tuple[str, ...]:
+class Rejects(AbstractContextManager["Rejects"]):
+    """What a unit of work rejects, written as it comes; instead of what it rejected before.
+
+    Takes memory for what is added at a time.
+
+    Parameters
+    ----------
+    layout : Layout
+    unit : str
+        Source file, failed task, or another unit of work.
+    """
+
+    def __init__(self, layout: Layout, unit: str) -> None:
+        self._layout, self._unit = layout, unit
+        self._stack = ExitStack()
+        self._writer: PartitionWriter | None = None
+        self.rows = 0
+        """How many were added."""
+
+    def add(self, rejected: pa.Table) -> None:
+        """Keep more rows.
+
+        Parameters
+        ----------
+        rejected : pyarrow.Table
+            With `SCHEMA`.
+        """
+        if not rejected.num_rows:
+            return
+        if self._writer is None:
+            path = self._layout.rejected(self._unit)
+            writer = PartitionWriter(path, {})
+            self._writer = self._stack.enter_context(writer)
+        self._writer.write(rejected)
+        self.rows += rejected.num_rows
+
+    def commit(self) -> dict[str, str]:
+        """Put the file in its place, or remove the one before where nothing was added.
+
+        Returns
+        -------
+        dict of str to str
+            The file, relative to the store, with its SHA-256; empty when nothing was rejected.
+        """
+        if self._writer is None:
+            release(self._layout, self._unit)
+            return {}
+        path = self._layout.rejected(self._unit)
+        return {self._layout.relative(path): self._writer.commit()}
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
+def quarantine(
+    layout: Layout, unit: str, rejected: Sequence[RejectedRow] | pa.Table
+) -> dict[str, str]:
     """Keep what a unit of work rejected, instead of what it rejected before.
 
     Parameters
@@ -32,20 +95,38 @@ def quarantine(layout: Layout, unit: str, rejected: Sequence[RejectedRow]) -> tu
     layout : Layout
     unit : str
         Source file, failed task, or another unit of work.
-    rejected : sequence of RejectedRow
+    rejected : sequence of RejectedRow, or pyarrow.Table
+        A table has `SCHEMA`.
 
     Returns
     -------
-    tuple of str
-        The file written, relative to the store; none when nothing was rejected.
+    dict of str to str
+        The file written, relative to the store, with its SHA-256; empty when nothing was rejected.
     """
-    if not rejected:
-        release(layout, unit)
-        return ()
-    rows = [asdict(row) for row in rejected]
-    path = layout.rejected(unit)
-    commit_parquet(path, pa.Table.from_pylist(rows, schema=SCHEMA))
-    return (layout.relative(path),)
+    table = rejected if isinstance(rejected, pa.Table) else as_table(rejected)
+    with Rejects(layout, unit) as rejects:
+        rejects.add(table)
+        return rejects.commit()
+
+
+def as_table(rejected: Sequence[RejectedRow]) -> pa.Table:
+    """Rejected rows as a table with `SCHEMA`."""
+    return pa.Table.from_pylist([asdict(row) for row in rejected], schema=SCHEMA)
+
+
+def rejected_table(file: str, rows: pa.Array, reasons: pa.Array) -> pa.Table:
+    """Rejected rows of one file as a table with `SCHEMA`.
+
+    Parameters
+    ----------
+    file : str
+    rows : pyarrow.Array
+        Their numbers.
+    reasons : pyarrow.Array
+        Of as many.
+    """
+    files, nothing = (pa.repeat(word, len(rows)) for word in (file, ""))
+    return pa.table([files, rows, reasons, nothing], schema=SCHEMA)
 
 
 def release(layout: Layout, unit: str) -> None:
@@ -53,36 +134,83 @@ def release(layout: Layout, unit: str) -> None:
     layout.rejected(unit).unlink(missing_ok=True)
 
 
-def quarantined(layout: Layout) -> pa.Table:
-    """All that was rejected: ``file``, ``row``, ``reason``, ``exception``, in a fixed order."""
-    return pa.concat_tables([SCHEMA.empty_table(), *_tables(layout)])
+def release_others(layout: Layout, kind: str, kept: Iterable[str]) -> None:
+    """Forget what units of work of one kind rejected, but for some.
+
+    Parameters
+    ----------
+    layout : Layout
+    kind : str
+        What their names begin with, before a dot: a stage, say.
+    kept : iterable of str
+        What stands after the dot.
+    """
+    names = {layout.rejected(f"{kind}.{unit}").name for unit in kept}
+    for path in _paths(layout, f"{kind}.*.parquet"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)
+
+
+def rejected_tables(layout: Layout, unit: str | None = None) -> Iterator[pa.Table]:
+    """What was rejected by one unit of work or by all, some rows at a time, in a fixed order.
+
+    Yields
+    ------
+    pyarrow.Table
+        With `SCHEMA`, and at least one row.
+    """
+    paths = _paths(layout) if unit is None else [layout.rejected(unit)]
+    for path in paths:
+        if not path.exists():
+            continue
+        with readable(path) as source, pq.ParquetFile(source) as file:
+            for batch in file.iter_batches():
+                yield pa.Table.from_batches([batch]).replace_schema_metadata()
+
+
+def rejected_total(layout: Layout) -> int:
+    """How many rows, files and failed tasks are in quarantine."""
+    rows = 0
+    for path in _paths(layout):
+        with readable(path) as source:
+            rows += pq.read_metadata(source).num_rows
+    return rows
 
 
 def rejected_rows(
     layout: Layout, unit: str | None = None, *, at_most: int | None = None
 ) -> tuple[RejectedRow, ...]:
-    """Rows that were rejected, by one unit of work or by all."""
-    if unit is None:
-        table = quarantined(layout)
-    else:
-        path = layout.rejected(unit)
-        table = _table(path) if path.exists() else SCHEMA.empty_table()
-    return tuple(RejectedRow(**row) for row in table.slice(0, at_most).to_pylist())
+    """Rows that were rejected, by one unit of work or by all; no more are read than wanted."""
+    tables = rejected_tables(layout, unit)
+    rows = (RejectedRow(**row) for table in tables for row in table.slice(0, at_most).to_pylist())
+    return tuple(islice(rows, at_most))
+
+
+def rejected_positions(layout: Layout, unit: str) -> NDArray[np.int64]:
+    """The numbers of the rows that one unit of work rejected."""
+    parts = [table["row"].to_numpy() for table in rejected_tables(layout, unit)]
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def bare_reasons(table: pa.Table) -> pa.ChunkedArray:
+    """The reasons without the values that arrived, so that they can be counted.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With `SCHEMA`.
+    """
+    return pc.list_element(pc.split_pattern(table["reason"], GOT, max_splits=1), 0)
 
 
 def rejected_counts(layout: Layout) -> dict[str, int]:
-    """Number of rejected rows by reason, the most frequent first."""
+    """Number of rejected rows by reason (`bare_reasons`), the most frequent first."""
     counts: Counter[str] = Counter()
-    for table in _tables(layout):
-        counts.update(str(reason) for reason in table["reason"].to_pylist())
+    for table in rejected_tables(layout):
+        for found in pc.value_counts(bare_reasons(table)).to_pylist():
+            counts[found["values"]] += found["counts"]
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _tables(layout: Layout) -> Iterator[pa.Table]:
-    for path in sorted(layout.quarantine.glob("*.parquet"), key=lambda path: path.name):
-        yield _table(path)
-
-
-def _table(path: Path) -> pa.Table:
-    with readable(path) as source, pq.ParquetFile(source) as file:
-        return file.read()
+def _paths(layout: Layout, pattern: str = "*.parquet") -> list[Path]:
+    return sorted(layout.quarantine.glob(pattern), key=lambda path: path.name)

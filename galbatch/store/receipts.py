@@ -8,11 +8,12 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from galbatch.errors import SpecError
 from galbatch.store.commit import commit_bytes, digest_output
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote
@@ -151,17 +152,32 @@ class ReceiptBook:
         deep : bool
             Read the outputs and compare their digest; otherwise their sizes are looked at.
         """
+        return next((f"{output} {what}" for output, what in self.damages(receipt, deep=deep)), "")
+
+    def damages(self, receipt: Receipt, *, deep: bool = False) -> Iterator[tuple[str, str]]:
+        """The same of every output.
+
+        Parameters
+        ----------
+        receipt : Receipt
+        deep : bool
+
+        Yields
+        ------
+        tuple of str
+            An output that is not as it was written, and what is wrong with it.
+        """
         outputs = zip(receipt.outputs, receipt.sizes, receipt.digests, strict=True)
         for output, size, digest in outputs:
             path = self._layout.output(output)
             if not path.exists():
-                return f"{output} is gone"
+                yield output, "is gone"
+                continue
             found = _size(path)
             if found != size:
-                return f"{output} has {found:,} bytes, {size:,} were written"
-            if deep and digest_output(path) != digest:
-                return f"{output} is not what was written (another SHA-256)"
-        return ""
+                yield output, f"has {found:,} bytes, {size:,} were written"
+            elif deep and digest_output(path) != digest:
+                yield output, "is not what was written (another SHA-256)"
 
     def read(self, path: Path) -> Receipt | None:
         """What a file of `paths` holds, or None where it is no receipt that can be relied on."""
@@ -171,13 +187,18 @@ class ReceiptBook:
                 _log.info("%s is of another version of galbatch: its work is done again", path)
                 return None
             if page["checksum"] != words_digest(page["receipt"]):
-                _log.warning("%s was edited or damaged: its work is done again", path)
+                _warn(f"{path} was edited or damaged: its work is done again")
                 return None
             return Receipt.from_json(page["receipt"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
-            _log.warning("%s is no receipt: its work is done again", path)
+        except PermissionError as error:
+            raise SpecError(
+                str(path), f"cannot be read: {error.strerror}", "whose file is it?"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Also a folder of that name, and a disk that cannot read it any more.
+            _warn(f"{path} is no receipt: its work is done again")
             return None
 
 
@@ -187,6 +208,12 @@ def words_digest(value: Any) -> str:
         value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _warn(text: str) -> None:
+    """Say it once, however often the receipts are looked through."""
+    _log.warning("%s", text)
 
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:

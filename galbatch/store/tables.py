@@ -169,6 +169,8 @@ class PartitionWriter(AbstractContextManager["PartitionWriter"]):
 def commit_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> str:
     """Write a Parquet file, whole or not at all; the same input makes the same bytes.
 
+    Its pages have checksums.
+
     Parameters
     ----------
     path : Path
@@ -223,7 +225,7 @@ def read_partition(
     SpecError
         If there is no such column.
     DataError
-        If the file is missing or cannot be read.
+        If the file is missing or is not what was written.
     """
     with _opened(layout.partition(partition, model), columns) as file:
         table = file.read(columns=list(columns) if columns is not None else None)
@@ -251,7 +253,7 @@ def read_groups(layout: Layout, partition: Partition, columns: Sequence[str]) ->
     SpecError
         If there is no such column.
     DataError
-        If the file is missing or cannot be read.
+        If the file is missing or is not what was written.
     """
     with _opened(layout.partition(partition), columns) as file:
         for number in range(file.num_row_groups):
@@ -262,7 +264,10 @@ def read_groups(layout: Layout, partition: Partition, columns: Sequence[str]) ->
 def _opened(path: Path, columns: Sequence[str] | None) -> Iterator[pq.ParquetFile]:
     try:
         # Not read_table: it would take Norder=/Dir=/Npix= in the path for columns.
-        with readable(path) as source, pq.ParquetFile(source) as file:
+        with (
+            readable(path) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             names = file.schema_arrow.names
             for column in columns or ():
                 if column not in names:
@@ -272,10 +277,11 @@ def _opened(path: Path, columns: Sequence[str] | None) -> Iterator[pq.ParquetFil
             yield file
     except FileNotFoundError as error:
         raise DataError(str(path), "this partition has not been written") from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         if isinstance(error, MemoryError):
             raise
-        raise DataError(str(path), f"cannot be read: {error}", "delete it and run again") from error
+        problem = f"cannot be read: {' '.join(str(error).split())}"
+        raise DataError(str(path), problem, "'galbatch verify', then run again") from error
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -330,4 +336,6 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": encodings or None,
         "use_dictionary": dictionaries or False,
         "write_page_index": True,
+        # A flipped bit often decodes to another number: every reader of ours compares them.
+        "write_page_checksum": True,
     }

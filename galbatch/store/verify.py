@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galbatch.store.arrays import TableRows, check, density_spec
+from galbatch.store.arrays import TableRows, check, density_spec, metadata_problem
+from galbatch.store.commit import explained
 from galbatch.store.layout import CATALOGUE, Layout
-from galbatch.store.places import is_remote, readable
+from galbatch.store.places import is_remote, readable, remove_tree
+from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
-from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
-STAGES = ("scan", "ingest", "train", "predict", "append", "report")
+STAGES = ("store", "scan", "ingest", "train", "predict", "append", "report")
 _MEMORY = "1GiB"
 _TWICE = """
     SELECT id, count(*) AS times FROM ids GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1
@@ -68,31 +71,16 @@ def verify(layout: Layout) -> Iterator[Damage]:
     Damage
         Nothing where the store is sound.
     """
-    book = ReceiptBook(layout)
-    sound: dict[str, dict[str, Receipt]] = {}
-    for stage in STAGES:
-        sound[stage] = {}
-        for path in book.paths(stage):
-            receipt = book.read(path)
-            if receipt is None or layout.receipt(stage, receipt.unit) != path:
-                yield Damage(layout.relative(path), "was edited or damaged", (path,))
-                continue
-            found = list(_outputs(layout, book, receipt))
-            yield from found
-            if not found:
-                sound[stage][receipt.unit] = receipt
-    catalogue = sound.get("ingest", {}).get(CATALOGUE)
-    if catalogue is None:
-        return
-    yield from _partitions(layout, catalogue, sound["ingest"])
-    for model in _models(sound.get("predict", {})):
-        yield from _predictions(layout, model, catalogue, sound["ingest"], sound["predict"])
-    yield from _ids(layout, catalogue)
-    if layout.collection.exists():
-        yield from _hats(layout, sound.get("predict", {}))
+    said: set[Path] = set()
+    for damage in _all(layout):
+        # One file may be wrong in more ways than one.
+        if damage.files and said.issuperset(damage.files):
+            continue
+        said.update(damage.files)
+        yield damage
 
 
-def withdraw(layout: Layout, damage: Damage) -> None:
+def withdraw(layout: Layout, damage: Damage) -> int:
     """Take what is damaged out of the way: the next run makes it anew, and nothing else.
 
     It is kept in the quarantine.
@@ -101,73 +89,141 @@ def withdraw(layout: Layout, damage: Damage) -> None:
     ----------
     layout : Layout
     damage : Damage
+
+    Returns
+    -------
+    int
+        Files that were moved: not those that were gone already.
+
+    Raises
+    ------
+    SpecError
+        If they cannot be moved.
     """
-    for path in damage.files:
-        if path.exists():
-            kept = layout.damaged(path)
-            if is_remote(path):
-                kept.write_bytes(path.read_bytes())
-                path.unlink()
-                continue
+    there = [path for path in damage.files if path.exists()]
+    for path in there:
+        kept = layout.damaged(path)
+        if is_remote(path):
+            kept.write_bytes(path.read_bytes())
+            path.unlink()
+            continue
+        with explained(path):
             kept.parent.mkdir(parents=True, exist_ok=True)
+            _make_room(kept)
             path.replace(kept)
+    return len(there)
+
+
+def _make_room(path: Path) -> None:
+    """Remove what was kept there before, a folder perhaps."""
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Receipts:
+    """The receipts of a store by stage and unit.
+
+    Parameters
+    ----------
+    known : mapping of str to mapping of str to Receipt
+        All that can be read.
+    sound : the same
+        Those whose outputs are what was written.
+    """
+
+    known: Mapping[str, Mapping[str, Receipt]]
+    sound: Mapping[str, Mapping[str, Receipt]]
+
+
+def _all(layout: Layout) -> Iterator[Damage]:
+    """Everything that is wrong, in the order in which one thing is made from another."""
+    book = ReceiptBook(layout)
+    known: dict[str, dict[str, Receipt]] = {stage: {} for stage in STAGES}
+    sound: dict[str, dict[str, Receipt]] = {stage: {} for stage in STAGES}
+    unreadable: dict[str, list[str]] = {stage: [] for stage in STAGES}
+    for stage in STAGES:
+        for path in book.paths(stage):
+            receipt = book.read(path)
+            if receipt is None or layout.receipt(stage, receipt.unit) != path:
+                unreadable[stage].append(path.name)
+                yield Damage(layout.relative(path), "was edited or damaged", (path,))
+                continue
+            known[stage][receipt.unit] = receipt
+            found = list(_outputs(layout, book, receipt))
+            yield from found
+            if not found:
+                sound[stage][receipt.unit] = receipt
+    catalogue = known["ingest"].get(CATALOGUE)
+    if catalogue is None:
+        return
+    receipts = _Receipts(known, sound)
+    yield from _partitions(layout, catalogue, receipts, not unreadable["ingest"])
+    models = _models(known["predict"])
+    for model in models:
+        others = tuple(f"{other}." for other in models if other != model)
+        complete = all(name.startswith(others) for name in unreadable["predict"])
+        yield from _predictions(layout, model, catalogue, receipts, complete)
+    yield from _ids(layout, catalogue, sound["ingest"])
+    yield from _properties(layout, catalogue, receipts)
 
 
 def _outputs(layout: Layout, book: ReceiptBook, receipt: Receipt) -> Iterator[Damage]:
-    problem = book.damage(receipt, deep=True)
-    if not problem:
-        return
-    name = next(output for output in receipt.outputs if problem.startswith(output))
-    path = layout.output(name)
-    files = tuple(sorted(p for p in path.rglob("*") if p.is_file())) if path.is_dir() else (path,)
-    yield Damage(name, problem.removeprefix(name).strip(), files)
+    for name, problem in book.damages(receipt, deep=True):
+        path = layout.output(name)
+        # What lives only during a run may be in a scratch folder that just the job knows.
+        if path.is_relative_to(layout.work) and not layout.shards.exists():
+            continue
+        inside = path.is_dir()
+        files = tuple(sorted(p for p in path.rglob("*") if p.is_file())) if inside else (path,)
+        yield Damage(name, problem, files)
 
 
 def _partitions(
-    layout: Layout, catalogue: Receipt, receipts: Mapping[str, Receipt]
+    layout: Layout, catalogue: Receipt, receipts: _Receipts, complete: bool
 ) -> Iterator[Damage]:
     """Every partition of the catalogue is there, with its rows, and no other."""
-    names = set()
     for words in catalogue.facts["partitions"]:
-        receipt = receipts.get(_name(words))
+        receipt = receipts.sound["ingest"].get(_name(words))
         if not words["digest"] or receipt is None:
             continue
         (output,) = receipt.outputs
-        names.add(layout.output(output))
         with readable(layout.output(output)) as source:
             rows = pq.read_metadata(source).num_rows
         if (receipt.digest, rows) != (words["digest"], words["rows"]):
             problem = f"expected {words['rows']:,} rows ({words['digest'][:8]}), found {rows:,}"
             yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.output(output),))
-    expected = {_name(words) for words in catalogue.facts["partitions"]}
-    yield from _strays(layout, layout.dataset(), names, receipts.keys() >= expected)
+    written = receipts.known["ingest"]
+    expected = {_name(words) for words in catalogue.facts["partitions"] if words["digest"]}
+    complete = complete and written.keys() >= expected
+    yield from _strays(layout, layout.dataset(), written.values(), complete)
 
 
 def _predictions(
     layout: Layout,
     model: str,
     catalogue: Receipt,
-    partitions: Mapping[str, Receipt],
-    receipts: Mapping[str, Receipt],
+    receipts: _Receipts,
+    complete: bool,
 ) -> Iterator[Damage]:
     """Every prediction has the rows of its partition, under the same ids, in the same order."""
-    names = set()
-    for unit, receipt in receipts.items():
-        if not unit.startswith(f"{model}.") or not receipt.outputs:
-            continue
-        output = receipt.outputs[0]
-        names.add(layout.output(output))
-        partition = partitions.get(unit.removeprefix(f"{model}."))
+    column = catalogue.facts["id"]
+    for unit, receipt in _units(receipts.sound["predict"], model).items():
+        partition = receipts.sound["ingest"].get(unit)
         if partition is None or partition.digest != receipt.depends["rows"]:
-            continue  # of an earlier catalogue: it says so itself
-        column = catalogue.facts["id"]
+            continue  # of an earlier catalogue, or of a damaged one: it says so itself
+        output = receipt.outputs[0]
         ours = _column(layout.output(output), column)
         theirs = _column(layout.output(partition.outputs[0]), column)
         if not ours[column].combine_chunks().equals(theirs[column].combine_chunks()):
             problem = f"its ids are not those of {partition.outputs[0]}"
             yield Damage(output, problem, (layout.output(output),))
-    yield from _strays(layout, layout.dataset(model), names, model in receipts)
-    published = receipts.get(model)
+    written = _units(receipts.known["predict"], model)
+    published = receipts.known["predict"].get(model)
+    complete = complete and published is not None
+    yield from _strays(layout, layout.dataset(model), written.values(), complete)
     if published is not None and published.facts["arrays"]:
         yield from _arrays(layout, model, catalogue, published, receipts)
 
@@ -177,15 +233,12 @@ def _arrays(
     model: str,
     catalogue: Receipt,
     published: Receipt,
-    receipts: Mapping[str, Receipt],
+    receipts: _Receipts,
 ) -> Iterator[Damage]:
     """Every row has its array, under its id, in whole shards of its partition."""
     column = catalogue.facts["id"]
-    found = {
-        unit.removeprefix(f"{model}."): receipt
-        for unit, receipt in receipts.items()
-        if unit.startswith(f"{model}.")
-    }
+    found = _units(receipts.sound["predict"], model)
+    known = _units(receipts.known["predict"], model)
 
     def table(partition: str) -> TableRows:
         path = layout.output(found[partition].outputs[0])
@@ -197,33 +250,47 @@ def _arrays(
     spec = density_spec(
         published.facts["arrays"], "string" if kinds[column] == "string" else "int64"
     )
-    rows = {partition: receipt.rows for partition, receipt in found.items()}
-    for problem in check(layout, model, spec, rows, table):
-        files = [
-            layout.output(n) for one in found.values() for n in one.outputs if n in str(problem)
-        ]
+    written = {partition: receipt.outputs for partition, receipt in known.items()}
+    misplaced = metadata_problem(layout, model, spec, written)
+    if misplaced:
+        # Shards cannot be told apart by what is wrong itself; their digests have been looked at.
         metadata = layout.arrays(model) / "zarr.json"
-        yield Damage(f"arrays/{model}", str(problem), tuple(files) or (metadata,))
+        yield Damage(f"arrays/{model}", misplaced, (metadata,))
+        return
+    rows = {partition: receipt.rows for partition, receipt in found.items()}
+    for problem in check(layout, model, spec, rows, table, known.keys()):
+        yield Damage(f"arrays/{model}", str(problem), problem.files)
 
 
-def _strays(layout: Layout, dataset: Path, names: set[Path], complete: bool) -> Iterator[Damage]:
+def _units(receipts: Mapping[str, Receipt], model: str) -> dict[str, Receipt]:
+    """The receipts of a model's partitions, by partition."""
+    return {
+        unit.removeprefix(f"{model}."): receipt
+        for unit, receipt in receipts.items()
+        if unit.startswith(f"{model}.") and receipt.outputs
+    }
+
+
+def _strays(
+    layout: Layout, dataset: Path, receipts: Iterable[Receipt], complete: bool
+) -> Iterator[Damage]:
     """Files that no receipt speaks of; unless receipts are damaged, which was said before."""
     if not complete:
         return
+    names = {layout.output(output) for receipt in receipts for output in receipt.outputs}
     for path in sorted(set(dataset.rglob("*.parquet")) - names):
         yield Damage(layout.relative(path), "belongs to no partition", (path,))
 
 
-def _ids(layout: Layout, catalogue: Receipt) -> Iterator[Damage]:
-    """No id is there twice."""
-    paths = [path for path in sorted(layout.dataset().rglob("*.parquet")) if is_readable(path)]
+def _ids(layout: Layout, catalogue: Receipt, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:
+    """No id is there twice, in the partitions that are what was written."""
+    outputs = {layout.output(output) for one in receipts.values() for output in one.outputs}
+    paths = sorted(outputs & set(layout.dataset().rglob("*.parquet")))
     batches = _batches(paths, catalogue.facts["id"])
     start = next(batches, None)
     if start is None:
         return
-    layout.spill.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, Any] = {"memory_limit": _MEMORY, "temp_directory": str(layout.spill)}
-    with duckdb.connect(config=settings) as database:
+    with _spill(layout) as folder, duckdb.connect(config=_settings(folder)) as database:
         database.execute("SET preserve_insertion_order = false")
         database.register(
             "found", pa.RecordBatchReader.from_batches(start.schema, chain([start], batches))
@@ -238,6 +305,22 @@ def _ids(layout: Layout, catalogue: Receipt) -> Iterator[Damage]:
     yield Damage(layout.relative(bad[0]), f"the id {value} is there {times} times", bad)
 
 
+@contextmanager
+def _spill(layout: Layout) -> Iterator[Path]:
+    """Where a database may write; a disk of this machine where the store cannot be written."""
+    try:
+        layout.spill.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="galbatch-") as folder:
+            yield Path(folder)
+    else:
+        yield layout.spill
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return {"memory_limit": _MEMORY, "temp_directory": str(folder)}
+
+
 def _batches(paths: Sequence[Path], column: str) -> Iterator[pa.RecordBatch]:
     for number, path in enumerate(paths):
         table = _column(path, column).rename_columns(["id"])
@@ -250,24 +333,28 @@ def _column(path: Path, column: str) -> pa.Table:
         return pq.ParquetFile(source).read(columns=[column])
 
 
-def _hats(layout: Layout, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:
-    """What hats itself says of the catalogue, of every extension, and of the collection."""
-    from hats.catalog.dataset.collection_properties import CollectionProperties
+def _properties(layout: Layout, catalogue: Receipt, receipts: _Receipts) -> Iterator[Damage]:
+    """What follows from files that are sound; others were named before."""
+    ours = not receipts.known["ingest"].keys() - receipts.sound["ingest"].keys()
+    tables = {layout.catalogue: ours}
+    known, sound = receipts.known["predict"], receipts.sound["predict"]
+    for version in _models(known):
+        units = {unit for unit in known if unit.partition(".")[0] == version}
+        tables[layout.extension(version)] = version in known and units <= sound.keys()
+    problem = collection_problem(layout, catalogue.digest, deep=all(tables.values()))
+    if problem:
+        yield Damage(layout.relative(layout.collection), problem, (layout.collection,))
+    yield from _hats(layout, [table for table, whole in tables.items() if whole])
+
+
+def _hats(layout: Layout, tables: Iterable[Path]) -> Iterator[Damage]:
+    """What hats itself says of the catalogue and of every extension."""
     from hats.io.validation import is_valid_catalog
 
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # hats logs what it finds; we say it
     try:
-        tables = [layout.catalogue]
-        try:
-            listed = CollectionProperties.read_from_dir(layout.root).all_extensions or {}
-        except Exception as error:  # whatever its parser raises
-            yield Damage(
-                layout.relative(layout.collection), f"cannot be read: {error}", (layout.collection,)
-            )
-            listed = {}
-        tables += [layout.extension(name) for name in listed if name in receipts]
         for table in tables:
             properties = table / "hats.properties"
             try:

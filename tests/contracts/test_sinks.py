@@ -183,3 +183,16 @@ def test_a_damaged_piece_is_data(case: Case, tmp_path: Path) -> None:
         with pytest.raises(DataError):
             sink.append(Piece("p1", "k", tmp_path / "none.parquet", "m"))
         assert sink.keep([]) == 0
+
+
+def test_a_sink_says_what_it_lacks(case: Case, tmp_path: Path) -> None:
+    one, two = (piece(tmp_path, unit, [place], 1) for place, unit in enumerate(("p1", "p2")))
+    with open_sink(case.spec, ORIGIN) as sink:
+        assert "gone" in sink.lacks({"p1": one.key})
+        sink.append(one)
+        assert sink.lacks({"p1": one.key}) == ""
+        assert sink.lacks({"p1": one.key, "p2": two.key})
+        sink.append(two)
+        assert sink.lacks({"p1": one.key})
+        assert sink.lacks({"p1": one.key, "p2": two.key}) == ""
+        assert sink.lacks({"p1": one.key, "p2": "of another model"})

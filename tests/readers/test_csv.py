@@ -147,6 +147,20 @@ def test_bad_rows_are_rejected_and_the_rest_is_kept(tmp_path: Path) -> None:
     assert {row.file for row in batch.rejected} == {path}
 
 
+def test_bad_rows_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "_BLOCK", 256)
+    monkeypatch.setattr(reader_module, "_PIECE", 16)
+    values = ["x" if row % 4 else str(row) for row in range(2000)]
+    path = write(tmp_path, "ID\n" + "\n".join(values) + "\n")
+    batches = list(CsvReader().batches(path, {"ID": LONG}, 50))
+    assert max(len(batch.rejected) for batch in batches) < 50 + 128
+    assert max(len(batch.rows) for batch in batches) <= 50
+    rejected = [row.row for batch in batches for row in batch.rejected]
+    assert rejected == [row + 1 for row in range(2000) if row % 4]
+    rows = np.concatenate([batch.rows for batch in batches])
+    assert rows.tolist() == list(range(1, 2001, 4))
+
+
 def test_a_column_that_is_not_read_may_hold_anything(tmp_path: Path) -> None:
     path = write(tmp_path, b"ID,note\n1,\xff\xfe\n2,fine\n")
     assert read(path, {"ID": LONG}).table["ID"].to_pylist() == [1, 2]

@@ -179,3 +179,18 @@ def test_the_users_own_tables_stay(spec: DuckdbSink, piece: Piece) -> None:
         sink.append(piece)
     assert ask(spec, "FROM notes") == [(42,)]
     assert not Path(spec.path + ".wal").exists()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.duckdb"])
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"ID,RA,Dec\n1,2,3\n")
+    with pytest.raises(SpecError, match="expected a DuckDB database"):
+        open_sink(DuckdbSink(kind="duckdb", path=str(path)), ORIGIN)
+    assert path.read_bytes() == b"ID,RA,Dec\n1,2,3\n"
+
+
+def test_nothing_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match="in memory"):
+        open_sink(DuckdbSink(kind="duckdb", path=":memory:"), ORIGIN)

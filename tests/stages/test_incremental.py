@@ -2,107 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from small import job_words
+from world import STAGES, World
 
 from galbatch.errors import SpecError
-from galbatch.mock.observe import mock_batches
-from galbatch.run import opened, run, status
-from galbatch.spec import load_survey
-from galbatch.spec.job import Job
-from galbatch.stages.base import Site
+from galbatch.run import status
 from galbatch.stages.catalogue import finished_catalogue, standing
 from galbatch.stages.ingest import Ingest
-from galbatch.stages.scan import Scan
 from galbatch.store.layout import Layout
 from galbatch.store.quarantine import rejected_rows
-
-STAGES = (Scan(), Ingest())
-
-
-class Silent:
-    """Nobody watches."""
-
-    def start(self, *_: Any) -> None: ...
-    def progress(self, *_: Any) -> None: ...
-    def retry(self, *_: Any) -> None: ...
-    def failed(self, *_: Any) -> None: ...
-    def end(self, *_: Any) -> None: ...
-
-
-class World:
-    """Files of a small survey and the store that follows them."""
-
-    def __init__(self, folder: Path, survey: str, rows: int = 1200) -> None:
-        self.folder = folder
-        self.survey = load_survey(survey)
-        tables = list(mock_batches(self.survey, rows, 7, rows // 4))
-        self.frames = [table.to_pandas() for table in tables]
-        words = job_words(
-            survey=survey,
-            source={"kind": "files", "paths": [f"{folder}/*.parquet"], "bad_rows": 0.2},
-            partition={"rows": 150, "max_order": 10},
-            models=[{"kind": "photometric"}],
-            sinks=[],
-            split=None,
-        )
-        self.site = self.site_of("store", words)
-        self.words = words
-
-    def site_of(self, store: str, words: dict[str, Any]) -> Site:
-        return Site(Job.model_validate(words), self.survey, Layout(self.folder / store))
-
-    def write(self, name: str, frame: pd.DataFrame) -> None:
-        path = self.folder / f"{name}.parquet"
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
-        # A file that is written twice within the clock's grain is another one all the same.
-        self.clock = getattr(self, "clock", 1_700_000_000) + 1
-        os.utime(path, (self.clock, self.clock))
-
-    def run(self, site: Site | None = None) -> Any:
-        site = site or self.site
-        with opened(site):
-            return run(STAGES, site, lambda: nullcontext(None), Silent())
-
-    def catalogue(self, site: Site | None = None) -> pd.DataFrame:
-        site = site or self.site
-        found = finished_catalogue(site)
-        assert found is not None
-        parts = [pq.ParquetFile(site.layout.partition(one)).read() for one in found.partitions]
-        assert [part.num_rows for part in parts] == [one.rows for one in found.partitions]
-        for one, part in zip(found.partitions, parts, strict=True):
-            if one.kind == "healpix":
-                healpix = part["_healpix_29"].to_numpy()
-                assert (healpix >> 2 * (29 - one.order) == one.index).all()
-                assert (np.diff(healpix) >= 0).all()
-        files = set(site.layout.dataset().rglob("*.parquet"))
-        assert files == {site.layout.partition(one) for one in found.partitions}
-        return pa.concat_tables(parts).to_pandas()
-
-    def expect(self, *frames: pd.DataFrame) -> None:
-        """The catalogue holds these rows and no other, whatever their order."""
-        found = self.catalogue()
-        key = self.survey.id.column
-        expected = pd.concat(frames).drop_duplicates(key).sort_values(key)
-        found = found.sort_values(key)[expected.columns]
-        pd.testing.assert_frame_equal(
-            found.reset_index(drop=True), expected.reset_index(drop=True), check_dtype=False
-        )
-
-    def bytes(self) -> dict[str, bytes]:
-        root = self.site.layout.dataset()
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.parquet")}
 
 
 @pytest.fixture(params=["zcosmos", "lsst_dc2"])
@@ -221,7 +135,7 @@ def test_ids_that_are_there_already_are_left_out_and_come_back(world: World) -> 
     world.write("c", c)
     world.run()
     world.expect(*world.frames[:2], c)
-    (row,) = rejected_rows(world.site.layout, f"scan.{world.folder}/c.parquet.repeated")
+    (row,) = rejected_rows(world.site.layout, f"repeated.{world.folder}/c.parquet")
     assert row.row == 4
     a = world.frames[0].drop(index=world.frames[0].index[5])
     world.write("a", a)

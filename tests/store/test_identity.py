@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from galbatch.errors import SpecError
-from galbatch.store.identity import Identity, hold, read_identity
+from galbatch.store.identity import Identity, examine, hold, read_identity
 from galbatch.store.layout import Layout
 
 ME = Identity("mine", "toy", {"kind": "files", "paths": ("a.csv",)})
@@ -25,7 +26,7 @@ def test_a_new_store_is_claimed_and_opened_again(tmp_path: Path) -> None:
                 "mine", "toy", {"kind": "files", "paths": ["a.csv"]}
             )
     assert sorted(path.name for path in layout.root.iterdir()) == [
-        ".galbatch.lock", "galbatch.json",
+        ".galbatch.lock", "galbatch.json", "receipts",
     ]  # fmt: skip
 
 
@@ -83,6 +84,51 @@ def test_a_damaged_or_newer_identity_is_refused(tmp_path: Path, text: str) -> No
     layout.identity.write_text(text)
     with pytest.raises(SpecError), hold(layout, ME):
         pass
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "[1]", "{}", '{"version": 1}', b"\xff"])
+def test_a_lost_identity_is_written_again(tmp_path: Path, text: str | bytes | None) -> None:
+    layout = Layout(tmp_path)
+    with hold(layout, ME) as fresh:
+        assert fresh
+    before = layout.identity.read_bytes()
+    layout.identity.unlink()
+    if text is not None:
+        layout.identity.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (tmp_path / "catalogue").mkdir()
+    with pytest.raises(SpecError, match="was made by job 'mine'"):
+        hold(layout, Identity("yours", "toy", ME.source)).__enter__()
+    with hold(layout, ME) as fresh:
+        assert not fresh  # or a mistake of the user's would remove the store
+        assert layout.identity.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", [None, "x"])
+def test_without_a_receipt_it_is_said_what_to_write(tmp_path: Path, text: str | None) -> None:
+    layout = Layout(tmp_path)
+    layout.receipt("ingest", "catalogue").parent.mkdir(parents=True)
+    if text is not None:
+        layout.identity.write_text(text)
+    with pytest.raises(SpecError) as refusal, hold(layout, ME):
+        pass
+    layout.identity.write_text(refusal.value.hint.partition("into the file: ")[2])
+    with hold(layout, ME) as fresh:
+        assert not fresh
+
+
+def test_who_looks_needs_no_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(tmp_path)
+    with pytest.raises(SpecError, match="is no store of galbatch"), examine(layout):
+        pass
+    with hold(layout, ME), pytest.raises(SpecError, match="another run works"), examine(layout):
+        pass
+    with examine(layout) as writable:
+        assert writable
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with examine(layout) as writable, examine(layout) as again:
+        assert not writable and not again
+        with pytest.raises(SpecError, match="another run works"), hold(layout, ME):
+            pass
 
 
 def test_two_runs_cannot_work_at_once(tmp_path: Path) -> None:

@@ -125,6 +125,26 @@ def test_what_is_being_made_anew_cannot_be_opened(store: Any) -> None:
     retract(store.layout, store.survey)
 
 
+@pytest.mark.parametrize("text", ["", "obs_collection=photometric\n", "\x00"])
+def test_damaged_properties_are_not_listed_until_they_are_written_again(
+    store: Any, text: str
+) -> None:
+    store.predict(store.partitions)
+    store.publish(store.partitions)
+    layout = store.layout
+    before = files(layout)
+    layout.extension_properties("photometric").write_text(text)
+    finish_catalogue(
+        layout, store.survey, store.partitions, fingerprint="c1", histogram=store.histogram
+    )
+    assert b"all_extensions" not in layout.collection.read_bytes()
+    store.publish(store.partitions)
+    assert files(layout) == before
+    (layout.catalogue / "hats.properties").write_text(text)
+    with pytest.raises(DataError, match="galbatch verify"):
+        retract(layout, store.survey, "photometric")
+
+
 def test_a_missing_partition_is_named(store: Any) -> None:
     path = store.layout.partition(store.partitions[2])
     path.unlink()
