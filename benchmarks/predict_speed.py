@@ -171,6 +171,7 @@ def breakdown(stage: predict.Predict, site: Site, tasks: tuple[Task, ...]) -> No
     timed(photometric, "features", "features")
     timed(photometric, "redshift_statistics", "redshift statistics")
     timed(photometric, "quantiles", "other quantiles")
+    timed(photometric.Head, "shares", "redshift cells")
     timed(photometric.Head, "mixture", "mixtures")
     timed(novelty.Novelty, "score", "novelty")
     timed(photometric, "tabulate", "tables")

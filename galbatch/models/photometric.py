@@ -245,7 +245,7 @@ class Photometric:
         pa.Table
             What `predict` returns.
         ndarray, shape (n, m), float32
-            Density in redshift; see `mixture.density`. NaN for a row without photometry.
+            Density in redshift; see `binned.density`. NaN for a row without photometry.
 
         Raises
         ------
