@@ -70,14 +70,12 @@ def show(store: Path) -> None:
             for label, found in cases(target):
                 marks = [mark(found, *asked) for asked in ASKED]
                 bins += 1
-                failed = found["pit_ks_p"] < KS_LEVEL
+                chance = found["pit_ks_p"]
+                failed = chance is not None and chance < KS_LEVEL
                 outside += failed or any("x" in one for one in marks)
                 cells = "".join(f"{one:>9}" for one in marks)
-                flag = "x" if failed else ""
-                print(
-                    f"{label:>16}{found['rows']:>8}{cells}{found['pit_ks']:9.3f}"
-                    f"{found['pit_ks_p']:8.3f}{flag}"
-                )
+                test = "" if chance is None else f"{found['pit_ks']:9.3f}{chance:8.3f}"
+                print(f"{label:>16}{found['rows']:>8}{cells}{test}{'x' if failed else ''}")
     print(f"\n{outside} of {bins} bins are outside by more than two standard errors somewhere")
 
 
@@ -97,6 +95,8 @@ def cases(target: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def mark(found: dict[str, Any], name: str, low: float, high: float, error: str) -> str:
     """A number, and how far it is outside."""
     value = found[name]
+    if value is None:
+        return "-"
     away = max(low - value, value - high)
     sign = "" if away <= 0 else "~" if away <= 2 * found[error] else "x"
     return f"{value:.3f}{sign}"

@@ -18,6 +18,41 @@ from galbatch.values import Target
 MARGIN = 3
 """Cells of the redshift beyond the labels at both ends: a label says something of neighbours."""
 
+BODY = (0.1, 99.9)
+"""Percentiles of the labels between which the number of cells that a job asks for lies: what a few
+labels far off add is as wide as these."""
+
+MOST = 2
+"""Times that number of cells, at most; labels beyond count as in the last one."""
+
+
+def redshift_cells(zeta: NDArray[np.floating[Any]], bins: int) -> tuple[float, float, int]:
+    """Even cells for labels.
+
+    Parameters
+    ----------
+    zeta : ndarray, shape (n,)
+        Labels as ln(1 + z), finite, not all the same.
+    bins : int
+        Cells for most of them.
+
+    Returns
+    -------
+    low, high : float
+        Ends of the cells.
+    count : int
+    """
+    lower, upper = np.percentile(zeta.astype(np.float64), BODY)
+    first, last = float(zeta.min()), float(zeta.max())
+    if lower == upper:
+        lower, upper = first, last
+    cell = (upper - lower) / (bins - 2 * MARGIN)
+    low = max(float(lower) - MARGIN * cell, 0.0)
+    below = int(np.clip(np.ceil((low - first) / cell), 0, low / cell))
+    low -= below * cell
+    count = int(np.clip(np.ceil((last - low) / cell) + MARGIN, bins, MOST * bins))
+    return low, low + count * cell, count
+
 
 @dataclass(frozen=True)
 class Head:

@@ -42,7 +42,7 @@ def apart(columns: Sequence[PredictedColumn]) -> tuple[PredictedColumn, ...]:
             ("noise", "when the fluxes are drawn anew within their errors"),
             ("model", "between the networks of the ensemble, on the same fluxes"),
         ):
-            said = f"Standard deviation of {name} {what}"
+            said = f"Standard deviation of {'the mean redshift' if name == 'z' else name} {what}"
             found.append(PredictedColumn(f"{name}_{share}", column.dtype, column.unit, ucd, said))
     return tuple(found)
 

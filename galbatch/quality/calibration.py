@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, logsumexp, ndtr
+from scipy.special import expit, logsumexp
 
 from galbatch.arrays import namespace
 
@@ -165,36 +165,6 @@ class SoftmaxScale:
         """The inverse of `to_json`."""
         intercepts = tuple(float(shift) for shift in record["intercepts"])
         return cls(float(record["slope"]), intercepts, int(record["rows"]))
-
-
-def fit_sigma_scale(residual: ArrayLike, sigma: ArrayLike) -> SigmaScale:
-    """The factor for which Gaussian errors come nearest to what they claim.
-
-    Parameters
-    ----------
-    residual : array, shape (n,)
-        Predicted minus true value on validation rows. Non-finite rows are left out.
-    sigma : array, shape (n,)
-        Predicted 1-sigma widths, same unit, positive.
-
-    Returns
-    -------
-    SigmaScale
-        Without change where fewer than 20 rows can be used.
-
-    Notes
-    -----
-    See `fit_pit_scale`; the residuals' median is taken off first, so that a bias is not mistaken
-    for a width.
-    """
-    width = np.asarray(sigma, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pull = np.asarray(residual, np.float64) / width
-    pull = pull[np.isfinite(pull) & (width > 0)]
-    if pull.size == 0:
-        return SigmaScale()
-    pull = pull - np.median(pull)
-    return fit_pit_scale(lambda scale: ndtr(pull / scale))
 
 
 def fit_pit_scale(pit: Callable[[float], NDArray[np.floating[Any]]]) -> SigmaScale:

@@ -16,9 +16,12 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import ndtr, ndtri
 
 from galbatch.arrays import namespace, special
-from galbatch.quality.calibration import SigmaScale
+from galbatch.quality.calibration import FEWEST_ROWS, SigmaScale
 
 Array = NDArray[np.float64]
+
+FEWEST_TO_STRAIGHTEN = 300
+"""Validation rows below which no slope correction is tried."""
 
 # A bin of magnitudes has at least so many rows; a standard error of its width is then 0.04.
 _BIN_ROWS = 300
@@ -30,6 +33,8 @@ _SHAPE_ROWS = 500
 _SHAPE = (0.01, 0.025, 0.05, 0.1, 0.16, 0.25, 0.375, 0.5, 0.625, 0.75, 0.84, 0.9, 0.95, 0.975, 0.99)
 # float32 tells no probabilities apart that are nearer to 1.
 _EDGE = 1e-6
+# Least slope of a slope correction: values that differ still do, in float32.
+_LEAST_SLOPE = 0.02
 _FOLDS = 5
 # A correction is used where its gain is this many of its standard errors.
 _SURE = 3.0
@@ -165,7 +170,7 @@ def fit_warp(pit: ArrayLike, magnitude: ArrayLike) -> Warp:
     Returns
     -------
     Warp
-        Without change where there are fewer than 300 rows.
+        Without change where there are fewer than 20 rows; the same for all magnitudes below 300.
 
     Notes
     -----
@@ -175,7 +180,7 @@ def fit_warp(pit: ArrayLike, magnitude: ArrayLike) -> Warp:
     transform, brightness = np.asarray(pit, np.float64), np.asarray(magnitude, np.float64)
     known = np.isfinite(transform)
     transform, brightness = transform[known], brightness[known]
-    if transform.size < _BIN_ROWS:
+    if transform.size < FEWEST_ROWS:
         return Warp()
     normal = np.asarray(ndtri(np.clip(transform, 1e-4, 1 - 1e-4)))
     common = _shift_and_width(normal)
@@ -267,18 +272,10 @@ class Straightening:
         array
             Same shape and dtype.
         """
-        return self._moved(value, self.given, self.wanted)
-
-    def undo(self, value: Any) -> Any:
-        """The inverse of `apply`."""
-        return self._moved(value, self.wanted, self.given)
-
-    @staticmethod
-    def _moved(value: Any, before: tuple[float, ...], after: tuple[float, ...]) -> Any:
-        if not before:
+        if not self.given:
             return value
         xp = namespace(value)
-        first, second = xp.asarray(before, xp.float64), xp.asarray(after, xp.float64)
+        first, second = (xp.asarray(of, xp.float64) for of in (self.given, self.wanted))
         return (value + xp.interp(value, first, second - first)).astype(value.dtype)
 
     def to_json(self) -> dict[str, Any]:
@@ -352,7 +349,7 @@ def fit_straightening(predicted: ArrayLike, true: ArrayLike, seed: int = 0) -> S
     known = np.isfinite(given) & np.isfinite(truth)
     given, truth = given[known], truth[known]
     before = _slope(given, truth)
-    if given.size < _BIN_ROWS:
+    if given.size < FEWEST_TO_STRAIGHTEN:
         return Straightening(slope_before=before, slope_after=before, rows=int(given.size))
     fold = np.random.default_rng(seed).permutation(given.size) % _FOLDS
     left_out = np.empty_like(given)
@@ -394,8 +391,8 @@ def _monotone(given: Array, truth: Array) -> Straightening:
             rows.append(int(inside.sum()))
     level = isotonic_regression(moved, weights=rows).x
     # Strictly rising, so that it has an inverse: two values never become one.
-    span = max(middle[-1] - middle[0], 1e-12)
-    level = np.maximum.accumulate(level + 1e-3 * (np.asarray(middle) - middle[0]) / span * 1e-3)
+    floor = _LEAST_SLOPE * (np.asarray(middle) - middle[0])
+    level = np.maximum.accumulate(level - floor) + floor
     keep = np.concatenate([[True], (np.diff(level) > 0) & (np.diff(middle) > 0)])
     return Straightening(
         tuple(float(x) for x in np.asarray(middle)[keep]), tuple(float(x) for x in level[keep])

@@ -26,6 +26,7 @@ from galbatch.models.base import HISTORY, read_card
 from galbatch.models.flags import Quality
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.evaluation import evaluate
+from galbatch.quality.recalibration import FEWEST_TO_STRAIGHTEN
 from galbatch.quality.results import Evaluation, Histogram
 from galbatch.report.data import (
     HeldOut,
@@ -455,8 +456,7 @@ def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         if straight.get("rows"):
             lines[f"slope correction, {target}"] = (
                 f"slope of true against predicted values {straight['slope_before']:.3f} before, "
-                f"{straight['slope_after']:.3f} after"
-                + ("" if straight["given"] else " (it did not help, and is not used)")
+                f"{straight['slope_after']:.3f} after" + _why_not(straight)
             )
     if "qso" in card["skipped"]:
         lines["quasars are no class"] = card["skipped"]["qso"]
@@ -465,6 +465,14 @@ def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             f"{name} {value:.4g}" for name, value in scores.items()
         )
     return tuple(lines.items())
+
+
+def _why_not(straight: dict[str, Any]) -> str:
+    if straight["given"]:
+        return ", on the rows that it was fitted to"
+    if straight["rows"] < FEWEST_TO_STRAIGHTEN:
+        return f" (not tried: {straight['rows']} rows are too few)"
+    return " (it did not help, and is not used)"
 
 
 def _history(file: Path) -> tuple[LossCurve, ...]:

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 
 from galbatch.flux.columns import numbers
 from galbatch.spec.survey import Label, Survey
-from galbatch.training.labels import meets
+from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST
-from galbatch.values import TARGETS, Target
+from galbatch.values import QSO, STAR, TARGETS, Target
 
 SAMPLE_ROWS = 50_000
 """Random rows that stand for the whole catalogue: enough for the shape of its magnitude counts."""
@@ -84,9 +84,13 @@ def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
     -------
     dict of Target to int
         For the targets that are numbers: values that are infinite or outside the range that the
-        survey gives, of rows that meet the label's conditions. A null or NaN states nothing.
+        survey gives, of rows that meet the label's conditions and are not known as stars or
+        quasars. A null or NaN states nothing.
     """
     found: dict[Target, int] = {}
+    known = labels(survey, table).get("star")
+    # What fills the columns of a star or a quasar is no label.
+    galaxies = np.ones(table.num_rows, bool) if known is None else ~np.isin(known, (STAR, QSO))
     for target in TARGETS:
         label = survey.labels.of(target)
         if not isinstance(label, Label) or label.column not in table.column_names:
@@ -98,7 +102,7 @@ def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
             # A mass of zero or less is none: below any low end.
             low, high = 10.0**low, 10.0**high
         outside = (values < low) | (values > high)
-        found[target] = int((outside & meets(said, table)).sum())
+        found[target] = int((outside & galaxies & meets(said, table)).sum())
     return found
 
 

@@ -14,17 +14,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from galbatch.errors import SpecError
 from galbatch.flux.columns import photometry_inputs
 from galbatch.flux.features import FeatureRecipe, learn_features
 from galbatch.models import binned
 from galbatch.models.base import HISTORY, Card
 from galbatch.models.device import prepare_tensorflow
-from galbatch.models.heads import MARGIN, Head
+from galbatch.models.heads import Head, redshift_cells
 from galbatch.models.mixture import Mixture, cdf, quantiles
 from galbatch.models.novelty import learn_novelty
 from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
 from galbatch.models.runtime import OnnxNetwork
-from galbatch.quality.calibration import fit_logit_scale, fit_pit_scale, fit_softmax_scale
+from galbatch.quality.calibration import (
+    FEWEST_ROWS,
+    fit_logit_scale,
+    fit_pit_scale,
+    fit_softmax_scale,
+)
 from galbatch.quality.recalibration import Calibration, fit_straightening, fit_warp
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
@@ -47,6 +53,8 @@ from galbatch.values import CLASSES, QSO, Target
 # Weight of the other targets beside the redshift, which asks most of the trunk they share: at 1, a
 # redshift's error is a tenth larger, at this it is 2 %.
 _OTHERS = 0.2
+# Squares of larger labels are no numbers in float32.
+_LARGEST = 1e6
 # Narrowest component, in units of the spread of the labels.
 _FLOOR = 0.02
 _COMPONENTS = 3
@@ -77,7 +85,8 @@ def train_photometric(
     rows = rows.some(measure(reads, rows.table).block.observed.any(axis=1))
     rows = rows.thinned(spec.max_rows, spec.seed)
     needs_both(rows, where)
-    targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where)
+    held = {target: values[~rows.training] for target, values in rows.known.items()}
+    targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where, held)
     if "star" in targets and (why := lacking_quasars(survey, _training_labels(rows))):
         rows, skipped = rows.without_quasars(), {**skipped, "qso": why}
     inputs = (*photometry_inputs(survey, bands), *reads.morphology)
@@ -166,9 +175,10 @@ def train_photometric(
     magnitude[:validation] = reads.magnitude(measured.part(np.flatnonzero(~train)).block)
     judged_labels = lesson.judged_labels[:, : len(heads)]
     calibration = _calibrate(outputs, heads, judged_labels, magnitude)
+    uncalibrated = _uncalibrated(heads, judged_labels)
     outputs, magnitude = outputs[:validation], magnitude[:validation]
     truth = {target: values[~train] for target, values in rows.known.items() if target in targets}
-    warnings = (*size.warnings, *lesson.warnings)
+    warnings = (*size.warnings, *lesson.warnings, *uncalibrated)
     card = Card(
         name=spec.name,
         kind=spec.kind,
@@ -221,6 +231,14 @@ def _answers(
 ) -> NDArray[np.float32]:
     """Labels as they are learnt, shape (n, targets): the redshift as ln(1 + z)."""
     columns = [np.log1p(known[t]) if t == "redshift" else known[t] for t in targets]
+    for target, column in zip(targets, columns, strict=True):
+        reach = float(np.nanmax(np.abs(column)))
+        if reach > _LARGEST:
+            raise SpecError(
+                f"labels of {target}",
+                f"reach {reach:.3g}, expected at most {_LARGEST:g}",
+                "narrow the label's 'low' and 'high' in the survey",
+            )
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -232,10 +250,8 @@ def _heads(answers: NDArray[np.float32], targets: Sequence[Target], bins: int) -
             classes = len(CLASSES) if (column == QSO).any() else 0
             heads.append(Head(target, start, 0, classes=classes))
         elif target == "redshift":
-            low, high = float(np.nanmin(column)), float(np.nanmax(column))
-            cell = max(high - low, 1e-3) / (bins - 2 * MARGIN)
-            low = max(low - MARGIN * cell, 0.0)
-            heads.append(Head(target, start, 0, low=low, high=low + bins * cell, bins=bins))
+            low, high, count = redshift_cells(column[np.isfinite(column)], bins)
+            heads.append(Head(target, start, 0, low=low, high=high, bins=count))
         else:
             found = column[np.isfinite(column)].astype(np.float64)
             below, middle, above = np.percentile(found, [16, 50, 84])
@@ -279,6 +295,16 @@ def _calibrate(
             head, outputs[known], column[known], magnitude[known]
         ).to_json()
     return found
+
+
+def _uncalibrated(heads: Sequence[Head], answers: NDArray[np.float32]) -> tuple[str, ...]:
+    """What is to be said of targets with too few validation rows."""
+    counts = np.isfinite(answers).sum(axis=0)
+    return tuple(
+        f"{head.target} is not calibrated: {count} validation rows, {FEWEST_ROWS} are needed"
+        for head, count in zip(heads, counts, strict=True)
+        if count < FEWEST_ROWS
+    )
 
 
 def _redshift_calibration(

@@ -20,6 +20,7 @@ def choose_targets(
     survey: Survey,
     known: Mapping[Target, NDArray[np.float64]],
     where: str,
+    validation: Mapping[Target, NDArray[np.float64]] | None = None,
 ) -> tuple[tuple[Target, ...], dict[str, str]]:
     """The targets to train.
 
@@ -32,6 +33,8 @@ def choose_targets(
         Labels of the training rows, NaN where unknown.
     where : str
         The model in the job, for messages.
+    validation : mapping, optional
+        Labels of the validation rows: a target without any cannot be calibrated.
 
     Returns
     -------
@@ -45,6 +48,11 @@ def choose_targets(
         If one that was asked for, or every one, has too few labels.
     """
     lacking = {target: _lack(target, survey, known.get(target)) for target in TARGETS}
+    for target, values in (validation or {}).items():
+        if not lacking[target] and not np.isfinite(values).any():
+            lacking[target] = (
+                "no validation row has its label: change the shares or the order of 'split'"
+            )
     for target in asked or ():
         if lacking[target]:
             able = [name for name in TARGETS if not lacking[name]]

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import ndtri
+from scipy.stats import norm
 
-from galbatch.quality.calibration import fit_sigma_scale
+from galbatch.quality.calibration import fit_pit_scale
 from galbatch.quality.classes import auc
 from galbatch.quality.distributions import cde_loss, coverage, crps, distribution_statistics, pit
 from galbatch.quality.metrics import sigma_nmad
@@ -79,7 +80,8 @@ def test_scaled_errors_cover_what_they_claim() -> None:
     random = np.random.default_rng(8)
     sigma = random.uniform(0.01, 0.1, ROWS)
     residual = 1.8 * sigma * random.normal(size=ROWS)
-    scaled = fit_sigma_scale(residual[: ROWS // 2], sigma[: ROWS // 2]).apply(sigma[ROWS // 2 :])
+    pull = (residual / sigma)[: ROWS // 2]
+    scaled = fit_pit_scale(lambda scale: norm.cdf(pull / scale)).apply(sigma[ROWS // 2 :])
     assert coverage(residual[ROWS // 2 :], -scaled, scaled) == pytest.approx(0.6827, abs=0.015)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
-from scipy.stats import kstest
+from scipy.stats import kstest, norm
 
 from galbatch.quality.recalibration import (
     Calibration,
@@ -77,7 +77,7 @@ def test_an_unknown_magnitude_gets_the_middle_correction() -> None:
 
 
 def test_few_rows_change_nothing() -> None:
-    pit, magnitude = wrong(0, 200)
+    pit, magnitude = wrong(0, 19)
     assert fit_warp(pit, magnitude) == Warp()
     assert not Warp().changes
     assert fit_warp(np.full(1000, np.nan), np.full(1000, 20.0)) == Warp()
@@ -98,8 +98,30 @@ def test_a_trend_is_taken_off() -> None:
     found = fit_straightening(predicted, true)
     assert found.slope_before > 1.3 and found.slope_after == pytest.approx(1, abs=0.05)
     assert found.error_after < found.error_before
-    np.testing.assert_allclose(found.undo(found.apply(predicted)), predicted, atol=1e-9)
     assert (np.diff(found.apply(np.sort(predicted))) > 0).all()
+
+
+def test_values_that_a_correction_pools_still_differ() -> None:
+    rng = np.random.default_rng(5)
+    predicted = rng.uniform(0, 1.5, ROWS)
+    true = np.where(predicted < 1, np.minimum(0.6 * predicted, 0.3), 1.5 * predicted - 1.2)
+    found = fit_straightening(predicted, true + 0.01 * rng.normal(size=ROWS))
+    assert found.given
+    edges = found.apply(np.linspace(0, 1.5, 2001, dtype=np.float32))
+    assert edges.dtype == np.float32 and (np.diff(edges) > 1e-6).all()
+    assert np.interp(0.75, found.given, found.wanted) == pytest.approx(0.3, abs=0.02)
+
+
+@pytest.mark.parametrize("rows", [40, 150, 290])
+def test_a_few_rows_are_enough_for_one_shift_and_width(rows: int) -> None:
+    rng = np.random.default_rng(6)
+    inside = []
+    for _ in range(40):
+        pit = norm.cdf(0.35 * rng.normal(size=(2, rows)))
+        warp = fit_warp(pit[0], np.full(rows, 20.0))
+        assert warp.rows == rows and len(warp.magnitude) == 1
+        inside.append(np.abs(warp.apply(pit[1], np.full(rows, 20.0)) - 0.5) < 0.34)
+    assert np.mean(inside) == pytest.approx(0.68, abs=0.05)
 
 
 def test_what_is_straight_is_left_alone() -> None:
