@@ -198,8 +198,7 @@ def density(rows: Binned, grid: Any, warp: Warp | None = None, magnitude: Any = 
     narrower than a step of the grid, which values of the density itself would miss. F is a sum of
     float32: p_j is accurate to 1e-6 / (e_j - e_{j-1}).
 
-    A row with less than a thousandth of its probability on the grid has all of it in the first or
-    the last cell.
+    A row with less than a thousandth of its probability on the grid is NaN throughout.
     """
     xp = namespace(rows.cumulative)
     edges = cell_edges(xp, grid)

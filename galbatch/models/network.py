@@ -17,7 +17,7 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 # Chance that a label is simply wrong: keeps a single one from dominating the likelihood.
 _WRONG_LABEL = 0.005
 # Standard deviation, in cells, of what a redshift label says of its neighbours.
-_SMOOTHING = 2.0
+_SMOOTHING = 1.0
 
 
 @dataclass(frozen=True)

@@ -100,13 +100,9 @@ def cell_shares(xp: Any, reached: Any) -> Any:
     Returns
     -------
     array, shape (n, m)
-        All in the first or the last cell where less than a thousandth lies between the edges.
+        NaN where less than a thousandth of a row lies between the edges: of that, no more can be
+        said than where it is not.
     """
     share = xp.maximum(xp.diff(reached, axis=1), 0)
     inside = share.sum(axis=1, keepdims=True)
-    # NaN is not below anything, and stays.
-    outside = inside < 0.001
-    ends = xp.zeros_like(share)
-    before = reached[:, :1] > 0.5
-    ends[:, :1], ends[:, -1:] = before, ~before
-    return xp.where(outside, ends, share / xp.where(outside, 1, inside))
+    return share / xp.where(inside < 0.001, xp.nan, inside)

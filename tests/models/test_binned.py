@@ -124,6 +124,8 @@ def test_densities_integrate_to_one(grid: np.ndarray) -> None:
     z = redshift_statistics(rows, 0.02)
     for found in (density(rows, grid), density_of_quantiles(z.quantiles, QUANTILES, grid)):
         assert found.dtype == np.float32 and found.shape == (300, len(grid))
+        found = found[np.isfinite(found).all(axis=1)]
+        assert len(found) > 250
         np.testing.assert_allclose(np.trapezoid(found.astype(float), grid, axis=1), 1, atol=2e-6)
         assert (found >= 0).all()
 
@@ -145,18 +147,18 @@ def test_density_is_that_of_the_cells_in_redshift() -> None:
 
 
 def test_density_of_rows_beyond_the_grid_and_without_photometry() -> None:
-    shares = np.zeros((3, 300), np.float32)
+    shares = np.zeros((4, 300), np.float32)
     shares[0, 2] = shares[1, 290] = 1
     shares[2] = np.nan
+    shares[3, 150] = shares[3, 290] = 0.5
     grid = np.linspace(0.5, 2, 21)
     found = density(Binned.of(shares, EDGES), grid)
-    cell = 2 / (grid[1] - grid[0])
-    np.testing.assert_allclose(found[:2, [0, -1]], [[cell, 0], [0, cell]], rtol=1e-5)
-    assert not found[:2, 1:-1].any() and np.isnan(found[2]).all()
-    levels = np.array([[0.1] * 15, [np.nan] * 15, [-50.0] * 15, [50.0] * 15], np.float32)
+    assert np.isnan(found[:3]).all()
+    assert np.trapezoid(found[3], grid) == pytest.approx(1, rel=1e-6)
+    levels = np.array([[0.1] * 15, [np.nan] * 15, [-50.0] * 15, [1.0] * 15], np.float32)
     found = density_of_quantiles(levels, QUANTILES, grid)
-    np.testing.assert_allclose(np.trapezoid(found, grid)[[0, 2, 3]], 1, rtol=1e-6)
-    assert np.isnan(found[1]).all() and found[2, 0] > 0 and found[3, -1] > 0
+    assert np.isnan(found[:3]).all()
+    assert np.trapezoid(found[3], grid) == pytest.approx(1, rel=1e-6)
     with pytest.raises(ValueError, match="ascending"):
         density(Binned.of(shares, EDGES), grid[::-1])
 
