@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.models.base import read_card
 from galbatch.models.pdf import QUANTILES
 from galbatch.stages.base import Site
 from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.drop import versions
-from galbatch.stages.predict import prediction_unit
+from galbatch.stages.predict import predict_need
+from galbatch.stages.train import current_version
 from galbatch.store.tables import read_partition
 from galbatch.values import Partition
 
 _COLUMNS = ("z_mode", "z_median", "z_mean", "odds", "quality")
+# Quantiles that coincide (float32) must not make an infinite density.
+_NARROWEST = 1e-6
 
 
 def export_qp(site: Site, version: str, path: Path, force: bool = False) -> int:
-    """Write the quantiles of every predicted row as a ``qp`` ensemble.
+    """Write the redshift distribution of every predicted row as a ``qp`` ensemble.
 
     Parameters
     ----------
@@ -40,54 +48,172 @@ def export_qp(site: Site, version: str, path: Path, force: bool = False) -> int:
     -------
     int
         Distributions written: rows with a redshift, in the order of the catalogue. The ancillary
-        table has their ids and point values.
+        table has their ids (UTF-8 where they are strings) and point values.
 
     Raises
     ------
     SpecError
-        If there is no such version, it predicts no redshift, the file exists, or qp is not
-        installed.
+        If there is no such version, it predicts no redshift distribution, some rows are not
+        predicted yet, the file exists or cannot be written, or qp is not installed.
 
     Notes
     -----
-    Partition by partition: memory does not grow with the catalogue. A ``quant`` ensemble of qp
-    (LSSTDESC/qp), which is linear between quantiles as galbatch's own statistics are.
+    Partition by partition: memory does not grow with the catalogue. An ``interp_irregular``
+    ensemble of qp (LSSTDESC/qp) with the densities of `steps`: its pdf integrates to 1, and its cdf
+    and ppf are linear between the stored quantiles. A ``quant`` ensemble would be smaller, but qp
+    makes of it a density that does not integrate to 1, and a cdf that is a quadratic spline, which
+    overshoots between two peaks.
     """
     try:
         import qp
     except ImportError as error:
         raise SpecError("export", "qp is not installed", "pip install 'galbatch[qp]'") from error
-    if path.suffix != ".hdf5":
-        raise SpecError(str(path), "expected a name that ends with .hdf5", "qp tells by the ending")
-    if path.exists() and not force:
-        raise SpecError(str(path), "there is a file already", "--force replaces it")
+    _refuse(path, force)
     known = versions(site)
     if version not in known:
         hint = did_you_mean(version, known) or "it holds no model"
         raise SpecError(str(site.layout.root), f"holds no model '{version}'", hint)
+    _require_redshift(site, version, known)
     partitions = _predicted(site, version)
-    rows = 0
-    for one in partitions:
-        rows += int(_with_redshift(site, version, one, ("z_mode",)).num_rows)
+    rows, width = _extent(site, version, partitions)
     if not rows:
-        raise SpecError(str(site.layout.root), f"'{version}' has predicted no redshift yet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".hdf5")
-    os.close(handle)
-    try:
-        _write(qp, site, version, partitions, rows, name)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        raise SpecError(str(site.layout.root), f"'{version}' has no row with a redshift")
+    with _appearing(path) as temporary:
+        _write(qp, site, version, partitions, rows, width, temporary)
     return rows
 
 
+def steps(quantiles: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Density that is constant between the quantiles that are stored of a redshift.
+
+    Parameters
+    ----------
+    quantiles : array, shape (n, k)
+        Redshifts at the levels `QUANTILES`, ascending along each row.
+
+    Returns
+    -------
+    z, density : array, shape (n, 2 k + 2), float32
+        The ends of every step, and its height at both. Both by the trapezoidal rule and by
+        that of qp (the right end's density times the width) the integral is 1.
+
+    Notes
+    -----
+    The outermost steps have the density of their neighbours, but do not reach below z = 0.
+    Quantiles closer than 1e-6 (1 + z) are moved apart.
+    """
+    levels = np.array(QUANTILES)
+    at = np.asarray(quantiles, np.float64)
+    least = _NARROWEST * (1.0 + np.abs(at[:, len(levels) // 2, None]))
+    shift = least * np.arange(len(levels))
+    # Rounded first: the densities are to fit the widths that are stored.
+    at = (np.maximum.accumulate(at - shift, axis=1) + shift).astype(np.float32).astype(np.float64)
+    below = levels[0] * (at[:, 1:2] - at[:, :1]) / (levels[1] - levels[0])
+    above = (1.0 - levels[-1]) * (at[:, -1:] - at[:, -2:-1]) / (levels[-1] - levels[-2])
+    first = np.minimum(np.maximum(at[:, :1] - below, 0.0), at[:, :1] - least)
+    ends = np.hstack([first, at, at[:, -1:] + above]).astype(np.float32)
+    share = np.diff(levels, prepend=0.0, append=1.0)
+    height = (share / np.diff(ends.astype(np.float64))).astype(np.float32)
+    return np.repeat(ends, 2, axis=1)[:, 1:-1], np.repeat(height, 2, axis=1)
+
+
+def _refuse(path: Path, force: bool) -> None:
+    """A place where the file cannot be, as far as can be seen without writing."""
+    if path.suffix != ".hdf5":
+        raise SpecError(str(path), "expected a name that ends with .hdf5", "qp tells by the ending")
+    with _explained(path):
+        if path.is_dir():
+            raise SpecError(str(path), "is a folder", f"{path / 'redshifts.hdf5'}?")
+        if path.exists() and not force:
+            raise SpecError(str(path), "there is a file already", "--force replaces it")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SpecError(str(path), f"cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that becomes it, or vanishes."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.hdf5")
+    try:
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            yield temporary
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _require_redshift(site: Site, version: str, known: tuple[str, ...]) -> None:
+    if _has_redshift(site, version):
+        return
+    others = []
+    for other in known:
+        # One of which no more than predictions are left cannot be exported either.
+        with suppress(SpecError):
+            others += [other] if _has_redshift(site, other) else []
+    hint = f"these do: {', '.join(others)} (--model)" if others else "none of the store does"
+    raise SpecError(str(site.layout.root), f"'{version}' predicts no redshift distribution", hint)
+
+
+def _has_redshift(site: Site, version: str) -> bool:
+    card = read_card(site.layout.model(version))
+    return card.kind == "photometric" and "redshift" in card.targets
+
+
 def _predicted(site: Site, version: str) -> tuple[Partition, ...]:
+    """All partitions of the catalogue, if the version as it is now has predicted them all."""
+    root, hint = str(site.layout.root), "'galbatch run' first"
     catalogue = finished_catalogue(site)
-    receipts = site.book.all("predict")
-    partitions = catalogue.partitions if catalogue else ()
-    return tuple(one for one in partitions if prediction_unit(version, one) in receipts)
+    if catalogue is None:
+        raise SpecError(root, "the catalogue is not finished", hint)
+    trained = site.book.get("train", version)
+    if trained is None:
+        raise SpecError(root, f"has no sound record of the training of '{version}'", hint)
+    receipts, missing = site.book.all("predict"), []
+    for partition in catalogue.partitions:
+        need = predict_need(catalogue, partition, version, trained.facts["fingerprint"])
+        receipt = receipts.get(need.unit)
+        if receipt is not None:
+            # Whether arrays were asked for besides does not matter to the quantiles.
+            arrays = receipt.depends.get("arrays")
+            need = replace(need, depends={**need.depends, "arrays": arrays})
+        if not site.book.holds(receipt, need):
+            missing.append(partition)
+    if missing:
+        wanted = [current_version(site, model) for model in site.job.models]
+        if version not in wanted:
+            hint = f"the job predicts with {', '.join(wanted)} now"
+        rows = sum(partition.rows for partition in missing)
+        raise SpecError(
+            root,
+            f"'{version}' has not predicted {rows:,} rows of {len(missing)} of "
+            f"{len(catalogue.partitions)} partitions yet",
+            hint,
+        )
+    return catalogue.partitions
+
+
+def _extent(site: Site, version: str, partitions: tuple[Partition, ...]) -> tuple[int, int]:
+    """Rows with a redshift, and the bytes of the longest id of theirs, where ids are strings."""
+    rows, width, identity = 0, 1, site.survey.id.column
+    for partition in partitions:
+        table = _with_redshift(site, version, partition, (identity, "z_mode"))
+        rows += table.num_rows
+        if table.num_rows and _is_text(table[identity].type):
+            width = max(width, pc.max(pc.binary_length(table[identity])).as_py())
+    return rows, width
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _with_redshift(
@@ -98,26 +224,39 @@ def _with_redshift(
 
 
 def _write(
-    qp: Any, site: Site, version: str, partitions: tuple[Partition, ...], rows: int, name: str
+    qp: Any,
+    site: Site,
+    version: str,
+    partitions: tuple[Partition, ...],
+    rows: int,
+    width: int,
+    path: Path,
 ) -> None:
-    identity = site.survey.id.column
-    group = file = ensemble = None
-    start = 0
-    for partition in partitions:
-        table = _with_redshift(site, version, partition, (identity, *_COLUMNS, "z_quantiles"))
-        if not table.num_rows:
-            continue
-        flat = table["z_quantiles"].combine_chunks().flatten().to_numpy()
-        quantiles = flat.reshape(-1, len(QUANTILES)).astype(np.float64)
-        ancil = {column: table[column].to_numpy() for column in (identity, *_COLUMNS)}
-        if ancil[identity].dtype == object:
-            ancil[identity] = ancil[identity].astype(np.bytes_)
-        ensemble = qp.Ensemble(
-            qp.quant, {"quants": np.array(QUANTILES), "locs": quantiles}, ancil=ancil
-        )
-        if file is None:
-            group, file = ensemble.initializeHdf5Write(name, rows)
-        ensemble.writeHdf5Chunk(group, start, start + table.num_rows)
-        start += table.num_rows
-    assert ensemble is not None
-    ensemble.finalizeHdf5Write(file)
+    columns = (site.survey.id.column, *_COLUMNS, "z_quantiles")
+    chunks = (
+        _ensemble(qp, table, site.survey.id.column, width)
+        for partition in partitions
+        if (table := _with_redshift(site, version, partition, columns)).num_rows
+    )
+    first = next(chunks)
+    group, file = first.initializeHdf5Write(str(path), rows)
+    with closing(file):
+        start = 0
+        for ensemble in chain([first], chunks):
+            end = start + ensemble.npdf
+            ensemble.writeHdf5Chunk(group, start, end)
+            start = end
+        first.finalizeHdf5Write(file)
+
+
+def _ensemble(qp: Any, table: pa.Table, identity: str, width: int) -> Any:
+    flat = table["z_quantiles"].combine_chunks().flatten().to_numpy()
+    z, density = steps(flat.reshape(-1, len(QUANTILES)))
+    ancil = {column: table[column].to_numpy() for column in _COLUMNS}
+    ids = table[identity]
+    if _is_text(ids.type):
+        # HDF5 knows no longer text than that of the first rows: all of one width.
+        ancil[identity] = ids.cast(pa.binary()).to_numpy().astype(f"S{width}")
+    else:
+        ancil[identity] = ids.to_numpy()
+    return qp.Ensemble(qp.interp_irregular, {"xvals": z, "yvals": density}, ancil=ancil)
