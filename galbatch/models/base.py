@@ -59,7 +59,8 @@ class Card:
         Versions of what made it.
     training : mapping
         What the sample was and what was made of it: ``warnings``, ``lineage`` (what it was trained
-        on, first to last), ``refused`` (labels that cannot be, by target), and family's own.
+        on, first to last: survey, source, split, rows), ``refused`` (labels that cannot be, by
+        target), and family's own.
     fingerprint : str
         SHA-256 over the weights and the rest of the card.
     """

@@ -177,8 +177,10 @@ class PhotometricModel(Words):
     follow the bright rows and the faint ones alike loses more by fewer effective rows."""
     pretrained: str | None = None
     """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
-    the current directory, where it has to stay. Features and targets are matched by name; it must
-    have the same `members`, `width` and `layers`, and is taught on at a fifth of `learning_rate`.
+    the current directory, where it has to stay until this one is trained. Features and targets are
+    matched by name; it must have the same `members`, `width` and `layers`, and is taught on at a
+    fifth of `learning_rate`. Rows that are held out here should have been held out there: the same
+    `split`, where it is of the same survey.
     """
     monte_carlo: int = Field(default=0, ge=0, le=10_000)
     """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric

@@ -11,6 +11,9 @@ from galbatch.sinks.base import check_sink
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
+from galbatch.stages.base import Site
+from galbatch.stages.train import is_trained
+from galbatch.store.layout import Layout
 from galbatch.store.places import local_copy, place
 from galbatch.store.tables import OWN
 from galbatch.training.transfer import read_pretrained
@@ -54,14 +57,24 @@ def agree(job: Job, survey: Survey) -> None:
                         did_you_mean(band, survey.band_names),
                     )
             if model.pretrained is not None:
-                with local_copy(place(model.pretrained)) as folder:
-                    read_pretrained(folder, model, model.bands or survey.band_names)
+                _check_pretrained(job, survey, model)
             if model.clean.extinction and survey.extinction is None:
                 raise SpecError(
                     f"{where}.clean.extinction",
                     f"survey '{survey.name}' has no E(B-V) column",
                     "name it as 'extinction' in the survey's file",
                 )
+
+
+def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None:
+    """A model to begin with is needed until the one that begins with it is trained."""
+    assert model.pretrained is not None
+    try:
+        with local_copy(place(model.pretrained)) as folder:
+            read_pretrained(folder, model, model.bands or survey.band_names)
+    except SpecError:
+        if not is_trained(Site(job, survey, Layout(place(job.store))), model):
+            raise
 
 
 def check_sources(job: Job, survey: Survey) -> Iterator[str]:

@@ -40,8 +40,9 @@ from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_groups
 from galbatch.training.census import SAMPLE_ROWS, Census, added, refusals
 from galbatch.training.labels import labels
+from galbatch.training.lineage import origin
 from galbatch.training.split import TEST, default_split, roles
-from galbatch.training.transfer import differences
+from galbatch.training.transfer import differences, read_pretrained
 from galbatch.values import TARGETS, Receipt
 
 TRAIN_VERSION = 4
@@ -191,7 +192,7 @@ def train_need(site: Site, model: Model, unit: str) -> Need:
         "survey": words_digest(survey),
     }
     if isinstance(model, PhotometricModel) and model.pretrained is not None:
-        words["pretrained"] = _fingerprint(model.pretrained)
+        words["pretrained"] = _fingerprint(site, model.pretrained, unit)
     return Need("train", unit, words)
 
 
@@ -202,18 +203,38 @@ def _begins(model: Model) -> str:
 
 
 def _differences(site: Site, model: Model) -> list[str]:
-    """What the survey has otherwise than the one that a model begins with."""
-    if not isinstance(model, PhotometricModel) or model.pretrained is None:
-        return []
-    with local_copy(place(model.pretrained)) as folder:
-        card = read_card(folder)
-    bands = model.bands or site.survey.band_names
-    return [f"{model.name}: {words}" for words in differences(card, site.survey, bands)]
+    """What a fit has otherwise than the model that it begins with."""
+    with _pretrained(model) as folder:
+        if folder is None:
+            return []
+        assert isinstance(model, PhotometricModel)
+        bands = model.bands or site.survey.band_names
+        try:
+            before = read_pretrained(folder, model, bands)
+        except SpecError as error:
+            # `agree` would have said so if there were anything to train.
+            return [f"{model.name}: cannot be trained again: {error}"]
+    found = differences(before, site.survey, bands, model, _sample(site))
+    return [f"{model.name}: {words}" for words in found]
 
 
-def _fingerprint(folder: str) -> str:
-    with local_copy(place(folder)) as copy:
-        return read_card(copy).fingerprint
+def _fingerprint(site: Site, folder: str, unit: str) -> str | None:
+    """Of the model to begin with; where it is gone, what the version's receipt remembers."""
+    try:
+        return read_card(place(folder)).fingerprint
+    except SpecError:
+        receipt = site.book.get("train", unit)
+        return receipt.depends.get("pretrained") if receipt else None
+
+
+def _sample(site: Site) -> dict[str, Any]:
+    return origin(site.job.source, split_of(site.job, site.survey))
+
+
+def is_trained(site: Site, model: Model) -> bool:
+    """Whether a model is there as the job's words call for it, and nothing of it is left to do."""
+    need = train_need(site, model, current_version(site, model))
+    return site.book.valid(need) is not None
 
 
 def current_version(site: Site, model: Model) -> str:
@@ -511,6 +532,7 @@ def main() -> None:
                 lambda done, total, note: _say(done=done, total=total, note=note),
                 census=census,
                 pretrained=before,
+                sample=_sample(site),
             )
     except GalbatchError as error:
         kind = type(error).__name__

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from numpy.typing import ArrayLike
@@ -26,6 +27,7 @@ def train(
     *,
     census: Census | None = None,
     pretrained: Path | None = None,
+    sample: Mapping[str, Any] | None = None,
 ) -> Card:
     """Train a model and save it.
 
@@ -47,6 +49,8 @@ def train(
         Of the catalogue that the rows are of; by default `table` is all of it.
     pretrained : Path, optional
         Folder of the model that `spec.pretrained` names.
+    sample : mapping, optional
+        Source and split of the rows, for the card: see `galbatch.training.lineage.origin`.
 
     Returns
     -------
@@ -62,4 +66,6 @@ def train(
         return train_thesis(spec, survey, table, roles, folder, progress)
     if census is None:
         census = take_census(survey, table, roles, spec.seed)
-    return train_photometric(spec, survey, table, roles, folder, progress, census, pretrained)
+    return train_photometric(
+        spec, survey, table, roles, folder, progress, census, pretrained, sample
+    )

@@ -73,6 +73,7 @@ def train_photometric(
     progress: Callable[[int, int, str], None],
     census: Census,
     pretrained: Path | None = None,
+    sample: Mapping[str, Any] | None = None,
 ) -> Card:
     """Train a model of the default family; see `galbatch.training.fit.train`."""
     where = f"models.{spec.name}"
@@ -202,7 +203,16 @@ def train_photometric(
         reading=reading(survey),
         libraries=libraries(),
         training={
-            **provenance(before, survey, bands, data, rows.counts(targets), warnings),
+            **provenance(
+                before,
+                survey,
+                bands,
+                data,
+                rows.counts(targets),
+                warnings,
+                heads=heads,
+                sample=sample,
+            ),
             "refused": dict(census.refused),
             **lesson.notes,
         },

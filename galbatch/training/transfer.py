@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.flux.features import FeatureRecipe
-from galbatch.models.base import Card, read_card
+from galbatch.models.base import CARD, Card, read_card
 from galbatch.models.heads import MARGIN, Head
 from galbatch.models.photometric import NETWORK, VERSION
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
+from galbatch.training.lineage import leaks
+from galbatch.values import CLASSES, TARGETS
 
 SLOWER = 0.2
 """Share of `learning_rate` at which a trained network is taught on: faster, it would forget."""
@@ -25,6 +29,11 @@ SLOWER = 0.2
 _SHIFT = 0.01
 # What a band or shape that is not there looks like to the network.
 _ABSENT = {"observed": -1.0, "limit": -1.0, "missing": 1.0}
+
+_SIZES = ("inputs", "members", "width", "layers", "outputs")
+_WEIGHTS = f"{NETWORK}.weights.h5"
+# What Keras calls the layers in it: `models.network.StackedDense`, numbered from the second on.
+_LAYER = "stacked_dense"
 
 Weights = list[NDArray[np.float32]]
 
@@ -54,12 +63,31 @@ class Pretrained:
         return tuple(Head.from_json(head) for head in self.card.recipe["heads"])
 
     def weights(self) -> Weights:
-        """Kernel and bias of every layer, first to last. Imports TensorFlow."""
-        from galbatch.models.network import Architecture, build
+        """Kernel and bias of every layer, first to last.
 
-        model = build(Architecture(**self.card.recipe["network"]), self.heads)
-        model.load_weights(self.folder / f"{NETWORK}.weights.h5")
-        return [np.asarray(array) for array in model.get_weights()]
+        Raises
+        ------
+        OSError, KeyError
+            If they are not there, or cannot be read.
+        """
+        layers = range(self.card.recipe["network"]["layers"] + 1)
+        with h5py.File(self.folder / _WEIGHTS) as file:
+            return [
+                np.asarray(file[f"layers/{_LAYER}{f'_{layer}' if layer else ''}/vars/{part}"])
+                for layer in layers
+                for part in (0, 1)
+            ]
+
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        """What it was trained on, first to last; the last is named as the one to begin with."""
+        card = self.card
+        known = card.training.get("lineage") or [
+            {"survey": card.survey, "data": card.data, "rows": card.rows}
+        ]
+        found = [dict(one) for one in known]
+        found[-1] |= {"model": card.name, "fingerprint": card.fingerprint}
+        return found
 
 
 def provenance(
@@ -69,6 +97,9 @@ def provenance(
     data: str,
     rows: Mapping[str, Mapping[str, int]],
     warnings: Sequence[str],
+    *,
+    heads: Sequence[Head] = (),
+    sample: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a card says of where its network comes from.
 
@@ -84,23 +115,27 @@ def provenance(
         How many of them have each label.
     warnings : sequence of str
         What else is to be warned of.
+    heads : sequence of Head
+        Of the new network.
+    sample : mapping, optional
+        Its source and split; see `galbatch.training.lineage.origin`.
 
     Returns
     -------
     dict
         ``lineage``: surveys, rows and their fingerprints, first to last; ``warnings``.
     """
-    lineage = [{"survey": survey.name, "data": data, "rows": {t: dict(n) for t, n in rows.items()}}]
+    sample = dict(sample or {})
+    known = {"survey": survey.name, "data": data, "rows": {t: dict(n) for t, n in rows.items()}}
+    lineage = [known | sample]
     if before is None:
         return {"lineage": lineage, "warnings": list(warnings)}
-    card = before.card
-    known = card.training.get("lineage") or [
-        {"survey": card.survey, "data": card.data, "rows": card.rows}
-    ]
-    earlier = [dict(one) for one in known]
-    earlier[-1] |= {"model": card.name, "fingerprint": card.fingerprint}
-    differing = differences(card, survey, bands)
-    return {"lineage": [*earlier, *lineage], "warnings": [*differing, *warnings]}
+    said = (
+        *leaks(before.lineage, survey.name, sample),
+        *_of_bands(before.card, survey, bands),
+        *_of_heads(heads, before.heads, before.card.survey),
+    )
+    return {"lineage": [*before.lineage, *lineage], "warnings": [*said, *warnings]}
 
 
 def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) -> Pretrained:
@@ -122,7 +157,7 @@ def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) 
     Raises
     ------
     SpecError
-        If there is none, it is of another family or size, or it knows none of the bands.
+        If there is none, it is damaged, of another family or size, or knows none of the bands.
     """
     where = f"models.{spec.name}"
     card = read_card(folder)
@@ -133,6 +168,8 @@ def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) 
             f"expected version {VERSION} of a {spec.kind} model",
             "train that one again",
         )
+    found = Pretrained(card, folder)
+    _check_card(found)
     for word in ("members", "width", "layers"):
         had, asked = card.recipe["network"][word], getattr(spec, word)
         if had != asked:
@@ -145,25 +182,115 @@ def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) 
             f"{folder} was trained on {card.survey} and knows none of the bands {', '.join(bands)}",
             f"its bands: {', '.join(card.bands)}",
         )
-    return Pretrained(card, folder)
+    _check_weights(found)
+    return found
 
 
-def differences(card: Card, survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
-    """How the bands of a survey differ from those that a model was trained on.
+def _check_card(found: Pretrained) -> None:
+    """Raise a SpecError where a card does not say what a network is begun with."""
+    card = found.card
+    try:
+        network = card.recipe["network"]
+        sizes = [int(network[word]) for word in _SIZES]
+        asked = len(found.recipe.kept), sum(head.size for head in found.heads)
+        {band["name"]: float(band["wavelength"]) for band in card.reading["bands"]}
+        [one["survey"] for one in found.lineage]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        why = f"no '{error.args[0]}'" if isinstance(error, KeyError) else str(error)
+        raise _damaged(found.folder / CARD, f"is no card of a {card.kind} model: {why}") from error
+    if (sizes[0], sizes[-1]) != asked:
+        raise _damaged(
+            found.folder / CARD,
+            f"speaks of {sizes[0]} inputs and {sizes[-1]} outputs, and describes "
+            f"{asked[0]} and {asked[1]}",
+        )
+
+
+def _check_weights(found: Pretrained) -> None:
+    """Raise a SpecError where a network is not there, or is not the one of its card."""
+    file = found.folder / _WEIGHTS
+    try:
+        weights = found.weights()
+    except FileNotFoundError as error:
+        raise _damaged(file, "there is no such file") from error
+    except (OSError, KeyError) as error:
+        raise _damaged(file, f"cannot be read: {error}") from error
+    inputs, members, width, layers, outputs = (found.card.recipe["network"][w] for w in _SIZES)
+    units = [inputs, *[width] * layers, outputs]
+    wanted = [
+        shape
+        for above, below in pairwise(units)
+        for shape in ((members, above, below), (members, 1, below))
+    ]
+    if [array.shape for array in weights] != wanted:
+        raise _damaged(file, "has layers of other sizes than its card says")
+    if found.card.sealed(weights).fingerprint != found.card.fingerprint:
+        raise _damaged(file, f"or {CARD} beside it is not what was trained (another SHA-256)")
+
+
+def _damaged(file: Path, what: str) -> SpecError:
+    return SpecError(str(file), what, "train it again, or copy its folder again")
+
+
+def differences(
+    before: Pretrained,
+    survey: Survey,
+    bands: Sequence[str],
+    spec: PhotometricModel,
+    sample: Mapping[str, Any] | None = None,
+) -> tuple[str, ...]:
+    """What a fit will have otherwise than the model that it begins with, as far as is known before.
 
     Parameters
     ----------
-    card : Card
-        Of the model.
+    before : Pretrained
     survey : Survey
     bands : sequence of str
         Those of its bands that are to be read.
+    spec : PhotometricModel
+    sample : mapping, optional
+        Source and split; see `galbatch.training.lineage.origin`.
 
     Returns
     -------
     tuple of str
-        A sentence each; none where all bands agree by name and within 1 % in wavelength.
+        A sentence each: rows held out that may have taught it; bands that do not agree by name and
+        within 1 % in wavelength; targets that begin afresh. Whether labels reach beyond its
+        redshifts, and whether there are quasars enough, is known when it is trained.
     """
+    return (
+        *leaks(before.lineage, survey.name, sample or {}),
+        *_of_bands(before.card, survey, bands),
+        *_of_heads(_foretold(before.heads, survey, spec), before.heads, before.card.survey),
+    )
+
+
+def _foretold(old: Sequence[Head], survey: Survey, spec: PhotometricModel) -> tuple[Head, ...]:
+    """Heads as a survey's words and a model's call for; otherwise like the old ones."""
+    known = {head.target: head for head in old}
+    found = []
+    for target in spec.targets or [one for one in TARGETS if survey.labels.of(one)]:
+        head = known.get(target, Head(target, 0, 0))
+        if target == "redshift" and target in known:
+            head = replace(head, bins=spec.bins)
+        elif target == "star" and (survey.labels.star is None or not survey.labels.star.qso):
+            head = replace(head, classes=0)
+        found.append(head)
+    return tuple(found)
+
+
+def _of_heads(new: Sequence[Head], old: Sequence[Head], survey: str) -> tuple[str, ...]:
+    """Targets that take up nothing of the old network's last layer, and why."""
+    known = {head.target: head for head in old}
+    return tuple(
+        f"{head.target} begins afresh: {why}"
+        for head in new
+        if (why := _unlike(head, known.get(head.target), survey))
+    )
+
+
+def _of_bands(card: Card, survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
+    """Bands that do not agree by name and within 1 % in wavelength."""
     old = {band["name"]: float(band["wavelength"]) for band in card.reading["bands"]}
     known = {name: old[name] for name in card.bands}
     new = {band.name: band.wavelength for band in survey.bands if band.name in bands}
@@ -298,13 +425,32 @@ def carried_weights(
 def _alike(new: Sequence[Head], old: Sequence[Head]) -> Mapping[str, Head]:
     """Old heads, by target, that a new one can take up: of its size, with cells for its labels."""
     wanted = {head.target: head for head in new}
+    return {
+        head.target: head
+        for head in old
+        if head.target in wanted and not _unlike(wanted[head.target], head)
+    }
 
-    def fits(head: Head) -> bool:
-        asked = wanted.get(head.target)
-        if asked is None or asked.size != head.size:
-            return False
-        spare = MARGIN * (asked.high - asked.low) / max(asked.bins, 1)
-        inside = head.low <= asked.low + spare and asked.high - spare <= head.high
-        return not head.bins or inside
 
-    return {head.target: head for head in old if fits(head)}
+def _unlike(new: Head, old: Head | None, survey: str = "") -> str:
+    """Why a head cannot take up the old one of its target; empty where it can.
+
+    `survey` is the old one's.
+    """
+    if old is None:
+        return f"{survey} did not teach it"
+    if new.bins != old.bins:
+        return f"{old.bins} cells in {survey}, {new.bins} here"
+    if new.size != old.size:
+        if new.target == "star":
+            return (
+                f"{old.classes or 2} of {', '.join(CLASSES)} in {survey}, {new.classes or 2} here"
+            )
+        return f"{old.size} outputs in {survey}, {new.size} here"
+    if not new.bins:
+        return ""
+    spare = MARGIN * (new.high - new.low) / new.bins
+    if old.low <= new.low + spare and new.high - spare <= old.high:
+        return ""
+    ranges = [f"{np.expm1(head.low):.2f} to {np.expm1(head.high):.2f}" for head in (old, new)]
+    return f"cells from {ranges[0]} in {survey}, {ranges[1]} here"
