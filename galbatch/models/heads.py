@@ -26,7 +26,9 @@ MOST = 2
 """Times that number of cells, at most; labels beyond count as in the last one."""
 
 
-def redshift_cells(zeta: NDArray[np.floating[Any]], bins: int) -> tuple[float, float, int]:
+def redshift_cells(
+    zeta: NDArray[np.floating[Any]], bins: int, old: Head | None = None
+) -> tuple[float, float, int]:
     """Even cells for labels.
 
     Parameters
@@ -35,6 +37,8 @@ def redshift_cells(zeta: NDArray[np.floating[Any]], bins: int) -> tuple[float, f
         Labels as ln(1 + z), finite, not all the same.
     bins : int
         Cells for most of them.
+    old : Head, optional
+        Whose cells are to be used where they cover most labels.
 
     Returns
     -------
@@ -43,6 +47,8 @@ def redshift_cells(zeta: NDArray[np.floating[Any]], bins: int) -> tuple[float, f
     count : int
     """
     lower, upper = np.percentile(zeta.astype(np.float64), BODY)
+    if old is not None and old.low <= lower and upper <= old.high:
+        return old.low, old.high, old.bins
     first, last = float(zeta.min()), float(zeta.max())
     if lower == upper:
         lower, upper = first, last

@@ -94,7 +94,7 @@ def train_photometric(
     measured, train = measure(reads, rows.table), rows.training
     recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
-    heads = _heads(answers[train], targets, spec.bins)
+    heads = _heads(answers[train], targets, spec.bins, before.cells(spec.bins) if before else None)
     if before is not None:
         recipe = carried_recipe(recipe, before.recipe)
         heads = carried_heads(heads, before.heads)
@@ -252,7 +252,9 @@ def _answers(
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _heads(answers: NDArray[np.float32], targets: Sequence[Target], bins: int) -> tuple[Head, ...]:
+def _heads(
+    answers: NDArray[np.float32], targets: Sequence[Target], bins: int, old: Head | None
+) -> tuple[Head, ...]:
     heads: list[Head] = []
     start = 0
     for target, column in zip(targets, answers.T, strict=True):
@@ -260,7 +262,7 @@ def _heads(answers: NDArray[np.float32], targets: Sequence[Target], bins: int) -
             classes = len(CLASSES) if (column == QSO).any() else 0
             heads.append(Head(target, start, 0, classes=classes))
         elif target == "redshift":
-            low, high, count = redshift_cells(column[np.isfinite(column)], bins)
+            low, high, count = redshift_cells(column[np.isfinite(column)], bins, old)
             heads.append(Head(target, start, 0, low=low, high=high, bins=count))
         else:
             found = column[np.isfinite(column)].astype(np.float64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from galbatch.errors import SpecError
 from galbatch.flux.features import FeatureRecipe
 from galbatch.models.base import CARD, Card, read_card
-from galbatch.models.heads import MARGIN, Head
+from galbatch.models.heads import Head
 from galbatch.models.photometric import NETWORK, VERSION
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
@@ -61,6 +61,12 @@ class Pretrained:
     def heads(self) -> tuple[Head, ...]:
         """What its outputs are."""
         return tuple(Head.from_json(head) for head in self.card.recipe["heads"])
+
+    def cells(self, bins: int) -> Head | None:
+        """The redshift's head, where its cells are those that a job with so many asks for."""
+        if self.card.spec.get("bins") != bins:
+            return None
+        return next((head for head in self.heads if head.target == "redshift"), None)
 
     def weights(self) -> Weights:
         """Kernel and bias of every layer, first to last.
@@ -261,18 +267,18 @@ def differences(
     return (
         *leaks(before.lineage, survey.name, sample or {}),
         *_of_bands(before.card, survey, bands),
-        *_of_heads(_foretold(before.heads, survey, spec), before.heads, before.card.survey),
+        *_of_heads(_foretold(before, survey, spec), before.heads, before.card.survey),
     )
 
 
-def _foretold(old: Sequence[Head], survey: Survey, spec: PhotometricModel) -> tuple[Head, ...]:
+def _foretold(before: Pretrained, survey: Survey, spec: PhotometricModel) -> tuple[Head, ...]:
     """Heads as a survey's words and a model's call for; otherwise like the old ones."""
-    known = {head.target: head for head in old}
+    known = {head.target: head for head in before.heads}
     found = []
     for target in spec.targets or [one for one in TARGETS if survey.labels.of(one)]:
         head = known.get(target, Head(target, 0, 0))
         if target == "redshift" and target in known:
-            head = replace(head, bins=spec.bins)
+            head = before.cells(spec.bins) or replace(head, bins=spec.bins)
         elif target == "star" and (survey.labels.star is None or not survey.labels.star.qso):
             head = replace(head, classes=0)
         found.append(head)
@@ -365,8 +371,6 @@ def carried_heads(new: Sequence[Head], old: Sequence[Head]) -> tuple[Head, ...]:
             centre=of[head.target].centre,
             scale=of[head.target].scale,
             floor=of[head.target].floor,
-            low=of[head.target].low if head.bins else head.low,
-            high=of[head.target].high if head.bins else head.high,
         )
         if head.target in of
         else head
@@ -449,8 +453,7 @@ def _unlike(new: Head, old: Head | None, survey: str = "") -> str:
         return f"{old.size} outputs in {survey}, {new.size} here"
     if not new.bins:
         return ""
-    spare = MARGIN * (new.high - new.low) / new.bins
-    if old.low <= new.low + spare and new.high - spare <= old.high:
+    if (old.low, old.high) == (new.low, new.high):
         return ""
     ranges = [f"{np.expm1(head.low):.2f} to {np.expm1(head.high):.2f}" for head in (old, new)]
     return f"cells from {ranges[0]} in {survey}, {ranges[1]} here"
