@@ -126,6 +126,9 @@ def _refuse(path: Path, force: bool) -> None:
             raise SpecError(str(path), "is a folder", f"{path / 'redshifts.hdf5'}?")
         if path.exists() and not force:
             raise SpecError(str(path), "there is a file already", "--force replaces it")
+        nearest = next(folder for folder in path.parents if folder.exists())
+        if not nearest.is_dir():
+            raise SpecError(str(path), f"{nearest} is not a folder")
 
 
 @contextmanager

@@ -127,6 +127,10 @@ def test_rows_that_are_not_predicted_yet_are_told(copy: Path, site: Site) -> Non
     receipts = sorted((copy / "store/receipts/predict").glob("photometric.*.json"))
     rows = json.loads(receipts[0].read_text())["receipt"]["rows"]
     receipts[0].unlink()
+    other = site.job.models[0].model_copy(update={"epochs": 3})
+    later = replace(site, job=site.job.model_copy(update={"models": (other,)}))
+    with pytest.raises(SpecError, match="predicts with photometric_v2 now"):
+        export_qp(later, "photometric", copy / "pz.hdf5")
     done = galbatch("export", "job.yaml", "pz.hdf5", cwd=copy)
     said = " ".join(done.stderr.split())
     assert done.returncode == 2
@@ -150,8 +154,8 @@ def test_a_place_where_no_file_can_be(site: Site, copy: Path) -> None:
     (copy / "folder.hdf5").mkdir()
     before = sorted(copy.iterdir())
     for name, force, said in (
-        ("plain/pz.hdf5", False, "cannot be written: Not a directory"),
-        ("plain/deeper/pz.hdf5", True, "cannot be written: Not a directory"),
+        ("plain/pz.hdf5", False, "plain is not a folder"),
+        ("plain/deeper/pz.hdf5", True, "plain is not a folder"),
         ("folder.hdf5", True, "is a folder"),
         (f"{'n' * 300}.hdf5", False, "cannot be written: File name too long"),
     ):
