@@ -56,9 +56,7 @@ def leaks(
             continue
         if _held_out_before(sample["split"], one.get("split")):
             continue
-        how = (
-            "with another split" if one.get("split") else "with a split that its card does not say"
-        )
+        how = "with another split" if one.get("split") else "with a split that is not known"
         said.append(
             f"the pretrained model was trained on {survey}{_words(one.get('source'))} {how}: "
             "rows held out here may have taught it"

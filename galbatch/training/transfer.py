@@ -447,9 +447,8 @@ def _unlike(new: Head, old: Head | None, survey: str = "") -> str:
         return f"{old.bins} cells in {survey}, {new.bins} here"
     if new.size != old.size:
         if new.target == "star":
-            return (
-                f"{old.classes or 2} of {', '.join(CLASSES)} in {survey}, {new.classes or 2} here"
-            )
+            then, now = (", ".join(CLASSES[: head.classes or 2]) for head in (old, new))
+            return f"{then} in {survey}; {now} here"
         return f"{old.size} outputs in {survey}, {new.size} here"
     if not new.bins:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from galbatch.stages.train import labelled_rows, split_of
 from galbatch.store import tables
 from galbatch.store.layout import Layout
 from galbatch.training.split import TEST, roles
+from galbatch.training.transfer import Pretrained
 
 ONE_MODEL: dict[str, Any] = {
     "kind": "photometric", "members": 1, "width": 16, "layers": 1, "bins": 40, "epochs": 1,
@@ -82,7 +84,8 @@ def test_rows_do_not_depend_on_how_many_are_read_at_a_time(
 def test_a_job_begins_with_a_model_of_another(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "store" / "models" / "photometric", tmp_path / "before")
     words: dict[str, Any] = {
-        "source": {"kind": "mock", "rows": 1200, "seed": 8},
+        "source": {"kind": "mock", "rows": 1200, "seed": 3},
+        "split": {"kind": "sky", "order": 10, "seed": 7},
         "models": [{**ONE_MODEL, "pretrained": "before", "bands": ["F489W", "F613W", "F814W"]}],
         "sinks": [],
     }
@@ -96,11 +99,29 @@ def test_a_job_begins_with_a_model_of_another(finished: Path, tmp_path: Path) ->
     shown = json.loads(galbatch("status", job, "--json", cwd=tmp_path).stdout)
     notes = [note for row in shown["stages"] for note in row["notes"]]
     assert any("F365W" in note and "read as not observed" in note for note in notes)
+    leak = "rows held out here may have taught it"
+    assert any(leak in note for note in notes)
+    assert any(leak in said for said in card.training["warnings"])
     page = (tmp_path / "store" / "report" / "index.html").read_text()
-    assert "alhambra, then alhambra" in page and "read as not observed" in page
+    assert "alhambra, then alhambra" in page and "read as not observed" in page and leak in page
+    # It is needed to train alone.
+    (tmp_path / "before").rename(tmp_path / "away")
+    for command in ("validate", "run", "report"):
+        done = galbatch(command, job, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert command != "run" or "nothing to do" in done.stdout
+    done = galbatch("export", job, "pz.hdf5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(galbatch("status", job, "--json", cwd=tmp_path).stdout)
+    assert not any(row["left"] for row in shown["stages"])
+    notes = [note for row in shown["stages"] for note in row["notes"]]
+    assert any("cannot be trained again" in note and "no model here" in note for note in notes)
+    done = galbatch("run", job, "--set", "models.0.epochs=2", cwd=tmp_path)
+    assert done.returncode == 2 and "no model here" in done.stderr
+    (tmp_path / "away").rename(tmp_path / "before")
     # Another model to begin with is another word.
-    other = json.loads((tmp_path / "before" / "card.json").read_text()) | {"fingerprint": "0" * 64}
-    (tmp_path / "before" / "card.json").write_text(json.dumps(other))
+    weights = Pretrained(before, tmp_path / "before").weights()
+    replace(before, libraries={}).sealed(weights).save(tmp_path / "before")
     shown = json.loads(galbatch("status", job, "--json", cwd=tmp_path).stdout)
     left = {row["stage"]: row["left"] for row in shown["stages"]}
     assert left["train"] == 1
@@ -108,9 +129,12 @@ def test_a_job_begins_with_a_model_of_another(finished: Path, tmp_path: Path) ->
 
 def test_what_a_job_cannot_begin_with_is_said_first(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "store" / "models" / "photometric", tmp_path / "before")
+    shutil.copytree(tmp_path / "before", tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "network.weights.h5").unlink()
     for pretrained, width, message in (
         ("nowhere", 16, "no model here"),
         ("before", 24, "write width: 16"),
+        ("spoilt", 16, "there is no such file"),
     ):
         model = ONE_MODEL | {"pretrained": pretrained, "width": width}
         done = galbatch("run", write_job(tmp_path, models=[model]), cwd=tmp_path)

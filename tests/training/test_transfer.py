@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from galbatch.errors import SpecError
 from galbatch.flux.features import features
-from galbatch.models.base import read_card
+from galbatch.models.base import Card, read_card
+from galbatch.models.heads import Head
 from galbatch.models.photometric import Reading
 from galbatch.models.zoo import load_model
-from galbatch.spec.job import PhotometricModel
+from galbatch.spec.job import FilesSource, IdSplit, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
+from galbatch.training.lineage import leaks, origin
 from galbatch.training.rows import present
 from galbatch.training.transfer import (
     carried_recipe,
@@ -33,6 +39,7 @@ from galbatch.values import FluxBlock
 pytestmark = pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
 
 Sky = Callable[[int, int], pa.Table]
+WEIGHTS = "network.weights.h5"
 OLD, NEW = ("u", "g", "r", "i", "z"), ("g", "r", "i", "z", "y")
 
 
@@ -136,7 +143,8 @@ def test_what_it_cannot_begin_with(survey: Survey, sky: Sky, taught: Path, tmp_p
 
 
 def test_a_filter_that_moved_is_said(survey: Survey, taught: Path) -> None:
-    card = replace(read_card(taught), survey="mock")
+    before = read_pretrained(taught, small(), OLD)
+    before = replace(before, card=replace(before.card, survey="mock"))
     moved = [
         band.model_copy(
             update={"wavelength": band.wavelength * {"r": 1.02, "i": 1.005}.get(band.name, 1)}
@@ -144,5 +152,139 @@ def test_a_filter_that_moved_is_said(survey: Survey, taught: Path) -> None:
         for band in survey.bands
     ]
     other = survey.model_copy(update={"bands": tuple(moved)})
-    assert differences(card, other, OLD) == ("band r: 6200 Angstrom in mock, 6324 in toy",)
-    assert differences(card, survey, OLD) == ()
+    assert differences(before, other, OLD, small()) == (
+        "band r: 6200 Angstrom in mock, 6324 in toy",
+    )
+    assert differences(before, survey, OLD, small()) == ()
+
+
+def test_a_target_that_begins_afresh_is_said(
+    survey: Survey, sky: Sky, taught: Path, tmp_path: Path
+) -> None:
+    spec = small(bins=50, targets=("redshift", "log_mass"), bands=OLD, epochs=1)
+    said = (
+        "redshift begins afresh: 40 cells in toy, 50 here",
+        "log_mass begins afresh: toy did not teach it",
+    )
+    assert differences(read_pretrained(taught, spec, OLD), survey, OLD, spec) == said
+    card = fit(spec, survey, sky(400, 25), tmp_path / "afresh", pretrained=taught)
+    assert tuple(card.training["warnings"][:2]) == said
+    # How far labels reach is known when they are read.
+    far = sky(400, 25)
+    place = far.column_names.index("z_spec")
+    far = far.set_column(place, "z_spec", pa.array(far["z_spec"].to_numpy() * 2))
+    spec = small(bands=OLD, epochs=1)
+    assert differences(read_pretrained(taught, spec, OLD), survey, OLD, spec) == ()
+    card = fit(spec, survey, far, tmp_path / "far", pretrained=taught)
+    assert re.match(
+        r"redshift begins afresh: cells from 0\.\d\d to 1\.\d\d in toy, 0\.\d\d to 2\.\d\d here",
+        card.training["warnings"][0],
+    )
+
+
+def test_classes_that_begin_afresh_are_said(survey: Survey, taught: Path) -> None:
+    before = read_pretrained(taught, small(), OLD)
+    three = replace(before, card=with_head(before.card, Head("star", 40, 0, classes=3)))
+    found = differences(three, survey, OLD, small(targets=("star",)))
+    assert found == ("star begins afresh: galaxy, star, qso in toy; galaxy, star here",)
+    two = replace(before, card=with_head(before.card, Head("star", 40, 0)))
+    assert differences(two, survey, OLD, small(targets=("star",))) == ()
+
+
+def with_head(card: Card, head: Head) -> Card:
+    heads = [*card.recipe["heads"], head.to_json()]
+    return replace(card, recipe={**card.recipe, "heads": heads})
+
+
+def spoilt_card(**recipe: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        card = json.loads((folder / "card.json").read_text())
+        card["recipe"] = {**card["recipe"], **recipe} if recipe else {}
+        (folder / "card.json").write_text(json.dumps(card))
+
+    return spoil
+
+
+def truncate(folder: Path) -> None:
+    os.truncate(folder / WEIGHTS, 3000)
+
+
+def change(folder: Path) -> None:
+    with h5py.File(folder / WEIGHTS, "r+") as file:
+        file["layers/stacked_dense/vars/0"][0, 0, 0] += 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / WEIGHTS).unlink(), "weights.h5: there is no such file"),
+        (truncate, "weights.h5: cannot be read"),
+        (change, "is not what was trained"),
+        (spoilt_card(), "card.json: is no card of a photometric model: no 'network'"),
+        (spoilt_card(features=None), "is no card of a photometric model"),
+        (spoilt_card(novelty=None), "is not what was trained"),
+        (
+            spoilt_card(
+                network={"inputs": 3, "members": 2, "width": 32, "layers": 2, "outputs": 40}
+            ),
+            "card.json: speaks of 3 inputs and 40 outputs",
+        ),
+        (spoilt_card(heads=[]), "and describes .* and 0"),
+    ],
+)
+def test_a_damaged_model_is_refused_before_anything_runs(
+    taught: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(taught, folder)
+    assert read_pretrained(folder, small(), NEW).card == read_card(taught)
+    spoil(folder)
+    with pytest.raises(SpecError, match=message) as raised:
+        read_pretrained(folder, small(), NEW)
+    assert "train it again" in raised.value.hint
+
+
+FILES = FilesSource(kind="files", paths=("/home/me/toy.csv.gz", "s3://sky/t/x.fits?sig=secret"))
+MOCK = MockSource(kind="mock", rows=100, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "leaking"),
+    [
+        (origin(FILES, SkySplit()), origin(FILES, SkySplit()), False),
+        (origin(FILES, SkySplit(seed=1)), origin(FILES, SkySplit()), True),
+        (origin(FILES, SkySplit(order=8)), origin(FILES, SkySplit()), True),
+        (origin(FILES, IdSplit()), origin(FILES, SkySplit()), True),
+        (origin(FILES, SkySplit(test=0.1)), origin(FILES, SkySplit()), True),
+        # What is held out is the beginning of the same order: less of it was held out before too.
+        (origin(FILES, SkySplit()), origin(FILES, SkySplit(test=0.1)), False),
+        (origin(FILES, SkySplit()), origin(FILES, SkySplit(test=0.1, validation=0.3)), True),
+        (origin(MOCK, SkySplit(seed=1)), origin(FILES, SkySplit()), False),
+        (origin(MOCK, SkySplit(seed=1)), origin(MOCK, SkySplit()), True),
+        (
+            origin(MOCK.model_copy(update={"seed": 4}), SkySplit(seed=1)),
+            origin(MOCK, SkySplit()),
+            False,
+        ),
+        ({}, origin(FILES, SkySplit()), True),
+        ({}, {}, False),
+    ],
+)
+def test_rows_held_out_now_that_may_have_taught_before(
+    then: dict[str, Any], now: dict[str, Any], leaking: bool
+) -> None:
+    found = leaks([{"survey": "toy", **then}], "toy", now)
+    assert bool(found) == leaking
+    assert all("rows held out here may have taught it" in said for said in found)
+    assert leaks([{"survey": "other", **then}], "toy", now) == ()
+    assert "secret" not in str((then, found)) and "/home" not in str((then, found))
+
+
+def test_a_leak_is_in_the_card(survey: Survey, sky: Sky, taught: Path, tmp_path: Path) -> None:
+    spec, sample = small(bands=OLD, epochs=1), origin(FILES, SkySplit())
+    card = fit(spec, survey, sky(300, 26), tmp_path, pretrained=taught, sample=sample)
+    said = differences(read_pretrained(taught, spec, OLD), survey, OLD, spec, sample)
+    assert said == (card.training["warnings"][0],)
+    assert "with a split that is not known: rows held out here" in said[0]
+    assert card.training["lineage"][-1]["split"] == SkySplit().model_dump()
+    assert card.training["lineage"][-1]["source"]["files"] == ["toy.csv.gz", "x.fits"]
