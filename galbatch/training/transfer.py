@@ -443,16 +443,15 @@ def _unlike(new: Head, old: Head | None, survey: str = "") -> str:
     """
     if old is None:
         return f"{survey} did not teach it"
-    if new.bins != old.bins:
-        return f"{old.bins} cells in {survey}, {new.bins} here"
+    if new.bins and (old.low, old.high, old.bins) != (new.low, new.high, new.bins):
+        cells = (
+            f"{head.bins} cells from {np.expm1(head.low):.2f} to {np.expm1(head.high):.2f}"
+            for head in (old, new)
+        )
+        return f"{next(cells)} in {survey}, {next(cells)} here"
     if new.size != old.size:
         if new.target == "star":
             then, now = (", ".join(CLASSES[: head.classes or 2]) for head in (old, new))
             return f"{then} in {survey}; {now} here"
         return f"{old.size} outputs in {survey}, {new.size} here"
-    if not new.bins:
-        return ""
-    if (old.low, old.high) == (new.low, new.high):
-        return ""
-    ranges = [f"{np.expm1(head.low):.2f} to {np.expm1(head.high):.2f}" for head in (old, new)]
-    return f"cells from {ranges[0]} in {survey}, {ranges[1]} here"
+    return ""

