@@ -177,7 +177,9 @@ def test_densities_on_a_grid_beside_the_predictions(finished: Path, tmp_path: Pa
     place = {number: row for row, number in enumerate(ids.tolist()) if number in found.index}
     assert sorted(place) == sorted(found.index)
     density = pz[:][[place[number] for number in found.index]]
-    predicted = found["z_mode"].notna().to_numpy()
+    # Of what lies beyond the grid nothing is said.
+    predicted = (found["z_median"] < 3).to_numpy()
+    assert predicted.mean() > 0.9
     assert np.isfinite(density[predicted]).all()
     np.testing.assert_allclose(np.trapezoid(density[predicted], z, axis=1), 1, atol=1e-3)
     mean = np.trapezoid(density * z, z, axis=1)[predicted]

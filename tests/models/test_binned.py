@@ -15,7 +15,7 @@ from galbatch.models.binned import (
 from galbatch.models.heads import Head
 from galbatch.models.pdf import QUANTILES, density_of_quantiles
 from galbatch.quality.distributions import pit
-from galbatch.quality.recalibration import Calibration, Straightening
+from galbatch.quality.recalibration import Calibration, Straightening, Warp
 
 LEVELS = np.array(QUANTILES, np.float32)
 EDGES = np.linspace(0.0, 1.5, 301, dtype=np.float32)
@@ -86,6 +86,19 @@ def test_redshift_statistics_against_a_fine_grid() -> None:
         near = np.abs(grid - z.mode[i]) <= 0.03 * (1 + z.mode[i])
         assert z.odds[i] == pytest.approx(share[near].sum(), abs=2e-3)
     np.testing.assert_array_equal(z.median, z.quantiles[:, QUANTILES.index(0.5)])
+
+
+def test_the_mean_is_that_of_the_warped_distribution() -> None:
+    rows, grid = random_rows(8), np.linspace(0, TOP, 2001)
+    magnitude = np.full(len(rows), 21.0, np.float32)
+    warp = Warp((21.0,), (0.8,), (0.5,), rows=1000)
+    found = redshift_statistics(rows, 0.02, warp, magnitude)
+    moment = np.trapezoid(density(rows, grid, warp, magnitude) * grid, grid, axis=1)
+    width = (found.quantiles[:, 13] - found.quantiles[:, 1]) / 4
+    off = np.abs(found.mean - moment) / width
+    assert np.median(off) < 0.02 and np.quantile(off, 0.9) < 0.2
+    before = redshift_statistics(rows, 0.02).mean
+    assert np.median(np.abs(before - moment) / width) > 0.2
 
 
 def test_the_mode_is_that_of_the_higher_peak_and_inside_a_cell() -> None:

@@ -19,7 +19,6 @@ from galbatch.errors import SpecError
 from galbatch.models.base import Card
 from galbatch.models.flags import Quality
 from galbatch.models.zoo import load_model
-from galbatch.quality.recalibration import Calibration
 from galbatch.spec.job import IdSplit, PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
@@ -232,10 +231,12 @@ def test_a_target_that_cannot_be_validated(survey: Survey, table: pa.Table, tmp_
         values = np.where(known, table[name].to_numpy(), np.nan)
         table = table.drop_columns([name]).append_column(name, pa.array(values))
     card = fit(small(epochs=1), survey, table, tmp_path)
-    assert card.rows["star"]["validation"] == card.rows["log_mass"]["validation"] == 0
-    assert card.calibration["star"]["rows"] == 0
-    assert Calibration.from_json(card.calibration["log_mass"]) == Calibration()
-    assert load_model(tmp_path).predict(table).num_rows == len(table)
+    assert not {"star", "log_mass"} & set(card.targets)
+    for target in ("star", "log_mass"):
+        assert "no validation row has its label" in card.skipped[target]
+    assert "prob_star" not in load_model(tmp_path).predict(table).column_names
+    with pytest.raises(SpecError, match="'star' cannot be trained: no validation row"):
+        fit(small(epochs=1, targets=("redshift", "star")), survey, table, tmp_path / "asked")
 
 
 @pytest.mark.parametrize(
