@@ -91,10 +91,7 @@ def transform(rows: Binned, value: Any) -> Any:
         In [0, 1].
     """
     xp = namespace(rows.cumulative)
-    last = len(rows.edges) - 2
-    cell = xp.clip(xp.searchsorted(rows.edges, value, side="right") - 1, 0, last)
-    low, high = rows.edges[cell], rows.edges[cell + 1]
-    share = xp.clip((value - low) / (high - low), 0, 1)
+    cell, share = _place(rows, value)
     row = xp.arange(len(rows))
     below, above = rows.cumulative[row, cell], rows.cumulative[row, cell + 1]
     return below + share * (above - below)
@@ -211,10 +208,7 @@ def density(rows: Binned, grid: Any, warp: Warp | None = None, magnitude: Any = 
     edges = cell_edges(xp, grid)
     zeta = xp.log1p(edges).astype(xp.float32)
     widths = xp.diff(edges).astype(xp.float32)
-    last = len(rows.edges) - 2
-    cell = xp.clip(xp.searchsorted(rows.edges, zeta, side="right") - 1, 0, last)
-    low, high = rows.edges[cell], rows.edges[cell + 1]
-    share = xp.clip((zeta - low) / (high - low), 0, 1)
+    cell, share = _place(rows, zeta)
     result = xp.empty((len(rows), len(widths)), xp.float32)
     for start in range(0, len(rows), AT_ONCE):
         part = slice(start, start + AT_ONCE)
@@ -225,6 +219,15 @@ def density(rows: Binned, grid: Any, warp: Warp | None = None, magnitude: Any = 
             reached = warp.apply(reached.T, magnitude[part]).T
         result[part] = cell_shares(xp, reached) / widths
     return result
+
+
+def _place(rows: Binned, zeta: Any) -> tuple[Any, Any]:
+    """The cell that each point lies in, and how much of it lies below the point."""
+    xp = namespace(rows.cumulative)
+    last = len(rows.edges) - 2
+    cell = xp.clip(xp.searchsorted(rows.edges, zeta, side="right") - 1, 0, last)
+    low, high = rows.edges[cell], rows.edges[cell + 1]
+    return cell, xp.clip((zeta - low) / (high - low), 0, 1)
 
 
 def _mean(rows: Binned) -> Any:

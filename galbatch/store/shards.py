@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from galbatch.errors import DataError, SpecError
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
-from galbatch.store.partitions import HEALPIX_ORDER, Histogram
+from galbatch.store.partitions import Histogram
 from galbatch.store.tables import FILE, HEALPIX, ROW
 
 PROVENANCE = (FILE, ROW)
-
-_WHOLE_SKY = 12 * 4**HEALPIX_ORDER
 
 
 @dataclass(frozen=True)

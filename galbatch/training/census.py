@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from galbatch.flux.columns import numbers
 from galbatch.spec.survey import Label, Survey
 from galbatch.training.labels import labels, meets
+from galbatch.training.rows import columns_digest
 from galbatch.training.split import TEST
 from galbatch.values import QSO, STAR, TARGETS, Target
 
@@ -37,13 +37,7 @@ class Census:
 
     def fingerprint(self, columns: Sequence[str]) -> str:
         """SHA-256 of some columns of the sample."""
-        digest = hashlib.sha256()
-        for name in columns:
-            digest.update(name.encode())
-            column = self.sample.column(name).combine_chunks()
-            values = column.flatten() if pa.types.is_nested(column.type) else column
-            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
-        return digest.hexdigest()
+        return columns_digest(self.sample, columns).hexdigest()
 
 
 def take_census(survey: Survey, table: pa.Table, roles: ArrayLike, seed: int) -> Census:

@@ -64,12 +64,7 @@ class Labelled:
 
     def fingerprint(self, columns: Sequence[str]) -> str:
         """SHA-256 of what is learnt from: some columns, the labels and the roles."""
-        digest = hashlib.sha256()
-        for name in columns:
-            digest.update(name.encode())
-            column = self.table.column(name).combine_chunks()
-            values = column.flatten() if pa.types.is_nested(column.type) else column
-            digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
+        digest = columns_digest(self.table, columns)
         for target, known in self.known.items():
             digest.update(target.encode() + np.ascontiguousarray(known).tobytes())
         digest.update(self.training.tobytes())
@@ -116,6 +111,17 @@ def labelled_rows(
     for values in known.values():
         has_one |= np.isfinite(values)
     return Labelled(table, known, role == TRAIN).some(has_one)
+
+
+def columns_digest(table: pa.Table, columns: Sequence[str]) -> hashlib._Hash:
+    """SHA-256 of the names and values of some columns, to be continued or read."""
+    digest = hashlib.sha256()
+    for name in columns:
+        digest.update(name.encode())
+        column = table.column(name).combine_chunks()
+        values = column.flatten() if pa.types.is_nested(column.type) else column
+        digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
+    return digest
 
 
 def needs_both(rows: Labelled, where: str) -> None:
