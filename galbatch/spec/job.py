@@ -149,20 +149,22 @@ class PhotometricModel(Words):
     morphology: bool = True
     """Use the survey's morphology columns."""
     clean: StandardClean = StandardClean()
-    members: int = Field(default=4, ge=1, le=32)
+    members: int = Field(default=2, ge=1, le=32)
     """Networks in the ensemble."""
     width: int = Field(default=256, ge=4, le=4096)
     """Units in a layer of the trunk."""
     layers: int = Field(default=4, ge=1, le=16)
-    bins: int = Field(default=300, ge=20, le=2000)
-    """Cells of the redshift distribution, even in ln(1 + z) over the range of the labels."""
-    epochs: int = Field(default=40, ge=1)
-    """At most; early stopping usually ends it before."""
+    bins: int | None = Field(default=None, ge=20, le=2000)
+    """Cells of the redshift distribution, even in ln(1 + z) over the range of the labels. By
+    default 300, or as many as make them a tenth as wide as the bands."""
+    epochs: int | None = Field(default=None, ge=1)
+    """At most; early stopping may end it before. By default 40, fewer for many rows."""
     patience: int = Field(default=15, ge=1)
     batch: int = Field(default=256, ge=1)
     """Rows in a step over all replicas."""
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.3, ge=0)
+    """For a fit of 3,000 steps; a longer one has less in each."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     noise: float = Field(default=0.3, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""

@@ -1,17 +1,31 @@
-"""How large a network the labelled rows can teach."""
+"""How large a network the labelled rows can teach, and how long they teach it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from galbatch.models.heads import Head
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.models.heads import BODY, Head
 from galbatch.spec.job import PhotometricModel
+from galbatch.spec.survey import Band
 
 # With early stopping a network can have many weights for each row; with more than this, one
 # trained on a few hundred rows has been seen to do worse than a smaller one.
 _WEIGHTS_PER_ROW = 100
 _NARROWEST = 16
+# Cells are at most this share of a usual band's width: lines are placed to a fraction of a band.
+_OF_A_BAND = 0.1
+_FEWEST_CELLS, _MOST_CELLS = 300, 900
+# Rows shown in all epochs together, about, and the limits of their number.
+_SHOWN = 8_000_000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 40
+# A fit of so many steps has the weight decay of the job's words.
+_USUAL_STEPS = 3000
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,56 @@ class Size:
 
     words: dict[str, int]
     warnings: tuple[str, ...]
+
+
+def fitting_bins(zeta: NDArray[np.floating[Any]], bands: Sequence[Band]) -> int:
+    """Cells of the redshift that a survey's bands can tell apart.
+
+    Parameters
+    ----------
+    zeta : ndarray, shape (n,)
+        Labels as ln(1 + z), finite.
+    bands : sequence of Band
+
+    Returns
+    -------
+    int
+        For most labels, as the word `bins` of a job.
+    """
+    lower, upper = np.percentile(zeta.astype(np.float64), BODY)
+    # A relative shift in wavelength is the same step in ln(1 + z).
+    width = float(np.median([band.width / band.wavelength for band in bands]))
+    wanted = math.ceil(float(upper - lower) / (_OF_A_BAND * width))
+    return min(max(wanted, _FEWEST_CELLS), _MOST_CELLS)
+
+
+def fitting_epochs(rows: int) -> int:
+    """How often rows are shown: the fewer, the more there are.
+
+    Parameters
+    ----------
+    rows : int
+        Shown in an epoch.
+    """
+    return min(max(round(_SHOWN / rows), _FEWEST_EPOCHS), _MOST_EPOCHS)
+
+
+def fitting_decay(decay: float, steps: int) -> float:
+    """Weight decay of each step of a fit.
+
+    Parameters
+    ----------
+    decay : float
+        Of a fit of 3,000 steps.
+    steps : int
+
+    Returns
+    -------
+    float
+        Less for a longer one, by the square root of the steps: Loshchilov & Hutter (2019,
+        arXiv:1711.05101), appendix B.1.
+    """
+    return decay * min(1.0, math.sqrt(_USUAL_STEPS / steps))
 
 
 def parameters(inputs: int, width: int, layers: int, outputs: int) -> int:

@@ -33,8 +33,13 @@ from galbatch.quality.calibration import (
 )
 from galbatch.quality.recalibration import Calibration, fit_straightening, fit_warp
 from galbatch.spec.job import PhotometricModel
-from galbatch.spec.survey import Survey
-from galbatch.training.capacity import fitting_size
+from galbatch.spec.survey import Band, Survey
+from galbatch.training.capacity import (
+    fitting_bins,
+    fitting_decay,
+    fitting_epochs,
+    fitting_size,
+)
 from galbatch.training.census import Census
 from galbatch.training.lessons import Measured, census_columns, lessons, matrix, measure
 from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
@@ -94,7 +99,8 @@ def train_photometric(
     measured, train = measure(reads, rows.table), rows.training
     recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
-    heads = _heads(answers[train], targets, spec.bins, before.cells(spec.bins) if before else None)
+    cells = before.cells(spec.bins) if before else None
+    heads = _heads(answers[train], targets, spec.bins, _named(survey, bands), cells)
     if before is not None:
         recipe = carried_recipe(recipe, before.recipe)
         heads = carried_heads(heads, before.heads)
@@ -141,7 +147,8 @@ def train_photometric(
             warmup_target=fastest,
             warmup_steps=max(warm, 1),
         )
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=spec.weight_decay, beta_2=0.99)
+        decay = fitting_decay(spec.weight_decay, steps)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=decay, beta_2=0.99)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         model.compile(optimizer, HeadsLoss(heads, counts), jit_compile=False)
         return model
@@ -153,15 +160,16 @@ def train_photometric(
         ).encode()
     ).hexdigest()
     work = folder / "work"
+    epochs = spec.epochs or fitting_epochs(len(lesson.sample))
     weights, history = fit(
         compiled,
         lesson.sample,
         (lesson.judged, lesson.judged_labels),
-        Schedule(spec.batch, spec.epochs, spec.patience, spec.seed),
+        Schedule(spec.batch, epochs, spec.patience, spec.seed),
         work,
         key,
         where,
-        lambda epoch, text: progress(epoch, spec.epochs, text),
+        lambda epoch, text: progress(epoch, epochs, text),
     )
     model = build(shape, heads)
     model.set_weights(weights)
@@ -227,9 +235,13 @@ def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
 
 
 def _learnt_recipe(reads: Reading, taught: Measured) -> FeatureRecipe:
-    of = {band.name: band for band in reads.survey.bands}
-    bands = [of[name] for name in reads.bands]
+    bands = _named(reads.survey, reads.bands)
     return learn_features(taught.block, bands, taught.shapes, reads.morphology)
+
+
+def _named(survey: Survey, bands: Sequence[str]) -> list[Band]:
+    of = {band.name: band for band in survey.bands}
+    return [of[name] for name in bands]
 
 
 def _some(rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
@@ -253,7 +265,11 @@ def _answers(
 
 
 def _heads(
-    answers: NDArray[np.float32], targets: Sequence[Target], bins: int, old: Head | None
+    answers: NDArray[np.float32],
+    targets: Sequence[Target],
+    bins: int | None,
+    bands: Sequence[Band],
+    old: Head | None,
 ) -> tuple[Head, ...]:
     heads: list[Head] = []
     start = 0
@@ -262,7 +278,9 @@ def _heads(
             classes = len(CLASSES) if (column == QSO).any() else 0
             heads.append(Head(target, start, 0, classes=classes))
         elif target == "redshift":
-            low, high, count = redshift_cells(column[np.isfinite(column)], bins, old)
+            zeta = column[np.isfinite(column)]
+            wanted = bins or fitting_bins(zeta, bands)
+            low, high, count = redshift_cells(zeta, wanted, old)
             heads.append(Head(target, start, 0, low=low, high=high, bins=count))
         else:
             found = column[np.isfinite(column)].astype(np.float64)

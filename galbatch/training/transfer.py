@@ -62,9 +62,9 @@ class Pretrained:
         """What its outputs are."""
         return tuple(Head.from_json(head) for head in self.card.recipe["heads"])
 
-    def cells(self, bins: int) -> Head | None:
-        """The redshift's head, where its cells are those that a job with so many asks for."""
-        if self.card.spec.get("bins") != bins:
+    def cells(self, bins: int | None) -> Head | None:
+        """The redshift's head, where a job asks for no other number of cells."""
+        if bins is not None and self.card.spec.get("bins") != bins:
             return None
         return next((head for head in self.heads if head.target == "redshift"), None)
 
@@ -278,7 +278,7 @@ def _foretold(before: Pretrained, survey: Survey, spec: PhotometricModel) -> tup
     for target in spec.targets or [one for one in TARGETS if survey.labels.of(one)]:
         head = known.get(target, Head(target, 0, 0))
         if target == "redshift" and target in known:
-            head = before.cells(spec.bins) or replace(head, bins=spec.bins)
+            head = before.cells(spec.bins) or replace(head, bins=spec.bins or head.bins)
         elif target == "star" and (survey.labels.star is None or not survey.labels.star.qso):
             head = replace(head, classes=0)
         found.append(head)
