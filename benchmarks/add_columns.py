@@ -112,7 +112,7 @@ class UseFive(WorkerPlugin):
         """On each worker, before it has work."""
         import lsdb  # noqa: F401
 
-        predict.load_model = lambda folder: Five(self.inputs)  # type: ignore[assignment]
+        predict.load_model = lambda folder, **_: Five(self.inputs)  # type: ignore[assignment]
 
 
 def add_five(frame: Any, inputs: tuple[str, ...], kept: list[str] | None) -> Any:

@@ -38,25 +38,26 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        models = {draws: trained(Path(temporary), draws) for draws in (0, arguments.draws)}
+        folder = trained(Path(temporary))
+        models = {draws: load_model(folder, monte_carlo=draws) for draws in (0, arguments.draws)}
         batches = mock_batches(load_survey("alhambra"), arguments.rows, 8, arguments.rows)
         measure(models, pa.concat_tables(batches), arguments.repeat)
 
 
-def trained(folder: Path, draws: int) -> Model:
-    """The model, with so many draws."""
-    job = folder / f"{draws}.yaml"
+def trained(folder: Path) -> Path:
+    """Folder of the model."""
+    job = folder / "job.yaml"
     words = {
         "name": "monte_carlo_speed",
         "survey": "alhambra",
         "source": {"kind": "mock", "rows": 8000, "seed": 1},
-        "store": str(folder / f"store-{draws}"),
-        "models": [{"kind": "photometric", "epochs": 1, "monte_carlo": draws}],
+        "store": str(folder / "store"),
+        "models": [{"kind": "photometric", "epochs": 1}],
         "cluster": {"kind": "serial"},
     }
     job.write_text(yaml.safe_dump(words), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "galbatch.cli", "run", str(job)], check=True)
-    return load_model(folder / f"store-{draws}" / "models" / "photometric")
+    return folder / "store" / "models" / "photometric"
 
 
 def measure(models: dict[int, Model], table: pa.Table, repeat: int) -> None:

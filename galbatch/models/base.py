@@ -52,7 +52,7 @@ class Card:
     metrics : mapping
         Scores on validation rows, after calibration.
     spec : mapping
-        The model's words in the job.
+        Those of the model's words in the job that it was trained by.
     reading : mapping
         The survey, as it was when the model was trained.
     libraries : mapping

@@ -30,7 +30,7 @@ from galbatch.models.runtime import Network, open_network
 from galbatch.quality.recalibration import Calibration
 from galbatch.spec.job import PhotometricModel, StandardClean
 from galbatch.spec.survey import Survey
-from galbatch.values import FluxBlock, PredictedColumn, Target
+from galbatch.values import CLASSES, FluxBlock, PredictedColumn, Target
 
 VERSION = 3
 NETWORK = "network"
@@ -183,10 +183,21 @@ class Photometric:
     card : Card
     folder : Path
         With its network.
+    monte_carlo : int
+        Times that the fluxes are drawn anew within their errors; 0 for none.
+
+    Raises
+    ------
+    SpecError
+        If `monte_carlo` is negative, or 1.
     """
 
-    def __init__(self, card: Card, folder: Path) -> None:
+    def __init__(self, card: Card, folder: Path, monte_carlo: int = 0) -> None:
+        if monte_carlo < 0 or monte_carlo == 1:
+            hint = "one draw has no scatter; 0 for none, or 2 and more"
+            raise SpecError(f"model '{card.name}'", f"monte_carlo is {monte_carlo}", hint)
         self.card = card
+        self._draws = monte_carlo
         self._folder = folder
         survey = Survey.model_validate(card.reading)
         self._spec = PhotometricModel.model_validate(card.spec)
@@ -203,7 +214,7 @@ class Photometric:
             star = head.target == "star"
             mine = class_columns(head) if star else _COLUMNS[head.target]
             found += mine
-            if self._spec.monte_carlo:
+            if self._draws:
                 found += apart(mine if star else mine[:1])
         return found + _ALWAYS
 
@@ -292,14 +303,14 @@ class Photometric:
         values = decode(
             outputs, self._heads, self.card.calibration, self._reading.survey, magnitude
         )
-        if self._spec.monte_carlo:
+        if self._draws:
             values |= scatter(
                 ask,
                 block,
                 outputs,
                 self._heads,
                 self.card.calibration,
-                self._spec.monte_carlo,
+                self._draws,
                 self._spec.seed,
             )
         values["ood"] = self._novelty.score(inputs)
@@ -310,6 +321,13 @@ class Photometric:
         values["quality"] = _quality(block, values, self._heads)
         arrays = {name: to_numpy(array) for name, array in values.items()}
         return block, outputs, tabulate(self.columns, arrays)
+
+
+def optional_columns() -> frozenset[str]:
+    """Names of the columns that any model has with draws, and lacks without."""
+    star = class_columns(Head("star", 0, 0, classes=len(CLASSES)))
+    points = (column for columns in _COLUMNS.values() for column in columns[:1])
+    return frozenset(column.name for column in apart((*star, *points)))
 
 
 def decode(

@@ -46,11 +46,14 @@ class Origin:
         Version of the model; its name where the table is to hold whichever is current.
     id_column : str
         The survey's id: the primary key.
+    optional : frozenset of str
+        Columns that predictions of the model have or lack: the table follows the pieces.
     """
 
     survey: str
     model: str
     id_column: str
+    optional: frozenset[str] = frozenset()
 
 
 class Sink(AbstractContextManager["Sink"], Protocol):
@@ -74,7 +77,8 @@ class Sink(AbstractContextManager["Sink"], Protocol):
         Raises
         ------
         SpecError
-            If the table has other columns, is not galbatch's, or the disk is full.
+            If the table has other columns (but for optional ones), is not galbatch's, or the disk
+            is full.
         TransientError
             If the database is busy.
         """

@@ -115,7 +115,8 @@ class DuckdbTable:
         Raises
         ------
         SpecError
-            If the table has other columns, is not galbatch's, or the disk is full.
+            If the table has other columns (but for optional ones), is not galbatch's, or the disk
+            is full.
         DataError
             If the piece's file cannot be read.
         TransientError
@@ -212,7 +213,7 @@ class DuckdbTable:
         wanted[RECEIPT] = "BIGINT"
         self._database.execute(_CREATE_RECEIPTS)
         if self._exists(self._table):
-            self._compare(wanted)
+            self._compare(schema, wanted)
         else:
             # Of a table that was dropped, nothing is there any more.
             self._database.execute(f"DELETE FROM {RECEIPTS} WHERE table_name = ?", [self._table])
@@ -225,14 +226,35 @@ class DuckdbTable:
         self._database.execute(f"CREATE TABLE {self._quoted} ({', '.join([*columns, key])})")
         self._database.execute(f"COMMENT ON TABLE {self._quoted} IS {_text(self._title)}")
         for field in schema:
-            comment = _comment(field)
-            if comment:
-                column = f"{self._quoted}.{_quoted(field.name)}"
-                self._database.execute(f"COMMENT ON COLUMN {column} IS {_text(comment)}")
+            self._describe(field)
         column = f"{self._quoted}.{RECEIPT}"
         self._database.execute(f"COMMENT ON COLUMN {column} IS 'number in {RECEIPTS}'")
 
-    def _compare(self, wanted: dict[str, str]) -> None:
+    def _describe(self, field: pa.Field[Any]) -> None:
+        comment = _comment(field)
+        if comment:
+            column = f"{self._quoted}.{_quoted(field.name)}"
+            self._database.execute(f"COMMENT ON COLUMN {column} IS {_text(comment)}")
+
+    def _follow(self, schema: pa.Schema, wanted: dict[str, str], columns: dict[str, str]) -> None:
+        """Add and take away optional columns; their values come with the pieces."""
+        gone = sorted(self._origin.optional & columns.keys() - wanted.keys())
+        for name in gone:
+            self._database.execute(f"ALTER TABLE {self._quoted} DROP COLUMN {_quoted(name)}")
+            del columns[name]
+        for name in schema.names:
+            if name in self._origin.optional and name not in columns:
+                added = f"{_quoted(name)} {wanted[name]}"
+                self._database.execute(f"ALTER TABLE {self._quoted} ADD COLUMN {added}")
+                self._describe(schema.field(name))
+                columns[name] = wanted[name]
+        if gone:
+            # No piece that is there is whole any more: who asks for the columns again gets values.
+            self._database.execute(
+                f"UPDATE {RECEIPTS} SET key = '' WHERE table_name = ?", [self._table]
+            )
+
+    def _compare(self, schema: pa.Schema, wanted: dict[str, str]) -> None:
         found = self._database.execute(
             "SELECT comment FROM duckdb_tables() WHERE table_name = ?"
             " AND database_name = current_database() AND schema_name = current_schema()",
@@ -253,6 +275,7 @@ class DuckdbTable:
                 [self._table],
             ).fetchall()
         )
+        self._follow(schema, wanted, columns)
         for name in (*wanted, *columns):
             if wanted.get(name) != columns.get(name):
                 raise SpecError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -137,8 +137,21 @@ class ThesisClean(Words):
     high: float = 27.0
 
 
-class PhotometricModel(Words):
+class ModelWords(Words):
+    """What the families of models share."""
+
+    only_predict: ClassVar[frozenset[str]] = frozenset()
+    """Words that change what is predicted with a trained model, and nothing of the model."""
+
+    def training_words(self) -> dict[str, Any]:
+        """What a fit depends on, as JSON values: all words but those of `only_predict`."""
+        return self.model_dump(mode="json", exclude=set(self.only_predict))
+
+
+class PhotometricModel(ModelWords):
     """The default: one trunk over cleaned fluxes, a head for each target."""
+
+    only_predict: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
 
     kind: Literal["photometric"]
     name: Slug = "photometric"
@@ -186,7 +199,8 @@ class PhotometricModel(Words):
     """
     monte_carlo: int = Field(default=0, ge=0, le=10_000)
     """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
-    noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough."""
+    noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough. Another
+    number predicts anew, and trains nothing."""
     max_rows: int = Field(default=400_000, ge=100)
     """Labelled rows to train on, at most (a random sample of them)."""
     seed: int = 0
@@ -198,7 +212,7 @@ class PhotometricModel(Words):
         return self
 
 
-class ThesisModel(Words):
+class ThesisModel(ModelWords):
     """The networks of Cacho (2020), as a reference to compare against."""
 
     kind: Literal["thesis"]

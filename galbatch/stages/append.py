@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
+from galbatch.models.photometric import optional_columns
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import Sink as SinkSpec
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
@@ -84,7 +85,10 @@ class Append:
                 need = Need("append", unit, words)
                 receipt = book.get("append", unit)
                 origin = Origin(
-                    site.survey.name, _held_as(sink, model.name, version), site.survey.id.column
+                    site.survey.name,
+                    _held_as(sink, model.name, version),
+                    site.survey.id.column,
+                    optional_columns(),
                 )
                 delivery = Delivery(sink, version, origin, extension.facts["fingerprint"], need)
                 why = book.why(receipt, need)

@@ -185,9 +185,9 @@ def _predicted(site: Site, version: str) -> tuple[Partition, ...]:
         need = predict_need(catalogue, partition, version, trained.facts["fingerprint"])
         receipt = receipts.get(need.unit)
         if receipt is not None:
-            # Whether arrays were asked for besides does not matter to the quantiles.
-            arrays = receipt.depends.get("arrays")
-            need = replace(need, depends={**need.depends, "arrays": arrays})
+            # Whether arrays or draws were asked for besides does not matter to the quantiles.
+            besides = {name: receipt.depends.get(name) for name in ("arrays", "monte_carlo")}
+            need = replace(need, depends={**need.depends, **besides})
         if not site.book.holds(receipt, need):
             missing.append(partition)
     if missing:

@@ -119,7 +119,9 @@ class Predict:
         work: Work = task.payload
         survey, layout = site.survey, site.layout
         models = {
-            version: _loaded(layout.model(version), need.depends["model"])
+            version: _loaded(
+                layout.model(version), need.depends["model"], need.depends["monte_carlo"]
+            )
             for version, need in work.needs.items()
         }
         inputs = [name for model in models.values() for name in model.card.inputs]
@@ -188,12 +190,15 @@ class Predict:
             words["order"], np.array(words["pixels"]), np.array(words["counts"])
         )
         book, grid, arrays = site.book, site.job.redshift_grid, _array_digests(site)
+        draws = _draws(site)
         receipts = book.all("predict")
         for version, fingerprint in trained(site).items():
             written = {}
             array = arrays.get(version)
             for partition in catalogue.partitions:
-                need = predict_need(catalogue, partition, version, fingerprint, array)
+                need = predict_need(
+                    catalogue, partition, version, fingerprint, array, draws[version]
+                )
                 if book.holds(receipts.get(need.unit), need):
                     written[partition] = receipts[need.unit]
             digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
@@ -201,13 +206,14 @@ class Predict:
                 "code": PREDICT_VERSION,
                 "model": fingerprint,
                 "catalogue": catalogue.digest,
+                "monte_carlo": draws[version],
                 "predictions": digest,
             }
             need = Need("predict", version, depends)
             if not written or book.valid(need):
                 continue
             began = time.perf_counter()
-            loaded = _loaded(site.layout.model(version), fingerprint)
+            loaded = _loaded(site.layout.model(version), fingerprint, draws[version])
             outputs = finish_extension(
                 site.layout,
                 site.survey,
@@ -258,16 +264,19 @@ def predict_need(
     version: str,
     fingerprint: str,
     arrays: str | None = None,
+    monte_carlo: int = 0,
 ) -> Need:
     """What the predictions of one version for one partition depend on.
 
-    `arrays` is the digest of the arrays that are written with them.
+    `arrays` is the digest of the arrays that are written with them, `monte_carlo` how often the
+    fluxes are drawn anew.
     """
     depends = {
         "code": PREDICT_VERSION,
         "rows": catalogue.digests[partition],
         "model": fingerprint,
         "arrays": arrays,
+        "monte_carlo": monte_carlo,
     }
     return Need("predict", prediction_unit(version, partition), depends)
 
@@ -289,12 +298,15 @@ def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) 
     book = site.book
     receipts = book.all("predict")
     columns, arrays = frozenset(catalogue.facts["columns"]), _array_digests(site)
+    draws = _draws(site)
     left = []
     for partition in catalogue.partitions:
         needs = {}
         reasons: dict[str, None] = {}
         for version, fingerprint in fingerprints.items():
-            need = predict_need(catalogue, partition, version, fingerprint, arrays.get(version))
+            need = predict_need(
+                catalogue, partition, version, fingerprint, arrays.get(version), draws[version]
+            )
             receipt = receipts.get(need.unit)
             if not book.holds(receipt, need):
                 needs[version] = need
@@ -357,6 +369,16 @@ def _array_digests(site: Site) -> dict[str, str]:
     }
 
 
+def _draws(site: Site) -> dict[str, int]:
+    """How often the fluxes are drawn anew, by version of a model."""
+    return {
+        current_version(site, model): (
+            model.monte_carlo if isinstance(model, PhotometricModel) else 0
+        )
+        for model in site.job.models
+    }
+
+
 def _allocated(site: Site, undone: Set[str]) -> dict[str, dict[str, Span]]:
     """Room in the arrays of the versions that have something to write, or lost their metadata.
 
@@ -410,9 +432,9 @@ def _counted(predicted: pa.Table, column: str, edges: NDArray[np.float64]) -> di
 
 
 @lru_cache(maxsize=8)
-def _loaded(folder: Path, fingerprint: str) -> Model:
+def _loaded(folder: Path, fingerprint: str, monte_carlo: int) -> Model:
     """A model, loaded once per worker; another fingerprint is another model."""
-    model = load_model(lasting_copy(folder))
+    model = load_model(lasting_copy(folder), monte_carlo=monte_carlo)
     if model.card.fingerprint != fingerprint:
         raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
     return model

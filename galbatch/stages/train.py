@@ -187,7 +187,7 @@ def train_need(site: Site, model: Model, unit: str) -> Need:
     )
     words = {
         "code": TRAIN_VERSION,
-        "model": model.model_dump(mode="json"),
+        "model": model.training_words(),
         "split": split_of(site.job, site.survey).model_dump(mode="json"),
         "survey": words_digest(survey),
     }
@@ -240,8 +240,8 @@ def is_trained(site: Site, model: Model) -> bool:
 def current_version(site: Site, model: Model) -> str:
     """The version that the job's words call for: there already, or to be trained.
 
-    Versions are `<name>`, `<name>_v2`, `<name>_v3`, ...: a changed word makes another one, and the
-    words of an earlier one bring that back.
+    Versions are `<name>`, `<name>_v2`, `<name>_v3`, ...: a changed word that trains makes another
+    one, and the words of an earlier one bring that back.
     """
     found = model_versions(site, model.name)
     for version in range(_last(site, model.name), 0, -1):
@@ -249,7 +249,7 @@ def current_version(site: Site, model: Model) -> str:
         if version in found:
             meant = found[version].key == train_need(site, model, unit).key
         else:
-            meant = _words(site.layout.model(unit)) == model.model_dump(mode="json")
+            meant = _words(site.layout.model(unit)) == model.training_words()
         if meant:
             return unit
     return _next_version(site, model)

@@ -155,7 +155,7 @@ def train_photometric(
 
     key = hashlib.sha256(
         json.dumps(
-            [VERSION, data, spec.model_dump(mode="json"), before and before.card.fingerprint],
+            [VERSION, data, spec.training_words(), before and before.card.fingerprint],
             sort_keys=True,
         ).encode()
     ).hexdigest()
@@ -207,7 +207,7 @@ def train_photometric(
         },
         calibration=calibration,
         metrics=scores(decode(outputs, heads, calibration, survey, magnitude), truth),
-        spec=spec.model_dump(mode="json"),
+        spec=spec.training_words(),
         reading=reading(survey),
         libraries=libraries(),
         training={

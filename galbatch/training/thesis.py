@@ -104,7 +104,7 @@ def train_thesis(
         },
         calibration={},
         metrics=scores(predicted, truth),
-        spec=spec.model_dump(mode="json"),
+        spec=spec.training_words(),
         reading=reading(survey),
         libraries=libraries(),
     ).sealed(weights)
@@ -155,7 +155,7 @@ def _train_one(
         return model
 
     key = hashlib.sha256(
-        json.dumps([VERSION, target, data, spec.model_dump(mode="json")], sort_keys=True).encode()
+        json.dumps([VERSION, target, data, spec.training_words()], sort_keys=True).encode()
     ).hexdigest()
     weights, history = fit(
         compiled,

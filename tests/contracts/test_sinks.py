@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,36 @@ def test_other_columns_are_refused_by_name(case: Case, tmp_path: Path) -> None:
         with pytest.raises(SpecError, match="column 'extra' has a type"):
             sink.append(odd)
     assert case.rows() == expected(range(3), 1)
+
+
+def test_optional_columns_come_and_go_with_the_pieces(case: Case, tmp_path: Path) -> None:
+    origin = replace(ORIGIN, optional=frozenset({"noise", "other"}))
+
+    def noise() -> list[Any]:
+        with duckdb.connect(case.spec.path, read_only=True) as database:
+            found = database.execute("SELECT noise FROM photometric ORDER BY ID").fetchall()
+        return [value for (value,) in found]
+
+    def both(model: int, *units: str, **extra: Any) -> None:
+        ids = {"p1": range(3), "p2": range(3, 6)}
+        with open_sink(case.spec, origin) as sink:
+            for unit in units or ids:
+                sink.append(piece(tmp_path, unit, ids[unit], model, **extra))
+
+    values = {"noise": pa.array([1.0, 2.0, 3.0], pa.float32())}
+    both(1)
+    both(2, **values)
+    assert noise() == [1, 2, 3, 1, 2, 3] and case.rows() == expected(range(6), 2)
+    # One piece without them, and no more: then they are asked for again.
+    both(1, "p1")
+    with pytest.raises(duckdb.BinderException):
+        noise()
+    both(2, **values)
+    assert noise() == [1, 2, 3, 1, 2, 3] and case.rows() == expected(range(6), 2)
+    # What is not optional is refused as ever, and nothing is changed.
+    with pytest.raises(SpecError, match="column 'extra'"):
+        both(3, extra=pa.array([1.0, 2, 3]))
+    assert noise() == [1, 2, 3, 1, 2, 3] and case.rows() == expected(range(6), 2)
 
 
 def test_predictions_of_another_model_or_survey_are_refused(case: Case, tmp_path: Path) -> None:

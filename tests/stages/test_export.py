@@ -63,6 +63,17 @@ def test_an_ensemble_of_every_row(copy: Path) -> None:
     assert not list(copy.glob(".pz*"))
 
 
+def test_draws_do_not_matter_to_an_ensemble(copy: Path) -> None:
+    draws = ["--set", "models.photometric.monte_carlo=2"]
+    assert galbatch("run", "job.yaml", *draws, cwd=copy).returncode == 0
+    for words in ([], draws):
+        done = galbatch("export", "job.yaml", f"pz{len(words)}.hdf5", *words, cwd=copy)
+        assert done.returncode == 0, done.stderr
+    one, other = (qp.read(str(copy / f"pz{number}.hdf5")) for number in (0, 2))
+    levels = np.array(QUANTILES)
+    np.testing.assert_array_equal(one.ppf(levels), other.ppf(levels))
+
+
 def test_a_density_as_qp_reads_it() -> None:
     """Of one peak, narrow ones, two peaks with nothing between them, and one that touches 0."""
     levels = np.array(QUANTILES)
