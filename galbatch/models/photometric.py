@@ -35,7 +35,7 @@ from galbatch.values import CLASSES, FluxBlock, PredictedColumn, Target
 VERSION = 3
 NETWORK = "network"
 # The memory of a prediction is that of so many rows, beside the result.
-_BATCH = 8192
+_BATCH = 4096
 _DISAGREEMENT = 0.05
 # Lower end, value and upper end of what is no redshift.
 _LEVELS = (0.16, 0.5, 0.84)
