@@ -164,8 +164,9 @@ class PhotometricModel(ModelWords):
     clean: StandardClean = StandardClean()
     members: int = Field(default=2, ge=1, le=32)
     """Networks in the ensemble."""
-    width: int = Field(default=256, ge=4, le=4096)
-    """Units in a layer of the trunk."""
+    width: int | None = Field(default=None, ge=4, le=4096)
+    """Units in a layer of the trunk. By default 256, 384 for 200,000 rows and more; those of
+    `pretrained` where that is given."""
     layers: int = Field(default=4, ge=1, le=16)
     bins: int | None = Field(default=None, ge=20, le=2000)
     """Cells of the redshift distribution, even in ln(1 + z) over the range of the labels. By

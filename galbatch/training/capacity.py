@@ -18,6 +18,9 @@ from galbatch.spec.survey import Band
 # trained on a few hundred rows has been seen to do worse than a smaller one.
 _WEIGHTS_PER_ROW = 100
 _NARROWEST = 16
+_USUAL, _WIDE = 256, 384
+# Rows from which on the wider network was seen to do better.
+_MANY = 200_000
 # Cells are at most this share of a usual band's width: lines are placed to a fraction of a band.
 _OF_A_BAND = 0.1
 _FEWEST_CELLS, _MOST_CELLS = 300, 900
@@ -100,9 +103,13 @@ def parameters(inputs: int, width: int, layers: int, outputs: int) -> int:
 
 
 def fitting_size(
-    spec: PhotometricModel, inputs: int, heads: Sequence[Head], rows: int, pretrained: bool
+    spec: PhotometricModel,
+    inputs: int,
+    heads: Sequence[Head],
+    rows: int,
+    pretrained: int | None = None,
 ) -> Size:
-    """The size that a job asks for, or a narrower one where there are few rows.
+    """The size that a job asks for, or one that suits the rows.
 
     Parameters
     ----------
@@ -112,8 +119,8 @@ def fitting_size(
     heads : sequence of Head
     rows : int
         That train.
-    pretrained : bool
-        It begins with the weights of another: they set its size.
+    pretrained : int, optional
+        Width of the network that it begins with: its weights set the size.
 
     Returns
     -------
@@ -124,17 +131,17 @@ def fitting_size(
     def count(width: int) -> int:
         return parameters(inputs, width, spec.layers, outputs)
 
-    width, warnings = spec.width, []
-    if not pretrained:
-        while width > _NARROWEST and count(width) > _WEIGHTS_PER_ROW * rows:
-            width = max(width // 2, _NARROWEST)
+    asked = pretrained or spec.width or (_WIDE if rows >= _MANY else _USUAL)
+    width, warnings = asked, []
+    while pretrained is None and width > _NARROWEST and count(width) > _WEIGHTS_PER_ROW * rows:
+        width = max(width // 2, _NARROWEST)
     if count(width) > rows:
         warnings.append(
             f"{rows} training rows for the {count(width)} weights of a network: "
             "early stopping alone keeps it from learning them by heart"
         )
-    if width < spec.width:
-        warnings.append(f"width {width} instead of {spec.width}: so few rows teach no more")
+    if width < asked:
+        warnings.append(f"width {width} instead of {asked}: so few rows teach no more")
     words = {
         "inputs": inputs,
         "members": spec.members,

@@ -119,7 +119,8 @@ def train_photometric(
     from galbatch.training.export import export
     from galbatch.training.loop import Schedule, fit
 
-    size = fitting_size(spec, len(recipe.kept), heads, int(train.sum()), before is not None)
+    width = before.card.recipe["network"]["width"] if before else None
+    size = fitting_size(spec, len(recipe.kept), heads, int(train.sum()), width)
     shape = Architecture(**size.words)
     start = None
     if before is not None:

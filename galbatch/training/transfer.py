@@ -178,7 +178,7 @@ def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) 
     _check_card(found)
     for word in ("members", "width", "layers"):
         had, asked = card.recipe["network"][word], getattr(spec, word)
-        if had != asked:
+        if asked is not None and had != asked:
             raise SpecError(
                 f"{where}.{word}", f"is {asked}, that of {folder} is {had}", f"write {word}: {had}"
             )

@@ -67,12 +67,15 @@ def test_impossible_values_are_not_learnt(survey: Survey, sky: Sky, tmp_path: Pa
 def test_a_network_is_no_larger_than_its_rows_can_teach() -> None:
     spec = PhotometricModel(kind="photometric")
     heads = (Head("redshift", 0, 5),)
-    enough = fitting_size(spec, 100, heads, 10_000, pretrained=False)
-    assert enough.words["width"] == spec.width and len(enough.warnings) == 1
-    assert fitting_size(spec, 100, heads, 10**6, pretrained=False).warnings == ()
-    few = fitting_size(spec, 100, heads, 150, pretrained=False)
-    assert few.words["width"] < spec.width and len(few.warnings) == 2
-    assert fitting_size(spec, 100, heads, 150, pretrained=True).words["width"] == spec.width
+    enough = fitting_size(spec, 100, heads, 10_000)
+    assert enough.words["width"] == 256 and len(enough.warnings) == 1
+    many = fitting_size(spec, 100, heads, 10**6)
+    assert many.words["width"] == 384 and many.warnings == ()
+    few = fitting_size(spec, 100, heads, 150)
+    assert few.words["width"] < 256 and len(few.warnings) == 2
+    assert fitting_size(spec, 100, heads, 150, pretrained=300).words["width"] == 300
+    own = spec.model_copy(update={"width": 100})
+    assert fitting_size(own, 100, heads, 10**6).words["width"] == 100
     assert parameters(3, 4, 2, 5) == 4 * 4 + 5 * 4 + 5 * 5
 
 
