@@ -179,7 +179,8 @@ class PhotometricModel(ModelWords):
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.3, ge=0)
     """For a fit of 3,000 steps; a longer one has less in each."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the units that a step leaves out. By default 0.1, 0.05 for 200,000 rows and more."""
     noise: float = Field(default=0.3, ge=0)
     """Training fluxes are perturbed by this many of their own errors."""
     drop_bands: float = Field(default=0.02, ge=0, lt=1)

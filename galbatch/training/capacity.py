@@ -19,7 +19,8 @@ from galbatch.spec.survey import Band
 _WEIGHTS_PER_ROW = 100
 _NARROWEST = 16
 _USUAL, _WIDE = 256, 384
-# Rows from which on the wider network was seen to do better.
+_DROPOUT, _LITTLE_DROPOUT = 0.1, 0.05
+# Rows from which on the wider network and the smaller dropout were seen to do better.
 _MANY = 200_000
 # Cells are at most this share of a usual band's width: lines are placed to a fraction of a band.
 _OF_A_BAND = 0.1
@@ -77,6 +78,17 @@ def fitting_epochs(rows: int) -> int:
         Shown in an epoch.
     """
     return min(max(round(_SHOWN / rows), _FEWEST_EPOCHS), _MOST_EPOCHS)
+
+
+def fitting_dropout(rows: int) -> float:
+    """Share of the units that a step leaves out.
+
+    Parameters
+    ----------
+    rows : int
+        That train.
+    """
+    return _LITTLE_DROPOUT if rows >= _MANY else _DROPOUT
 
 
 def fitting_decay(decay: float, steps: int) -> float:

@@ -37,6 +37,7 @@ from galbatch.spec.survey import Band, Survey
 from galbatch.training.capacity import (
     fitting_bins,
     fitting_decay,
+    fitting_dropout,
     fitting_epochs,
     fitting_size,
 )
@@ -120,7 +121,9 @@ def train_photometric(
     from galbatch.training.loop import Schedule, fit
 
     width = before.card.recipe["network"]["width"] if before else None
-    size = fitting_size(spec, len(recipe.kept), heads, int(train.sum()), width)
+    taught = int(train.sum())
+    size = fitting_size(spec, len(recipe.kept), heads, taught, width)
+    dropout = fitting_dropout(taught) if spec.dropout is None else spec.dropout
     shape = Architecture(**size.words)
     start = None
     if before is not None:
@@ -137,7 +140,7 @@ def train_photometric(
     counts = [float(one / share) for one, share in zip(asked, lesson.shares, strict=True)]
 
     def compiled(steps: int) -> Any:
-        model = build(shape, heads, spec.dropout, spec.seed)
+        model = build(shape, heads, dropout, spec.seed)
         if start is not None:
             model.set_weights(start)
         warm = int(_WARM_UP * steps)
