@@ -560,7 +560,7 @@ def score(
     else:
         ends = [quantiles[:, QUANTILES.index(level)] for level in (0.16, 0.84, 0.025, 0.975)]
         spread = distribution_statistics(
-            point,
+            quantiles[:, QUANTILES.index(0.5)],
             true,
             interval68=(ends[0], ends[1]),
             interval95=(ends[2], ends[3]),

@@ -216,7 +216,7 @@ def score(label: str, judged: Judged, quantiles: np.ndarray, mode: np.ndarray) -
         quantiles[:, QUANTILES.index(level)] for level in (0.16, 0.84, 0.025, 0.975)
     )
     found = distribution_statistics(
-        mode,
+        quantiles[:, HALF],
         judged.true,
         interval68=(low68, high68),
         interval95=(low95, high95),

@@ -17,7 +17,7 @@ from galbatch.quality.metrics import (
     bootstrap_errors,
     count,
     place_in_bins,
-    sigma_nmad,
+    sigma_68,
 )
 from galbatch.quality.results import BinnedDistributions, DistributionStatistics
 from galbatch.quality.rows import Array, finite, numbers
@@ -43,12 +43,14 @@ def coverage(true: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
     return float(np.mean((truth[known] >= lower[known]) & (truth[known] <= upper[known])))
 
 
-def pulls(predicted: ArrayLike, true: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
-    """Standardised residuals, (predicted - true) / ((high - low) / 2).
+def pulls(median: ArrayLike, true: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
+    """Standardised residuals, (median - true) / ((high - low) / 2).
 
     Parameters
     ----------
-    predicted, true : array, shape (n,)
+    median : array, shape (n,)
+        Of the predicted distribution: where else its peak may be, its interval lies around this.
+    true : array, shape (n,)
     low, high : array, shape (n,)
         Ends of the 68 % interval.
 
@@ -59,7 +61,7 @@ def pulls(predicted: ArrayLike, true: ArrayLike, low: ArrayLike, high: ArrayLike
     """
     half = (np.asarray(high, np.float64) - np.asarray(low, np.float64)) / 2.0
     half = np.where(half > 0, half, np.nan)
-    pull: Array = (np.asarray(predicted, np.float64) - np.asarray(true, np.float64)) / half
+    pull: Array = (np.asarray(median, np.float64) - np.asarray(true, np.float64)) / half
     return pull
 
 
@@ -159,7 +161,7 @@ def cde_loss(true: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> Array:
 
 
 def distribution_statistics(
-    predicted: ArrayLike,
+    median: ArrayLike,
     true: ArrayLike,
     *,
     interval68: tuple[ArrayLike, ArrayLike] | None = None,
@@ -172,7 +174,7 @@ def distribution_statistics(
 
     Parameters
     ----------
-    predicted, true : array, shape (n,)
+    median, true : array, shape (n,)
     interval68, interval95 : pair of array, shape (n,), optional
         Low and high ends (values of the target, not distances from the point estimate).
     quantiles : array, shape (n, k), optional
@@ -194,10 +196,10 @@ def distribution_statistics(
     if interval68 is not None:
         covered68 = coverage(truth, *interval68)
         known &= np.isfinite(np.asarray(interval68[1], np.float64))
-        pull = finite(pulls(predicted, truth, *interval68))
+        pull = finite(pulls(median, truth, *interval68))
         if pull.size:
-            pull_median, pull_width = float(np.median(pull)), sigma_nmad(pull)
-            pull_width_error = bootstrap_errors(pull, seed)[1]
+            pull_median, pull_width = float(np.median(pull)), sigma_68(pull)
+            pull_width_error = bootstrap_errors(pull, seed, "sigma_68")[1]
     score = score_error = loss = loss_error = distance = expected = chance = nan
     histogram = None
     if quantiles is not None and levels is not None:
@@ -233,7 +235,7 @@ def distribution_statistics(
 def binned_distributions(
     by: Literal["magnitude", "redshift", "odds"],
     values: ArrayLike,
-    predicted: ArrayLike,
+    median: ArrayLike,
     true: ArrayLike,
     edges: ArrayLike | None = None,
     *,
@@ -251,7 +253,7 @@ def binned_distributions(
         What `values` are.
     values : array, shape (n,)
         The quantity to bin by; rows without it are in no bin.
-    predicted, true : array, shape (n,)
+    median, true : array, shape (n,)
     edges : array, shape (m + 1,), optional
         As for `binned_statistics`.
     interval68, interval95, quantiles, levels, seed
@@ -264,7 +266,7 @@ def binned_distributions(
     """
     quantity, truth = np.asarray(values, np.float64), np.asarray(true, np.float64)
     place, limits = place_in_bins(np.where(np.isfinite(truth), quantity, np.nan), edges)
-    point = np.asarray(predicted, np.float64)
+    middle = np.asarray(median, np.float64)
     ends = {"interval68": interval68, "interval95": interval95}
     table = None if quantiles is None else np.asarray(quantiles, np.float64)
     centres, found = [], []
@@ -275,7 +277,7 @@ def binned_distributions(
             inside = np.zeros_like(inside)
         found.append(
             distribution_statistics(
-                point[inside],
+                middle[inside],
                 truth[inside],
                 **{
                     name: (np.asarray(pair[0])[inside], np.asarray(pair[1])[inside])

@@ -40,12 +40,15 @@ class JudgedColumns:
         Low and high ends; empty where there is no such interval.
     quantiles : str
         A list column; empty where there is none.
+    median : str
+        What the intervals are around; empty where that is the point estimate.
     """
 
     point: str
     interval68: tuple[str, str] | None = None
     interval95: tuple[str, str] | None = None
     quantiles: str = ""
+    median: str = ""
 
 
 JUDGED: dict[Target, JudgedColumns] = {
@@ -54,6 +57,7 @@ JUDGED: dict[Target, JudgedColumns] = {
         ("z_err68_low", "z_err68_high"),
         ("z_err95_low", "z_err95_high"),
         "z_quantiles",
+        "z_median",
     ),
     "star": JudgedColumns("prob_star"),
     "log_mass": JudgedColumns("log_mass", ("log_mass_low68", "log_mass_high68")),
@@ -118,6 +122,7 @@ def evaluate(
         if columns.quantiles in predictions and quantile_levels is not None:
             quantiles = np.asarray(predictions[columns.quantiles], np.float64)
             rows[columns.quantiles] = quantiles[judged]
+        middle = np.asarray(predictions.get(columns.median, point), np.float64)[judged]
         star, redshift = target == "star", target == "redshift"
         given: dict[str, Any] = {
             "interval68": _interval(rows, columns.interval68),
@@ -136,7 +141,7 @@ def evaluate(
                 point=None
                 if star
                 else point_statistics(point[judged], true[judged], redshift=redshift, seed=seed),
-                distribution=distribution_statistics(point[judged], true[judged], **given)
+                distribution=distribution_statistics(middle, true[judged], **given)
                 if rows
                 else None,
                 classes=_two_classes(predictions, true) if star else None,
@@ -154,7 +159,7 @@ def evaluate(
                 if redshift
                 else (),
                 honesty=tuple(
-                    binned_distributions(by, values, point[judged], true[judged], edges, **given)
+                    binned_distributions(by, values, middle, true[judged], edges, **given)
                     for by, values, edges in bins.of(point if redshift else None)
                 )
                 if rows

@@ -59,6 +59,24 @@ def sigma_nmad(residual: ArrayLike) -> float:
     return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
 
 
+def sigma_68(residual: ArrayLike) -> float:
+    """Half the range that holds the central 68 %.
+
+    Equal to the standard deviation for a Gaussian.
+
+    Parameters
+    ----------
+    residual : array, shape (n,)
+
+    Returns
+    -------
+    float
+        In the unit of the residual.
+    """
+    values = finite(residual)
+    return float(_half_ranges(values[None])[0]) if values.size else float("nan")
+
+
 def outlier_fraction(residual: ArrayLike, threshold: float = REDSHIFT_OUTLIER) -> float:
     """Fraction with |residual| > threshold (0.15: Hildebrandt et al. 2010).
 
@@ -173,18 +191,28 @@ def point_statistics(
     )
 
 
-def bootstrap_errors(residual: ArrayLike, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap standard errors (Efron 1979) of the median and of sigma_nmad.
+def _half_ranges(samples: Array) -> Array:
+    """Half the central 68 % of each row."""
+    low, high = np.percentile(samples, [16.0, 84.0], axis=1)
+    return np.asarray((high - low) / 2)
+
+
+def bootstrap_errors(
+    residual: ArrayLike, seed: int = 0, of: Literal["sigma_nmad", "sigma_68"] = "sigma_nmad"
+) -> tuple[float, float]:
+    """Bootstrap standard errors (Efron 1979) of the median and of a width.
 
     Parameters
     ----------
     residual : array, shape (n,)
     seed : int
+    of : {"sigma_nmad", "sigma_68"}
+        The width.
 
     Returns
     -------
     tuple of float
-        Errors of the median and of sigma_nmad.
+        Errors of the median and of the width.
 
     Notes
     -----
@@ -201,8 +229,11 @@ def bootstrap_errors(residual: ArrayLike, seed: int = 0) -> tuple[float, float]:
         part = slice(start, min(start + block, RESAMPLES))
         sample = values[random.integers(0, values.size, (part.stop - part.start, drawn))]
         medians[part] = np.median(sample, axis=1)
-        sample = np.abs(sample - medians[part, None])
-        widths[part] = MAD_TO_SIGMA * np.median(sample, axis=1)
+        if of == "sigma_68":
+            widths[part] = _half_ranges(sample)
+        else:
+            sample = np.abs(sample - medians[part, None])
+            widths[part] = MAD_TO_SIGMA * np.median(sample, axis=1)
     shrink = np.sqrt(drawn / values.size)
     return float(medians.std(ddof=1) * shrink), float(widths.std(ddof=1) * shrink)
 

@@ -111,7 +111,8 @@ class DistributionStatistics(Plain):
     coverage68, coverage95 : float
         Fraction of true values within the 68 % and the 95 % interval.
     pull_median, pull_width : float
-        Median and NMAD of (predicted - true) / half the 68 % interval: 0 and 1 when honest.
+        Of (median - true) / half the 68 % interval, the median and half the range of the central
+        68 %: 0 and 1 when honest. The NMAD would call peaked distributions too wide.
     crps : float
         Mean continuous ranked probability score, unit of the target.
     cde_loss : float

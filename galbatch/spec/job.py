@@ -174,9 +174,10 @@ class PhotometricModel(ModelWords):
     epochs: int | None = Field(default=None, ge=1)
     """At most; early stopping may end it before. By default 40, fewer for many rows."""
     patience: int = Field(default=15, ge=1)
-    batch: int = Field(default=256, ge=1)
-    """Rows in a step over all replicas."""
+    batch: int | None = Field(default=None, ge=1)
+    """Rows in a step over all replicas. By default 256, 512 for 200,000 rows and more."""
     learning_rate: float = Field(default=2e-3, gt=0)
+    """For steps of 256 rows; for others by the square root of their size."""
     weight_decay: float = Field(default=0.3, ge=0)
     """For a fit of 3,000 steps; a longer one has less in each."""
     dropout: float | None = Field(default=None, ge=0, lt=1)

@@ -20,7 +20,9 @@ _WEIGHTS_PER_ROW = 100
 _NARROWEST = 16
 _USUAL, _WIDE = 256, 384
 _DROPOUT, _LITTLE_DROPOUT = 0.1, 0.05
-# Rows from which on the wider network and the smaller dropout were seen to do better.
+_BATCH, _LARGE_BATCH = 256, 512
+# Rows from which on the wider network and the smaller dropout were seen to do better, and larger
+# steps as well as smaller ones, in less time.
 _MANY = 200_000
 # Cells are at most this share of a usual band's width: lines are placed to a fraction of a band.
 _OF_A_BAND = 0.1
@@ -89,6 +91,34 @@ def fitting_dropout(rows: int) -> float:
         That train.
     """
     return _LITTLE_DROPOUT if rows >= _MANY else _DROPOUT
+
+
+def fitting_batch(rows: int) -> int:
+    """Rows in a step.
+
+    Parameters
+    ----------
+    rows : int
+        That train.
+    """
+    return _LARGE_BATCH if rows >= _MANY else _BATCH
+
+
+def fitting_rate(rate: float, batch: int) -> float:
+    """Learning rate of steps of some size.
+
+    Parameters
+    ----------
+    rate : float
+        Of steps of 256 rows.
+    batch : int
+
+    Returns
+    -------
+    float
+        By the square root of the size: Malladi et al. (2022, arXiv:2205.10287) for Adam.
+    """
+    return rate * math.sqrt(batch / _BATCH)
 
 
 def fitting_decay(decay: float, steps: int) -> float:

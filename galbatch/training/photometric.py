@@ -35,10 +35,12 @@ from galbatch.quality.recalibration import Calibration, fit_straightening, fit_w
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Band, Survey
 from galbatch.training.capacity import (
+    fitting_batch,
     fitting_bins,
     fitting_decay,
     fitting_dropout,
     fitting_epochs,
+    fitting_rate,
     fitting_size,
 )
 from galbatch.training.census import Census
@@ -134,7 +136,8 @@ def train_photometric(
             (recipe.columns, before.recipe.columns),
             (heads, before.heads),
         )
-    fastest = spec.learning_rate * (SLOWER if before else 1.0)
+    batch = spec.batch or fitting_batch(taught)
+    fastest = fitting_rate(spec.learning_rate, batch) * (SLOWER if before else 1.0)
 
     asked = [1.0 if head.target == "redshift" else _OTHERS for head in heads]
     counts = [float(one / share) for one, share in zip(asked, lesson.shares, strict=True)]
@@ -169,7 +172,7 @@ def train_photometric(
         compiled,
         lesson.sample,
         (lesson.judged, lesson.judged_labels),
-        Schedule(spec.batch, epochs, spec.patience, spec.seed),
+        Schedule(batch, epochs, spec.patience, spec.seed),
         work,
         key,
         where,

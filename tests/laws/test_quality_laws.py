@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import ndtri
-from scipy.stats import norm
+from scipy.stats import laplace, norm
 
 from galbatch.quality.calibration import fit_pit_scale
 from galbatch.quality.classes import auc
@@ -63,6 +63,17 @@ def test_pit_is_hollow_when_too_narrow_and_humped_when_too_wide(
     values = pit(true, _quantiles(centre, factor * width), LEVELS)
     middle = np.mean(np.abs(values - 0.5) < 0.25)
     assert np.sign(0.5 - middle) == shape
+
+
+@pytest.mark.parametrize("claimed", [0.7, 1.0, 1.4])
+def test_pulls_of_a_peaked_distribution_are_as_wide_as_its_intervals_claim(claimed: float) -> None:
+    random = np.random.default_rng(11)
+    centre, scale = random.uniform(0, 2, ROWS), random.uniform(0.01, 0.1, ROWS)
+    true = centre + scale * random.laplace(size=ROWS)
+    half = claimed * scale * laplace.ppf(0.84)
+    found = distribution_statistics(centre, true, interval68=(centre - half, centre + half))
+    assert found.pull_width == pytest.approx(1 / claimed, rel=0.03)
+    assert found.pull_width_error == pytest.approx(0.008 / claimed, rel=0.5)
 
 
 @pytest.mark.parametrize("score", [crps, cde_loss])

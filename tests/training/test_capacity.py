@@ -4,10 +4,12 @@ import pytest
 from galbatch.models.heads import BODY, redshift_cells
 from galbatch.spec import load_survey
 from galbatch.training.capacity import (
+    fitting_batch,
     fitting_bins,
     fitting_decay,
     fitting_dropout,
     fitting_epochs,
+    fitting_rate,
 )
 
 ZETA = np.random.default_rng(5).uniform(0.1, 1.1, 20_000).astype(np.float32)
@@ -32,6 +34,8 @@ def test_many_rows_are_shown_less_often() -> None:
     epochs = [fitting_epochs(rows) for rows in (100, 60_000, 400_000, 10**7)]
     assert epochs == [40, 40, 20, 10]
     assert fitting_dropout(100) > fitting_dropout(400_000) > 0
+    assert fitting_batch(100) == 256 < fitting_batch(400_000)
+    assert fitting_rate(1e-3, 1024) == 2 * fitting_rate(1e-3, 256) == 2e-3
 
 
 def test_weight_decay_of_a_fit_grows_as_the_root_of_its_steps() -> None:
