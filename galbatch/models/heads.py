@@ -83,6 +83,8 @@ class Head:
         one logit of star against galaxy.
     bins : int
         Even cells of ln(1 + z) of the redshift, each with a logit.
+    asked : int
+        Of them, for most labels; see `redshift_cells`.
     """
 
     target: Target
@@ -95,6 +97,7 @@ class Head:
     high: float = 1.0
     classes: int = 0
     bins: int = 0
+    asked: int = 0
 
     @property
     def size(self) -> int:

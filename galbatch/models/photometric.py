@@ -353,7 +353,7 @@ def decode(
     Returns
     -------
     dict of str to array
-        Those, and ``z_apart``: the standard deviation of ln(1 + z) between the members.
+        Those, and ``z_apart``: the standard deviation of ln(1 + z) between the members, 0 of one.
     """
     xp = namespace(outputs)
     values: dict[str, Any] = {}
@@ -400,12 +400,18 @@ def _redshift(
         )
         found["z_mode"][part], found["z_mean"][part] = z.mode, z.mean
         found["odds"][part], table[part] = z.odds, z.quantiles
-        found["z_apart"][part] = head.centres_of(shares).std(axis=1)
+        found["z_apart"][part] = _scatter(head.centres_of(shares))
     found |= {"z_median": table[:, QUANTILES.index(0.5)], "z_quantiles": table}
     for percent, low, high in ((68, 0.16, 0.84), (95, 0.025, 0.975)):
         found[f"z_err{percent}_low"] = table[:, QUANTILES.index(low)]
         found[f"z_err{percent}_high"] = table[:, QUANTILES.index(high)]
     return found
+
+
+def _scatter(each: Any) -> Any:
+    """Standard deviation that the members (n, m) are a sample of."""
+    members = each.shape[1]
+    return each.std(axis=1, ddof=1 if members > 1 else 0)
 
 
 def _quality(block: FluxBlock, values: Mapping[str, Any], heads: tuple[Head, ...]) -> Any:

@@ -342,6 +342,12 @@ class DuckdbTable:
                 raise TransientError(
                     str(self._path), f"another process has it open: {text}", "close it"
                 ) from error
+            if isinstance(error, duckdb.DependencyException):
+                raise SpecError(
+                    self.where,
+                    f"DuckDB: {text}",
+                    "drop the indexes on the table, or give the sink another 'table'",
+                ) from error
             if isinstance(error, duckdb.TransactionException):
                 raise TransientError(self.where, f"DuckDB: {text}") from error
             raise SpecError(self.where, f"DuckDB: {text}") from error

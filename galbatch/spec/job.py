@@ -162,15 +162,18 @@ class PhotometricModel(ModelWords):
     morphology: bool = True
     """Use the survey's morphology columns."""
     clean: StandardClean = StandardClean()
-    members: int = Field(default=2, ge=1, le=32)
-    """Networks in the ensemble."""
+    members: int | None = Field(default=None, ge=1, le=32)
+    """Networks in the ensemble. By default 2, or those of `pretrained`. More of them tell better
+    what they do not agree on."""
     width: int | None = Field(default=None, ge=4, le=4096)
-    """Units in a layer of the trunk. By default 256, 384 for 200,000 rows and more; those of
-    `pretrained` where that is given."""
-    layers: int = Field(default=4, ge=1, le=16)
+    """Units in a layer of the trunk. By default 256, 384 for 200,000 rows and more, or those of
+    `pretrained`."""
+    layers: int | None = Field(default=None, ge=1, le=16)
+    """By default 4, or those of `pretrained`."""
     bins: int | None = Field(default=None, ge=20, le=2000)
     """Cells of the redshift distribution, even in ln(1 + z) over the range of the labels. By
-    default 300, or as many as make them a tenth as wide as the bands."""
+    default as many as make them a tenth as wide as the bands, from 300 to 900; the same as those of
+    `pretrained`, where they hold the labels."""
     epochs: int | None = Field(default=None, ge=1)
     """At most; early stopping may end it before. By default 40, fewer for many rows."""
     patience: int = Field(default=15, ge=1)
@@ -196,7 +199,7 @@ class PhotometricModel(ModelWords):
     pretrained: str | None = None
     """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
     the current directory, where it has to stay until this one is trained. Features and targets are
-    matched by name; it must have the same `members`, `width` and `layers`, and is taught on at a
+    matched by name; `members`, `width` and `layers` are its own, and it is taught on at a
     fifth of `learning_rate`. Rows that are held out here should have been held out there: the same
     `split`, where it is of the same survey.
     """

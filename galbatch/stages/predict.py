@@ -42,7 +42,7 @@ from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate, read_groups
 from galbatch.values import Partition, Receipt
 
-PREDICT_VERSION = 3
+PREDICT_VERSION = 4
 _SHOWN = ("quality", "z_mode", "ood")
 """Columns that the report shows of all rows."""
 _ROW = 8_192

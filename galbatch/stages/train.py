@@ -45,12 +45,14 @@ from galbatch.training.split import TEST, default_split, roles
 from galbatch.training.transfer import differences, read_pretrained
 from galbatch.values import TARGETS, Receipt
 
-TRAIN_VERSION = 4
+TRAIN_VERSION = 5
 _DIGITS = "[0-9a-f]" * 12
 _CLEAN = 10
 """Bytes of a band of a row: flux, error, observed, detected."""
 _FEATURES = 24
 """Bytes of a band's features of a row."""
+_OUTPUTS = 2**13
+"""Bytes of the network's outputs of a row: two members, 900 cells."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,11 @@ class Train:
 
         Three times as they are, while they are sorted out; fluxes, errors and flags of all of them
         and of those that train; and the features of those that validate, a quarter at most, for
-        the network's own copy too. The others' are made a few steps at a time.
+        the network's own copy too, and what it says of them. The others' are made a few steps at a
+        time.
         """
         bands = len(site.survey.bands)
-        row = 3 * row_bytes(site) + 2 * _CLEAN * bands + 2 * _FEATURES * bands // 4
+        row = 3 * row_bytes(site) + 2 * _CLEAN * bands + (2 * _FEATURES * bands + _OUTPUTS) // 4
         rows = max(model.max_rows for model in site.job.models)
         if isinstance(site.job.source, MockSource):
             rows = min(rows, site.job.source.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +14,21 @@ from galbatch.models.heads import BODY, Head
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Band
 
+# A model that other numbers made is not what these would make: raise `stages.train.TRAIN_VERSION`
+# with them.
+
 # With early stopping a network can have many weights for each row; with more than this, one
 # trained on a few hundred rows has been seen to do worse than a smaller one.
 _WEIGHTS_PER_ROW = 100
 _NARROWEST = 16
+_MEMBERS, _LAYERS = 2, 4
 _USUAL, _WIDE = 256, 384
 _DROPOUT, _LITTLE_DROPOUT = 0.1, 0.05
 _BATCH, _LARGE_BATCH = 256, 512
 # Rows from which on the wider network and the smaller dropout were seen to do better, and larger
 # steps as well as smaller ones, in less time.
 _MANY = 200_000
-# Cells are at most this share of a usual band's width: lines are placed to a fraction of a band.
+# A cell's share of a usual band's width: lines are placed to a fraction of a band.
 _OF_A_BAND = 0.1
 _FEWEST_CELLS, _MOST_CELLS = 300, 900
 # Rows shown in all epochs together, about, and the limits of their number.
@@ -77,7 +81,11 @@ def fitting_epochs(rows: int) -> int:
     Parameters
     ----------
     rows : int
-        Shown in an epoch.
+        Shown in an epoch, at least 1; copies beyond the class labels count.
+
+    Returns
+    -------
+    int
     """
     return min(max(round(_SHOWN / rows), _FEWEST_EPOCHS), _MOST_EPOCHS)
 
@@ -89,6 +97,10 @@ def fitting_dropout(rows: int) -> float:
     ----------
     rows : int
         That train.
+
+    Returns
+    -------
+    float
     """
     return _LITTLE_DROPOUT if rows >= _MANY else _DROPOUT
 
@@ -100,6 +112,10 @@ def fitting_batch(rows: int) -> int:
     ----------
     rows : int
         That train.
+
+    Returns
+    -------
+    int
     """
     return _LARGE_BATCH if rows >= _MANY else _BATCH
 
@@ -149,7 +165,7 @@ def fitting_size(
     inputs: int,
     heads: Sequence[Head],
     rows: int,
-    pretrained: int | None = None,
+    pretrained: Mapping[str, int] | None = None,
 ) -> Size:
     """The size that a job asks for, or one that suits the rows.
 
@@ -161,19 +177,24 @@ def fitting_size(
     heads : sequence of Head
     rows : int
         That train.
-    pretrained : int, optional
-        Width of the network that it begins with: its weights set the size.
+    pretrained : mapping of str to int, optional
+        Words of the network that it begins with: its weights set the size.
 
     Returns
     -------
     Size
     """
     outputs = sum(head.size for head in heads)
+    own = {
+        "members": spec.members or _MEMBERS,
+        "width": spec.width or (_WIDE if rows >= _MANY else _USUAL),
+        "layers": spec.layers or _LAYERS,
+    }
+    members, asked, layers = ((pretrained or own)[word] for word in own)
 
     def count(width: int) -> int:
-        return parameters(inputs, width, spec.layers, outputs)
+        return parameters(inputs, width, layers, outputs)
 
-    asked = pretrained or spec.width or (_WIDE if rows >= _MANY else _USUAL)
     width, warnings = asked, []
     while pretrained is None and width > _NARROWEST and count(width) > _WEIGHTS_PER_ROW * rows:
         width = max(width // 2, _NARROWEST)
@@ -186,9 +207,9 @@ def fitting_size(
         warnings.append(f"width {width} instead of {asked}: so few rows teach no more")
     words = {
         "inputs": inputs,
-        "members": spec.members,
+        "members": members,
         "width": width,
-        "layers": spec.layers,
+        "layers": layers,
         "outputs": outputs,
     }
     return Size(words, tuple(warnings))

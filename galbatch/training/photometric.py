@@ -70,6 +70,7 @@ _WARM_UP = 0.05
 _LAST_RATE = 0.002
 _PARITY_ROWS = 512
 _USUAL_ROWS = 20_000
+_AT_ONCE = 8192
 
 
 def train_photometric(
@@ -122,9 +123,9 @@ def train_photometric(
     from galbatch.training.export import export
     from galbatch.training.loop import Schedule, fit
 
-    width = before.card.recipe["network"]["width"] if before else None
     taught = int(train.sum())
-    size = fitting_size(spec, len(recipe.kept), heads, taught, width)
+    had = before.card.recipe["network"] if before else None
+    size = fitting_size(spec, len(recipe.kept), heads, taught, had)
     dropout = fitting_dropout(taught) if spec.dropout is None else spec.dropout
     shape = Architecture(**size.words)
     start = None
@@ -142,6 +143,9 @@ def train_photometric(
     asked = [1.0 if head.target == "redshift" else _OTHERS for head in heads]
     counts = [float(one / share) for one, share in zip(asked, lesson.shares, strict=True)]
 
+    epochs = spec.epochs or fitting_epochs(len(lesson.sample))
+    came_to = {"epochs": epochs, "batch": batch, "dropout": dropout, "learning_rate": fastest}
+
     def compiled(steps: int) -> Any:
         model = build(shape, heads, dropout, spec.seed)
         if start is not None:
@@ -154,7 +158,7 @@ def train_photometric(
             warmup_target=fastest,
             warmup_steps=max(warm, 1),
         )
-        decay = fitting_decay(spec.weight_decay, steps)
+        came_to["weight_decay"] = decay = fitting_decay(spec.weight_decay, steps)
         optimizer = keras.optimizers.AdamW(rate, weight_decay=decay, beta_2=0.99)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
         model.compile(optimizer, HeadsLoss(heads, counts), jit_compile=False)
@@ -167,7 +171,6 @@ def train_photometric(
         ).encode()
     ).hexdigest()
     work = folder / "work"
-    epochs = spec.epochs or fitting_epochs(len(lesson.sample))
     weights, history = fit(
         compiled,
         lesson.sample,
@@ -228,6 +231,7 @@ def train_photometric(
                 heads=heads,
                 sample=sample,
             ),
+            "fit": came_to,
             "refused": dict(census.refused),
             **lesson.notes,
         },
@@ -288,7 +292,9 @@ def _heads(
             zeta = column[np.isfinite(column)]
             wanted = bins or fitting_bins(zeta, bands)
             low, high, count = redshift_cells(zeta, wanted, old)
-            heads.append(Head(target, start, 0, low=low, high=high, bins=count))
+            if old is not None and (low, high, count) == (old.low, old.high, old.bins):
+                wanted = old.asked
+            heads.append(Head(target, start, 0, low=low, high=high, bins=count, asked=wanted))
         else:
             found = column[np.isfinite(column)].astype(np.float64)
             below, middle, above = np.percentile(found, [16, 50, 84])
@@ -352,10 +358,14 @@ def _redshift_calibration(
 ) -> Calibration:
     """Corrections of the redshift: cells have no widths to stretch."""
     half = np.full(1, 0.5, np.float32)
-    straight = fit_straightening(binned.quantiles(head.binned(outputs), half)[:, 0], label)
-    straightened = Calibration(straight)
-    pit = binned.transform(head.binned(outputs, straightened), label)
-    return replace(straightened, warp=fit_warp(pit, magnitude))
+    # Some rows at a time: each takes several times its cells.
+    steps = [slice(i, i + _AT_ONCE) for i in range(0, max(len(label), 1), _AT_ONCE)]
+    middle = [binned.quantiles(head.binned(outputs[some]), half)[:, 0] for some in steps]
+    straightened = Calibration(fit_straightening(np.concatenate(middle), label))
+    pit = [
+        binned.transform(head.binned(outputs[some], straightened), label[some]) for some in steps
+    ]
+    return replace(straightened, warp=fit_warp(np.concatenate(pit), magnitude))
 
 
 def _calibration(

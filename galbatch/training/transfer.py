@@ -64,9 +64,8 @@ class Pretrained:
 
     def cells(self, bins: int | None) -> Head | None:
         """The redshift's head, where a job asks for no other number of cells."""
-        if bins is not None and self.card.spec.get("bins") != bins:
-            return None
-        return next((head for head in self.heads if head.target == "redshift"), None)
+        head = next((head for head in self.heads if head.target == "redshift"), None)
+        return head if head and bins in (None, head.asked) else None
 
     def weights(self) -> Weights:
         """Kernel and bias of every layer, first to last.
@@ -278,7 +277,8 @@ def _foretold(before: Pretrained, survey: Survey, spec: PhotometricModel) -> tup
     for target in spec.targets or [one for one in TARGETS if survey.labels.of(one)]:
         head = known.get(target, Head(target, 0, 0))
         if target == "redshift" and target in known:
-            head = before.cells(spec.bins) or replace(head, bins=spec.bins or head.bins)
+            # Where other cells would be, the labels will tell.
+            head = before.cells(spec.bins) or replace(head, bins=spec.bins or 0, low=np.nan)
         elif target == "star" and (survey.labels.star is None or not survey.labels.star.qso):
             head = replace(head, classes=0)
         found.append(head)
@@ -443,6 +443,8 @@ def _unlike(new: Head, old: Head | None, survey: str = "") -> str:
     """
     if old is None:
         return f"{survey} did not teach it"
+    if new.bins and np.isnan(new.low):
+        return f"{old.asked} cells asked for in {survey}, {new.bins} here"
     if new.bins and (old.low, old.high, old.bins) != (new.low, new.high, new.bins):
         cells = (
             f"{head.bins} cells from {np.expm1(head.low):.2f} to {np.expm1(head.high):.2f}"

@@ -65,6 +65,38 @@ def first(survey: Survey, table: pa.Table, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+def test_words_left_out_follow_the_rows_and_the_bands(
+    survey: Survey, table: pa.Table, tmp_path: Path
+) -> None:
+    spec = PhotometricModel(kind="photometric", targets=("redshift",), weight_decay=0.2)
+    told: list[int] = []
+
+    class Told(Exception):
+        """Ends the fit: what it came to is known."""
+
+    def progress(_done: int, total: int, _text: str) -> None:
+        told.append(total)
+        if len(told) == 2:
+            raise Told
+
+    narrow = survey.model_copy(
+        update={"bands": tuple(band.model_copy(update={"width": 30.0}) for band in survey.bands)}
+    )
+    with pytest.raises(Told):
+        train(spec, narrow, table, split(table), tmp_path / "long", progress)
+    assert told == [40, 40]
+    spec = spec.model_copy(update={"epochs": 1})
+    for one, cells in ((survey, 300), (narrow, 900)):
+        card = fit(spec, one, table, tmp_path / str(cells))
+        (head,) = card.recipe["heads"]
+        assert head["asked"] == cells <= head["bins"]
+        network = card.recipe["network"]
+        assert (network["members"], network["layers"]) == (2, 4)
+        assert card.training["fit"] == {
+            "epochs": 1, "batch": 256, "dropout": 0.1, "learning_rate": 2e-3, "weight_decay": 0.2,
+        }  # fmt: skip
+
+
 def test_two_fits_are_one(survey: Survey, table: pa.Table, first: Path, tmp_path: Path) -> None:
     card = fit(small(), survey, table, tmp_path)
     assert card == load_model(first).card

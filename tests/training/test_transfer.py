@@ -164,11 +164,12 @@ def test_a_target_that_begins_afresh_is_said(
     spec = small(bins=50, targets=("redshift", "log_mass"), bands=OLD, epochs=1)
     foretold = differences(read_pretrained(taught, spec, OLD), survey, OLD, spec)
     card = fit(spec, survey, sky(400, 25), tmp_path / "afresh", pretrained=taught)
-    for redshift, mass in (foretold, card.training["warnings"][:2]):
-        assert re.match(
-            r"redshift begins afresh: 4\d cells from .* in toy, 5\d cells from .* here", redshift
-        )
-        assert mass == "log_mass begins afresh: toy did not teach it"
+    said = card.training["warnings"][:2]
+    assert foretold[0] == "redshift begins afresh: 40 cells asked for in toy, 50 here"
+    assert re.match(
+        r"redshift begins afresh: 4\d cells from .* in toy, 5\d cells from .* here", said[0]
+    )
+    assert foretold[1] == said[1] == "log_mass begins afresh: toy did not teach it"
     # How far labels reach is known when they are read.
     far = sky(400, 25)
     place = far.column_names.index("z_spec")
@@ -180,6 +181,20 @@ def test_a_target_that_begins_afresh_is_said(
         r"redshift begins afresh: 4\d cells from 0\.\d\d to 1\.\d\d in toy, .* from 0\.\d\d to 2",
         card.training["warnings"][0],
     )
+
+
+def test_words_left_out_are_those_of_the_network_it_begins_with(
+    survey: Survey, sky: Sky, taught: Path, tmp_path: Path
+) -> None:
+    spec = PhotometricModel(kind="photometric", targets=("redshift",), bands=OLD, epochs=1)
+    before = read_pretrained(taught, spec, OLD)
+    assert differences(before, survey, OLD, spec) == ()
+    card = fit(spec, survey, sky(400, 25), tmp_path, pretrained=taught)
+    assert card.recipe["network"] == before.card.recipe["network"]
+    assert card.recipe["heads"] == before.card.recipe["heads"]
+    # The number that the old job asked for is the one it has, also a generation later.
+    again = read_pretrained(tmp_path, spec, OLD)
+    assert again.cells(40) == again.cells(None) and again.cells(42) is None
 
 
 def test_classes_that_begin_afresh_are_said(survey: Survey, taught: Path) -> None:
