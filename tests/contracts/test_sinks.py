@@ -178,6 +178,13 @@ def test_optional_columns_come_and_go_with_the_pieces(case: Case, tmp_path: Path
         noise()
     both(2, **values)
     assert noise() == [1, 2, 3, 1, 2, 3] and case.rows() == expected(range(6), 2)
+    # Somebody's index holds the columns.
+    with duckdb.connect(case.spec.path) as database:
+        database.execute("CREATE INDEX own ON photometric(z)")
+    with pytest.raises(SpecError, match="drop the indexes"):
+        both(1)
+    with duckdb.connect(case.spec.path) as database:
+        database.execute("DROP INDEX own")
     # What is not optional is refused as ever, and nothing is changed.
     with pytest.raises(SpecError, match="column 'extra'"):
         both(3, extra=pa.array([1.0, 2, 3]))

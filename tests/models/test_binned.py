@@ -14,8 +14,10 @@ from galbatch.models.binned import (
 )
 from galbatch.models.heads import Head
 from galbatch.models.pdf import QUANTILES, density_of_quantiles
+from galbatch.models.photometric import decode
 from galbatch.quality.distributions import pit
 from galbatch.quality.recalibration import Calibration, Straightening, Warp
+from galbatch.spec import load_survey
 
 LEVELS = np.array(QUANTILES, np.float32)
 EDGES = np.linspace(0.0, 1.5, 301, dtype=np.float32)
@@ -195,6 +197,18 @@ def test_the_ensemble_is_the_mean_of_its_members() -> None:
     np.testing.assert_allclose(np.diff(found.cumulative), shares.mean(axis=1), atol=2e-6)
     centre = (EDGES[1:] + EDGES[:-1]) / 2
     np.testing.assert_allclose(head.means(outputs), (shares * centre).sum(axis=2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("members", [1, 2, 5])
+def test_members_are_a_sample_of_what_training_may_lead_to(members: int) -> None:
+    head = Head("redshift", 0, 0, low=0.0, high=1.5, bins=300)
+    centre = np.random.default_rng(5).normal(0.7, 0.1, (4000, members, 1))
+    away = ((EDGES[1:] + EDGES[:-1]) / 2 - centre) / 0.01
+    outputs = (-0.5 * away**2).astype(np.float32)
+    calibration = {"redshift": Calibration().to_json()}
+    found = decode(outputs, (head,), calibration, load_survey("alhambra"), np.full(4000, 20.0))
+    variance = np.mean(found["z_apart"].astype(float) ** 2)
+    assert variance == pytest.approx(0.01 if members > 1 else 0, rel=0.1)
 
 
 def test_straightening_moves_the_cells() -> None:
