@@ -137,7 +137,7 @@ def train_photometric(
             (recipe.columns, before.recipe.columns),
             (heads, before.heads),
         )
-    batch = spec.batch or fitting_batch(taught)
+    batch = min(spec.batch or fitting_batch(taught), len(lesson.sample))
     fastest = fitting_rate(spec.learning_rate, batch) * (SLOWER if before else 1.0)
 
     asked = [1.0 if head.target == "redshift" else _OTHERS for head in heads]

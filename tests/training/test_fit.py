@@ -86,6 +86,11 @@ def test_words_left_out_follow_the_rows_and_the_bands(
         train(spec, narrow, table, split(table), tmp_path / "long", progress)
     assert told == [40, 40]
     spec = spec.model_copy(update={"epochs": 1})
+    # A step has no more rows than there are, and the learning rate of those.
+    large = fit(spec.model_copy(update={"batch": 10**6}), survey, table, tmp_path / "large")
+    rows = large.rows["redshift"]["training"]
+    assert large.training["fit"]["batch"] == rows
+    assert large.training["fit"]["learning_rate"] == pytest.approx(2e-3 * np.sqrt(rows / 256))
     for one, cells in ((survey, 300), (narrow, 900)):
         card = fit(spec, one, table, tmp_path / str(cells))
         (head,) = card.recipe["heads"]
