@@ -146,11 +146,10 @@ def raw_photometry(table: pa.Table, survey: Survey, bands: Sequence[str]) -> Raw
             flags = vectors(table, columns.mask, len(survey.bands))[:, index]
             mask = np.nan_to_num(flags) != 0
     else:
-        of = {band.name: band for band in survey.bands}
         value, error = (np.empty((table.num_rows, len(bands))) for _ in range(2))
-        for index_, band in enumerate(bands):
-            value[:, index_] = numbers(table, str(of[band].value))
-            error[:, index_] = numbers(table, str(of[band].error))
+        for index_, band in enumerate(survey.named(bands)):
+            value[:, index_] = numbers(table, str(band.value))
+            error[:, index_] = numbers(table, str(band.error))
     saturated = None
     if survey.photometry.saturation:
         flag = survey.photometry.saturation
@@ -175,8 +174,7 @@ def photometry_inputs(survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
     if survey.photometry.vectors:
         names += survey.photometry_columns
     else:
-        of = {band.name: band for band in survey.bands}
-        names += [name for band in bands for name in (of[band].value, of[band].error)]
+        names += [name for band in survey.named(bands) for name in (band.value, band.error)]
     if survey.photometry.saturation:
         names.append(survey.photometry.saturation.column)
     names.append(survey.extinction)

@@ -129,7 +129,6 @@ class Reading:
     def block(self, table: pa.Table, xp: Any = np) -> FluxBlock:
         """Cleaned photometry of a table's rows, as arrays of namespace `xp`."""
         raw = raw_photometry(table, self.survey, self.bands)
-        of = {band.name: band for band in self.survey.bands}
 
         def moved(array: NDArray[Any] | None) -> Any:
             return None if array is None else xp.asarray(array)
@@ -138,7 +137,7 @@ class Reading:
             moved(raw.value),
             moved(raw.error),
             self.survey.photometry,
-            [of[name] for name in self.bands],
+            self.survey.named(self.bands),
             self.clean,
             mask=moved(raw.mask),
             saturated=moved(raw.saturated),

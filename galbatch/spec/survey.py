@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -251,6 +252,12 @@ class Survey(Words):
     def column(self) -> dict[str, Column]:
         """Columns by name."""
         return {column.name: column for column in self.columns}
+
+    def named(self, names: Sequence[str]) -> list[Band]:
+        """The bands of these names, in their order."""
+        # Not kept, as a copy of the survey with other bands would keep it too.
+        of = {band.name: band for band in self.bands}
+        return [of[name] for name in names]
 
     @cached_property
     def band_names(self) -> tuple[str, ...]:

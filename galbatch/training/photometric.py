@@ -104,7 +104,7 @@ def train_photometric(
     recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
     cells = before.cells(spec.bins) if before else None
-    heads = _heads(answers[train], targets, spec.bins, _named(survey, bands), cells)
+    heads = _heads(answers[train], targets, spec.bins, survey.named(bands), cells)
     if before is not None:
         recipe = carried_recipe(recipe, before.recipe)
         heads = carried_heads(heads, before.heads)
@@ -246,13 +246,8 @@ def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
 
 
 def _learnt_recipe(reads: Reading, taught: Measured) -> FeatureRecipe:
-    bands = _named(reads.survey, reads.bands)
+    bands = reads.survey.named(reads.bands)
     return learn_features(taught.block, bands, taught.shapes, reads.morphology)
-
-
-def _named(survey: Survey, bands: Sequence[str]) -> list[Band]:
-    of = {band.name: band for band in survey.bands}
-    return [of[name] for name in bands]
 
 
 def _some(rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
