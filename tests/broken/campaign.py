@@ -13,8 +13,11 @@ import shutil
 import sys
 import tempfile
 import time
-import traceback
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 if __package__ is None or __package__ == "":
@@ -77,12 +80,7 @@ def campaign(files: int, seed: int, keep: Path | None) -> int:
     """Judge so many files; the exit code."""
     began = time.perf_counter()
     catalogues = judged = rows = stored = quarantined = refused = failed = 0
-    while judged < files:
-        try:
-            one = trial(seed, keep)
-        except Exception:
-            print(f"seed {seed} could not be judged:\n{traceback.format_exc()}", flush=True)
-            raise
+    for one in _trials(seed, keep):
         catalogues += 1
         judged += len(one.catalogue.files)
         rows += one.verdict.rows
@@ -92,13 +90,27 @@ def campaign(files: int, seed: int, keep: Path | None) -> int:
         if one.verdict.problems:
             failed += 1
             print(one, flush=True)
-        seed += 1
+        if judged >= files:
+            break
     print(
         f"{catalogues:,} catalogues, {judged:,} files, {refused:,} of them refused as a whole; "
         f"{rows:,} rows in = {stored:,} stored + {quarantined:,} quarantined, {failed:,} failures "
         f"({time.perf_counter() - began:.0f} s)"
     )
     return 1 if failed else 0
+
+
+def _trials(seed: int, keep: Path | None) -> Iterator[Trial]:
+    """From a seed on, in a process of its own: native code that is led astray ends its process."""
+    while True:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                while True:
+                    yield pool.submit(trial, seed, keep).result()
+                    seed += 1
+            except BrokenProcessPool:
+                yield Trial(seed, seeded(seed), Verdict(["the process died"]))
+                seed += 1
 
 
 if __name__ == "__main__":

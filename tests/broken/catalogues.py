@@ -32,7 +32,8 @@ PHOTOMETRY = tuple(f"{band}_{what}" for band in BANDS for what in ("val", "err")
 EXACT = 2**53
 _INTEGER = re.compile(r"^[+-]?\d+$")
 _DEGREES = {
-    "deg": 1.0, "rad": 180 / np.pi, "arcsec": 1 / 3600, "arcmin": 1 / 60, "hourangle": 15.0, "h": 15.0,
+    "deg": 1.0, "rad": 180 / np.pi, "arcsec": 1 / 3600, "arcmin": 1 / 60,
+    "hourangle": 15.0, "h": 15.0,
 }  # fmt: skip
 _MICROJANSKY = {
     "uJy": 1.0, "nJy": 1e-3, "mJy": 1e3, "Jy": 1e6, "nmgy": 3.63078055, "mgy": 3.63078055e9,

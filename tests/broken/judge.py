@@ -365,7 +365,7 @@ def _differences(
 
 
 def _same_id(stored: Any, truth: Any) -> bool:
-    if isinstance(stored, bool) or isinstance(stored, float) or stored is None:
+    if stored is None or isinstance(stored, (bool, float)):
         return False
     if isinstance(truth, float):
         whole = truth == int(truth)

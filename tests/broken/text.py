@@ -220,7 +220,7 @@ def _legitimate_quotes(draw: random.Random, text: TextFile) -> None:
             return
         text.touched.add(row)
         value = draw.choice(
-            ['5"', '5" x 3"', 'a "quoted" word', "it's", 'ends in ""', "one, two", 'say "hi", twice',
+            ['5"', '5" x 3"', 'a "quoted" word', "it's", 'ends in ""', "one, two", 'say "hi", so',
              "line one\nline two", "one,\n\ntwo", '"', '""', 'a\n"b"\nc', "é 5″", "#", "x;y|z\tw"]
         )  # fmt: skip
         text.set(row, "remark", value)
