@@ -7,7 +7,7 @@ RUN := $(UV) run --frozen
 # The tests start some hundred processes: where this is set, each would compile all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint bench faults schemas clean
+.PHONY: run test lint bench faults broken cases schemas clean
 
 run: .venv/ready
 	$(RUN) galbatch run jobs/quickstart.yaml
@@ -25,6 +25,12 @@ bench: .venv/ready
 
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
+
+broken: .venv/ready
+	$(RUN) python tests/broken/campaign.py --files 2000
+
+cases: .venv/ready
+	$(RUN) python benchmarks/cases.py
 
 schemas: .venv/ready
 	$(RUN) python -m galbatch.spec.jsonschema schemas

@@ -365,6 +365,8 @@ def _differences(
 
 
 def _same_id(stored: Any, truth: Any) -> bool:
+    if truth is None:
+        return stored in (None, "")
     if stored is None or isinstance(stored, (bool, float)):
         return False
     if isinstance(truth, float):
