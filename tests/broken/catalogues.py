@@ -85,7 +85,7 @@ class Draft:
     """Of rows (from 0) that are not sound by themselves."""
     defects: list[str] = field(default_factory=list)
     refusal: Refusal = "never"
-    told: tuple[str, ...] = ()
+    told: tuple[tuple[str, ...], ...] = ()
     tolerance: dict[str, float] = field(default_factory=dict)
     readable: bool = True
     content: bytes = b""
@@ -111,8 +111,10 @@ class Draft:
         return [row for row in range(1, self.rows) if row not in self.fates]
 
     def refuse(self, refusal: Refusal, *told: str) -> None:
-        if self.refusal != "must":
-            self.refusal, self.told = refusal, told
+        if refusal == "must":
+            self.refusal, self.told = refusal, (told,)
+        elif self.refusal != "must":
+            self.refusal, self.told = refusal, (*self.told, told)
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,8 @@ def _off_the_sky(draw: random.Random, draft: Draft) -> None:
     row = draw.choice(draft.free())
     name, degrees = draw.choice([(RA, 400.0), (RA, -200.0), (DEC, 91.5), (DEC, -95.0), (RA, None)])
     value = None if degrees is None else degrees / draft.degrees[name]
+    if value is not None and draft.column(name).kind == "float32":
+        value = float(np.float32(value))
     draft.column(name).values[row] = value
     draft.fates[row] = ("quarantined", f"{name} {degrees}")
     draft.defects.append("a row off the sky")
@@ -530,11 +534,10 @@ def _cut(draw: random.Random, file: SourceFile) -> SourceFile:
     at = draw.randrange(len(file.content))
     if draw.random() < 0.3:
         at = len(file.content) - 1 - at % 40
-    told = () if file.refusal != "must" else file.told[:0]
     defect = f"{file.defect}, cut at byte {at:,} of {len(file.content):,}"
     refusal: Refusal = "must" if at == 0 or file.refusal == "must" else "may"
     return replace(
-        file, content=file.content[:at], defect=defect, refusal=refusal, told=told, readable=False
+        file, content=file.content[:at], defect=defect, refusal=refusal, told=(), readable=False
     )
 
 
@@ -557,8 +560,9 @@ def _gzip_defect(draw: random.Random, file: SourceFile) -> SourceFile:
     worst: Any = max(file.refusal, refusal, key=["never", "may", "must"].index)
     told = file.told if refusal == "never" else ()
     defect = f"{file.defect}, {words}"
+    readable = file.readable and refusal == "never"
     return replace(
-        file, content=content, defect=defect, refusal=worst, told=told, readable=refusal == "never"
+        file, content=content, defect=defect, refusal=worst, told=told, readable=readable
     )
 
 
@@ -635,7 +639,8 @@ def _no_column(draw: random.Random, draft: Draft) -> None:
     draft.columns.remove(draft.column(name))
     draft.columns.append(Column(name, "float64", [None] * draft.rows))
     draft.content = _written(draw, replace(draft, columns=draft.columns[:-1], content=b""))
-    draft.refusal, draft.told, draft.readable = "must", (name,), False
+    draft.refuse("must", name)
+    draft.readable = False
     draft.defects.append(f"no column {name}")
 
 
@@ -654,7 +659,8 @@ def _several_tables(draw: random.Random, draft: Draft) -> None:
             draft.content = _layout(draw, writers.votable_file(tables))
         case _:
             return
-    draft.refusal, draft.told, draft.readable = "must", ("NORTH", "SOUTH"), False
+    draft.refuse("must", "NORTH", "SOUTH")
+    draft.readable = False
     draft.defects.append("two tables")
 
 
@@ -667,7 +673,7 @@ def _status(draw: random.Random, draft: Draft) -> None:
     draft.content = writers.votable_file([table], status, after=draw.random() < 0.7)
     draft.defects.append(f"QUERY_STATUS {status}")
     if status != "OK":
-        draft.refusal, draft.told = "must", ()
+        draft.refuse("must")
 
 
 def _ragged(draw: random.Random, draft: Draft) -> None:
@@ -677,7 +683,8 @@ def _ragged(draw: random.Random, draft: Draft) -> None:
     short = replace(column, values=column.values[:-1])
     columns = [short if one is column else one for one in draft.columns]
     draft.content = writers.hdf5([("", columns)], compound=False, fixed=False)
-    draft.refusal, draft.told, draft.readable = "must", (), False
+    draft.refuse("must")
+    draft.readable = False
     draft.defects.append("columns of different lengths")
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from broken.reading import contradictions
 from broken.truth import ANYTHING, NULLS, Catalogue, Record, SourceFile
 from hats.pixel_math.spatial_index import compute_spatial_index
 from world import STAGES, Silent
@@ -102,7 +103,9 @@ def judge(catalogue: Catalogue, folder: Path) -> Verdict:
 
     Warnings are errors here, as in the tests.
     """
-    verdict = Verdict()
+    verdict = Verdict([f"wrong truth: {one}" for one in contradictions(catalogue)])
+    if verdict.problems:
+        return verdict
     job = write(catalogue, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -180,21 +183,28 @@ def _refusal(catalogue: Catalogue, folder: Path, said: str) -> Iterator[str]:
     if named and not any(file in blamed for file in named):
         yield f"{named[0].name} is sound, and refused: {said}"
     if not any(_tells(file, said, folder) for file in blamed):
-        wanted = " or ".join(f"{file.name} {' '.join(file.told)}" for file in blamed)
+        wanted = " or ".join(map(_told, blamed))
         yield f"the refusal does not say {wanted}: {said}"
 
 
 def _tells(file: SourceFile, said: str, folder: Path) -> bool:
-    rest = said.replace(str(folder), "")
-    words = [word.lower() in rest.lower() for word in file.told]
-    # A message about a column of several files may name the column alone.
-    return all(words) and (file.name in said or bool(words))
+    rest = said.replace(str(folder), "").lower()
+    for words in file.told or ((),):
+        # A message about a column of several files may name the column alone.
+        if all(word.lower() in rest for word in words) and (words or file.name in said):
+            return True
+    return False
+
+
+def _told(file: SourceFile) -> str:
+    return " or ".join(" and ".join((file.name, *words)) for words in file.told or ((),))
 
 
 def _any_label(catalogue: Catalogue) -> bool:
     return any(
         one.fate == "stored" and _missing(one.values.get("zspec")) is False
         for file in catalogue.files
+        if file.refusal == "never"
         for one in file.records
     )
 
@@ -275,7 +285,7 @@ def _file_refused(
     if file.refusal == "never":
         yield f"{file.name} is sound, and refused: {said}"
     elif not _tells(file, f"{file.name} {said}", folder):
-        yield f"{file.name}: the refusal does not say {' '.join(file.told)}: {said}"
+        yield f"{file.name}: the refusal does not say {_told(file)}: {said}"
     if stored:
         yield f"{file.name} is refused, and {len(stored)} rows of it are stored"
     if file.name not in said:

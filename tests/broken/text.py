@@ -73,6 +73,7 @@ class TextFile:
 
     def set(self, row: int, name: str, value: str) -> None:
         self.draft.column(name).values[row] = value
+        self.raw.pop((row, name), None)
 
     def say(self, words: str) -> None:
         self.draft.defects.append(words)
@@ -126,7 +127,7 @@ class TextFile:
             at = min(self.draw.choice(spans)[1] + self.draw.randint(-2, 1), len(content))
         self.say(f"cut at byte {at:,} of {len(content):,}")
         if at == 0:
-            self.draft.refusal, self.draft.told = "must", ()
+            self.draft.refuse("must")
         elif not spans or at < spans[0][0]:
             self.draft.refuse("may")
         whole = [row for row, (_, end) in enumerate(spans) if end <= at]
@@ -328,7 +329,8 @@ def _ids_as_floats(draw: random.Random, text: TextFile) -> None:
     if not all(value.isdigit() and not value.startswith("0") and int(value) < 2**53
                for value in ids.values):  # fmt: skip
         return
-    ids.values = [f"{value}.0" for value in ids.values]
+    for row in text.free():
+        text.set(row, "objid", f"{text.value(row, 'objid')}.0")
     text.say("ids like 5.0")
 
 
@@ -368,7 +370,7 @@ def _mark(draw: random.Random, text: TextFile) -> None:
 
 def _latin_1(draw: random.Random, text: TextFile) -> None:
     row = text.pick()
-    if row is None or not text.draft.has("remark"):
+    if row is None or not text.draft.has("remark") or text.encoding != "utf-8":
         return
     text.set(row, "remark", draw.choice(["café", "Ångström", "±5"]))
     text.latin.add(row)
@@ -401,7 +403,8 @@ def _nul(draw: random.Random, text: TextFile) -> None:
 
 def _empty(draw: random.Random, text: TextFile) -> None:
     text.content = draw.choice([b"", b"", b"\n", b"\n\n\n"])
-    text.draft.refusal, text.draft.told, text.draft.readable = "must", (), False
+    text.draft.refuse("must")
+    text.draft.readable = False
     text.say(f"nothing but {text.content!r}")
 
 
@@ -416,7 +419,8 @@ def _header_alone(draw: random.Random, text: TextFile) -> None:
 def _no_column(draw: random.Random, text: TextFile) -> None:
     name = draw.choice(["objid", "ra", "dec", "g_val", "r_err"])
     text.header[text.header.index(name)] = "other"
-    text.draft.refusal, text.draft.told, text.draft.readable = "must", (name,), False
+    text.draft.refuse("must", name)
+    text.draft.readable = False
     text.say(f"no column {name}")
 
 
@@ -426,7 +430,8 @@ def _column_twice(draw: random.Random, text: TextFile) -> None:
     if other is None or name not in text.header or other not in text.header:
         return
     text.header[text.header.index(other)] = name
-    text.draft.refusal, text.draft.told, text.draft.readable = "must", (name,), False
+    text.draft.refuse("must", name)
+    text.draft.readable = False
     text.say(f"column {name} twice")
 
 

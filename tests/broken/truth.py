@@ -55,8 +55,9 @@ class SourceFile:
     records : tuple of Record
     defect : str
     refusal : Refusal
-    told : tuple of str
-        What the message of a refusal must say, besides the name of the file.
+    told : tuple of tuple of str
+        What the message of a refusal must say, besides the name of the file: all words of one of
+        these.
     tolerance : mapping of str to float
         Relative, of columns whose numbers are converted to another unit.
     readable : bool
@@ -68,7 +69,7 @@ class SourceFile:
     records: tuple[Record, ...]
     defect: str
     refusal: Refusal = "never"
-    told: tuple[str, ...] = ()
+    told: tuple[tuple[str, ...], ...] = ()
     tolerance: Mapping[str, float] | None = None
     readable: bool = True
 
