@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Protocol
@@ -66,11 +67,76 @@ class Batch:
     rejected: tuple[RejectedRow, ...] = ()
 
 
+@dataclass(frozen=True)
+class FileColumn:
+    """What a file says of one of its columns.
+
+    Parameters
+    ----------
+    name : str
+        As the file spells it.
+    type : pyarrow.DataType or None
+        What the file keeps it as, a fixed-size list for several values in a row; None where the
+        format does not say (CSV).
+    unit : str
+        As the file writes it; empty where it says none.
+    """
+
+    name: str
+    type: pa.DataType | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its rows are read.
+
+    Parameters
+    ----------
+    columns : tuple of FileColumn
+        In file order.
+    notes : tuple of str
+        What a user should know of the file, a line each.
+    """
+
+    columns: tuple[FileColumn, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns as the file spells them, in file order."""
+        return tuple(column.name for column in self.columns)
+
+
+class Batches(Iterator[Batch]):
+    """The rows of a file, and how many records stand in it by another count.
+
+    Parameters
+    ----------
+    batches : iterator of Batch
+    records : callable
+        The number of records in the file as its format states it (or, for text, as they are
+        counted without a look at the values), whatever the reader made of them; called when
+        the last batch has come.
+    """
+
+    def __init__(self, batches: Iterator[Batch], records: Callable[[], int]) -> None:
+        self._batches, self._records = batches, records
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    @property
+    def records(self) -> int:
+        """Records in the file; known when the last batch has come."""
+        return self._records()
+
+
 class Reader(Protocol):
     """One file format. Options of the format are in the constructor, the file is in the call."""
 
-    def columns(self, path: str) -> tuple[str, ...]:
-        """Column names as the file spells them, in file order, without reading the data.
+    def header(self, path: str) -> Header:
+        """What the file says of its columns, without reading the data.
 
         Raises
         ------
@@ -81,7 +147,7 @@ class Reader(Protocol):
         """
         ...
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns named in `types`, at most `rows` rows at a time.
 
         Memory does not grow with the file (but for a VOTable's).
@@ -96,15 +162,16 @@ class Reader(Protocol):
         rows : int
             Rows in a batch, at most.
 
-        Yields
-        ------
-        Batch
-            In file order; none for a file without rows.
+        Returns
+        -------
+        Batches
+            In file order; none for a file without rows. Every record of the file is in one of
+            them, as a row or among the rejected.
 
         Raises
         ------
         SpecError
-            If the file cannot be used at all.
+            If the file cannot be used at all (when the first batch is asked for).
         DataError
             If it breaks on the way: it is cut short or damaged. The rows before that have been
             yielded.

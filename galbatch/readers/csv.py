@@ -16,7 +16,7 @@ import pyarrow.csv as pv
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError
-from galbatch.readers.base import Batch
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, make_batch
 from galbatch.readers.door import broken, kind, must_have, not_that, unzipped
 from galbatch.values import RejectedRow
@@ -42,14 +42,21 @@ class CsvReader:
     def __init__(self, delimiter: str = ",") -> None:
         self.delimiter = delimiter
 
-    def columns(self, path: str) -> tuple[str, ...]:
+    def header(self, path: str) -> Header:
         """Names in the header line; columns without a name are left out."""
         with _open(path) as stream:
             pieces = _Pieces(stream, self.delimiter)
-            return tuple(name for name in _header(pieces, path, self.delimiter) if name)
+            names = _header(pieces, path, self.delimiter)
+            return Header(tuple(FileColumn(name) for name in names if name))
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""
+        count = _Count()
+        return Batches(self._read(path, types, rows, count), lambda: count.records)
+
+    def _read(
+        self, path: str, types: Mapping[str, pa.DataType], rows: int, count: _Count
+    ) -> Iterator[Batch]:
         with _open(path) as stream, ThreadPoolExecutor(1) as ahead:
             pieces = _Pieces(stream, self.delimiter)
             names = _header(pieces, path, self.delimiter)
@@ -59,18 +66,31 @@ class CsvReader:
                 for name, wanted in types.items()
             }
             parser = _Parser(path, self.delimiter, names, types)
-            yield from _regrouped(_parsed(pieces, parser, ahead), rows)
+            yield from _regrouped(_parsed(pieces, parser, ahead, count), rows)
             if pieces.failure is not None:
                 raise broken(path, pieces.failure, parser.done)
             if pieces.endless:
                 raise DataError(path, f"after row {parser.done:,} there is a line without end")
 
 
-def _parsed(pieces: _Pieces, parser: _Parser, ahead: ThreadPoolExecutor) -> Iterator[Batch]:
+@dataclass
+class _Count:
+    """Records so far, by the ends of lines."""
+
+    records: int = 0
+
+    def add(self, block: bytes) -> None:
+        self.records += block.count(b"\n") + (not block.endswith(b"\n"))
+
+
+def _parsed(
+    pieces: _Pieces, parser: _Parser, ahead: ThreadPoolExecutor, count: _Count
+) -> Iterator[Batch]:
     """A batch for each block; the next block is unzipped while this one is parsed and used."""
     next_block = ahead.submit(pieces.block)
     while block := next_block.result():
         next_block = ahead.submit(pieces.block)
+        count.add(block)
         yield parser.parse(block)
 
 

@@ -14,7 +14,7 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from galbatch.errors import GalbatchError, SpecError, did_you_mean
-from galbatch.readers.base import Batch
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
 from galbatch.readers.door import broken, cut_short, must_have, not_that, unzipped
 from galbatch.readers.numpy_arrow import from_numpy
@@ -35,13 +35,22 @@ class FitsReader:
     def __init__(self, hdu: int | str | None = None) -> None:
         self.hdu = hdu
 
-    def columns(self, path: str) -> tuple[str, ...]:
-        """Names of the columns."""
+    def header(self, path: str) -> Header:
+        """The columns of the table, with their TUNIT."""
         with _open(path) as stream:
-            return tuple(_find(stream, path, self.hdu).columns)
+            columns = _find(stream, path, self.hdu).columns.items()
+            return Header(tuple(FileColumn(name, one.type, one.unit) for name, one in columns))
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""
+        return Batches(self._read(path, types, rows), lambda: self._rows(path))
+
+    def _rows(self, path: str) -> int:
+        """Rows by NAXIS2."""
+        with _open(path) as stream:
+            return _find(stream, path, self.hdu).rows
+
+    def _read(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         with _open(path) as stream:
             table = _find(stream, path, self.hdu)
             must_have(path, types, list(table.columns))
@@ -73,6 +82,17 @@ class _Column:
     null: int | None
     scale: float
     zero: float
+    unit: str
+    dtype: np.dtype[Any]
+
+    @property
+    def type(self) -> pa.DataType | None:
+        """What its values are, where they can be read."""
+        if self.problem:
+            return None
+        one = np.zeros(1, [(self.field, self.dtype, self.shape)])
+        found: pa.DataType = self.read(one).type
+        return found
 
     @property
     def problem(self) -> str:
@@ -215,6 +235,8 @@ def _table(header: fits.Header, path: str) -> _Table:
                     null=column.null if isinstance(column.null, int) else None,
                     scale=1.0 if column.bscale in (None, "") else float(column.bscale),
                     zero=0.0 if column.bzero in (None, "") else float(column.bzero),
+                    unit=str(column.unit or "").strip(),
+                    dtype=dtype[field].base,
                 )
                 for column, field in zip(layout, dtype.names, strict=True)
                 if dtype[field].itemsize

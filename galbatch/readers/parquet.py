@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galbatch.readers.base import Batch
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
 from galbatch.readers.door import broken, cut_short, head, must_have, not_that
 
@@ -25,13 +25,19 @@ class ParquetReader:
     def __init__(self, leave_out: Sequence[str] = ()) -> None:
         self.leave_out = leave_out
 
-    def columns(self, path: str) -> tuple[str, ...]:
-        """Names of the columns."""
+    def header(self, path: str) -> Header:
+        """The columns, with the `unit` that their field metadata names."""
         with _open(path) as file:
-            return tuple(name for name in file.schema_arrow.names if name not in self.leave_out)
+            fields = [field for field in file.schema_arrow if field.name not in self.leave_out]
+            return Header(
+                tuple(FileColumn(field.name, field.type, _unit(field)) for field in fields)
+            )
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""
+        return Batches(self._read(path, types, rows), lambda: _rows(path))
+
+    def _read(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         done = 0
         with _open(path) as file:
             must_have(path, types, file.schema_arrow.names)
@@ -48,6 +54,17 @@ class ParquetReader:
                 found = {name: batch.column(name) for name in types}
                 if batch.num_rows:
                     yield make_batch(path, numbers, found, types)
+
+
+def _unit(field: pa.Field) -> str:
+    unit: bytes = (field.metadata or {}).get(b"unit", b"")
+    return unit.decode(errors="replace").strip()
+
+
+def _rows(path: str) -> int:
+    """Rows by the footer of the file."""
+    with _open(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def _open(path: str) -> pq.ParquetFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from astropy.utils.xml.iterparser import get_xml_iterator
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, GalbatchError, SpecError, did_you_mean
-from galbatch.readers.base import Batch
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, make_batch
 from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, unzipped
 from galbatch.readers.numpy_arrow import from_numpy
@@ -60,12 +61,21 @@ class VotableReader:
     def __init__(self, table: int | str | None = None) -> None:
         self.table = table
 
-    def columns(self, path: str) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(_name(column) for column in _Walk(path, self.table).header())
+    def header(self, path: str) -> Header:
+        """The columns of the table, with their units."""
+        columns = _Walk(path, self.table).header()
+        return Header(
+            tuple(FileColumn(_name(one), _type(one), str(one.unit or "")) for one in columns)
+        )
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""
+        walk = _Walk(path, self.table)
+        return Batches(self._read(path, types, rows, walk), lambda: walk.rows)
+
+    def _read(
+        self, path: str, types: Mapping[str, pa.DataType], rows: int, walk: _Walk
+    ) -> Iterator[Batch]:
         header = _Walk(path, self.table).header()
         found = {_name(column): column for column in header}
         must_have(path, types, list(found))
@@ -75,7 +85,6 @@ class VotableReader:
                 raise SpecError(path, f"column '{name}': {problem}")
         types = {name: types[name] for name in types if not _problem(found[name])}
         numbers = [n for n, column in enumerate(header) if _name(column) in types]
-        walk = _Walk(path, self.table)
         array = walk.data(numbers)
         keys = {_name(header[n]): key for n, key in zip(numbers, array.dtype.names, strict=False)}
         for start in range(0, len(array), rows):
@@ -320,6 +329,18 @@ class _Walk:
 
 def _name(column: tree.Field) -> str:
     return str(column.name or column.ID)
+
+
+def _type(column: tree.Field) -> pa.DataType | None:
+    if _problem(column):
+        return None
+    if column.datatype in _TEXT:
+        return pa.string()
+    one = _ELEMENTS[column.datatype]
+    if not column.arraysize:
+        return one
+    shape = str(column.arraysize)
+    return pa.list_(one) if "*" in shape else pa.list_(one, math.prod(map(int, shape.split("x"))))
 
 
 def _first_line(error: Exception) -> str:

@@ -95,7 +95,7 @@ def check_sources(job: Job, survey: Survey) -> Iterator[str]:
         return
     for path in expand(job.source.paths):
         with at_hand(path) as copy:
-            found = open_reader(job.source.format, copy).columns(copy)
+            found = open_reader(job.source.format, copy).header(copy).names
         columns = [name for name in found if name not in OWN]
         resolution = resolve_columns(survey, columns, path)
         taken = f", {'; '.join(resolution.aliases)}" if resolution.aliases else ""

@@ -169,7 +169,7 @@ def _batches(
     if isinstance(source, FilesSource):
         with _set_aside():
             reader = open_reader(source.format, path)
-            columns = reader.columns(path)
+            columns = reader.header(path).names
         found = [name for name in columns if name not in OWN]
         # In the first run the survey may be wrong, and nothing is lost yet.
         with nullcontext() if first else _set_aside():

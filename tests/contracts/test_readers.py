@@ -147,7 +147,7 @@ def joined(batches: list[Batch]) -> pa.Table:
 @every_format
 def test_columns_come_in_file_order(tmp_path: Path, ending: str) -> None:
     path, table = write(tmp_path, ending)
-    found = open_reader(None, path).columns(path)
+    found = open_reader(None, path).header(path).names
     if ending == "hdf5":  # HDF5 keeps names sorted
         assert sorted(found) == sorted(table.column_names)
     else:
@@ -185,7 +185,7 @@ def test_reads_only_what_is_asked_for(tmp_path: Path, ending: str) -> None:
 @every_format
 def test_a_file_without_rows_yields_nothing(tmp_path: Path, ending: str) -> None:
     path, table = write(tmp_path, ending, rows=0)
-    assert sorted(open_reader(None, path).columns(path)) == sorted(table.column_names)
+    assert sorted(open_reader(None, path).header(path).names) == sorted(table.column_names)
     assert read(path) == []
 
 
@@ -222,7 +222,7 @@ def test_vectors_of_another_length(tmp_path: Path, ending: str) -> None:
 def test_no_such_file(tmp_path: Path, ending: str) -> None:
     path = str(tmp_path / f"none.{ending}")
     with pytest.raises(SpecError, match="there is no such file"):
-        open_reader(None, path).columns(path)
+        open_reader(None, path).header(path)
     with pytest.raises(SpecError, match="there is no such file"):
         read(path)
 
@@ -232,7 +232,7 @@ def test_a_folder_is_no_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"folder.{ending}"
     path.mkdir()
     with pytest.raises(SpecError, match="is a folder, not a file"):
-        open_reader(None, str(path)).columns(str(path))
+        open_reader(None, str(path)).header(str(path))
 
 
 @every_format
@@ -240,7 +240,7 @@ def test_an_empty_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"empty.{ending}"
     path.touch()
     with pytest.raises(SpecError, match="is empty"):
-        open_reader(None, str(path)).columns(str(path))
+        open_reader(None, str(path)).header(str(path))
 
 
 @every_format
@@ -252,7 +252,7 @@ def test_no_permission(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(SpecError, match="may not be read"):
-        open_reader(None, path).columns(path)
+        open_reader(None, path).header(path)
 
 
 @every_format
@@ -269,7 +269,7 @@ def test_something_else_under_that_name(
     path = tmp_path / f"catalogue.{ending}"
     path.write_bytes(content)
     with pytest.raises(SpecError, match=what):
-        open_reader(None, str(path)).columns(str(path))
+        open_reader(None, str(path)).header(str(path))
     with pytest.raises(SpecError, match=what):
         read(str(path))
 

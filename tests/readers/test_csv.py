@@ -44,7 +44,7 @@ def read(path: str, types: dict[str, pa.DataType], rows: int = 1000, delimiter: 
 )
 def test_headers(tmp_path: Path, head: bytes) -> None:
     path = write(tmp_path, head + b"1,150.5\n2,151.5\n")
-    assert CsvReader().columns(path) == ("ID", "RA")
+    assert CsvReader().header(path).names == ("ID", "RA")
     batch = read(path, {"ID": LONG, "RA": FLOAT})
     assert batch.table.to_pydict() == {"ID": [1, 2], "RA": [150.5, 151.5]}
     assert batch.rows.tolist() == [1, 2]
@@ -52,7 +52,7 @@ def test_headers(tmp_path: Path, head: bytes) -> None:
 
 def test_a_column_without_a_name_is_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, ",ID,RA,\n0,1,150.5,\n")  # pandas' index, and a comma at the end
-    assert CsvReader().columns(path) == ("ID", "RA")
+    assert CsvReader().header(path).names == ("ID", "RA")
     assert read(path, {"RA": FLOAT}).table["RA"].to_pylist() == [150.5]
 
 
@@ -74,7 +74,7 @@ def test_a_column_without_a_name_is_left_out(tmp_path: Path) -> None:
 def test_no_csv_with_a_header(tmp_path: Path, text: str, delimiter: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(SpecError, match=message):
-        CsvReader(delimiter).columns(path)
+        CsvReader(delimiter).header(path)
 
 
 def test_a_column_as_it_comes_is_text(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_another_delimiter(tmp_path: Path) -> None:
 def test_gz_that_is_not_gzipped(tmp_path: Path) -> None:
     path = write(tmp_path, "ID,RA\n1,2.5\n", "alh.csv.gz")
     with pytest.raises(SpecError, match=r"ends in \.gz but is not gzipped"):
-        CsvReader().columns(path)
+        CsvReader().header(path)
 
 
 def test_gzipped_without_the_ending(tmp_path: Path) -> None:

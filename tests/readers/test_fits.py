@@ -53,7 +53,7 @@ COLUMNS = [
 
 def test_every_kind_of_column(tmp_path: Path) -> None:
     path = write(tmp_path, COLUMNS)
-    assert FitsReader().columns(path) == tuple(column.name for column in COLUMNS)
+    assert FitsReader().header(path).names == tuple(column.name for column in COLUMNS)
     pairs = pa.list_(pa.float64(), 4)
     number = dict.fromkeys(["J", "U16", "U32", "U64", "I8", "U8", "SCALED"], pa.float64())
     types = {**number, "FLAG": pa.int16(), "NAME": pa.string(), "E": pa.float32(),
@@ -88,7 +88,7 @@ def test_columns_that_cannot_be_read(tmp_path: Path, name: str, problem: str) ->
 
 def test_columns_that_nobody_asked_for_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, COLUMNS)
-    everything = dict.fromkeys(FitsReader().columns(path), pa.null())
+    everything = dict.fromkeys(FitsReader().header(path).names, pa.null())
     table = read(path, everything).table
     assert set(everything) - set(table.column_names) == {"BITS", "C", "VLA"}
     assert table.schema.field("FLAG").type == pa.bool_()
@@ -117,14 +117,14 @@ def test_where_the_table_is(tmp_path: Path, hdu: int | str | None, zipped: bool)
 def test_where_it_is_not(tmp_path: Path, hdu: int | str, message: str) -> None:
     path = write(tmp_path, COLUMNS)
     with pytest.raises(SpecError, match=message):
-        FitsReader(hdu).columns(path)
+        FitsReader(hdu).header(path)
 
 
 def test_only_images(tmp_path: Path) -> None:
     path = tmp_path / "image.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((40, 40)))]).writeto(path)
     with pytest.raises(SpecError, match="no binary table in its 2 HDUs"):
-        FitsReader().columns(str(path))
+        FitsReader().header(str(path))
 
 
 def test_a_header_that_is_cut_short(tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_a_header_that_is_cut_short(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"TFORM1")])
     with pytest.raises(DataError, match="a FITS header ends early"):
-        FitsReader().columns(str(path))
+        FitsReader().header(str(path))
 
 
 def test_padding_behind_the_last_hdu(tmp_path: Path) -> None:
     path = Path(write(tmp_path, COLUMNS))
     path.write_bytes(path.read_bytes() + bytes(5760))
     with pytest.raises(SpecError, match="there is no HDU '7'"):
-        FitsReader(7).columns(str(path))
+        FitsReader(7).header(str(path))

@@ -93,7 +93,7 @@ def test_a_catalogue_is_its_pixels_in_order(
     for path in found:
         reader = open_reader(None, path)
         assert isinstance(reader, ParquetReader)
-        assert reader.columns(path) == ("x",)
+        assert reader.header(path).names == ("x",)
 
 
 def test_pixels_that_are_folders(tmp_path: Path) -> None:
@@ -120,11 +120,11 @@ def test_a_collection_is_its_primary_catalogue(tmp_path: Path) -> None:
 def test_what_the_path_says_is_no_column(tmp_path: Path) -> None:
     table = pa.table({"x": [1], "Norder": [0], "Dir": [0], "Npix": [11]})
     (path,) = expand([str(write(tmp_path / "old", [HealpixPixel(0, 11)], table=table))])
-    assert open_reader(None, path).columns(path) == ("x",)
+    assert open_reader(None, path).header(path).names == ("x",)
     # Elsewhere they are anybody's columns.
     pq.write_table(table, tmp_path / "other.parquet")
     path = str(tmp_path / "other.parquet")
-    assert open_reader(None, path).columns(path) == ("x", "Norder", "Dir", "Npix")
+    assert open_reader(None, path).header(path).names == ("x", "Norder", "Dir", "Npix")
 
 
 def test_a_catalogue_that_is_not_whole(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_hats_library_is_not_imported(tmp_path: Path) -> None:
     folder = write(tmp_path / "things", PIXELS)
     script = (
         "import sys; from galbatch.readers import expand, open_reader\n"
-        "for path in expand(sys.argv[1:]): open_reader(None, path).columns(path)\n"
+        "for path in expand(sys.argv[1:]): open_reader(None, path).header(path).names\n"
         "assert 'hats' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True, cwd=REPOSITORY)

@@ -32,14 +32,14 @@ def path(tmp_path: Path) -> str:
 
 def test_several_groups_need_a_choice(path: str) -> None:
     with pytest.raises(SpecError, match=r"several groups hold columns: deep/truth, photometry, t"):
-        Hdf5Reader().columns(path)
+        Hdf5Reader().header(path)
     with pytest.raises(SpecError, match=r"no columns in 'photo' \(did you mean 'photometry'\?\)"):
-        Hdf5Reader("photo").columns(path)
+        Hdf5Reader("photo").header(path)
 
 
 def test_a_group(path: str) -> None:
     reader = Hdf5Reader("/photometry")
-    assert set(reader.columns(path)) == {"id", "mag", "name", "vector", "short"}
+    assert set(reader.header(path).names) == {"id", "mag", "name", "vector", "short"}
     types = {"mag": pa.float64(), "name": pa.string(), "vector": pa.list_(pa.float32(), 2)}
     batches = list(reader.batches(path, types, 2))
     assert [batch.rows.tolist() for batch in batches] == [[1, 2], [3]]
@@ -53,9 +53,9 @@ def test_a_group(path: str) -> None:
 
 
 def test_a_nested_group_and_a_compound_dataset(path: str) -> None:
-    assert Hdf5Reader("deep/truth").columns(path) == ("id", "mag")
+    assert Hdf5Reader("deep/truth").header(path).names == ("id", "mag")
     reader = Hdf5Reader("table")
-    assert reader.columns(path) == ("ID", "mag")
+    assert reader.header(path).names == ("ID", "mag")
     (batch,) = reader.batches(path, {"mag": pa.float32(), "ID": pa.int64()}, 10)
     assert batch.table.to_pydict() == {"mag": [2.5, 3.5], "ID": [1, 2]}
 
@@ -69,4 +69,4 @@ def test_nothing_like_a_table(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["cube"] = np.zeros((2, 2, 2))
     with pytest.raises(SpecError, match="holds no columns"):
-        Hdf5Reader().columns(str(tmp_path / "a.h5"))
+        Hdf5Reader().header(str(tmp_path / "a.h5"))

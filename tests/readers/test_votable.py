@@ -107,7 +107,7 @@ def test_what_columns_hold(tmp_path: Path, serialization: str) -> None:
 
 def test_types_are_the_files_own(tmp_path: Path) -> None:
     path = write(tmp_path, document(table(FIELDS, ROWS)))
-    assert VotableReader().columns(path) == (*TYPES, "C")
+    assert VotableReader().header(path).names == (*TYPES, "C")
     with pytest.raises(SpecError, match="column 'C': its numbers are complex"):
         read(path, {"C": pa.float64()})
     batch = read(path, dict.fromkeys([*TYPES, "C"], pa.null()))
@@ -202,26 +202,26 @@ def test_which_table(tmp_path: Path) -> None:
         ("refs", "y"),
     ]:  # fmt: skip
         reader = open_reader(VotableFormat(table=which), path)
-        assert reader.columns(path) == (column,)
+        assert reader.header(path).names == (column,)
         (batch,) = reader.batches(path, {column: pa.int32()}, 10)
         assert batch.table[column].to_pylist() == [{"x": 1, "y": 2, "z": 3}[column]]
     for which, hint in [("source", r"did you mean 'Sources'\?"), (7, "0, Sources, deep, refs")]:
         with pytest.raises(SpecError, match=f"there is no table '{which}' .*{hint}"):
-            VotableReader(which).columns(path)
+            VotableReader(which).header(path)
     with pytest.raises(SpecError, match="there is no table '0' with columns"):
-        VotableReader(0).columns(path)
+        VotableReader(0).header(path)
 
 
 def test_a_table_without_data(tmp_path: Path) -> None:
     path = write(tmp_path, document(f"<TABLE>{FOUR}</TABLE>"))
-    assert VotableReader().columns(path) == ("a", "b", "v", "t")
+    assert VotableReader().header(path).names == ("a", "b", "v", "t")
     assert list(VotableReader().batches(path, FOUR_TYPES, 10)) == []
 
 
 def test_the_header_is_read_alone(tmp_path: Path) -> None:
     text = document(table(FOUR, [["1", "2", "1 2 3", "t"]] * 50_000))
     path = write(tmp_path, text[: len(text) // 2])
-    assert VotableReader().columns(path) == ("a", "b", "v", "t")
+    assert VotableReader().header(path).names == ("a", "b", "v", "t")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_the_header_is_read_alone(tmp_path: Path) -> None:
 def test_what_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(SpecError, match=message) as caught:
-        VotableReader().columns(path)
+        VotableReader().header(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(SpecError, match=message):
         list(VotableReader().batches(path, {"a": pa.int16()}, 10))
@@ -308,7 +308,7 @@ def test_a_batch_without_any_text(tmp_path: Path) -> None:
     assert read(path, {"t": pa.string()}).table["t"].to_pylist() == [None]
     outside = table(FOUR, []).join(["<VOTABLE version='1.4'>", "</VOTABLE>"])
     with pytest.raises(SpecError, match="no table of the VOTable has columns"):
-        VotableReader().columns(write(tmp_path, outside))
+        VotableReader().header(write(tmp_path, outside))
 
 
 def test_a_service_that_fails_on_the_way(tmp_path: Path) -> None:
