@@ -55,9 +55,9 @@ def whole_file(ending: str) -> bytes:
     for seed in range(10_000):
         for file in seeded(seed).files:
             sound = file.refusal == "never" and file.readable
+            sound = sound and all(record.fate == "stored" for record in file.records)
             if sound and file.name.partition(".")[2] == ending[1:]:
-                if all(record.fate == "stored" for record in file.records):
-                    return file.content
+                return file.content
     raise AssertionError(f"no seed makes a sound {ending}")
 
 
@@ -114,7 +114,9 @@ def test_a_file_cut_at_any_byte(tmp_path: Path, ending: str) -> None:
     cut()
 
 
-PIECES = st.sampled_from(['"', ",", "\n", "\r", "\r\n", "1", "a", " ", '""', ',"', '",', "\n\n", "é"])
+PIECES = st.sampled_from(
+    ['"', ",", "\n", "\r", "\r\n", "1", "a", " ", '""', ',"', '",', "\n\n", "é"]
+)
 
 
 @given(
