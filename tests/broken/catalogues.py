@@ -404,7 +404,7 @@ def _units(draw: random.Random, plan: Plan, draft: Draft) -> None:
         if plan.sky_unit != "deg" or draft.column(RA).unit == "h":
             draft.refuse("may", str(draft.column(RA).unit))
     roll = draw.random()
-    if roll < 0.07:
+    if roll < 0.04:
         unit = draw.choice(["kg", "m", "s"])
         draft.column(RA).unit = draft.column(DEC).unit = unit
         draft.refuse("must", unit, plan.sky_unit)
@@ -426,7 +426,7 @@ def _units(draw: random.Random, plan: Plan, draft: Draft) -> None:
             for band in bands:
                 band.unit = unit
         draft.defects.append(f"photometry in {unit}")
-    elif roll > 0.43:
+    elif roll > 0.46:
         unit = draw.choice(["kg", "m", "s"])
         for band in bands:
             band.unit = unit
@@ -509,7 +509,7 @@ def _file(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> Sour
                 draft.refuse("may", ID)
     if draft.text:
         return _text(draw, plan, draft, delimiter)
-    if draw.random() < 0.35:
+    if draw.random() < 0.2:
         draw.choice(_TABLE_DEFECTS)(draw, draft)
     content = draft.content or _written(draw, draft)
     file = SourceFile(
@@ -522,7 +522,7 @@ def _file(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> Sour
         draft.tolerance,
         draft.readable,
     )
-    if draw.random() < 0.15:
+    if draw.random() < 0.1:
         return _cut(draw, file)
     if draft.ending.endswith(".gz") and draw.random() < 0.2:
         return _gzip_defect(draw, file)

@@ -448,9 +448,8 @@ def _cut(draw: random.Random, text: TextFile) -> None:
 
 
 TEXT_DEFECTS = (
-    _open_quote, _open_quote, _two_strays, _two_strays, _after_closing, _legitimate_quotes,
-    _legitimate_quotes, _quoted_numbers, _line_ends, _line_ends, _no_final_end, _blank_lines,
-    _trailing_delimiters, _values_too_few_or_many, _bad_number, _bad_number, _nulls,
+    *(_open_quote, _two_strays, _legitimate_quotes, _line_ends, _bad_number) * 3,
+    *(_after_closing, _quoted_numbers, _blank_lines, _values_too_few_or_many, _nulls, _cut) * 2,
     _written_otherwise, _ids_as_floats, _sexagesimal, _mark, _latin_1, _utf_16, _nul, _empty,
-    _header_alone, _no_column, _column_twice, _comments, _cut, _cut,
+    _header_alone, _no_column, _column_twice, _comments, _trailing_delimiters, _no_final_end,
 )  # fmt: skip
