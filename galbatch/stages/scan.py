@@ -382,11 +382,12 @@ def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
 
 
 def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy()
+    missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
     if not is_text(column.type):
         return missing
     empty = pc.equal(pc.utf8_trim_whitespace(column), "")
-    return missing | pc.fill_null(empty, True).to_numpy()
+    missing |= pc.fill_null(empty, True).to_numpy()
+    return missing
 
 
 def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
