@@ -8,11 +8,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from galbatch.spec import units
 from galbatch.spec.base import Words
 from galbatch.spec.mock import MockSky
 from galbatch.values import Target
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+Dtype = Literal["int64", "int32", "int16", "uint64", "float32", "float64", "string"]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$")]
 
 
@@ -21,10 +23,13 @@ class Column(Words):
 
     name: Name
     """Name in the store; the first spelling looked for in a file (case does not matter)."""
-    dtype: Literal["int64", "int32", "int16", "float32", "float64", "string"] = "float64"
-    """Type in the store when the file itself has none (CSV)."""
+    dtype: Dtype | None = None
+    """Type in the store where files have none (CSV), or do not agree on it; a file's own width is
+    kept where the kind is the same (float32 and float64, say). By default float64, and for the id
+    what its files hold: int64, uint64 or text."""
     unit: str = ""
-    """VOUnit string; empty for dimensionless."""
+    """VOUnit string: of the values where the file does not say it, and of those in the store (a
+    position is in deg there). Empty for dimensionless, or for what the file says."""
     ucd: str = ""
     """UCD1+ words."""
     description: str = ""
@@ -36,27 +41,51 @@ class Column(Words):
     length: int | None = Field(default=None, ge=1)
     """Number of values in an array-valued column; None for a scalar."""
 
+    @property
+    def kind(self) -> Dtype:
+        """Type where neither the survey nor the file says one."""
+        return self.dtype or "float64"
+
 
 class Identifier(Words):
     """What tells one row from another."""
 
     column: Name
     """Column of the store that holds the id."""
-    parts: tuple[str, ...] = ()
-    """For a key of two integer columns (high, low): `column` is made as high * 2**32 + low."""
+    parts: tuple[Name, ...] = ()
+    """For a key of several columns. Of two integer columns (high, low), `column` is made as
+    high * 2**32 + low; of more, or where one of them is text (`dtype: string`), as text with a
+    hyphen between the parts."""
 
     @model_validator(mode="after")
-    def _two_parts(self) -> Self:
-        if self.parts and len(self.parts) != 2:
-            raise ValueError("parts takes two integer columns: the high and the low half of the id")
+    def _several_parts(self) -> Self:
+        if len(self.parts) == 1:
+            raise ValueError("parts takes two columns or more; name a single one as 'column'")
+        if len(set(self.parts)) != len(self.parts):
+            raise ValueError("parts names a column twice")
         return self
 
 
 class Sky(Words):
-    """Columns with the position, degrees, ICRS."""
+    """Columns with the position, ICRS: degrees, or what the file's unit or the column's says.
+
+    Text is read as numbers, or as sexagesimal (right ascension in hours).
+    """
 
     ra: Name
     dec: Name
+
+
+_ANY_WAVELENGTH = 5000.0
+
+
+def not_ab(unit: str) -> str:
+    """Why a unit is not that of AB magnitudes, and what to write."""
+    if units.is_other_magnitude(unit):
+        return "is not of AB magnitudes: convert the column to AB, and say unit: mag"
+    if units.factor(unit, "uJy", _ANY_WAVELENGTH) is not None:
+        return f"is of a flux density: say photometry: {{quantity: flux, unit: {unit}}}"
+    return "is not of AB magnitudes: say unit: mag, or quantity: flux and its unit"
 
 
 class Sentinel(Words):
@@ -94,7 +123,8 @@ class Photometry(Words):
     quantity: Literal["magnitude", "flux"] = "magnitude"
     """AB magnitudes, or flux densities in `unit`."""
     unit: str = "mag"
-    """astropy unit of the values: `mag` (AB), or e.g. `uJy`, `1e-19 erg / (s cm2 Angstrom)`."""
+    """Unit of the values: `mag` (AB), or e.g. `uJy`, `nanomaggy`,
+    `1e-19 erg / (s cm2 Angstrom)`. A file in another one is converted."""
     error: Literal["absolute", "relative"] = "absolute"
     """Errors in the unit of the values, or as a fraction of the flux."""
     vectors: VectorColumns | None = None
@@ -102,6 +132,19 @@ class Photometry(Words):
     sentinels: tuple[Sentinel, ...] = ()
     saturation: Flag | None = None
     """Objects whose flag has one of these values are saturated."""
+
+    @model_validator(mode="after")
+    def _unit_is_of_quantity(self) -> Self:
+        if self.quantity == "flux":
+            if units.factor(self.unit, "uJy", _ANY_WAVELENGTH) is None:
+                given = "no unit" if "unit" not in self.model_fields_set else f"'{self.unit}'"
+                raise ValueError(
+                    f"quantity: flux needs its unit, got {given}; write e.g. unit: uJy, "
+                    "nanomaggy, or 1e-19 erg / (s cm2 Angstrom)"
+                )
+        elif not units.is_magnitude(self.unit):
+            raise ValueError(f"unit '{self.unit}' {not_ab(self.unit)}")
+        return self
 
 
 class Band(Words):
@@ -265,6 +308,29 @@ class Survey(Words):
         return tuple(band.name for band in self.bands)
 
     @cached_property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The columns as the store has them where no file says otherwise: positions in degrees,
+        the id as an integer.
+        """
+        positions = (self.sky.ra, self.sky.dec) if self.sky else ()
+        ids = (self.id.column, *self.id.parts)
+        found = []
+        for column in self.columns:
+            changes: dict[str, str] = {}
+            if column.name in positions:
+                changes["unit"] = "deg"
+            if column.name in ids and column.dtype is None:
+                changes["dtype"] = "int64"
+            found.append(column.model_copy(update=changes) if changes else column)
+        return tuple(found)
+
+    @cached_property
+    def id_is_text(self) -> bool:
+        """Whether an id of several parts is made as text."""
+        texts = any(self.column[name].dtype == "string" for name in self.id.parts)
+        return len(self.id.parts) > 2 or texts
+
+    @cached_property
     def required(self) -> tuple[str, ...]:
         """Columns without which a file is refused."""
         names = list(self.id.parts or (self.id.column,))
@@ -306,6 +372,44 @@ class Survey(Words):
         for name in named:
             if name not in self.column:
                 raise ValueError(f"'{name}' is used but is not in 'columns'")
+        return self
+
+    @model_validator(mode="after")
+    def _units_agree(self) -> Self:
+        for name in (self.sky.ra, self.sky.dec) if self.sky else ():
+            unit = self.column[name].unit
+            if unit and units.factor(unit, "deg") is None and not units.is_hours(unit):
+                raise ValueError(f"column '{name}': expected a unit of angle (deg), got '{unit}'")
+        wanted = self.photometry.unit
+        for name in self.in_photometry_unit:
+            unit = self.column[name].unit
+            if unit and units.factor(unit, wanted) != 1.0:
+                raise ValueError(
+                    f"column '{name}' has unit '{unit}', but photometry.unit says '{wanted}'; "
+                    "correct one of them"
+                )
+        return self
+
+    @cached_property
+    def in_photometry_unit(self) -> tuple[str, ...]:
+        """Columns of values, and of errors where these are absolute."""
+        vectors, relative = self.photometry.vectors, self.photometry.error == "relative"
+        pairs = [(vectors.value, vectors.error)] if vectors else []
+        pairs += [(str(band.value), str(band.error)) for band in self.bands if band.value]
+        return tuple(
+            dict.fromkeys(name for pair in pairs for name in (pair[:1] if relative else pair))
+        )
+
+    @model_validator(mode="after")
+    def _ids_are_exact(self) -> Self:
+        if self.id.column in self.column:
+            for name in (self.id.column, *self.id.parts):
+                kind = self.column[name].dtype
+                if kind in ("float32", "float64"):
+                    raise ValueError(
+                        f"column '{name}': an id cannot be {kind}, which rounds long ones; "
+                        "write dtype: int64 or string, or leave it out"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -40,9 +40,9 @@ class Site:
 def row_bytes(site: Site) -> int:
     """Bytes of a row of the survey's catalogue in memory."""
     return sum(
-        (8 if column.dtype.endswith("64") else 16 if column.dtype == "string" else 4)
+        (8 if column.kind.endswith("64") else 16 if column.kind == "string" else 4)
         * (column.length or 1)
-        for column in site.survey.columns
+        for column in site.survey.stored_columns
     )
 
 

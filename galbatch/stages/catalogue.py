@@ -13,14 +13,15 @@ from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages.base import Site
+from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
-SCAN_VERSION = 3
-INGEST_VERSION = 2
+SCAN_VERSION = 4
+INGEST_VERSION = 3
 MOCK_TILE_ROWS = 2**18
 """A simulated sky is made in parts of so many rows, each a source of its own."""
 CATALOGUE_UNIT = CATALOGUE
@@ -111,6 +112,12 @@ class Catalogue:
     digests: Mapping[Partition, str]
     digest: str
     facts: Mapping[str, Any]
+
+    @property
+    def ids(self) -> IdKind:
+        """How arrays keep the ids."""
+        types = dict(zip(self.facts["columns"], self.facts["types"], strict=True))
+        return id_kind(types[self.facts["id"]])
 
     @property
     def rows(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -15,11 +15,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError
-from galbatch.readers.base import Batch, open_reader
+from galbatch.intake.ids import id_type, made_id, refused_parts
+from galbatch.intake.positions import (
+    HIGHEST_RA,
+    LOWEST_RA,
+    degrees,
+    is_sexagesimal,
+    wrapped,
+)
+from galbatch.intake.types import is_text, wanted_type
+from galbatch.intake.units import UnitPlan, converted, plan_units
+from galbatch.readers.base import Batch, Batches, Header, Reader, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution, resolve_columns
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.survey import Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import (
     MOCK_TILE_ROWS,
@@ -40,15 +50,25 @@ from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
 from galbatch.training.labels import labels
 from galbatch.values import STAR, TARGETS, Receipt
 
-_HALF = 2**32
-_TYPES = {
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "int16": pa.int16(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-}
+_SAMPLE = 1_000
+"""Rows of a text format that are looked at to tell what its ids and positions are."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How the columns of a file become the survey's.
+
+    Parameters
+    ----------
+    resolution : Resolution
+    units : UnitPlan
+    notes : tuple of str
+        What a user should know of the file, a line each.
+    """
+
+    resolution: Resolution
+    units: UnitPlan
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,9 +133,9 @@ class Scan:
             at_hand(origin.unit) as path,
             Rejects(site.layout, f"{REJECTED}.{origin.unit}") as rejects,
         ):
-            resolution, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
+            intake, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
-                table = _checked(survey, batch, origin.unit, rejects)
+                table = _checked(survey, batch, intake.units, origin.unit, rejects)
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
@@ -128,16 +148,19 @@ class Scan:
                     shards.append(write_shard(site.layout, name, table, file=origin.number))
                 rows += table.num_rows
                 report(rows, task.size, "")
+            _obey_the_law(origin.unit, batches.records, rows + rejects.rows)
             kept = rejects.commit()
         facts: dict[str, Any] = {
             "number": origin.number,
             "news_to": news_to,
             "shards": [shard.to_json() for shard in shards],
+            "records": batches.records,
             "rejected": rejects.rows,
             "labelled": labelled,
             "stars": stars,
-            "aliases": list(resolution.aliases),
-            "absent": list(resolution.absent),
+            "aliases": list(intake.resolution.aliases),
+            "absent": list(intake.resolution.absent),
+            "notes": [*intake.notes, *intake.units.notes],
         }
         outputs = {
             site.layout.relative(site.layout.shard(shard.name)): shard.digest for shard in shards
@@ -162,24 +185,32 @@ def _rows(site: Site, origin: Origin) -> int | None:
     return origin.size if isinstance(site.job.source, MockSource) else None
 
 
+def _obey_the_law(file: str, records: int, read: int) -> None:
+    """Every record of a file is a row or among the rejected: counted twice, by different rules."""
+    if read != records:
+        raise DataError(
+            file,
+            f"{records:,} records stand in it, but {read:,} rows came of them",
+            "none of them is taken; please report this file",
+        )
+
+
 def _batches(
     site: Site, origin: Origin, path: str, batch_rows: int, *, first: bool
-) -> tuple[Resolution, Iterator[Batch]]:
+) -> tuple[Intake, Batches]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
         with _set_aside():
             reader = open_reader(source.format, path)
-            columns = reader.header(path).names
-        found = [name for name in columns if name not in OWN]
+            header = reader.header(path)
         # In the first run the survey may be wrong, and nothing is lost yet.
         with nullcontext() if first else _set_aside():
-            resolution = resolve_columns(survey, found, origin.unit)
-        types = {
-            # pa.null(): as it comes.
-            spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
-            for spelling, name in resolution.names.items()
-        }
-        return resolution, _renamed(reader.batches(path, types, batch_rows), resolution)
+            intake = plan_intake(survey, header, origin.unit)
+        with _set_aside():
+            types = _types(survey, reader, path, header, intake.resolution)
+        batches = reader.batches(path, types, batch_rows)
+        renamed = _renamed(batches, intake.resolution)
+        return intake, Batches(renamed, lambda: batches.records)
     from galbatch.mock.observe import mock_batches
 
     def simulated() -> Iterator[Batch]:
@@ -191,7 +222,69 @@ def _batches(
             row += table.num_rows
 
     names = {column.name: column.name for column in survey.columns}
-    return Resolution(names, (), ()), simulated()
+    nothing = UnitPlan({}, {}, {}, ())
+    size = origin.size or 0
+    return Intake(Resolution(names, (), ()), nothing), Batches(simulated(), lambda: size)
+
+
+def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
+    """Match a file's columns and units with the survey's, by its header alone.
+
+    Parameters
+    ----------
+    survey : Survey
+    header : Header
+    file : str
+        For messages.
+
+    Raises
+    ------
+    SpecError
+        Naming the file and the column.
+    """
+    columns = [column for column in header.columns if column.name not in OWN]
+    resolution = resolve_columns(survey, [column.name for column in columns], file)
+    stated = {resolution.names[column.name]: column.unit for column in columns}
+    return Intake(resolution, plan_units(survey, stated, file), header.notes)
+
+
+def _types(
+    survey: Survey, reader: Reader, path: str, header: Header, resolution: Resolution
+) -> dict[str, pa.DataType]:
+    """What each column of the file is read as, by the file's spelling."""
+    arrived = {column.name: column.type for column in header.columns}
+    spelled = {name: spelling for spelling, name in resolution.names.items()}
+    ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
+    sky = [survey.sky.ra, survey.sky.dec] if survey.sky else []
+    unsure = [name for name in ids if survey.column[name].dtype is None] + sky
+    sample = _sample(reader, path, [spelled[one] for one in unsure if not arrived[spelled[one]]])
+    types: dict[str, pa.DataType] = {}
+    for spelling, name in resolution.names.items():
+        column, own = survey.column.get(name), arrived[spelling]
+        if column is None:
+            types[spelling] = pa.null()  # as it comes
+        elif name in ids:
+            types[spelling] = id_type(column, own, sample.get(spelling))
+        elif name in sky and _is_text(own, sample.get(spelling)):
+            types[spelling] = pa.string()
+        else:
+            types[spelling] = wanted_type(column, own)
+    return types
+
+
+def _sample(reader: Reader, path: str, spellings: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """The first values of columns of a text format, as they stand there."""
+    if not spellings:
+        return {}
+    first = next(reader.batches(path, dict.fromkeys(spellings, pa.null()), _SAMPLE), None)
+    return {} if first is None else {name: first.table[name] for name in spellings}
+
+
+def _is_text(arrived: pa.DataType | None, sample: pa.ChunkedArray | None) -> bool:
+    """Whether a position is to be read as text."""
+    if arrived is not None:
+        return is_text(arrived)
+    return sample is not None and is_sexagesimal(sample)
 
 
 @contextmanager
@@ -206,20 +299,16 @@ def _set_aside() -> Iterator[None]:
         raise DataError(*error.args) from error
 
 
-def arrow_type(column: Column) -> pa.DataType:
-    """The Arrow type of a survey's column."""
-    kind = _TYPES[column.dtype]
-    return pa.list_(kind, column.length) if column.length else kind
-
-
-def _renamed(batches: Iterator[Batch], resolution: Resolution) -> Iterator[Batch]:
+def _renamed(batches: Iterable[Batch], resolution: Resolution) -> Iterator[Batch]:
     with _set_aside():
         for batch in batches:
             names = [resolution.names[name] for name in batch.table.column_names]
             yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
 
 
-def _checked(survey: Survey, batch: Batch, file: str, rejects: Rejects) -> pa.Table:
+def _checked(
+    survey: Survey, batch: Batch, units: UnitPlan, file: str, rejects: Rejects
+) -> pa.Table:
     """The rows that have an id and a place on the sky, with `_healpix_29` and `_row`."""
     table = batch.table
     good = np.ones(table.num_rows, bool)
@@ -238,49 +327,66 @@ def _checked(survey: Survey, batch: Batch, file: str, rejects: Rejects) -> pa.Ta
         refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
 
     for name in survey.id.parts or (survey.id.column,):
-        refuse(_is_null(table[name]), f"column '{name}': the id is missing", None)
-    if survey.id.parts:
-        for name in survey.id.parts:
-            part = _numbers(table[name])
-            expected = f"column '{name}': expected a part of the id from 0 to {_HALF - 1}"
-            refuse((part < 0) | (part >= _HALF), expected, table[name])
-        table = _with_id(survey, table)
-    position: dict[str, NDArray[np.float64]] = {}
+        refuse(_is_missing(table[name]), f"column '{name}': the id is missing", None)
+    for name in survey.id.parts:
+        expected, bad = refused_parts(survey, name, table[name])
+        refuse(bad, f"column '{name}': expected {expected}", table[name])
+    if survey.id.parts and survey.id.column not in table.column_names:
+        made = made_id(survey, [table[name] for name in survey.id.parts])
+        table = table.append_column(survey.id.column, made)
+    healpix: NDArray[np.int64] | None = None
     if survey.sky is not None:
-        for name, low, high in ((survey.sky.ra, 0, 360), (survey.sky.dec, -90, 90)):
-            values = _numbers(table[name])
-            position[name] = values
-            outside = ~((values >= low) & (values <= high))
-            expected = f"column '{name}': expected degrees from {low} to {high}"
-            refuse(outside, expected, table[name])
+        ra, dec = (
+            degrees(table[name], units.positions.get(name, ""), hours=name == survey.sky.ra)
+            for name in (survey.sky.ra, survey.sky.dec)
+        )
+        for name, values, low, high in (
+            (survey.sky.ra, ra, LOWEST_RA, HIGHEST_RA),
+            (survey.sky.dec, dec, -90.0, 90.0),
+        ):
+            expected = f"column '{name}': expected an angle from {low:g} to {high:g} degrees"
+            refuse(~((values >= low) & (values <= high)), expected, table[name])
+        ra = wrapped(ra)
+        for name, values in ((survey.sky.ra, ra), (survey.sky.dec, dec)):
+            table = _in_degrees(table, name, values, good)
+        healpix = _healpix(ra[good], dec[good])
     rejects.add(pa.concat_tables(refused))
+    table = _with_units(converted(survey, table, units), units.own)
     table = table.append_column(ROW, pa.array(batch.rows))
     if not good.all():
         table = table.filter(pa.array(good))
-    if survey.sky is not None:
-        healpix = _healpix(position[survey.sky.ra][good], position[survey.sky.dec][good])
-        table = table.append_column(HEALPIX, pa.array(healpix))
-    return table
+    return table if healpix is None else table.append_column(HEALPIX, pa.array(healpix))
 
 
-def _with_id(survey: Survey, table: pa.Table) -> pa.Table:
-    """With the id in one column; that of a row whose parts cannot be one means nothing."""
-    if survey.id.column in table.column_names:
-        return table
-    high, low = (
-        np.where((part >= 0) & (part < _HALF), part, 0).astype(np.int64)
-        for part in (_numbers(table[name]) for name in survey.id.parts)
-    )
-    return table.append_column(survey.id.column, pa.array(high * _HALF + low))
+def _in_degrees(
+    table: pa.Table, name: str, values: NDArray[np.float64], good: NDArray[np.bool_]
+) -> pa.Table:
+    """With a position as the store has it; what is so already stays as the file has it."""
+    place = table.schema.get_field_index(name)
+    column = table.column(place)
+    if not is_text(column.type):
+        raw = pc.cast(column, pa.float64()).to_numpy()
+        if np.array_equal(raw[good], values[good]):
+            return table
+    return table.set_column(place, name, pa.array(values))
 
 
-def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy()
-    return values
+def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
+    """With the units that the file alone states, for the store to keep."""
+    schema = table.schema
+    for name, unit in own.items():
+        place = schema.get_field_index(name)
+        if place >= 0:
+            schema = schema.set(place, schema.field(place).with_metadata({"unit": unit}))
+    return table.cast(schema) if schema is not table.schema else table
 
 
-def _is_null(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy()
+def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
+    if not is_text(column.type):
+        return missing
+    empty = pc.equal(pc.utf8_trim_whitespace(column), "")
+    missing |= pc.fill_null(empty, True).to_numpy()
     return missing
 
 
@@ -293,7 +399,7 @@ def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.in
 
 def source_facts(receipt: Receipt) -> dict[str, Any]:
     """What the catalogue remembers of a source: its scan is forgotten when all is ingested."""
-    kept = ("number", "rejected", "labelled", "stars", "aliases", "absent")
+    kept = ("number", "records", "rejected", "labelled", "stars", "aliases", "absent", "notes")
     return {"key": receipt.key, "rows": receipt.rows} | {name: receipt.facts[name] for name in kept}
 
 
@@ -308,16 +414,19 @@ def total_facts(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``read``, ``rejected``, ``labelled`` (by target), ``stars``, ``aliases``, ``absent``.
+        ``records`` (by the count of the files themselves), ``read``, ``rejected``, ``labelled`` (by
+        target), ``stars``, ``aliases``, ``absent``, ``notes``.
     """
     facts = list(sources)
     rejected = sum(fact["rejected"] for fact in facts)
     absent = [set(fact["absent"]) for fact in facts]
     return {
+        "records": sum(fact["records"] for fact in facts),
         "read": sum(fact["rows"] for fact in facts) + rejected,
         "rejected": rejected,
         "labelled": {t: sum(fact["labelled"].get(t, 0) for fact in facts) for t in TARGETS},
         "stars": sum(fact["stars"] for fact in facts),
         "aliases": sorted({alias for fact in facts for alias in fact["aliases"]}),
         "absent": sorted(set.intersection(*absent)) if absent else [],
+        "notes": sorted({note for fact in facts for note in fact["notes"]}),
     }
