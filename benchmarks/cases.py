@@ -31,8 +31,8 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT = Path(os.environ.get("GALBATCH_CASES", REPOSITORY.parent / "shared" / "cases"))
 TIMEOUT = 300
-# Small catalogues may have no cell of the sky for validation.
-BY_ID = "split={kind: id}"
+# Small catalogues may have no cell of the sky for validation, and few labels.
+BY_ID = "split={kind: id, test: 0.05, validation: 0.1}"
 DEGREES_IN_THE_FILE = (150.0, 152.0)
 
 

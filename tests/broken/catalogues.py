@@ -113,7 +113,7 @@ class Draft:
     def refuse(self, refusal: Refusal, *told: str) -> None:
         if refusal == "must":
             self.refusal, self.told = refusal, (told,)
-        elif self.refusal != "must":
+        elif self.refusal != "must" and told not in self.told:
             self.refusal, self.told = refusal, (*self.told, told)
 
 
@@ -697,7 +697,12 @@ _TABLE_DEFECTS = (_no_rows, _no_column, _several_tables, _status, _ragged)
 def _text(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> SourceFile:
     """The columns as CSV: from here on every value is the text that stands in the file."""
     for column in draft.columns:
-        nothing = draw.choice(NULLS) if column.name not in (ID,) else draw.choice(NULLS[:4])
+        nothing = draw.choice(NULLS)
+        if column.name == ID and nothing and (plan.id_dtype == "string" or _words(column)):
+            # Among names, this may be one.
+            for row, value in enumerate(column.values):
+                if value is None:
+                    draft.fates[row] = ("either", f"the id is {nothing}")
         if column.kind == "text" and column.name == "remark":
             nothing = ""
         column.values = [nothing if value is None else _token(value) for value in column.values]
@@ -727,6 +732,10 @@ def _text(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> Sour
     if ending == ".gz" and draw.random() < 0.2 and plain:
         return _gzip_defect(draw, file)
     return file
+
+
+def _words(ids: Column) -> bool:
+    return any(isinstance(value, str) and not _INTEGER.match(value) for value in ids.values)
 
 
 def _token(value: Any) -> str:
