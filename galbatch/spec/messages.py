@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -50,9 +51,15 @@ def explained(
     kind = problem["type"]
     if kind == "missing" and isinstance(location[-1], int):
         location, kind = location[:-1], "too_short"
-    place = _placed(_Schema.of(model), location)
+    place = _placed(_schema_of(model), location)
     said, hint = _said(kind, problem, place, _readable(place.path, words))
     return SpecError(where(place.path), said, hint)
+
+
+@cache
+def _schema_of(model: type[Words]) -> _Schema:
+    schema = model.model_json_schema()
+    return _Schema(schema, schema.get("$defs", {}))
 
 
 def _said(kind: str, problem: Any, place: _Place, name: str) -> tuple[str, str]:
@@ -116,11 +123,6 @@ class _Schema:
 
     node: Mapping[str, Any]
     definitions: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, model: type[Words]) -> _Schema:
-        schema = model.model_json_schema()
-        return cls(schema, schema.get("$defs", {}))
 
     def branches(self) -> Iterator[_Schema]:
         """What may stand here, references followed, null left out."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Magnitude, Name, Share, Words
+from galbatch.spec.base import Magnitude, Share, Words
 
 Quantity = Literal[
     "running_number",
@@ -72,7 +72,7 @@ class MockSky(Words):
     """Signal to noise below which a band counts as not detected."""
     unobserved: Share = 0.0
     """Chance of a band not to be observed for an object (the reference band always is)."""
-    unobserved_bands: dict[Name, Share] = Field(default_factory=dict)
+    unobserved_bands: dict[str, Share] = Field(default_factory=dict)
     """Bands with a chance of their own."""
     unobserved_error: float | None = None
     """What the error column holds for a band not observed; by default the value's sentinel."""
@@ -82,12 +82,12 @@ class MockSky(Words):
     """Beyond this magnitude of the reference band, the star flag is 0.5: unknown."""
     first_id: int = Field(default=1, ge=0, le=10**18)
     """Id of the first row; for an id of two parts, the first high part."""
-    id_digits: dict[Name, Annotated[int, Field(ge=0, le=18)]] = Field(default_factory=dict)
+    id_digits: dict[str, Annotated[int, Field(ge=0, le=18)]] = Field(default_factory=dict)
     """Columns that hold one decimal digit of the id: its place, 0 for the units."""
-    columns: dict[Name, Quantity] = Field(default_factory=dict)
+    columns: dict[str, Quantity] = Field(default_factory=dict)
     """What the survey's columns hold; bands, position, id, labels, saturation flag and Galactic
     reddening are known without it."""
-    constants: dict[Name, float] = Field(default_factory=dict)
+    constants: dict[str, float] = Field(default_factory=dict)
     """Columns that hold one number everywhere. Any other column is 0 (integers) or empty."""
 
     @model_validator(mode="after")

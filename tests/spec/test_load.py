@@ -90,7 +90,10 @@ def test_an_unknown_survey_is_explained() -> None:
         ("", "expected 'key: value' lines"),
         ("a: [1,", "is not YAML"),
         ("- 1", "expected 'key: value' lines"),
-        ("store: !!python/object/apply:os.system [ls]", "line 1: the tag .*os.system' is not known"),
+        (
+            "store: !!python/object/apply:os.system [ls]",
+            "line 1: the tag .*os.system' is not known",
+        ),
         ("store: ${GALBATCH_UNSET_VARIABLE}/x", "GALBATCH_UNSET_VARIABLE is not set"),
     ],
 )
