@@ -211,10 +211,10 @@ def open_reader(format: Format | None, path: str) -> Reader:
             from galbatch.readers.hdf5 import Hdf5Reader
 
             return Hdf5Reader(group)
-        case VotableFormat(table=table):
+        case VotableFormat(table=table, overflow=overflow):
             from galbatch.readers.votable import VotableReader
 
-            return VotableReader(table)
+            return VotableReader(table, overflow=overflow == "accept")
 
 
 def _format_by_ending(path: str) -> Format:
