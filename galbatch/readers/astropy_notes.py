@@ -42,7 +42,7 @@ def read_notes(path: str, text: str) -> Notes:
         If it is no such YAML: masked values could be taken for real ones.
     """
     try:
-        found = yaml.load(text, Loader=_Plain)  # noqa: S506: a SafeLoader that knows no types
+        found = _Plain(text).get_single_data()
         columns = found["datatype"] if isinstance(found, dict) else []
         units = {
             str(column["name"]): str(column["unit"]) for column in columns if column.get("unit")

@@ -343,7 +343,9 @@ def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
 
 def _fixed(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
     size = wanted.list_size
-    inner = conform(column.values.slice(column.offset * size, len(column) * size), wanted.value_type)
+    inner = conform(
+        column.values.slice(column.offset * size, len(column) * size), wanted.value_type
+    )
     null = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
     values = pa.FixedSizeListArray.from_arrays(_whole(inner.values), size, mask=pa.array(null))
     if inner.bad is None:

@@ -147,9 +147,7 @@ class _Stream:
     def __init__(self, path: str, *, zipped: bool) -> None:
         self.path, self.at = path, 0
         try:
-            self._file = (
-                pa.input_stream(path, compression="gzip") if zipped else pa.OSFile(path)
-            )
+            self._file = pa.input_stream(path, compression="gzip") if zipped else pa.OSFile(path)
         except OSError as error:
             raise broken(path, error, 0) from error
         self.size: int | None = None if zipped else self._file.size()
@@ -367,6 +365,7 @@ class _Column:
         if self.format != "K" or self._is_plain or self._is_unsigned:
             return None
         values = block[self.field]
+        bad: NDArray[Any]
         if self._is_whole:
             info, zero = np.iinfo(np.int64), int(self.zero)
             bad = values > info.max - zero if zero > 0 else values < info.min - zero
@@ -375,7 +374,7 @@ class _Column:
         null = self._null(values)
         if null is not None:
             bad &= ~null
-        return bad.reshape(len(bad), -1).any(axis=1)
+        return np.asarray(bad.reshape(len(bad), -1).any(axis=1))
 
     def _null(self, values: NDArray[Any]) -> NDArray[np.bool_] | None:
         if self.null is None or self.format not in "BIJK":
@@ -412,10 +411,8 @@ class _Column:
             bits ^= bits.dtype.type(1 << (8 * size - 1))
             return bits.view(np.int8) if self.format == "B" else bits
         if self._is_whole:
-            whole: NDArray[np.int64] = values.astype(np.int64) * self.scale + self.zero
-            return whole
-        scaled: NDArray[np.float64] = values * np.float64(self.scale) + np.float64(self.zero)
-        return scaled
+            return np.asarray(values.astype(np.int64) * self.scale + self.zero)
+        return np.asarray(values * np.float64(self.scale) + np.float64(self.zero))
 
 
 @dataclass(frozen=True)

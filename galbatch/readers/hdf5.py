@@ -86,14 +86,14 @@ class _Column:
     rows: int
     type: pa.DataType | None
     unit: str
-    slice: Callable[[slice], NDArray[Any]]
+    values: Callable[[slice], NDArray[Any]]
     problem: str = ""
     mask: Callable[[slice], NDArray[Any]] | None = None
 
     def read(self, start: int, stop: int) -> pa.Array:
         part = slice(start, stop)
         null = self.mask(part).astype(bool) if self.mask is not None else None
-        return from_numpy(self.slice(part), null)
+        return from_numpy(self.values(part), null)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _noted(columns: dict[str, _Column], notes: Notes | None) -> dict[str, _Colum
         name: replace(
             column,
             unit=notes.units.get(name, column.unit),
-            mask=columns[masks[name]].slice if name in masks else None,
+            mask=columns[masks[name]].values if name in masks else None,
         )
         for name, column in columns.items()
         if name not in masks.values()

@@ -89,8 +89,10 @@ def _notes(path: str, schema: pa.Schema) -> Notes:
     if not text:
         return Notes()
     notes = read_notes(path, text.decode(errors="replace"))
-    there = set(schema.names)
-    masks = {name: mask for name, mask in notes.masks.items() if {name, mask} <= there}
+    flags = {field.name for field in schema if pa.types.is_boolean(field.type)}
+    masks = {
+        name: mask for name, mask in notes.masks.items() if name in schema.names and mask in flags
+    }
     return Notes(notes.units, masks)
 
 

@@ -201,9 +201,7 @@ def _shown(tables: Sequence[Listed], words: Words) -> str:
     return ", ".join(labels) + (f" and {more} more" if more > 0 else "")
 
 
-def _difference(
-    a: str, first: dict[str, FileColumn], b: str, other: dict[str, FileColumn]
-) -> str:
+def _difference(a: str, first: dict[str, FileColumn], b: str, other: dict[str, FileColumn]) -> str:
     found = []
     for only, mine, yours in ((a, first, other), (b, other, first)):
         names = [name for name in mine if name not in yours]

@@ -116,7 +116,7 @@ class VotableReader:
             shown = ", ".join(table.listed.label(_WORDS) for table in tables)
             problem = f"there is no table '{self.table}' with columns"
             raise SpecError(path, problem, f"tables in it: {shown}")
-        notes = {}
+        notes: dict[str, None] = {}
         for table in chosen:
             if table.problem:
                 raise SpecError(path, *table.problem)
