@@ -290,7 +290,9 @@ def test_all_tables_have_to_be_alike(
 
 def test_a_name_that_two_tables_have(tmp_path: Path) -> None:
     path = several(tmp_path, small(1, name="A"), small(2, name="A"))
-    with pytest.raises(SpecError, match=r"several tables are called 'a': .* \{kind: fits, hdu: 1\}"):
+    with pytest.raises(
+        SpecError, match=r"several tables are called 'a': .* \{kind: fits, hdu: 1\}"
+    ):
         FitsReader("a").header(path)
     with pytest.raises(SpecError, match=r"name one, source.format: \{kind: fits, hdu: 1\}"):
         FitsReader().header(path)
