@@ -56,8 +56,8 @@ def test_every_kind_of_column(tmp_path: Path) -> None:
     assert FitsReader().header(path).names == tuple(column.name for column in COLUMNS)
     pairs = pa.list_(pa.float64(), 4)
     whole = dict.fromkeys(["J", "U16", "U32", "U64", "I8", "U8"], pa.int64())
-    types = {**whole, "SCALED": pa.float32(), "FLAG": pa.int16(), "NAME": pa.string(), "E": pa.float32(),
-             "GRID": pairs, "VECTOR": pa.list_(pa.int32(), 2)}  # fmt: skip
+    types = {**whole, "SCALED": pa.float32(), "FLAG": pa.int16(), "NAME": pa.string(),
+             "E": pa.float32(), "GRID": pairs, "VECTOR": pa.list_(pa.int32(), 2)}  # fmt: skip
     table = read(path, types).table
     assert table["J"].to_pylist() == [1, None, 3]
     assert table["VECTOR"].to_pylist() == [[1, None], [2, 3], [None, None]]
@@ -301,7 +301,7 @@ def test_a_name_that_two_tables_have(tmp_path: Path) -> None:
 def test_tables_of_another_kind(tmp_path: Path) -> None:
     ascii_ = fits.TableHDU.from_columns([fits.Column("x", "E10.3", array=np.array([1.0, 2.0]))])
     path = several(tmp_path, ascii_)
-    with pytest.raises(SpecError, match="HDU 1 is an ASCII table, .* stilts tcopy"):
+    with pytest.raises(SpecError, match=r"HDU 1 is an ASCII table, .* stilts tcopy"):
         FitsReader().header(path)
     with pytest.raises(SpecError, match=r"HDU 1 \(2 rows\), B \(HDU 2, 1 row\)"):
         FitsReader().header(several(tmp_path, ascii_, small(1, name="B")))

@@ -102,7 +102,9 @@ def test_all_groups_one_after_the_other(tmp_path: Path) -> None:
         file["west/flag"] = np.zeros(3, bool)
         file["north/mag"].attrs["unit"] = "mag"
     for ask in (reader.header, lambda path: list(reader.batches(path, {"id": pa.int64()}, 2))):
-        with pytest.raises(SpecError, match="mag has mag in north .3 rows., no unit in south/deep"):
+        with pytest.raises(
+            SpecError, match=r"mag has mag in north .3 rows., no unit in south/deep"
+        ):
             ask(path)
 
 
