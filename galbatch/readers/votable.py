@@ -499,7 +499,7 @@ def _holds_more(path: str) -> bool:
                 text = rest + piece
                 # Cut before a tag, so that none is seen in halves or twice.
                 cut = text.rfind(b"<", max(len(text) - _LONGEST_TAG, 0))
-                text, rest = (text[:cut], text[cut:]) if cut > 0 else (text, b"")
+                text, rest = (text[:cut], text[cut:]) if cut >= 0 else (text, b"")
                 if _more_in(text, tables):
                     return True
                 tables += _opened(text)
