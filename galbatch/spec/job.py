@@ -93,19 +93,23 @@ class ParquetFormat(Words):
 
 
 class FitsFormat(Words):
-    """A FITS binary table, plain or gzipped."""
+    """FITS binary tables, plain or gzipped."""
 
     kind: Literal["fits"] = "fits"
     hdu: Table | None = None
-    """Number or EXTNAME of the table; by default the first one."""
+    """Number or EXTNAME of the table, or `all` for all of them one after the other (they must have
+    the same columns). By default the only one that has rows; where there are several, the file is
+    refused."""
 
 
 class Hdf5Format(Words):
-    """HDF5: one dataset per column in a group."""
+    """HDF5: one dataset per column in a group, or one compound dataset."""
 
     kind: Literal["hdf5"] = "hdf5"
     group: Line | None = None
-    """The group of columns; by default the one that holds one-dimensional datasets."""
+    """The group of columns or the compound dataset, or `all` for all of them one after the other
+    (they must have the same columns). By default the only one that has rows; where there are
+    several, the file is refused."""
 
 
 class VotableFormat(Words):
@@ -113,7 +117,12 @@ class VotableFormat(Words):
 
     kind: Literal["votable"] = "votable"
     table: Table | None = None
-    """Number (from 0), name or ID of the table; by default the first one that has columns."""
+    """Number (from 0), name or ID of the table, or `all` for all of them one after the other (they
+    must have the same columns). By default the only one that has rows, resources of type `meta`
+    aside; where there are several, the file is refused."""
+    overflow: Literal["refuse", "accept"] = "refuse"
+    """What to do with an answer that the service cut at its limit of rows
+    (QUERY_STATUS = OVERFLOW)."""
 
 
 Format = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.readers.base import expand, open_reader
+from galbatch.readers.base import check_catalogues, expand, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.sinks.base import check_sink
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
@@ -93,6 +93,7 @@ def check_sources(job: Job, survey: Survey) -> Iterator[str]:
     if isinstance(job.source, MockSource):
         yield f"{job.source.rows:,} simulated objects"
         return
+    check_catalogues(job.source.paths)
     for path in expand(job.source.paths):
         with at_hand(path) as copy:
             found = open_reader(job.source.format, copy).header(copy).names
