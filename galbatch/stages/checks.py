@@ -203,8 +203,8 @@ def check_places(site: Site) -> None:
     SpecError
         If the store is another job's or no store, or a folder cannot be written.
     """
-    check_identity(site.layout, identity_of(site))
     check_writable(site.layout.root, "store")
+    check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
     for sink in site.job.sinks:
         check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")

@@ -20,7 +20,7 @@ from galbatch.spec.survey import Survey
 from galbatch.stages.scan import arrow_type
 from galbatch.store.tables import OWN
 from galbatch.training.labels import labels
-from galbatch.values import TARGETS, Target
+from galbatch.values import Target
 
 FIRST_ROWS = 1_000
 """Rows that are looked at of a file."""
@@ -187,14 +187,11 @@ def _matched(survey: Survey, header: Header, file: str, *, first_run: bool) -> F
 
 
 def _first_rows(survey: Survey, reader: Reader, path: str, facts: FileFacts) -> FirstRows | None:
-    """What the first rows hold in the columns of which more than the type is asked."""
-    asked = [name for name in _of_interest(survey) if name in facts.types]
-    asked += [name for name, kind in facts.types.items() if _is_long(kind)]
+    """What the first rows hold in the columns that the survey knows, and in long integers."""
     wanted = {
-        facts.spellings[name]: arrow_type(survey.column[name])
-        if name in survey.column
-        else facts.types[name]
-        for name in dict.fromkeys(asked)
+        facts.spellings[name]: arrow_type(survey.column[name]) if name in survey.column else kind
+        for name, kind in facts.types.items()
+        if name in survey.column or _is_long(kind)
     }
     batch = next(reader.batches(path, wanted, FIRST_ROWS), None)
     if batch is None:
@@ -217,17 +214,6 @@ def _first_rows(survey: Survey, reader: Reader, path: str, facts: FileFacts) -> 
             if _is_long(table[name].type) and _is_beyond(table[name])
         ),
     )
-
-
-def _of_interest(survey: Survey) -> tuple[str, ...]:
-    """The id, the position, and all that labels are made of."""
-    names = [*(survey.id.parts or (survey.id.column,))]
-    names += [survey.sky.ra, survey.sky.dec] if survey.sky else []
-    for target in TARGETS:
-        label = survey.labels.of(target)
-        if label is not None:
-            names += [label.column, *(one.column for one in label.where)]
-    return tuple(names)
 
 
 def _is_long(kind: pa.DataType) -> bool:

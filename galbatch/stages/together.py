@@ -121,12 +121,12 @@ def absent_lines(
         if len(lacking) == len(absent):
             lines.append(f"no file has {_few(names)}: left out")
             continue
-        who = f"{len(lacking):,} of {len(absent):,} files, {lacking[0]} among them, have no"
         if len(lacking) == 1:
-            who = f"{lacking[0]}, 1 of {len(absent):,} files, has no"
-        lines.append(
-            f"{who} {_few(names)}: no value in {'its' if len(lacking) == 1 else 'their'} rows"
-        )
+            who, whose = f"{lacking[0]}, 1 of {len(absent):,} files, has", "its"
+        else:
+            others = f"{len(lacking):,} of {len(absent):,} files"
+            who, whose = f"{others}, {lacking[0]} among them, have", "their"
+        lines.append(f"{who} no {_few(names)}: no value in {whose} rows")
     return tuple(lines)
 
 
@@ -169,7 +169,7 @@ def _refuse_what_all_lack(
                 )
     if not any(there.values()):
         wanted = [label.column for target in there if (label := survey.labels.of(target))]
-        named = _few(list(dict.fromkeys(wanted)))
+        named = _few([f"'{name}'" for name in dict.fromkeys(wanted)])
         hints = (hint for name in wanted if (hint := _near(name, spellings)))
         begun = [model for model in job.models if getattr(model, "pretrained", None)]
         taught = ", and 'pretrained' is taught on with labels" if begun else ""

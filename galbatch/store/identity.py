@@ -250,7 +250,7 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
                 _ANOTHER,
             )
         return Identity(page["job"], page["survey"], page["source"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (IsADirectoryError, ValueError, KeyError, TypeError) as error:
         problem = f"is damaged: {error}"
