@@ -356,7 +356,9 @@ class Survey(Words):
         names = list(self.id.parts or (self.id.column,))
         if self.sky:
             names += [self.sky.ra, self.sky.dec]
-        names += self.photometry_columns
+        vectors = self.photometry.vectors
+        mask = vectors.mask if vectors else None
+        names += [name for name in self.photometry_columns if name != mask]
         names += [column.name for column in self.columns if column.required]
         return tuple(dict.fromkeys(names))
 
