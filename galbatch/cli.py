@@ -130,17 +130,23 @@ def status_command(
 
 @app.command("validate")
 def validate_command(job: JobArgument, set_: SetOption = None) -> None:
-    """Check a job, its survey and the header of every source file, without running anything.
+    """Make every check of a run that needs just headers and a few rows, without running anything.
 
-    The rows are not read: a file that breaks further on is found by `run`.
+    A file that breaks further on is found by `run`.
     """
     site = _site(job, set_)
-    from galbatch.stages.checks import agree, check_sources
+    from galbatch.stages.checks import agree, check_sources, source_notes
 
     agree(site.job, site.survey)
-    for line in check_sources(site.job, site.survey):
-        _out.print(line, markup=False)
+    facts = []
+    for one in check_sources(site.job, site.survey):
+        facts.append(one)
+        _out.print(str(one), markup=False)
+    for note in source_notes(site.job, site.survey, facts):
+        _out.print(f"note: {note}", markup=False)
     _out.print(f"[green]{job}: valid")
+    if any(one.problem for one in facts):
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command("verify")

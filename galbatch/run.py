@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
 from galbatch.stages.base import Pending, Report, Site, Stage, Task
+from galbatch.stages.checks import check_news, identity_of
 from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
-from galbatch.store.identity import Identity, hold
+from galbatch.store.identity import hold
 from galbatch.store.places import empty, is_remote, remove_tree
 from galbatch.store.quarantine import quarantine, rejected_counts, release, release_others
 from galbatch.values import Receipt, RejectedRow
@@ -110,6 +111,7 @@ def run(plan: Sequence[Stage], site: Site, connect: Connect, monitor: Monitor) -
     SpecError
         If the user must change something.
     """
+    check_news(site)
     with ExitStack() as stack:
         return _run(plan, site, lambda: stack.enter_context(connect()), monitor)
 
@@ -196,11 +198,8 @@ def opened(site: Site) -> Iterator[None]:
         If the folder is no store, another job's, or another run works on it.
     """
     layout = site.layout
-    # Files may come and change; the catalogue follows.
-    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
-    identity = Identity(site.job.name, site.survey.name, source)
     made = (*_missing(layout.work), *_missing(layout.root))
-    with hold(layout, identity) as fresh:
+    with hold(layout, identity_of(site)) as fresh:
         try:
             yield
         except SpecError:

@@ -44,6 +44,8 @@ ONLY_IN = {
     "dask_jobqueue": {"cluster"},
     "dask_cuda": {"cluster"},
     "cupy": {"arrays"},
+    "ruamel": {"spec"},
+    "yaml": set(),
     "bagpipes": {"mock"},
     "pickle": set(),
 }

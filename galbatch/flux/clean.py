@@ -232,9 +232,7 @@ def _limit(
 
 def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:
     if reddening is None:
-        raise SpecError(
-            "clean.extinction", "the survey has no E(B-V) column", "set 'extinction: false'"
-        )
+        raise SpecError("clean.extinction", "there is no E(B-V) column", "set 'extinction: false'")
     usable = xp.where(xp.isfinite(reddening) & (reddening > 0), reddening, 0.0)
     per_band = xp.asarray([band_extinction(band) for band in bands])
     return xp.exp(_POGSON * usable[:, None] * per_band)

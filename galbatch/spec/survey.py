@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from galbatch.spec import units
-from galbatch.spec.base import Words
+from galbatch.spec.base import Line, Magnitude, Name, Slug, Words, must_rise
 from galbatch.spec.mock import MockSky
 from galbatch.values import Target
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
 Dtype = Literal["int64", "int32", "int16", "uint64", "float32", "float64", "string"]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$")]
+Value = float
+"""A number that stands in a column: of any unit, so any finite one."""
+_HIGHEST_PART = 2**30
+"""Leaves room for the rows of any simulated sky in 32 bits."""
 
 
 class Column(Words):
@@ -34,11 +36,11 @@ class Column(Words):
     """UCD1+ words."""
     description: str = ""
     """One line."""
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Name, ...] = ()
     """Other spellings that releases have used."""
     required: bool = False
     """A file without this column is refused. The id, sky and band columns always are required."""
-    length: int | None = Field(default=None, ge=1)
+    length: int | None = Field(default=None, ge=1, le=100_000)
     """Number of values in an array-valued column; None for a scalar."""
 
     @property
@@ -91,13 +93,13 @@ def not_ab(unit: str) -> str:
 class Sentinel(Words):
     """A number that stands for something other than a measurement."""
 
-    value: float
+    value: Value
     """The number as it stands in the value column."""
     meaning: Literal["not_detected", "not_observed", "saturated"]
     """What it says."""
     error_is_limit: bool = False
     """For not_detected: the error column holds the 1-sigma limiting magnitude."""
-    tolerance: float = Field(default=0.01, ge=0)
+    tolerance: float = Field(default=0.01, ge=0, le=1e30)
     """Values within this of `value` count as the sentinel."""
 
 
@@ -114,7 +116,7 @@ class Flag(Words):
     """A column, and the values in it that count."""
 
     column: Name
-    values: tuple[float, ...] = Field(min_length=1)
+    values: tuple[Value, ...] = Field(min_length=1)
 
 
 class Photometry(Words):
@@ -151,36 +153,53 @@ class Band(Words):
     """One filter."""
 
     name: Name
-    wavelength: float = Field(gt=0)
+    wavelength: float = Field(ge=100, le=1e8)
     """Effective wavelength, Angstrom."""
-    width: float = Field(gt=0)
+    width: float = Field(ge=1, le=1e8)
     """Full width at half maximum, Angstrom."""
     value: Name | None = None
     """Column of the magnitude or flux (without `photometry.vectors`)."""
     error: Name | None = None
     """Column of its 1-sigma error."""
-    depth: float | None = None
+    depth: Magnitude | None = None
     """5-sigma AB magnitude of a point source: the noise of the mock sky."""
-    extinction: float | None = Field(default=None, ge=0)
+    extinction: float | None = Field(default=None, ge=0, le=100)
     """A_band / E(B-V); by default from the Fitzpatrick (1999) curve at the band's wavelength."""
+
+    @model_validator(mode="after")
+    def _is_a_band(self) -> Self:
+        if self.width >= self.wavelength:
+            raise ValueError(
+                f"band {self.name}: width ({self.width:g}) must be below wavelength "
+                f"({self.wavelength:g})"
+            )
+        return self
 
 
 class Condition(Words):
     """A condition on a column of the catalogue: `low <= column <= high`, or one of `values`."""
 
     column: Name
-    low: float | None = None
-    high: float | None = None
-    values: tuple[float, ...] = ()
+    low: Value | None = None
+    high: Value | None = None
+    values: tuple[Value, ...] = ()
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.low is None and self.high is None and not self.values:
+            raise ValueError(f"the condition on '{self.column}' needs 'low', 'high' or 'values'")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not be above high ({self.high:g})")
+        return self
 
 
 class Label(Words):
     """A column with the known value of a target, for the rows that have one."""
 
     column: Name
-    low: float
+    low: float = Field(ge=-1e6, le=1e6)
     """Values below are no label."""
-    high: float
+    high: float = Field(ge=-1e6, le=1e6)
     """Values above are no label."""
     scale: Literal["linear", "log10"] = "linear"
     """`log10` takes the logarithm of the column (a mass in solar masses, say)."""
@@ -189,8 +208,7 @@ class Label(Words):
 
     @model_validator(mode="after")
     def _some_value_is_one(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        must_rise(self.low, self.high)
         return self
 
 
@@ -198,13 +216,13 @@ class StarLabel(Words):
     """A column that tells stars, galaxies and quasars apart, for the rows that are known."""
 
     column: Name
-    galaxy: tuple[float, ...] = ()
+    galaxy: tuple[Value, ...] = ()
     """Values that mean galaxy."""
-    galaxy_range: tuple[float, float] | None = None
+    galaxy_range: tuple[Value, Value] | None = None
     """From low to high (both included), values mean galaxy too: a spectroscopic redshift, say."""
-    star: tuple[float, ...] = Field(min_length=1)
+    star: tuple[Value, ...] = Field(min_length=1)
     """Values that mean star. Anything else is unknown."""
-    qso: tuple[float, ...] = ()
+    qso: tuple[Value, ...] = ()
     """Values that mean quasar; without them, models tell stars from galaxies alone."""
     qso_redshifts: bool = False
     """Redshifts of quasars are labels too. Their masses, types and luminosities never are."""
@@ -215,6 +233,8 @@ class StarLabel(Words):
     def _galaxies_are_known(self) -> Self:
         if not self.galaxy and self.galaxy_range is None:
             raise ValueError("needs 'galaxy' (values) or 'galaxy_range' (low, high)")
+        if self.galaxy_range is not None and self.galaxy_range[0] >= self.galaxy_range[1]:
+            raise ValueError("galaxy_range: the first number must be smaller than the second")
         if self.qso_redshifts and not self.qso:
             raise ValueError("qso_redshifts: 'qso' (values) must say which rows are quasars")
         return self
@@ -255,11 +275,11 @@ class Published(Words):
     """A published number, shown beside the measured ones."""
 
     target: Target
-    statistic: str
+    statistic: Line
     """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where quasars
     are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
-    value: float
-    source: str
+    value: float = Field(ge=-1e6, le=1e6)
+    source: Line
     """Whose, and on which rows."""
 
 
@@ -267,8 +287,8 @@ class Survey(Words):
     """A survey: what its catalogue is."""
 
     name: Slug
-    title: str
-    references: tuple[str, ...] = ()
+    title: Line
+    references: tuple[Line, ...] = ()
     id: Identifier
     sky: Sky | None = None
     """Without it, the catalogue is partitioned by row range."""
@@ -283,7 +303,7 @@ class Survey(Words):
     labels: Labels = Labels()
     thesis_inputs: tuple[Name, ...] = ()
     """Inputs of the `thesis` networks; by default id, position, bands, errors and morphology."""
-    odds_width: float = Field(default=0.02, gt=0)
+    odds_width: float = Field(default=0.02, ge=1e-6, le=1)
     """odds = P(|z - z_mode| <= odds_width * (1 + z_mode))."""
     published: tuple[Published, ...] = ()
     """What others reached on this survey."""
@@ -336,7 +356,9 @@ class Survey(Words):
         names = list(self.id.parts or (self.id.column,))
         if self.sky:
             names += [self.sky.ra, self.sky.dec]
-        names += self.photometry_columns
+        vectors = self.photometry.vectors
+        mask = vectors.mask if vectors else None
+        names += [name for name in self.photometry_columns if name != mask]
         names += [column.name for column in self.columns if column.required]
         return tuple(dict.fromkeys(names))
 
@@ -410,6 +432,22 @@ class Survey(Words):
                         f"column '{name}': an id cannot be {kind}, which rounds long ones; "
                         "write dtype: int64 or string, or leave it out"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _mock_can_be_written(self) -> Self:
+        mock = self.mock
+        if mock is None:
+            return self
+        if self.id.parts and mock.first_id > _HIGHEST_PART:
+            raise ValueError(f"mock.first_id: the high part of an id is at most {_HIGHEST_PART}")
+        for name in (self.id.column, *mock.columns, *mock.constants, *mock.id_digits):
+            dtype = self.column[name].kind if name in self.column else "float64"
+            if dtype == "string":
+                raise ValueError(f"mock: column '{name}' is text; it can hold numbers alone")
+            value = abs(mock.constants.get(name, 0.0))
+            if dtype.startswith("int") and value >= 2.0 ** (int(dtype[3:]) - 1):
+                raise ValueError(f"mock.constants: {value:g} is no {dtype} (column '{name}')")
         return self
 
     @model_validator(mode="after")

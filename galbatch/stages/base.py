@@ -10,7 +10,7 @@ from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
 from galbatch.store.receipts import ReceiptBook
-from galbatch.values import Receipt
+from galbatch.values import WORKER_MEMORY, Receipt
 
 Report = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
@@ -19,8 +19,7 @@ Report = Callable[[int, int | None, str], None]
 Where = Literal["workers", "one worker", "driver"]
 
 
-PROCESS = 550 * 2**20
-"""Bytes of a process that has loaded what it needs, before it has read any rows."""
+PROCESS = WORKER_MEMORY
 
 
 @dataclass(frozen=True)

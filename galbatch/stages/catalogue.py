@@ -12,6 +12,7 @@ from galbatch.errors import SpecError
 from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
+from galbatch.stages.apart import keep_apart, refuse_what_comes
 from galbatch.stages.base import Site
 from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
@@ -363,14 +364,13 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
             tiles.append(Origin(unit, number, size, Need("scan", unit, words)))
         return tuple(tiles), ()
     names = _files(source, sources)
+    keep_apart(site, names)
+    if not sources:
+        refuse_what_comes(site)
     last = max((words["number"] for words in sources.values()), default=-1)
     meaning = words_digest(_meaning(site))
     found = []
     for name in names:
-        if name.startswith(f"{site.layout.root}/"):
-            raise SpecError(
-                "source.paths", f"{name} is in the store itself", "choose another 'store'"
-            )
         if name in sources:
             number = sources[name]["number"]
         else:

@@ -41,10 +41,12 @@ from galbatch.report.data import (
     TargetLabels,
 )
 from galbatch.spec.job import MockSource, SkySplit
+from galbatch.spec.optional import optional_columns
 from galbatch.stages.base import PROCESS, Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
+from galbatch.stages.together import absent_lines
 from galbatch.stages.train import current_version, label_columns, split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.history import latest_records
@@ -59,6 +61,8 @@ from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 REPORT_VERSION = 3
 REPORT_UNIT = "page"
 _EXAMPLES = 5
+_UNUSED = 12
+"""Columns that are named of those that the survey lists, files lack and nothing uses."""
 _UNITS = {"scan": "file", "train": "model", "append": "delivery"}
 
 
@@ -168,7 +172,13 @@ def report_data(site: Site) -> ReportData:
             "This catalogue is simulated: its labels are the truth that it was made from, "
             "and no number here says how well a model does on the real sky."
         )
-    notes = [f"The files have no column {name}." for name in facts["absent"][:12]]
+    absent = {unit: words["absent"] for unit, words in facts["sources"].items()}
+    notes = [f"{line[0].upper()}{line[1:]}." for line in absent_lines(survey, absent)]
+    used = {survey.id.column, *optional_columns(survey)}
+    unused = [name for name in facts["absent"] if name not in used]
+    if unused:
+        more = f" and {len(unused) - _UNUSED} more" if len(unused) > _UNUSED else ""
+        notes.append(f"No file has {', '.join(unused[:_UNUSED])}{more}: nothing here uses them.")
     return ReportData(
         job=site.job.name,
         survey=survey.title,

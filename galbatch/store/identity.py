@@ -162,11 +162,7 @@ def claim(layout: Layout, identity: Identity) -> bool:
     SpecError
         If the folder is no store or another job's.
     """
-    _refuse_foreign(layout, identity)
-    record = _record(identity)
-    found = read_identity(layout, identity)
-    if found is not None:
-        _refuse_others(layout, found, identity, record["source"])
+    found, record = check_identity(layout, identity), _record(identity)
     page = _page(identity)
     if not layout.identity.is_file() or layout.identity.read_bytes() != page:
         if found is not None:
@@ -179,6 +175,31 @@ def claim(layout: Layout, identity: Identity) -> bool:
         outputs = {layout.relative(layout.identity): digest}
         book.put(need.receipt(digest=digest, rows=0, outputs=outputs, seconds=0.0))
     return found is None
+
+
+def check_identity(layout: Layout, identity: Identity) -> Identity | None:
+    """See that a store is new or was made by the same, and write nothing.
+
+    Parameters
+    ----------
+    layout : Layout
+    identity : Identity
+
+    Returns
+    -------
+    Identity or None
+        Who made it; None for a new one.
+
+    Raises
+    ------
+    SpecError
+        If the folder is no store or another job's.
+    """
+    _refuse_foreign(layout, identity)
+    found = read_identity(layout, identity)
+    if found is not None:
+        _refuse_others(layout, found, identity, _record(identity)["source"])
+    return found
 
 
 def _refuse_others(
@@ -229,7 +250,7 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
                 _ANOTHER,
             )
         return Identity(page["job"], page["survey"], page["source"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (IsADirectoryError, ValueError, KeyError, TypeError) as error:
         problem = f"is damaged: {error}"

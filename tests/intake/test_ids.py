@@ -40,6 +40,7 @@ def test_the_survey_s_word_wins_and_binary_integers_stay() -> None:
 
 def with_parts(parts: list[str], **dtypes: str) -> Survey:
     raw = load_survey("lsst_dc2").model_dump(exclude_unset=True)
+    del raw["mock"]
     raw["id"] = {"column": "made", "parts": parts}
     raw["columns"] = [
         *raw["columns"],
