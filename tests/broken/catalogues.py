@@ -129,6 +129,8 @@ class Plan:
     """dtype in the survey of the column `detection`; None where the survey does not list it."""
     extra: bool
     family: str
+    sky: bool
+    """Without, the catalogue is cut by rows and has no positions."""
 
 
 def catalogues() -> st.SearchStrategy[Catalogue]:
@@ -150,6 +152,7 @@ def make_catalogue(draw: random.Random) -> Catalogue:
         detection=draw.choice(["int64", "int64", "float64", "string", None]),
         extra=draw.random() < 0.3,
         family=draw.choice(list(_FAMILIES)),
+        sky=draw.random() < 0.9,
     )
     drafts: list[Draft] = []
     for number in range(draw.choice([1, 1, 1, 2, 2, 3])):
@@ -162,8 +165,24 @@ def make_catalogue(draw: random.Random) -> Catalogue:
         source["format"] = {"kind": "csv", "delimiter": delimiter}
     if draw.random() < 0.3:
         source["batch_rows"] = draw.choice([1, 3, 7, 16])
+    later = draw.randint(1, len(drafts) - 1) if len(drafts) > 1 and draw.random() < 0.25 else 0
+    if later:
+        _compare_with_store(drafts, later)
     files = tuple(_file(draw, plan, draft, delimiter) for draft in drafts)
-    return Catalogue(_survey(plan), source, files, plan.id_dtype)
+    return Catalogue(_survey(plan), source, files, plan.id_dtype, later)
+
+
+def _compare_with_store(drafts: Sequence[Draft], later: int) -> None:
+    """What comes later may not fit the types of what is in the store already."""
+    for draft in drafts[-later:]:
+        for column in draft.columns:
+            kinds = {
+                one.text or one.column(column.name).kind
+                for one in drafts
+                if one.has(column.name) and column.name in (ID, "detection", "extra")
+            }
+            if len(kinds) > 1:
+                draft.refuse("may", column.name)
 
 
 def _survey(plan: Plan) -> dict[str, Any]:
@@ -173,8 +192,7 @@ def _survey(plan: Plan) -> dict[str, Any]:
         photometry = {"quantity": "flux", "unit": unit}
     listed: list[dict[str, Any]] = [
         {"name": ID} | ({"dtype": plan.id_dtype} if plan.id_dtype else {}),
-        {"name": RA, "unit": plan.sky_unit},
-        {"name": DEC, "unit": plan.sky_unit},
+        *({"name": name, "unit": plan.sky_unit} for name in (RA, DEC) if plan.sky),
         *({"name": name, "unit": unit} for name in PHOTOMETRY),
         {"name": LABEL},
         {"name": "flag", "dtype": "int16"},
@@ -186,7 +204,7 @@ def _survey(plan: Plan) -> dict[str, Any]:
         "name": "broken",
         "title": "A broken catalogue",
         "id": {"column": ID},
-        "sky": {"ra": RA, "dec": DEC},
+        **({"sky": {"ra": RA, "dec": DEC}} if plan.sky else {}),
         "reference_band": "r",
         "photometry": photometry,
         "bands": [
@@ -237,8 +255,11 @@ def _draft(draw: random.Random, plan: Plan, number: int, before: Sequence[Draft]
     rows = draw.randint(5, 60)
     family, ids = _ids(draw, plan, ending, 1 + 1000 * number, rows)
     header = ".csv" not in ending
-    columns = [ids, *_positions(draw, rng, plan, rows, header)]
-    degrees = {RA: columns[1].notes["degrees"], DEC: columns[2].notes["degrees"]}
+    columns = [ids]
+    degrees = {}
+    if plan.sky:
+        columns += _positions(draw, rng, plan, rows, header)
+        degrees = {column.name: column.notes["degrees"] for column in columns[1:]}
     columns += _photometry(rng, plan, rows)
     columns.append(Column(LABEL, "float64", _gaps(rng, np.round(rng.uniform(0.01, 3, rows), 4))))
     columns.append(Column("flag", "int32", rng.integers(0, 9, rows).tolist()))
@@ -350,7 +371,7 @@ def _no_id(draw: random.Random, draft: Draft) -> None:
 
 
 def _off_the_sky(draw: random.Random, draft: Draft) -> None:
-    if not draft.free():
+    if not draft.free() or not draft.has(RA):
         return
     row = draw.choice(draft.free())
     name, degrees = draw.choice([(RA, 400.0), (RA, -200.0), (DEC, 91.5), (DEC, -95.0), (RA, None)])
@@ -363,7 +384,7 @@ def _off_the_sky(draw: random.Random, draft: Draft) -> None:
 
 
 def _edges_of_the_sky(draw: random.Random, draft: Draft) -> None:
-    if not draft.free() or draft.degrees[RA] != 1 or draft.degrees[DEC] != 1:
+    if not draft.free() or draft.degrees != {RA: 1.0, DEC: 1.0}:
         return
     row = draw.choice(draft.free())
     name, degrees = draw.choice([(RA, 360.0), (RA, -180.0), (RA, 0.0), (RA, -1e-13), (DEC, 90.0)])
@@ -399,12 +420,12 @@ _ROW_DEFECTS = (_no_id, _off_the_sky, _edges_of_the_sky, _twice)
 
 
 def _units(draw: random.Random, plan: Plan, draft: Draft) -> None:
-    if draft.column(RA).unit is not None:
+    if plan.sky and draft.column(RA).unit is not None:
         draft.defects.append(f"positions in {draft.column(RA).unit}")
         if plan.sky_unit != "deg" or draft.column(RA).unit == "h":
             draft.refuse("may", str(draft.column(RA).unit))
     roll = draw.random()
-    if roll < 0.04:
+    if roll < 0.04 and plan.sky:
         unit = draw.choice(["kg", "m", "s"])
         draft.column(RA).unit = draft.column(DEC).unit = unit
         draft.refuse("must", unit, plan.sky_unit)
@@ -609,7 +630,7 @@ def record(draft: Draft, row: int) -> Record:
         if factor is not None and value is not None:
             value = float(value) * factor
         values[column.name] = value
-    ra, dec = (_degrees(draft, row, name, values.pop(name)) for name in (RA, DEC))
+    ra, dec = (_degrees(draft, row, name, values.pop(name, None)) for name in (RA, DEC))
     return Record(row + 1, values.pop(ID), ra, dec, values, fate, damage)
 
 
@@ -635,7 +656,7 @@ def _no_rows(draw: random.Random, draft: Draft) -> None:
 
 
 def _no_column(draw: random.Random, draft: Draft) -> None:
-    name = draw.choice([ID, RA, DEC, "g_val", "r_err"])
+    name = draw.choice([name for name in (ID, RA, DEC, "g_val", "r_err") if draft.has(name)])
     draft.columns.remove(draft.column(name))
     draft.columns.append(Column(name, "float64", [None] * draft.rows))
     draft.content = _written(draw, replace(draft, columns=draft.columns[:-1], content=b""))
@@ -679,7 +700,7 @@ def _status(draw: random.Random, draft: Draft) -> None:
 def _ragged(draw: random.Random, draft: Draft) -> None:
     if draft.ending != ".hdf5":
         return
-    column = draft.column(draw.choice([ID, RA, "g_val"]))
+    column = draft.column(draw.choice([ID, "r_err", "g_val"]))
     short = replace(column, values=column.values[:-1])
     columns = [short if one is column else one for one in draft.columns]
     draft.content = writers.hdf5([("", columns)], compound=False, fixed=False)

@@ -14,7 +14,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -79,17 +79,16 @@ class Watcher(Silent):
 
 
 def write(catalogue: Catalogue, folder: Path) -> Path:
-    """Write files, survey and job into a folder; the path of the job."""
-    for file in catalogue.files:
-        (folder / file.name).write_bytes(file.content)
+    """Write survey and job into a folder; the path of the job. `bring` brings the files."""
     survey = folder / "survey.yaml"
     survey.write_text(yaml.safe_dump(dict(catalogue.survey), sort_keys=False), encoding="utf-8")
     words = {
         "name": "broken",
         "survey": str(survey),
-        "source": {**catalogue.source, "paths": [str(folder / f.name) for f in catalogue.files]},
+        "source": {**catalogue.source, "paths": [str(folder / "f*")]},
         "store": str(folder / "store"),
         "partition": {"rows": 25},
+        "split": {"kind": "id"},
         "models": [{"kind": "photometric", "epochs": 1, "members": 1, "width": 8, "layers": 1}],
         "cluster": {"kind": "serial"},
     }
@@ -98,40 +97,79 @@ def write(catalogue: Catalogue, folder: Path) -> Path:
     return job
 
 
-def judge(catalogue: Catalogue, folder: Path) -> Verdict:
+def bring(files: Sequence[SourceFile], folder: Path) -> None:
+    """Put files where the job looks for them."""
+    for file in files:
+        (folder / file.name).write_bytes(file.content)
+
+
+def judge(catalogue: Catalogue, folder: Path, *, again: bool = False) -> Verdict:
     """Run a catalogue in an empty folder and compare.
 
     Warnings are errors here, as in the tests.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    folder : Path
+    again : bool
+        Run once more, which must change nothing.
     """
     verdict = Verdict([f"wrong truth: {one}" for one in contradictions(catalogue)])
     if verdict.problems:
         return verdict
     job = write(catalogue, folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        _run(catalogue, job, verdict)
-    return verdict
-
-
-def _run(catalogue: Catalogue, job: Path, verdict: Verdict) -> None:
     words = load_job(str(job), ())
     survey = load_survey(words.survey, beside=job.parent)
     site = Site(words, survey, Layout(job.parent / "store"))
-    watcher = Watcher()
-    refused_by_validate = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = len(catalogue.files) - catalogue.later
+        bring(catalogue.files[:first], folder)
+        if catalogue.later:
+            said = _run(site, verdict)
+            if said and not verdict.problems:
+                early = replace(catalogue, files=catalogue.files[:first])
+                verdict.problems += _refusal(early, folder, said)
+            bring(catalogue.files[first:], folder)
+        if not verdict.problems:
+            refused = _validate(site, verdict)
+            verdict.said = _run(site, verdict)
+        if verdict.problems:
+            return verdict
+        if verdict.said:
+            _refused(catalogue, site, verdict, first)
+            return verdict
+        _compare(catalogue, site, verdict)
+        if refused and not verdict.refused:
+            verdict.problems.append("validate refuses what run takes")
+        if again and not verdict.problems:
+            _again(catalogue, site, verdict)
+    return verdict
+
+
+def _validate(site: Site, verdict: Verdict) -> bool:
+    """Whether validate refuses the job."""
     try:
-        agree(words, survey)
-        for _ in check_sources(words, survey):
+        agree(site.job, site.survey)
+        for _ in check_sources(site.job, site.survey):
             pass
     except GalbatchError:
-        refused_by_validate = True
+        return True
     except Exception:
         verdict.problems.append(f"validate: {_last_lines(traceback.format_exc())}")
+    return False
+
+
+def _run(site: Site, verdict: Verdict) -> str:
+    """Scan and ingest; what the run was stopped with, or nothing."""
+    watcher = Watcher()
+    said = ""
     try:
         with opened(site):
             run(STAGES, site, lambda: nullcontext(None), watcher)
     except SpecError as error:
-        verdict.said = " ".join(str(error).split())
+        said = " ".join(str(error).split())
     except GalbatchError as error:
         verdict.problems.append(f"{type(error).__name__}: {error}")
     except Exception:
@@ -140,16 +178,33 @@ def _run(catalogue: Catalogue, job: Path, verdict: Verdict) -> None:
         if result.details:
             verdict.problems.append(_last_lines(result.details))
     verdict.problems[:] = list(dict.fromkeys(verdict.problems))
+    return said
+
+
+def _refused(catalogue: Catalogue, site: Site, verdict: Verdict, first: int) -> None:
+    """A run that was stopped: for a reason, and with nothing of it left."""
+    folder = site.layout.root.parent
+    verdict.problems += _refusal(catalogue, folder, verdict.said)
+    held = finished_catalogue(site) if catalogue.later and site.layout.root.exists() else None
+    early = sum(len(file.records) for file in catalogue.files[:first])
+    if held is None and not catalogue.later and site.layout.root.exists():
+        verdict.problems.append("refused, but a store was left behind")
+    if held is not None and held.rows > early:
+        verdict.problems.append("refused, but more rows are in the store than before")
+
+
+def _again(catalogue: Catalogue, site: Site, verdict: Verdict) -> None:
+    """Nothing is different after another run."""
+    said = _run(site, verdict)
+    if said:
+        verdict.problems.append(f"the next run is refused: {said}")
     if verdict.problems:
         return
-    if verdict.said:
-        verdict.problems += _refusal(catalogue, job.parent, verdict.said)
-        if (job.parent / "store").exists():
-            verdict.problems.append("refused, but a store was left behind")
-        return
-    _compare(catalogue, site, job.parent, verdict)
-    if refused_by_validate and not verdict.refused:
-        verdict.problems.append("validate refuses what run takes")
+    second = Verdict()
+    _compare(catalogue, site, second)
+    verdict.problems += [f"after another run: {problem}" for problem in second.problems]
+    if str(second) != str(verdict):
+        verdict.problems.append(f"after another run: {second}")
 
 
 def _last_lines(trace: str) -> str:
@@ -212,7 +267,8 @@ def _any_label(catalogue: Catalogue) -> bool:
 # A run that went through.
 
 
-def _compare(catalogue: Catalogue, site: Site, folder: Path, verdict: Verdict) -> None:
+def _compare(catalogue: Catalogue, site: Site, verdict: Verdict) -> None:
+    folder = site.layout.root.parent
     found = finished_catalogue(site)
     if found is None:
         verdict.problems.append("the run ended well, but there is no finished catalogue")
@@ -228,7 +284,8 @@ def _compare(catalogue: Catalogue, site: Site, folder: Path, verdict: Verdict) -
         if row["_row"] in stored[name]:
             verdict.problems.append(f"{name} row {row['_row']} is stored twice")
         stored[name][row["_row"]] = row
-    verdict.problems += _sky(table)
+    if site.survey.sky is not None:
+        verdict.problems += _sky(table)
     verdict.problems += _id_type(catalogue, table.schema.field("objid").type)
     seen: dict[Any, tuple[str, int]] = {}
     for file in catalogue.files:
@@ -356,7 +413,7 @@ def _differences(
     if record.id is not ANYTHING and not _same_id(row["objid"], record.id):
         yield f"the id {record.id!r} is stored as {row['objid']!r}"
     for name, truth in (("ra", record.ra), ("dec", record.dec)):
-        if record.id is ANYTHING:
+        if record.id is ANYTHING or name not in row:
             continue
         if truth is None or math.isnan(truth):
             yield f"no {name} stands there, {row[name]!r} is stored"

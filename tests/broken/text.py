@@ -417,7 +417,7 @@ def _header_alone(draw: random.Random, text: TextFile) -> None:
 
 
 def _no_column(draw: random.Random, text: TextFile) -> None:
-    name = draw.choice(["objid", "ra", "dec", "g_val", "r_err"])
+    name = draw.choice([one for one in ("objid", "ra", "dec", "r_err") if one in text.header])
     text.header[text.header.index(name)] = "other"
     text.draft.refuse("must", name)
     text.draft.readable = False
@@ -425,7 +425,7 @@ def _no_column(draw: random.Random, text: TextFile) -> None:
 
 
 def _column_twice(draw: random.Random, text: TextFile) -> None:
-    name = draw.choice(["g_val", "objid", "dec"])
+    name = draw.choice(["g_val", "objid", "r_err"])
     other = next((one for one in ("flag", "remark", "zspec") if text.draft.has(one)), None)
     if other is None or name not in text.header or other not in text.header:
         return

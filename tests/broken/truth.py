@@ -87,13 +87,20 @@ class Catalogue:
     files : tuple of SourceFile
     id_dtype : str
         What the survey says; empty where it says nothing.
+    later : int
+        So many of the files, the last ones, come when the others are in the store already.
     """
 
     survey: Mapping[str, Any]
     source: Mapping[str, Any]
     files: tuple[SourceFile, ...]
     id_dtype: str
+    later: int = 0
 
     def __str__(self) -> str:
-        ids = self.id_dtype or "no id dtype"
-        return f"[{ids}] " + " + ".join(f"{file.name}: {file.defect}" for file in self.files)
+        words = [self.id_dtype or "no id dtype"]
+        words += ["no sky"] * ("sky" not in self.survey)
+        words += [f"{self.later} later"] * bool(self.later)
+        return f"[{', '.join(words)}] " + " + ".join(
+            f"{file.name}: {file.defect}" for file in self.files
+        )
