@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from galbatch.errors import TransientError
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
@@ -19,6 +20,15 @@ Report = Callable[[int, int | None, str], None]
 Where = Literal["workers", "one worker", "driver"]
 
 
+UNITS = {
+    "scan": "file",
+    "ingest": "partition",
+    "train": "model",
+    "predict": "partition",
+    "append": "delivery",
+    "report": "page",
+}
+"""What one task of a stage is about."""
 PROCESS = 550 * 2**20
 """Bytes of a process that has loaded what it needs, before it has read any rows."""
 
@@ -35,6 +45,11 @@ class Site:
     def book(self) -> ReceiptBook:
         """The receipts of the store."""
         return ReceiptBook(self.layout)
+
+
+def changed(file: str) -> TransientError:
+    """The error for a file that is not what it was when its reading began."""
+    return TransientError(file, "changed while it was read", "run again when it is complete")
 
 
 def row_bytes(site: Site) -> int:
@@ -85,6 +100,8 @@ class Pending:
     """What `begin` and `finish` make use of, so that it need not be found out again."""
     dispensable: bool = False
     """Should all tasks fail, there is something from before to go on with."""
+    again: Stage | None = None
+    """Whom to ask again when the tasks are through: what they read may change meanwhile."""
     notes: tuple[str, ...] = ()
     """What a user may want to know, for `galbatch status`."""
 

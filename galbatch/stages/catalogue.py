@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import SpecError
+from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
@@ -49,6 +49,39 @@ class Origin:
     number: int
     size: int | None
     need: Need
+
+    def as_it_is(self) -> Origin:
+        """The source as it is now: its file may have changed since this was found out.
+
+        Raises
+        ------
+        DataError
+            If the file is gone.
+        """
+        if not self._is_file:
+            return self
+        found = _stamp(self.unit)
+        if found is None:
+            raise DataError(self.unit, "is not there any more")
+        size, modified = found
+        depends = {**self.need.depends, "bytes": size, "modified": modified}
+        return replace(self, size=size, need=replace(self.need, depends=depends))
+
+    def is_as_it_was(self) -> bool:
+        """Whether its file has not changed since."""
+        depends = self.need.depends
+        return not self._is_file or _stamp(self.unit) == (depends["bytes"], depends["modified"])
+
+    @property
+    def _is_file(self) -> bool:
+        return "bytes" in self.need.depends
+
+
+def _stamp(file: str) -> tuple[int, int | str] | None:
+    try:
+        return stamp(file)
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.base import expand, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.sinks.base import check_sink
@@ -18,6 +20,9 @@ from galbatch.store.places import local_copy, place
 from galbatch.store.tables import OWN
 from galbatch.training.transfer import read_pretrained
 from galbatch.values import TARGETS
+
+_NAMED = 5
+"""Files and spellings that a summary names, at most."""
 
 
 def agree(job: Job, survey: Survey) -> None:
@@ -77,13 +82,35 @@ def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None
             raise
 
 
-def check_sources(job: Job, survey: Survey) -> Iterator[str]:
+@dataclass(frozen=True)
+class Header:
+    """What the header of a source file says.
+
+    Parameters
+    ----------
+    file : str
+    columns : int
+        How many it has.
+    aliases : tuple of str
+        ``RAdeg -> RA``: spellings that differ from the survey's.
+    """
+
+    file: str
+    columns: int
+    aliases: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        taken = f", {'; '.join(self.aliases)}" if self.aliases else ""
+        return f"{self.file}: {counted(self.columns, 'column')}{taken}"
+
+
+def check_sources(job: Job, survey: Survey) -> Iterator[Header]:
     """Read the header of every source file and match its columns with the survey's.
 
     Yields
     ------
-    str
-        One line for each file: its columns, and the spellings that differ from the survey's.
+    Header
+        Of each file; none for a simulated sky.
 
     Raises
     ------
@@ -91,12 +118,60 @@ def check_sources(job: Job, survey: Survey) -> Iterator[str]:
         Naming the file and the column.
     """
     if isinstance(job.source, MockSource):
-        yield f"{job.source.rows:,} simulated objects"
         return
     for path in expand(job.source.paths):
         with at_hand(path) as copy:
             found = open_reader(job.source.format, copy).columns(copy)
         columns = [name for name in found if name not in OWN]
         resolution = resolve_columns(survey, columns, path)
-        taken = f", {'; '.join(resolution.aliases)}" if resolution.aliases else ""
-        yield f"{path}: {len(columns)} columns{taken}"
+        yield Header(path, len(columns), resolution.aliases)
+
+
+def summarise(headers: Sequence[Header]) -> tuple[str, ...]:
+    """What the headers of many files say, in a few lines.
+
+    Parameters
+    ----------
+    headers : sequence of Header
+        One at least.
+
+    Returns
+    -------
+    tuple of str
+        ``500 files, 113 columns each``; ``3 files spell RA as RAdeg: a.csv, b.csv, c.csv``.
+    """
+    by_columns: dict[int, list[str]] = defaultdict(list)
+    by_alias: dict[str, list[str]] = defaultdict(list)
+    for header in headers:
+        by_columns[header.columns].append(header.file)
+        for alias in header.aliases:
+            by_alias[alias].append(header.file)
+    usual = max(by_columns, key=lambda columns: len(by_columns[columns]))
+    files, each = counted(len(headers), "file"), counted(usual, "column")
+    lines = [f"{files}, {each} {'each' if len(by_columns) == 1 else 'in most'}"]
+    for columns, found in sorted(by_columns.items()):
+        if columns != usual:
+            lines.append(f"{counted(columns, 'column')} in {_named(found)}")
+    # Files of one kind spell many columns otherwise: they are told together.
+    spelt: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for alias, found in by_alias.items():
+        spelling, _, name = alias.partition(" -> ")
+        spelt[tuple(found)].append(f"{name} as {spelling}")
+    for who, names in spelt.items():
+        if len(who) == len(headers):
+            lines.append(f"all spell {_few(names)}")
+        else:
+            spell = "spells" if len(who) == 1 else "spell"
+            lines.append(f"{counted(len(who), 'file')} {spell} {_few(names)}: {_few(who)}")
+    return tuple(lines)
+
+
+def _named(files: Sequence[str]) -> str:
+    """How many files, and the first of them."""
+    return f"{counted(len(files), 'file')}: {_few(files)}"
+
+
+def _few(words: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(words) - _NAMED
+    return ", ".join(words[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -41,7 +41,7 @@ from galbatch.report.data import (
     TargetLabels,
 )
 from galbatch.spec.job import MockSource, SkySplit
-from galbatch.stages.base import PROCESS, Pending, Site, Task, Where
+from galbatch.stages.base import PROCESS, UNITS, Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
@@ -56,10 +56,9 @@ from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST, roles
 from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 REPORT_UNIT = "page"
 _EXAMPLES = 5
-_UNITS = {"scan": "file", "train": "model", "append": "delivery"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ class Report:
     name: str = "report"
     word: str = "rows"
     where: Where = "driver"
+    left: tuple[str, ...] = ()
+    """What the stages before it have not done: a page that says so is another one."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -82,7 +83,7 @@ class Report:
 
     def pending(self, site: Site) -> Pending:
         """The page, when anything that stands on it has changed."""
-        need = _need(site)
+        need = _need(site, self.left)
         if need is None:
             return Pending((), waiting="predict")
         receipt = site.book.get("report", REPORT_UNIT)
@@ -135,7 +136,7 @@ class Report:
         """
         from galbatch.report.page import render
 
-        data = report_data(site)
+        data = replace(report_data(site), left=self.left)
         page = site.layout.report / "index.html"
         commit_bytes(page, render(data).encode())
         commit_bytes(site.layout.report / "report.json", _numbers(data).encode())
@@ -198,7 +199,7 @@ def report_data(site: Site) -> ReportData:
     )
 
 
-def _need(site: Site) -> Need | None:
+def _need(site: Site, left: Sequence[str]) -> Need | None:
     book = site.book
     predictions = {}
     for version in (current_version(site, model) for model in site.job.models):
@@ -212,6 +213,7 @@ def _need(site: Site) -> Need | None:
         "predictions": predictions,
         "appended": {receipt.unit: receipt.key for receipt in _appended(site)},
         "quarantined": rejected_total(site.layout),
+        "left": list(left),
     }
     return Need("report", REPORT_UNIT, words)
 
@@ -516,7 +518,7 @@ def _quarantine(site: Site) -> tuple[Quarantine, ...]:
     found: dict[tuple[str, str], Quarantine] = {}
     for table in rejected_tables(site.layout):
         stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0).to_pandas()
-        what = stage.map(_UNITS).fillna("partition").where(table["row"].to_numpy() == 0, "rows")
+        what = stage.map(UNITS).fillna("task").where(table["row"].to_numpy() == 0, "rows")
         frame = pd.DataFrame({"what": what, "reason": bare_reasons(table).to_pandas()})
         groups: dict[Any, Any] = frame.groupby(["what", "reason"], sort=False).indices
         for (kind, reason), places in groups.items():
@@ -581,6 +583,7 @@ def _numbers(data: ReportData) -> str:
             "rejected": data.rows_rejected,
             "ingested": data.rows_ingested,
         },
+        "left": list(data.left),
         "held_out": data.held_out.description if data.held_out else None,
         "stages": [asdict(stage) for stage in data.stages],
         "models": models,
