@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError, counted
-from galbatch.stages.base import UNITS, Pending, Report, Site, Stage, Task, changed
+from galbatch.stages.base import UNITS, Look, Pending, Report, Site, Stage, Task, changed
 from galbatch.stages.report import Report as Page
 from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
@@ -376,11 +376,13 @@ def draw(plan: Sequence[Stage], site: Site) -> Path:
 
 def _ask(plan: Sequence[Stage], site: Site) -> list[tuple[Stage, Pending]]:
     """Every stage with what it has left; the page knows what those before it have."""
+    # Nobody works meanwhile: one look at the receipts is enough for all.
+    look = Look(site.job, site.survey, site.layout)
     asked: list[tuple[Stage, Pending]] = []
     for stage in plan:
         if isinstance(stage, Page):
             stage = replace(stage, left=remaining(site, asked))
-        asked.append((stage, stage.pending(site)))
+        asked.append((stage, stage.pending(look)))
     return asked
 
 

@@ -141,7 +141,7 @@ def _headlines(data: ReportData) -> tuple[Headline, ...]:
     if not data.models:
         return ()
     first, rest = data.models[0], data.models[1:]
-    of = f"of {thousands(data.rows_ingested)} rows" if data.rows_ingested else ""
+    of = f"of {counted(data.rows_ingested, 'row')}" if data.rows_ingested else ""
     lines = [
         Headline(
             "predicted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from galbatch.errors import TransientError
@@ -45,6 +45,19 @@ class Site:
     def book(self) -> ReceiptBook:
         """The receipts of the store."""
         return ReceiptBook(self.layout)
+
+
+@dataclass(frozen=True)
+class Look(Site):
+    """The same for as long as nothing in it changes: what was found out is not looked for again.
+
+    Parameters
+    ----------
+    known : dict
+        What was found out.
+    """
+
+    known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def changed(file: str) -> TransientError:

@@ -12,7 +12,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
-from galbatch.stages.base import Site
+from galbatch.stages.base import Look, Site
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.receipts import Need, words_digest
@@ -218,6 +218,15 @@ def standing(site: Site) -> Standing:
     SpecError
         If a file is missing that was never read, or the job no longer names one that was.
     """
+    if not isinstance(site, Look):
+        return _standing(site)
+    if "standing" not in site.known:
+        site.known["standing"] = _standing(site)
+    found: Standing = site.known["standing"]
+    return found
+
+
+def _standing(site: Site) -> Standing:
     book = site.book
     base = book.get("ingest", CATALOGUE_UNIT)
     known: Mapping[str, Any] = base.facts["sources"] if base else {}

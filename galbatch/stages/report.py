@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from galbatch import __version__
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
 from galbatch.models.base import HISTORY, read_card
 from galbatch.models.flags import Quality
@@ -333,7 +333,7 @@ def _held_out(
         "no model was trained, stopped or calibrated on them"
     )
     if sample.thinned:
-        description += f"; of them a random {sample.rows:,} rows"
+        description += f"; of them a random {counted(sample.rows, 'row')}"
     return (
         HeldOut(
             description,
@@ -473,7 +473,7 @@ def _why_not(straight: dict[str, Any]) -> str:
     if straight["given"]:
         return ", on the rows that it was fitted to"
     if straight["rows"] < FEWEST_TO_STRAIGHTEN:
-        return f" (not tried: {straight['rows']} rows are too few)"
+        return f" (not tried: {counted(straight['rows'], 'row')}, too few)"
     return " (it did not help, and is not used)"
 
 

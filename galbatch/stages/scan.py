@@ -74,7 +74,7 @@ class Scan:
         """One line for `galbatch plan`."""
         source = site.job.source
         if isinstance(source, MockSource):
-            return f"simulate {source.rows:,} objects, {source.batch_rows:,} at a time"
+            return f"simulate {counted(source.rows, 'object')}, {source.batch_rows:,} at a time"
         found = standing(site).origins
         size = sum(origin.size or 0 for origin in found) / 2**20
         return (

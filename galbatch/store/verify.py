@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from galbatch.errors import counted
 from galbatch.store.arrays import TableRows, check, density_spec, metadata_problem
 from galbatch.store.commit import explained
 from galbatch.store.layout import CATALOGUE, Layout
@@ -193,7 +194,9 @@ def _partitions(
         with readable(layout.output(output)) as source:
             rows = pq.read_metadata(source).num_rows
         if (receipt.digest, rows) != (words["digest"], words["rows"]):
-            problem = f"expected {words['rows']:,} rows ({words['digest'][:8]}), found {rows:,}"
+            problem = (
+                f"expected {counted(words['rows'], 'row')} ({words['digest'][:8]}), found {rows:,}"
+            )
             yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.output(output),))
     written = receipts.known["ingest"]
     expected = {_name(words) for words in catalogue.facts["partitions"] if words["digest"]}
