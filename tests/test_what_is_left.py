@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from small import job_words, partitions
 from typer.testing import CliRunner
 from world import World
@@ -20,7 +21,7 @@ from world import World
 from galbatch import cli
 from galbatch.cli import app
 from galbatch.errors import DataError, SpecError, counted
-from galbatch.monitor import LineMonitor
+from galbatch.monitor import BarMonitor, LineMonitor
 from galbatch.run import Outcome, run
 from galbatch.spec import load_job, load_survey
 from galbatch.stages import predict
@@ -154,6 +155,17 @@ def test_a_stage_that_waits_has_not_nothing_to_do(
     printed = capsys.readouterr()
     assert "nothing to do" not in printed.out and "index.html" not in printed.out
     assert printed.err.strip() == "ingest: waits for scan"
+
+
+def test_bars_say_so_too(site: Site) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=160)
+    with BarMonitor(console) as monitor:
+        stages = (Stub(Pending((), waiting="scan")), Stub(Pending((), done=3), name="train"))
+        run(stages, site, lambda: nullcontext(None), monitor)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue().splitlines()
+    for stage, words in (("ingest", "waits for scan"), ("train", "nothing to do")):
+        assert any(stage in line and words in line for line in shown), stage
 
 
 def test_tasks_that_are_left_are_counted_and_the_first_are_named(site: Site) -> None:
