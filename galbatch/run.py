@@ -16,19 +16,28 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
-from galbatch.stages.base import Pending, Report, Site, Stage, Task
+from galbatch.errors import DataError, GalbatchError, SpecError, TransientError, counted
+from galbatch.stages.base import UNITS, Look, Pending, Report, Site, Stage, Task, changed
 from galbatch.stages.checks import check_news, identity_of
+from galbatch.stages.report import Report as Page
 from galbatch.stages.train import held_versions
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import hold
 from galbatch.store.places import empty, is_remote, remove_tree
-from galbatch.store.quarantine import quarantine, rejected_counts, release, release_others
+from galbatch.store.quarantine import (
+    quarantine,
+    rejected_counts,
+    rejected_rows,
+    release,
+    release_others,
+)
 from galbatch.values import Receipt, RejectedRow
 
 TRIES = 3
 SMALLER = (16_384, 4_096)
 """Rows at a time in the second and third try of a task that ran out of memory."""
+_TOLD = 3
+"""Of the tasks that are left, so many are told by name."""
 _AHEAD = 8
 _AHEAD_AT_LEAST = 256
 """Tasks that Dask is given at a time: so many for each thread it has, and so many at least."""
@@ -59,7 +68,9 @@ class Outcome:
     quarantined: tuple[RejectedRow, ...] = ()
     """Units (not rows) that failed for good in this run."""
     worked: bool = False
-    """Whether there was anything to do."""
+    """Whether there was anything to do, besides a page to draw."""
+    left: tuple[str, ...] = ()
+    """What is not done when the run ends, and why (`remaining`)."""
 
 
 class Monitor(Protocol):
@@ -119,70 +130,141 @@ def run(plan: Sequence[Stage], site: Site, connect: Connect, monitor: Monitor) -
 def _run(
     plan: Sequence[Stage], site: Site, connect: Callable[[], Any], monitor: Monitor
 ) -> Outcome:
-    client, connected = None, False
-    records: list[StageRecord] = []
-    failures: list[RejectedRow] = []
-    worked = False
-    for planned in plan:
+    under_way = _UnderWay(site, connect, monitor)
+    work = [stage for stage in plan if not isinstance(stage, Page)]
+    asked = [(stage, under_way.carry_out(stage)) for stage in work]
+    worked = any(record.units or record.failed for record in under_way.records)
+    if worked:
+        asked = _ask(work, site)
+    left = remaining(site, asked)
+    for stage in plan:
+        if isinstance(stage, Page):
+            page = replace(stage, left=left)
+            pending = under_way.carry_out(page)
+            left += remaining(site, [(page, page.pending(site) if pending.tasks else pending)])
+    return Outcome(tuple(under_way.records), tuple(under_way.failures), worked, left)
+
+
+class _UnderWay:
+    """A run on its way from stage to stage."""
+
+    def __init__(self, site: Site, connect: Callable[[], Any], monitor: Monitor) -> None:
+        self.records: list[StageRecord] = []
+        self.failures: list[RejectedRow] = []
+        self._site, self._connect, self._monitor = site, connect, monitor
+        self._client: Any = None
+        self._connected = False
+
+    def carry_out(self, planned: Stage) -> Pending:
+        """Do what a stage has left, and return what it was that it had."""
         began = time.perf_counter()
-        pending = planned.pending(site)
-        if pending.tasks and planned.where != "driver" and not connected:
-            client, connected = connect(), True
-        monitor.start(planned, pending)
-        stage = planned.begin(site, pending)
-        rows = peak = failed = 0
-        first: GalbatchError | None = None
-        results: Iterable[Result]
-        if stage.where == "driver" or client is None:
-            results = serially(stage, site, pending.tasks, monitor)
-        elif stage.where == "one worker":
-            results = chain.from_iterable(
-                distributed(client, stage, site, (task,), monitor) for task in pending.tasks
-            )
-        else:
-            results = distributed(client, stage, site, pending.tasks, monitor)
-        for result in results:
-            peak = max(peak, result.peak_memory)
-            if result.error is None:
-                rows += sum(receipt.rows for receipt in result.receipts)
-                release(site.layout, f"{stage.name}.{result.task.unit}")
-                continue
-            if isinstance(result.error, SpecError):
-                raise result.error
-            failed += 1
-            first = first or result.error
-            raised = result.details or type(result.error).__name__
-            unit = RejectedRow(f"{stage.name} {result.task.unit}", 0, str(result.error), raised)
-            quarantine(site.layout, f"{stage.name}.{result.task.unit}", (unit,))
-            failures.append(unit)
-            monitor.failed(result)
-        all_failed = failed == len(pending.tasks) and not (pending.done or pending.dispensable)
-        if first is not None and all_failed:
+        site, monitor, tally = self._site, self._monitor, _Tally()
+        asked = pending = planned.pending(site)
+        for turn in range(1, TRIES + 1):
+            monitor.start(planned, pending)
+            stage = planned.begin(site, pending)
+            for result in self._results(stage, pending.tasks):
+                self._take(stage, result, tally)
+            if not pending.tasks or pending.again is None:
+                break
+            then = pending.again.pending(site)
+            left = tuple(task for task in then.tasks if task.unit not in tally.failed)
+            moved = [Result(task, error=changed(task.unit)) for task in left if tally.has(task)]
+            for result in moved:
+                if turn == TRIES:
+                    self._take(stage, result, tally)
+                else:
+                    monitor.retry(result, turn)
+            if not left:
+                break
+            pending = replace(then, tasks=left)
+        if tally.first is not None and not (tally.rows or asked.done or asked.dispensable):
             # Nothing is left to go on with.
+            first = tally.first
             raise SpecError(*first.args) if isinstance(first, DataError) else first
         stage.finish(site, pending)
-        _settle(stage, site, pending)
+        if not asked.waiting:
+            # What failed once, and is not to be done any more, is no failure of this store.
+            release_others(site.layout, stage.name, tally.failed)
         record = StageRecord(
             stage=stage.name,
-            units=len(pending.tasks) - failed,
-            already_done=pending.done,
-            failed=failed,
-            rows=rows,
+            units=len(tally.rows),
+            already_done=asked.done,
+            failed=len(tally.failed),
+            rows=sum(tally.rows.values()),
             seconds=time.perf_counter() - began,
-            peak_memory=peak,
+            peak_memory=tally.peak_memory,
         )
-        if pending.tasks:
+        if asked.tasks:
             write_record(site.layout, record)
-            worked = worked or stage.name != "report"
-        records.append(record)
+        self.records.append(record)
         monitor.end(record)
-    return Outcome(tuple(records), tuple(failures), worked)
+        return asked
+
+    def _results(self, stage: Stage, tasks: Sequence[Task]) -> Iterable[Result]:
+        site, monitor = self._site, self._monitor
+        if tasks and stage.where != "driver" and not self._connected:
+            self._client, self._connected = self._connect(), True
+        client = self._client
+        if stage.where == "driver" or client is None:
+            return serially(stage, site, tasks, monitor)
+        if stage.where == "one worker":
+            return chain.from_iterable(
+                distributed(client, stage, site, (task,), monitor) for task in tasks
+            )
+        return distributed(client, stage, site, tasks, monitor)
+
+    def _take(self, stage: Stage, result: Result, tally: _Tally) -> None:
+        """Count what came of a task, and set aside what failed."""
+        site, name = self._site, f"{stage.name}.{result.task.unit}"
+        result = _in_the_end(result)
+        if isinstance(result.error, SpecError):
+            raise result.error
+        tally.take(result)
+        if result.error is None:
+            release(site.layout, name)
+            return
+        raised = result.details or type(result.error).__name__
+        unit = RejectedRow(f"{stage.name} {result.task.unit}", 0, str(result.error), raised)
+        quarantine(site.layout, name, (unit,))
+        self.failures.append(unit)
+        self._monitor.failed(result)
 
 
-def _settle(stage: Stage, site: Site, pending: Pending) -> None:
-    """What failed once, and is not to be done any more, is no failure of this store."""
-    if not pending.waiting:
-        release_others(site.layout, stage.name, (task.unit for task in pending.tasks))
+class _Tally:
+    """What came of the tasks of a stage; of one that was done twice, what came last."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        """Of the units that are done."""
+        self.failed: set[str] = set()
+        self.first: GalbatchError | None = None
+        """The first error."""
+        self.peak_memory = 0
+
+    def has(self, task: Task) -> bool:
+        """Whether a task was done."""
+        return task.unit in self.rows
+
+    def take(self, result: Result) -> None:
+        """One more."""
+        unit = result.task.unit
+        self.peak_memory = max(self.peak_memory, result.peak_memory)
+        if result.error is None:
+            self.rows[unit] = sum(receipt.rows for receipt in result.receipts)
+            return
+        self.rows.pop(unit, None)
+        self.failed.add(unit)
+        self.first = self.first or result.error
+
+
+def _in_the_end(result: Result) -> Result:
+    """With the number of tries in its error, where there was more than one."""
+    error = result.error
+    if not isinstance(error, TransientError):
+        return result
+    tried = TransientError(error.where, f"{error.problem}, {TRIES} times", error.hint)
+    return replace(result, error=tried)
 
 
 @contextmanager
@@ -232,13 +314,14 @@ def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
     dict
         ``job``, ``survey``, ``store``, ``models`` (the versions in the store), ``stages`` (stage,
         done, left, stale: those of `left` that were done once, reasons: number of tasks by why,
-        waiting, notes, rows, seconds, peak_memory), ``quarantine`` (number by reason).
+        waiting, notes, rows, seconds, peak_memory), ``left`` (see `remaining`), ``quarantine``
+        (number by reason).
     """
     records = latest_records(site.layout)
     stages = []
+    asked = _ask(plan, site)
     unfinished = ""
-    for stage in plan:
-        pending = stage.pending(site)
+    for stage, pending in asked:
         reasons = Counter(task.why for task in pending.tasks if task.why)
         record = records.get(stage.name)
         stages.append(
@@ -262,9 +345,81 @@ def status(plan: Sequence[Stage], site: Site) -> dict[str, Any]:
         "survey": site.survey.name,
         "store": str(site.layout.root),
         "stages": stages,
+        "left": list(remaining(site, asked)),
         "models": held_versions(site),
         "quarantine": rejected_counts(site.layout),
     }
+
+
+def draw(plan: Sequence[Stage], site: Site) -> Path:
+    """Draw the page of a store again.
+
+    Parameters
+    ----------
+    plan : sequence of Stage
+    site : Site
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    SpecError
+        If there is nothing to report yet.
+    """
+    (path,) = (stage.draw(site) for stage, _ in _ask(plan, site) if isinstance(stage, Page))
+    return path
+
+
+def _ask(plan: Sequence[Stage], site: Site) -> list[tuple[Stage, Pending]]:
+    """Every stage with what it has left; the page knows what those before it have."""
+    # Nobody works meanwhile: one look at the receipts is enough for all.
+    look = Look(site.job, site.survey, site.layout)
+    asked: list[tuple[Stage, Pending]] = []
+    for stage in plan:
+        if isinstance(stage, Page):
+            stage = replace(stage, left=remaining(site, asked))
+        asked.append((stage, stage.pending(look)))
+    return asked
+
+
+def remaining(site: Site, asked: Iterable[tuple[Stage, Pending]]) -> tuple[str, ...]:
+    """What is left to do, and why: a line for each stage that is not through.
+
+    Parameters
+    ----------
+    site : Site
+    asked : iterable of (Stage, Pending)
+        Stages, each with what it has left.
+
+    Returns
+    -------
+    tuple of str
+        ``scan: 1 file left: a.csv: the file changed``; none where nothing is left.
+    """
+    lines = []
+    for stage, pending in asked:
+        tasks = pending.tasks
+        if tasks:
+            said = [_told(site, stage, task) for task in tasks[:_TOLD]]
+            if len(tasks) > _TOLD:
+                said.append(f"and {len(tasks) - _TOLD:,} more")
+            count = counted(len(tasks), UNITS.get(stage.name, "task"))
+            lines.append(f"{stage.name}: {count} left: {'; '.join(said)}")
+        elif pending.waiting:
+            lines.append(f"{stage.name}: waits for {pending.waiting}")
+    return tuple(lines)
+
+
+def _told(site: Site, stage: Stage, task: Task) -> str:
+    """A task that is left, and why: what it failed of, or why it must be done again."""
+    failed = rejected_rows(site.layout, f"{stage.name}.{task.unit}", at_most=1)
+    why = " ".join(failed[0].reason.split()) if failed else task.why
+    if not why or why.startswith(task.unit):
+        return why or task.unit
+    return f"{task.unit}: {why}"
 
 
 def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:

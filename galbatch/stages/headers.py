@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galbatch.errors import DataError, SpecError
+from galbatch.errors import DataError, SpecError, counted
 from galbatch.intake.units import UnitPlan
 from galbatch.readers.base import Batch, Header, Reader, open_reader
 from galbatch.readers.conform import Mismatch, conform
@@ -94,7 +94,7 @@ class FileFacts:
             return f"{self.file}: a run would set it aside: {self.problem}"
         taken = f", {'; '.join(self.aliases)}" if self.aliases else ""
         notes = "".join(f"; {note}" for note in self.notes)
-        return f"{self.file}: {self.columns:,} columns{taken}{notes}"
+        return f"{self.file}: {counted(self.columns, 'column')}{taken}{notes}"
 
 
 def read_headers(

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from galbatch.errors import DataError, SpecError
+from galbatch.errors import DataError, SpecError, counted
 from galbatch.intake.units import UnitPlan
 from galbatch.readers.base import Batch, Batches, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution
-from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, changed, row_bytes
 from galbatch.stages.catalogue import (
     MOCK_TILE_ROWS,
     REJECTED,
@@ -44,16 +44,18 @@ class Scan:
     name: str = "scan"
     word: str = "rows"
     where: Where = "workers"
+    deep: bool = field(default=True, compare=False)
+    """Whether shards that are there already are read back: an earlier run left them."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
         source = site.job.source
         if isinstance(source, MockSource):
-            return f"simulate {source.rows:,} objects, {source.batch_rows:,} at a time"
+            return f"simulate {counted(source.rows, 'object')}, {source.batch_rows:,} at a time"
         found = standing(site).origins
         size = sum(origin.size or 0 for origin in found) / 2**20
         return (
-            f"read {len(found)} file{'s' * (len(found) > 1)} ({size:,.1f} MiB), "
+            f"read {counted(len(found), 'file')} ({size:,.1f} MiB), "
             f"at most {source.batch_rows:,} rows at a time; check rows"
         )
 
@@ -67,8 +69,7 @@ class Scan:
         left = []
         for origin in (*state.fresh, *state.again):
             receipt = book.valid(origin.need)
-            # An earlier run left them: what this run writes, it reads back.
-            problem = book.damage(receipt, deep=True) if receipt else ""
+            problem = book.damage(receipt, deep=self.deep) if receipt else ""
             news_to = state.version if origin in state.fresh else None
             if receipt is None or problem or receipt.facts["news_to"] != news_to:
                 why = problem or state.why(origin)
@@ -78,6 +79,7 @@ class Scan:
             done=len(state.origins) + len(state.gone) - len(left),
             dispensable=state.base is not None,
             shared={*state.sources, *(origin.unit for origin in state.origins)},
+            again=replace(self, deep=False) if isinstance(site.job.source, FilesSource) else None,
         )
 
     def begin(self, site: Site, pending: Pending) -> Scan:
@@ -96,6 +98,7 @@ class Scan:
         labelled = dict.fromkeys(TARGETS, 0)
         stars = rows = 0
         with (
+            _reading(origin) as origin,
             at_hand(origin.unit) as path,
             Rejects(site.layout, f"{REJECTED}.{origin.unit}") as rejects,
         ):
@@ -115,13 +118,16 @@ class Scan:
                     shards.append(write_shard(site.layout, name, table, file=origin.number))
                 rows += table.num_rows
                 report(rows, task.size, "")
-            _obey_the_law(origin.unit, batches.records, rows + rejects.rows)
+            records = batches.records
+            _obey_the_law(origin.unit, records, rows + rejects.rows)
+            if not origin.is_as_it_was():
+                raise changed(origin.unit)
             kept = rejects.commit()
         facts: dict[str, Any] = {
             "number": origin.number,
             "news_to": news_to,
             "shards": [shard.to_json() for shard in shards],
-            "records": batches.records,
+            "records": records,
             "rejected": rejects.rows,
             "labelled": labelled,
             "stars": stars,
@@ -192,6 +198,21 @@ def _batches(
     nothing = UnitPlan()
     size = origin.size or 0
     return Intake(Resolution(names, (), ()), nothing), Batches(simulated(), lambda: size)
+
+
+@contextmanager
+def _reading(origin: Origin) -> Iterator[Origin]:
+    """The source as it is when its reading begins, not as it was when the work was planned.
+
+    What is wrong with a file that changes meanwhile, a later try may not find.
+    """
+    found = origin.as_it_is()
+    try:
+        yield found
+    except (DataError, SpecError) as error:
+        if found.is_as_it_was():
+            raise
+        raise changed(origin.unit) from error
 
 
 @contextmanager

@@ -119,14 +119,14 @@ def absent_lines(
     lines = []
     for lacking, names in groups.items():
         if len(lacking) == len(absent):
-            lines.append(f"no file has {_few(names)}: left out")
+            lines.append(f"no file has {few(names)}: left out")
             continue
         if len(lacking) == 1:
             who, whose = f"{lacking[0]}, 1 of {len(absent):,} files, has", "its"
         else:
             others = f"{len(lacking):,} of {len(absent):,} files"
             who, whose = f"{others}, {lacking[0]} among them, have", "their"
-        lines.append(f"{who} no {_few(names)}: no value in {whose} rows")
+        lines.append(f"{who} no {few(names)}: no value in {whose} rows")
     return tuple(lines)
 
 
@@ -169,7 +169,7 @@ def _refuse_what_all_lack(
                 )
     if not any(there.values()):
         wanted = [label.column for target in there if (label := survey.labels.of(target))]
-        named = _few([f"'{name}'" for name in dict.fromkeys(wanted)])
+        named = few([f"'{name}'" for name in dict.fromkeys(wanted)])
         hints = (hint for name in wanted if (hint := _near(name, spellings)))
         begun = [model for model in job.models if getattr(model, "pretrained", None)]
         taught = ", and 'pretrained' is taught on with labels" if begun else ""
@@ -277,6 +277,7 @@ def _labels_seen(
     return (f"labels in {sample}: {said}",)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

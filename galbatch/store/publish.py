@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from galbatch.errors import DataError
+from galbatch.errors import DataError, counted
 from galbatch.spec.survey import Survey
 from galbatch.store.commit import commit_bytes, sweep
 from galbatch.store.layout import CATALOGUE, Layout
@@ -241,7 +241,7 @@ def _finish_table(
     expected = {layout.partition(partition, model) for partition in partitions}
     missing = sorted(str(path) for path in expected if not path.is_file())
     if missing:
-        raise DataError(missing[0], f"{len(missing)} partitions have not been written")
+        raise DataError(missing[0], f"{counted(len(missing), 'partition')} not written")
     sweep(layout.table(model))
     _remove_others(layout.dataset(model), expected)
     table = layout.table(model)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError
+from galbatch.errors import DataError, counted
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import Histogram
@@ -474,7 +474,7 @@ def _mapped(layout: Layout, shard: Shard) -> pa.Table:
     except pa.ArrowInvalid as error:
         raise DataError(str(path), f"cannot be read: {error}", "delete it, run again") from error
     if table.num_rows != shard.rows:
-        raise DataError(str(path), f"expected {shard.rows} rows, has {table.num_rows}")
+        raise DataError(str(path), f"expected {counted(shard.rows, 'row')}, has {table.num_rows}")
     return table
 
 
