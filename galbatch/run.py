@@ -19,6 +19,7 @@ import pyarrow as pa
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
 from galbatch.stages.base import Pending, Report, Site, Stage, Task
 from galbatch.stages.train import held_versions
+from galbatch.store import fence
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import Identity, hold
 from galbatch.store.places import empty, is_remote, remove_tree
@@ -127,6 +128,7 @@ def _run(
         if pending.tasks and planned.where != "driver" and not connected:
             client, connected = connect(), True
         monitor.start(planned, pending)
+        fence.check()
         stage = planned.begin(site, pending)
         rows = peak = failed = 0
         first: GalbatchError | None = None
@@ -158,6 +160,7 @@ def _run(
         if first is not None and all_failed:
             # Nothing is left to go on with.
             raise SpecError(*first.args) if isinstance(first, DataError) else first
+        fence.check()
         stage.finish(site, pending)
         _settle(stage, site, pending)
         record = StageRecord(
@@ -204,7 +207,7 @@ def opened(site: Site) -> Iterator[None]:
         try:
             yield
         except SpecError:
-            if fresh and not layout.catalogue.exists():
+            if fresh and not layout.catalogue.exists() and fence.holds():
                 remove_tree(layout.work)
                 empty(layout.root)
                 for folder in made:
@@ -272,6 +275,7 @@ def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
     """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
     _forget_peak_memory()
     try:
+        fence.check()
         return Result(task, stage.run(site, task, report), peak_memory=_peak_memory(stage))
     except GalbatchError as problem:
         return Result(task, error=problem, peak_memory=_peak_memory(stage))
@@ -392,13 +396,18 @@ def _submit(
 
     # The attempt makes another key of it: a retried task is not answered from the failed one.
     bag = dask.bag.from_sequence([(attempt, task) for task in tasks], partition_size=1)
-    mapped = bag.map_partitions(_execute_on_worker, stage=delayed(stage), site=delayed(site))
+    mapped = bag.map_partitions(
+        _execute_on_worker,
+        stage=delayed(stage),
+        site=delayed(site),
+        run=delayed(fence.attempt()),
+    )
     futures: list[Any] = client.compute(mapped.to_delayed())
     return futures
 
 
 def _execute_on_worker(
-    attempts: Sequence[tuple[int, Task]], stage: Stage, site: Site
+    attempts: Sequence[tuple[int, Task]], stage: Stage, site: Site, run: fence.Attempt | None
 ) -> list[Result]:
     from distributed import get_worker
 
@@ -410,7 +419,8 @@ def _execute_on_worker(
 
         return report
 
-    return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
+    with fence.working_for(run):
+        return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
 
 
 def _watched_by(monitor: Monitor, task: Task) -> Report:
