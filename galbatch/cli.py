@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -313,6 +317,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; never show a traceback for a user's mistake."""
+    _fit_in()
     try:
         app(standalone_mode=True)
     except GalbatchError as error:
@@ -329,6 +334,30 @@ def main() -> None:
         _err.print("[bold red]failed:[/] this is a defect in galbatch, not a mistake of yours; ")
         _err.print("finished work is kept: run the same command again, and please report it")
         sys.exit(FAILED)
+
+
+def _fit_in() -> None:
+    """Work the same where the home cannot be written, or the terminal knows ASCII alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if "MPLCONFIGDIR" in os.environ or _writable(os.environ.get("XDG_CONFIG_HOME") or "~/.config"):
+        return
+    # Otherwise each process would complain, and make one of its own.
+    folder = tempfile.mkdtemp(prefix="galbatch-matplotlib-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["MPLCONFIGDIR"] = folder
+
+
+def _writable(folder: str) -> bool:
+    """Whether a file can be made in a folder, or where the folder would be made."""
+    try:
+        path = Path(folder).expanduser().absolute()
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+        return False
 
 
 def _site(job: str, overrides: list[str] | None) -> Site:

@@ -21,6 +21,7 @@ from galbatch.stages.base import UNITS, Look, Pending, Report, Site, Stage, Task
 from galbatch.stages.checks import check_news, identity_of
 from galbatch.stages.report import Report as Page
 from galbatch.stages.train import held_versions
+from galbatch.store import fence
 from galbatch.store.history import StageRecord, latest_records, write_record
 from galbatch.store.identity import hold
 from galbatch.store.places import empty, is_remote, remove_tree
@@ -162,6 +163,7 @@ class _UnderWay:
         asked = pending = planned.pending(site)
         for turn in range(1, TRIES + 1):
             monitor.start(planned, pending)
+            fence.check()
             stage = planned.begin(site, pending)
             for result in self._results(stage, pending.tasks):
                 self._take(stage, result, tally)
@@ -182,6 +184,7 @@ class _UnderWay:
             # Nothing is left to go on with.
             first = tally.first
             raise SpecError(*first.args) if isinstance(first, DataError) else first
+        fence.check()
         stage.finish(site, pending)
         if not asked.waiting:
             # What failed once, and is not to be done any more, is no failure of this store.
@@ -285,7 +288,7 @@ def opened(site: Site) -> Iterator[None]:
         try:
             yield
         except SpecError:
-            if fresh and not layout.catalogue.exists():
+            if fresh and not layout.catalogue.exists() and fence.holds():
                 remove_tree(layout.work)
                 empty(layout.root)
                 for folder in made:
@@ -426,6 +429,7 @@ def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
     """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
     _forget_peak_memory()
     try:
+        fence.check()
         return Result(task, stage.run(site, task, report), peak_memory=_peak_memory(stage))
     except GalbatchError as problem:
         return Result(task, error=problem, peak_memory=_peak_memory(stage))
@@ -546,13 +550,18 @@ def _submit(
 
     # The attempt makes another key of it: a retried task is not answered from the failed one.
     bag = dask.bag.from_sequence([(attempt, task) for task in tasks], partition_size=1)
-    mapped = bag.map_partitions(_execute_on_worker, stage=delayed(stage), site=delayed(site))
+    mapped = bag.map_partitions(
+        _execute_on_worker,
+        stage=delayed(stage),
+        site=delayed(site),
+        run=delayed(fence.attempt()),
+    )
     futures: list[Any] = client.compute(mapped.to_delayed())
     return futures
 
 
 def _execute_on_worker(
-    attempts: Sequence[tuple[int, Task]], stage: Stage, site: Site
+    attempts: Sequence[tuple[int, Task]], stage: Stage, site: Site, run: fence.Attempt | None
 ) -> list[Result]:
     from distributed import get_worker
 
@@ -564,7 +573,8 @@ def _execute_on_worker(
 
         return report
 
-    return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
+    with fence.working_for(run):
+        return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
 
 
 def _watched_by(monitor: Monitor, task: Task) -> Report:

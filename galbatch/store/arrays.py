@@ -40,7 +40,8 @@ from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
-from galbatch.errors import DataError, SpecError, TransientError, counted
+from galbatch.errors import DataError, GalbatchError, TransientError, counted
+from galbatch.store import fence
 from galbatch.store.commit import digest_file, explained, settle
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote
@@ -328,6 +329,7 @@ def allocate(
         If the disk is full or the folder cannot be written.
     """
     root = layout.arrays(name)
+    fence.check()
     with explained(root):
         store = _store(root)
         stored = _stored(root)
@@ -437,6 +439,7 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         self._rows = self._filled = 0
         self._outputs: dict[str, str] = {}
         self._committed = False
+        fence.check()
         self._remove()
         self._values: NDArray[Any] = np.full(
             (spec.shard_rows, *spec.shape), np.nan, np.dtype(spec.dtype)
@@ -500,13 +503,15 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     def __exit__(self, *_: object) -> None:
         if not self._committed:
             # Also on the way of another error, which must not be hidden.
-            with suppress(OSError, SpecError):
+            with suppress(OSError, GalbatchError):
+                fence.check()  # or the shards are another run's
                 self._remove()
 
     def _flush(self) -> None:
         """One whole shard: LocalStore writes it to a temporary name and renames that."""
         spec = self.spec
         number = (self._span.first + self._rows - self._filled) // spec.shard_rows
+        fence.check()
         self._values[self._filled :] = np.nan
         self._ids[self._filled :] = NO_ID[spec.ids]
         rows = slice(number * spec.shard_rows, (number + 1) * spec.shard_rows)
