@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,18 +81,18 @@ def run_command(
     ] = False,
 ) -> None:
     """Do everything the job says that has not been done yet."""
-    site = _site(job, set_)
-    from galbatch.cluster import connect
-    from galbatch.plan import plan
-    from galbatch.run import opened, run
-
-    stages = plan(site.job, site.survey, retrain=retrain)
     signal.signal(signal.SIGTERM, _stop)
     try:
+        site = _site(job, set_)
+        from galbatch.cluster import connect
+        from galbatch.plan import plan
+        from galbatch.run import opened, run
+
+        stages = plan(site.job, site.survey, retrain=retrain)
+        places = site.layout
+        workers = partial(connect, site.job.cluster, places.work, places.logs, places.shared)
         with opened(site), _monitor() as monitor:
-            outcome = run(
-                stages, site, lambda: connect(site.job.cluster, site.layout.work), monitor
-            )
+            outcome = run(stages, site, workers, monitor)
     except KeyboardInterrupt:
         _err.print("stopped; run the same command to go on where it was")
         raise typer.Exit(INTERRUPTED) from None
