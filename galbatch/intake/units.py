@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +31,10 @@ class UnitPlan:
         What was converted or could not be compared, a line each.
     """
 
-    factors: Mapping[str, float]
-    positions: Mapping[str, str]
-    own: Mapping[str, str]
-    notes: tuple[str, ...]
+    factors: Mapping[str, float] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from galbatch.errors import TransientError
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
@@ -22,6 +23,17 @@ Where = Literal["workers", "one worker", "driver"]
 PROCESS = WORKER_MEMORY
 
 
+UNITS = {
+    "scan": "file",
+    "ingest": "partition",
+    "train": "model",
+    "predict": "partition",
+    "append": "delivery",
+    "report": "page",
+}
+"""What one task of a stage is about."""
+
+
 @dataclass(frozen=True)
 class Site:
     """A job, the survey it is about, and the store it works in."""
@@ -34,6 +46,24 @@ class Site:
     def book(self) -> ReceiptBook:
         """The receipts of the store."""
         return ReceiptBook(self.layout)
+
+
+@dataclass(frozen=True)
+class Look(Site):
+    """The same for as long as nothing in it changes: what was found out is not looked for again.
+
+    Parameters
+    ----------
+    known : dict
+        What was found out.
+    """
+
+    known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def changed(file: str) -> TransientError:
+    """The error for a file that is not what it was when its reading began."""
+    return TransientError(file, "changed while it was read", "run again when it is complete")
 
 
 def row_bytes(site: Site) -> int:
@@ -84,6 +114,8 @@ class Pending:
     """What `begin` and `finish` make use of, so that it need not be found out again."""
     dispensable: bool = False
     """Should all tasks fail, there is something from before to go on with."""
+    again: Stage | None = None
+    """Whom to ask again when the tasks are through: what they read may change meanwhile."""
     notes: tuple[str, ...] = ()
     """What a user may want to know, for `galbatch status`."""
 

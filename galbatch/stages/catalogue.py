@@ -8,12 +8,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import SpecError
+from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages.apart import keep_apart, refuse_what_comes
-from galbatch.stages.base import Site
+from galbatch.stages.base import Look, Site
 from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import CATALOGUE, Layout
@@ -51,6 +51,39 @@ class Origin:
     number: int
     size: int | None
     need: Need
+
+    def as_it_is(self) -> Origin:
+        """The source as it is now: its file may have changed since this was found out.
+
+        Raises
+        ------
+        DataError
+            If the file is gone.
+        """
+        if not self._is_file:
+            return self
+        found = _stamp(self.unit)
+        if found is None:
+            raise DataError(self.unit, "is not there any more")
+        size, modified = found
+        depends = {**self.need.depends, "bytes": size, "modified": modified}
+        return replace(self, size=size, need=replace(self.need, depends=depends))
+
+    def is_as_it_was(self) -> bool:
+        """Whether its file has not changed since."""
+        depends = self.need.depends
+        return not self._is_file or _stamp(self.unit) == (depends["bytes"], depends["modified"])
+
+    @property
+    def _is_file(self) -> bool:
+        return "bytes" in self.need.depends
+
+
+def _stamp(file: str) -> tuple[int, int | str] | None:
+    try:
+        return stamp(file)
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -193,6 +226,15 @@ def standing(site: Site) -> Standing:
     SpecError
         If a file is missing that was never read, or the job no longer names one that was.
     """
+    if not isinstance(site, Look):
+        return _standing(site)
+    if "standing" not in site.known:
+        site.known["standing"] = _standing(site)
+    found: Standing = site.known["standing"]
+    return found
+
+
+def _standing(site: Site) -> Standing:
     book = site.book
     base = book.get("ingest", CATALOGUE_UNIT)
     known: Mapping[str, Any] = base.facts["sources"] if base else {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.flux.clean import microjansky
 from galbatch.readers.base import check_catalogues
 from galbatch.readers.remote import is_url
@@ -20,7 +21,7 @@ from galbatch.stages.base import Site
 from galbatch.stages.catalogue import Standing, standing
 from galbatch.stages.headers import FileFacts, read_headers
 from galbatch.stages.scan import source_facts
-from galbatch.stages.together import Known, compare
+from galbatch.stages.together import Known, compare, few
 from galbatch.stages.train import is_trained
 from galbatch.store.identity import Identity, check_identity
 from galbatch.store.layout import Layout
@@ -257,3 +258,47 @@ def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = 
         {t: sum(words["labelled"].get(t, 0) for words in there.values()) for t in TARGETS},
         unseen=unseen or scanned > 0,
     )
+
+
+def summarise(headers: Sequence[FileFacts]) -> tuple[str, ...]:
+    """What the headers of many files say, in a few lines.
+
+    Parameters
+    ----------
+    headers : sequence of FileFacts
+        One at least.
+
+    Returns
+    -------
+    tuple of str
+        ``500 files, 113 columns each``; ``3 files spell RA as RAdeg: a.csv, b.csv, c.csv``.
+    """
+    by_columns: dict[int, list[str]] = defaultdict(list)
+    by_alias: dict[str, list[str]] = defaultdict(list)
+    for header in headers:
+        by_columns[header.columns].append(header.file)
+        for alias in header.aliases:
+            by_alias[alias].append(header.file)
+    usual = max(by_columns, key=lambda columns: len(by_columns[columns]))
+    files, each = counted(len(headers), "file"), counted(usual, "column")
+    lines = [f"{files}, {each} {'each' if len(by_columns) == 1 else 'in most'}"]
+    for columns, found in sorted(by_columns.items()):
+        if columns != usual:
+            lines.append(f"{counted(columns, 'column')} in {_named(found)}")
+    # Files of one kind spell many columns otherwise: they are told together.
+    spelt: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for alias, found in by_alias.items():
+        spelling, _, name = alias.partition(" -> ")
+        spelt[tuple(found)].append(f"{name} as {spelling}")
+    for who, names in spelt.items():
+        if len(who) == len(headers):
+            lines.append(f"all spell {few(names)}")
+        else:
+            spell = "spells" if len(who) == 1 else "spell"
+            lines.append(f"{counted(len(who), 'file')} {spell} {few(names)}: {few(who)}")
+    return tuple(lines)
+
+
+def _named(files: Sequence[str]) -> str:
+    """How many files, and the first of them."""
+    return f"{counted(len(files), 'file')}: {few(files)}"

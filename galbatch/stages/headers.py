@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galbatch.errors import DataError, SpecError
-from galbatch.intake.types import arrow_type
-from galbatch.readers.base import Header, Reader, open_reader
+from galbatch.errors import DataError, SpecError, counted
+from galbatch.intake.units import UnitPlan
+from galbatch.readers.base import Batch, Header, Reader, open_reader
 from galbatch.readers.conform import Mismatch, conform
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource
-from galbatch.spec.resolve import resolve_columns
 from galbatch.spec.survey import Survey
-from galbatch.store.tables import OWN
+from galbatch.stages.intake import catalogue_rows, column_types, plan_intake
 from galbatch.training.labels import labels
 from galbatch.values import Target
 
@@ -26,8 +25,6 @@ FIRST_ROWS = 1_000
 """Rows that are looked at of a file."""
 _SAMPLED = 2
 """Files of each kind of header whose first rows are looked at."""
-EXACT = 2**53
-"""Up to here, a float says which integer it was."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,15 @@ class FirstRows:
         Why one of those cannot.
     labelled : mapping of Target to int
         Rows with a label.
-    beyond : frozenset of str
-        Columns with integers that floats do not tell apart.
+    limits : mapping of str to (int, int)
+        The smallest and the largest number of each column of integers.
     """
 
     rows: int
     refused: int
     example: str
     labelled: Mapping[Target, int]
-    beyond: frozenset[str]
+    limits: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,8 @@ class FileFacts:
         What its columns are in the store, by their name there.
     spellings : mapping of str to str
         How it spells them.
+    units : UnitPlan
+        How its values come into the survey's units.
     notes : tuple of str
         What a user should know of it, a line each.
     problem : str
@@ -85,6 +84,7 @@ class FileFacts:
     absent: tuple[str, ...] = ()
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     spellings: Mapping[str, str] = field(default_factory=dict)
+    units: UnitPlan = field(default_factory=UnitPlan)
     notes: tuple[str, ...] = ()
     problem: str = ""
     first: FirstRows | None = None
@@ -94,7 +94,7 @@ class FileFacts:
             return f"{self.file}: a run would set it aside: {self.problem}"
         taken = f", {'; '.join(self.aliases)}" if self.aliases else ""
         notes = "".join(f"; {note}" for note in self.notes)
-        return f"{self.file}: {self.columns:,} columns{taken}{notes}"
+        return f"{self.file}: {counted(self.columns, 'column')}{taken}{notes}"
 
 
 def read_headers(
@@ -128,7 +128,9 @@ def read_headers(
                 reader = open_reader(source.format, copy)
                 header = reader.header(copy)
                 if header not in kinds:
-                    kinds[header] = _matched(survey, header, file, first_run=first_run)
+                    kinds[header] = _looked_at(
+                        survey, reader, copy, header, file, first_run=first_run
+                    )
                 facts = replace(kinds[header], file=file)
                 if looked[header] < _SAMPLED and not facts.problem:
                     looked[header] += 1
@@ -151,45 +153,49 @@ class _Unsound(Exception):
         self.why = why
 
 
-def _matched(survey: Survey, header: Header, file: str, *, first_run: bool) -> FileFacts:
+def _looked_at(
+    survey: Survey, reader: Reader, path: str, header: Header, file: str, *, first_run: bool
+) -> FileFacts:
     """What a header says, matched with the survey."""
-    columns = [column for column in header.columns if column.name not in OWN]
     try:
-        resolution = resolve_columns(survey, [column.name for column in columns], file)
+        intake = plan_intake(survey, header, file)
     except SpecError as error:
         if first_run:
             raise _Unsound(error) from error
         raise
+    names = intake.resolution.names
+    wanted = column_types(survey, reader, path, header, intake.resolution)
     # Text formats say of no column what it is; others not of those that cannot be read.
-    text = all(column.type is None for column in columns)
+    is_text = all(column.type is None for column in header.columns)
     types = {}
-    for column in columns:
-        name = resolution.names[column.name]
-        known = survey.column.get(name)
-        wanted = arrow_type(known) if known is not None else pa.null()
-        if text:
-            types[name] = wanted if known is not None else pa.string()
-        elif column.type is not None:
+    for column in header.columns:
+        if column.name not in names or (column.type is None and not is_text):
+            continue
+        kind = wanted[column.name]
+        if column.type is None:
+            kind = pa.string() if pa.types.is_null(kind) else kind
+        else:
             try:
-                types[name] = conform(pa.array([], column.type), wanted).values.type
+                kind = conform(pa.array([], column.type), kind).values.type
             except Mismatch as mismatch:
                 raise SpecError(file, f"column '{column.name}': {mismatch}") from None
-    spellings = {name: spelling for spelling, name in resolution.names.items()}
+        types[names[column.name]] = kind
     return FileFacts(
         file,
-        len(columns),
-        resolution.aliases,
-        resolution.absent,
+        len(names),
+        intake.resolution.aliases,
+        intake.resolution.absent,
         types,
-        spellings,
-        header.notes,
+        {name: spelling for spelling, name in names.items()},
+        intake.units,
+        (*intake.notes, *intake.units.notes),
     )
 
 
 def _first_rows(survey: Survey, reader: Reader, path: str, facts: FileFacts) -> FirstRows | None:
     """What the first rows hold in the columns that the survey knows, and in long integers."""
     wanted = {
-        facts.spellings[name]: arrow_type(survey.column[name]) if name in survey.column else kind
+        facts.spellings[name]: kind
         for name, kind in facts.types.items()
         if name in survey.column or _is_long(kind)
     }
@@ -197,22 +203,27 @@ def _first_rows(survey: Survey, reader: Reader, path: str, facts: FileFacts) -> 
     if batch is None:
         return None
     stored = {spelling: name for name, spelling in facts.spellings.items()}
-    table = batch.table.rename_columns([stored[name] for name in batch.table.column_names])
-    table = table.slice(0, FIRST_ROWS)
-    refused = batch.rejected[0] if batch.rejected else None
+    names = [stored[name] for name in batch.table.column_names]
+    first = Batch(
+        batch.rows[:FIRST_ROWS],
+        batch.table.rename_columns(names).slice(0, FIRST_ROWS),
+        batch.rejected[:FIRST_ROWS],
+    )
+    table, refused = catalogue_rows(survey, first, facts.units, facts.file)
+    example = refused.slice(0, 1).to_pylist()
     return FirstRows(
         rows=table.num_rows,
-        refused=len(batch.rejected),
-        example=f"row {refused.row}: {refused.reason}" if refused else "",
+        refused=refused.num_rows,
+        example=f"row {example[0]['row']}: {example[0]['reason']}" if example else "",
         labelled={
             target: int(np.isfinite(values).sum())
             for target, values in labels(survey, table).items()
         },
-        beyond=frozenset(
-            name
+        limits={
+            name: ends
             for name in table.column_names
-            if _is_long(table[name].type) and _is_beyond(table[name])
-        ),
+            if _is_long(table[name].type) and (ends := _limits(table[name])) is not None
+        },
     )
 
 
@@ -220,8 +231,6 @@ def _is_long(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) and kind.bit_width == 64)
 
 
-def _is_beyond(column: pa.ChunkedArray) -> bool:
-    """Whether it holds integers that floats do not tell apart."""
+def _limits(column: pa.ChunkedArray) -> tuple[int, int] | None:
     ends = pc.min_max(column)
-    low, high = ends["min"].as_py(), ends["max"].as_py()
-    return high is not None and max(-low, high) > EXACT
+    return (ends["min"].as_py(), ends["max"].as_py()) if ends["min"].is_valid else None

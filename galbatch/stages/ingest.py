@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError, SpecError, TransientError
+from galbatch.errors import DataError, SpecError, TransientError, counted
 from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
@@ -710,7 +710,8 @@ def _judge(site: Site, news: Sequence[Receipt], *, holds_rows: bool) -> None:
         (bad,) = rejected_rows(site.layout, f"{REJECTED}.{unit}", at_most=1)
         raise SpecError(
             f"{bad.file}: row {bad.row}: {bad.reason}",
-            f"{facts['rejected']:,} of {facts['read']:,} rows are bad",
+            f"{facts['rejected']:,} of {counted(facts['read'], 'row')} "
+            f"{'is' if facts['rejected'] == 1 else 'are'} bad",
             "mend the file, or allow more with source.bad_rows",
         )
     if not holds_rows:
@@ -721,7 +722,7 @@ def _judge_labels(site: Site, facts: Mapping[str, Any]) -> None:
     if not any(facts["labelled"].values()):
         raise SpecError(
             "models",
-            f"none of {facts['read']:,} rows has a label: there is nothing to train on",
+            f"none of {counted(facts['read'], 'row')} has a label: there is nothing to train on",
             "give a file with labels, or correct 'labels' in the survey",
         )
     for model in site.job.models:
@@ -731,7 +732,7 @@ def _judge_labels(site: Site, facts: Mapping[str, Any]) -> None:
                 raise SpecError(
                     f"models.{model.name}.targets",
                     f"'{target}' has no label: column '{label.column}' holds no usable value "
-                    f"in {facts['read']:,} rows",
+                    f"in {counted(facts['read'], 'row')}",
                     f"take '{target}' out of the targets, or give a file with labels",
                 )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from galbatch import __version__
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
 from galbatch.models.base import HISTORY, read_card
 from galbatch.models.flags import Quality
@@ -42,7 +42,7 @@ from galbatch.report.data import (
 )
 from galbatch.spec.job import MockSource, SkySplit
 from galbatch.spec.optional import optional_columns
-from galbatch.stages.base import PROCESS, Pending, Site, Task, Where
+from galbatch.stages.base import PROCESS, UNITS, Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
@@ -58,12 +58,11 @@ from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST, roles
 from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 REPORT_UNIT = "page"
 _EXAMPLES = 5
 _UNUSED = 12
 """Columns that are named of those that the survey lists, files lack and nothing uses."""
-_UNITS = {"scan": "file", "train": "model", "append": "delivery"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,8 @@ class Report:
     name: str = "report"
     word: str = "rows"
     where: Where = "driver"
+    left: tuple[str, ...] = ()
+    """What the stages before it have not done: a page that says so is another one."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -86,7 +87,7 @@ class Report:
 
     def pending(self, site: Site) -> Pending:
         """The page, when anything that stands on it has changed."""
-        need = _need(site)
+        need = _need(site, self.left)
         if need is None:
             return Pending((), waiting="predict")
         receipt = site.book.get("report", REPORT_UNIT)
@@ -139,7 +140,7 @@ class Report:
         """
         from galbatch.report.page import render
 
-        data = report_data(site)
+        data = replace(report_data(site), left=self.left)
         page = site.layout.report / "index.html"
         commit_bytes(page, render(data).encode())
         commit_bytes(site.layout.report / "report.json", _numbers(data).encode())
@@ -208,7 +209,7 @@ def report_data(site: Site) -> ReportData:
     )
 
 
-def _need(site: Site) -> Need | None:
+def _need(site: Site, left: Sequence[str]) -> Need | None:
     book = site.book
     predictions = {}
     for version in (current_version(site, model) for model in site.job.models):
@@ -222,6 +223,7 @@ def _need(site: Site) -> Need | None:
         "predictions": predictions,
         "appended": {receipt.unit: receipt.key for receipt in _appended(site)},
         "quarantined": rejected_total(site.layout),
+        "left": list(left),
     }
     return Need("report", REPORT_UNIT, words)
 
@@ -341,7 +343,7 @@ def _held_out(
         "no model was trained, stopped or calibrated on them"
     )
     if sample.thinned:
-        description += f"; of them a random {sample.rows:,} rows"
+        description += f"; of them a random {counted(sample.rows, 'row')}"
     return (
         HeldOut(
             description,
@@ -481,7 +483,7 @@ def _why_not(straight: dict[str, Any]) -> str:
     if straight["given"]:
         return ", on the rows that it was fitted to"
     if straight["rows"] < FEWEST_TO_STRAIGHTEN:
-        return f" (not tried: {straight['rows']} rows are too few)"
+        return f" (not tried: {counted(straight['rows'], 'row')}, too few)"
     return " (it did not help, and is not used)"
 
 
@@ -526,7 +528,7 @@ def _quarantine(site: Site) -> tuple[Quarantine, ...]:
     found: dict[tuple[str, str], Quarantine] = {}
     for table in rejected_tables(site.layout):
         stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0).to_pandas()
-        what = stage.map(_UNITS).fillna("partition").where(table["row"].to_numpy() == 0, "rows")
+        what = stage.map(UNITS).fillna("task").where(table["row"].to_numpy() == 0, "rows")
         frame = pd.DataFrame({"what": what, "reason": bare_reasons(table).to_pandas()})
         groups: dict[Any, Any] = frame.groupby(["what", "reason"], sort=False).indices
         for (kind, reason), places in groups.items():
@@ -591,6 +593,7 @@ def _numbers(data: ReportData) -> str:
             "rejected": data.rows_rejected,
             "ingested": data.rows_ingested,
         },
+        "left": list(data.left),
         "held_out": data.held_out.description if data.held_out else None,
         "stages": [asdict(stage) for stage in data.stages],
         "models": models,

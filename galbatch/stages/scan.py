@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from galbatch.errors import DataError, SpecError
-from galbatch.intake.ids import id_type, made_id, refused_parts
-from galbatch.intake.positions import (
-    HIGHEST_RA,
-    LOWEST_RA,
-    degrees,
-    is_sexagesimal,
-    wrapped,
-)
-from galbatch.intake.types import is_text, wanted_type
-from galbatch.intake.units import UnitPlan, converted, plan_units
-from galbatch.readers.base import Batch, Batches, Header, Reader, open_reader
+from galbatch.errors import DataError, SpecError, counted
+from galbatch.intake.units import UnitPlan
+from galbatch.readers.base import Batch, Batches, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
-from galbatch.spec.resolve import Resolution, resolve_columns
-from galbatch.spec.survey import Survey
-from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
+from galbatch.spec.resolve import Resolution
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, changed, row_bytes
 from galbatch.stages.catalogue import (
     MOCK_TILE_ROWS,
     REJECTED,
@@ -38,37 +26,15 @@ from galbatch.stages.catalogue import (
     Origin,
     standing,
 )
+from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
 from galbatch.store.quarantine import (
-    GOT,
     Rejects,
-    as_table,
-    rejected_table,
     release_others,
 )
 from galbatch.store.shards import Shard, write_shard
-from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
+from galbatch.store.tables import FILE
 from galbatch.training.labels import labels
 from galbatch.values import STAR, TARGETS, Receipt
-
-_SAMPLE = 1_000
-"""Rows of a text format that are looked at to tell what its ids and positions are."""
-
-
-@dataclass(frozen=True)
-class Intake:
-    """How the columns of a file become the survey's.
-
-    Parameters
-    ----------
-    resolution : Resolution
-    units : UnitPlan
-    notes : tuple of str
-        What a user should know of the file, a line each.
-    """
-
-    resolution: Resolution
-    units: UnitPlan
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,16 +44,18 @@ class Scan:
     name: str = "scan"
     word: str = "rows"
     where: Where = "workers"
+    deep: bool = field(default=True, compare=False)
+    """Whether shards that are there already are read back: an earlier run left them."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
         source = site.job.source
         if isinstance(source, MockSource):
-            return f"simulate {source.rows:,} objects, {source.batch_rows:,} at a time"
+            return f"simulate {counted(source.rows, 'object')}, {source.batch_rows:,} at a time"
         found = standing(site).origins
         size = sum(origin.size or 0 for origin in found) / 2**20
         return (
-            f"read {len(found)} file{'s' * (len(found) > 1)} ({size:,.1f} MiB), "
+            f"read {counted(len(found), 'file')} ({size:,.1f} MiB), "
             f"at most {source.batch_rows:,} rows at a time; check rows"
         )
 
@@ -101,8 +69,7 @@ class Scan:
         left = []
         for origin in (*state.fresh, *state.again):
             receipt = book.valid(origin.need)
-            # An earlier run left them: what this run writes, it reads back.
-            problem = book.damage(receipt, deep=True) if receipt else ""
+            problem = book.damage(receipt, deep=self.deep) if receipt else ""
             news_to = state.version if origin in state.fresh else None
             if receipt is None or problem or receipt.facts["news_to"] != news_to:
                 why = problem or state.why(origin)
@@ -112,6 +79,7 @@ class Scan:
             done=len(state.origins) + len(state.gone) - len(left),
             dispensable=state.base is not None,
             shared={*state.sources, *(origin.unit for origin in state.origins)},
+            again=replace(self, deep=False) if isinstance(site.job.source, FilesSource) else None,
         )
 
     def begin(self, site: Site, pending: Pending) -> Scan:
@@ -130,12 +98,14 @@ class Scan:
         labelled = dict.fromkeys(TARGETS, 0)
         stars = rows = 0
         with (
+            _reading(origin) as origin,
             at_hand(origin.unit) as path,
             Rejects(site.layout, f"{REJECTED}.{origin.unit}") as rejects,
         ):
             intake, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
-                table = _checked(survey, batch, intake.units, origin.unit, rejects)
+                table, refused = catalogue_rows(survey, batch, intake.units, origin.unit)
+                rejects.add(refused)
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
@@ -148,13 +118,16 @@ class Scan:
                     shards.append(write_shard(site.layout, name, table, file=origin.number))
                 rows += table.num_rows
                 report(rows, task.size, "")
-            _obey_the_law(origin.unit, batches.records, rows + rejects.rows)
+            records = batches.records
+            _obey_the_law(origin.unit, records, rows + rejects.rows)
+            if not origin.is_as_it_was():
+                raise changed(origin.unit)
             kept = rejects.commit()
         facts: dict[str, Any] = {
             "number": origin.number,
             "news_to": news_to,
             "shards": [shard.to_json() for shard in shards],
-            "records": batches.records,
+            "records": records,
             "rejected": rejects.rows,
             "labelled": labelled,
             "stars": stars,
@@ -207,7 +180,7 @@ def _batches(
         with nullcontext() if first else _set_aside():
             intake = plan_intake(survey, header, origin.unit)
         with _set_aside():
-            types = _types(survey, reader, path, header, intake.resolution)
+            types = column_types(survey, reader, path, header, intake.resolution)
         batches = reader.batches(path, types, batch_rows)
         renamed = _renamed(batches, intake.resolution)
         return intake, Batches(renamed, lambda: batches.records)
@@ -222,69 +195,24 @@ def _batches(
             row += table.num_rows
 
     names = {column.name: column.name for column in survey.columns}
-    nothing = UnitPlan({}, {}, {}, ())
+    nothing = UnitPlan()
     size = origin.size or 0
     return Intake(Resolution(names, (), ()), nothing), Batches(simulated(), lambda: size)
 
 
-def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
-    """Match a file's columns and units with the survey's, by its header alone.
+@contextmanager
+def _reading(origin: Origin) -> Iterator[Origin]:
+    """The source as it is when its reading begins, not as it was when the work was planned.
 
-    Parameters
-    ----------
-    survey : Survey
-    header : Header
-    file : str
-        For messages.
-
-    Raises
-    ------
-    SpecError
-        Naming the file and the column.
+    What is wrong with a file that changes meanwhile, a later try may not find.
     """
-    columns = [column for column in header.columns if column.name not in OWN]
-    resolution = resolve_columns(survey, [column.name for column in columns], file)
-    stated = {resolution.names[column.name]: column.unit for column in columns}
-    return Intake(resolution, plan_units(survey, stated, file), header.notes)
-
-
-def _types(
-    survey: Survey, reader: Reader, path: str, header: Header, resolution: Resolution
-) -> dict[str, pa.DataType]:
-    """What each column of the file is read as, by the file's spelling."""
-    arrived = {column.name: column.type for column in header.columns}
-    spelled = {name: spelling for spelling, name in resolution.names.items()}
-    ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
-    sky = [survey.sky.ra, survey.sky.dec] if survey.sky else []
-    unsure = [name for name in ids if survey.column[name].dtype is None] + sky
-    sample = _sample(reader, path, [spelled[one] for one in unsure if not arrived[spelled[one]]])
-    types: dict[str, pa.DataType] = {}
-    for spelling, name in resolution.names.items():
-        column, own = survey.column.get(name), arrived[spelling]
-        if column is None:
-            types[spelling] = pa.null()  # as it comes
-        elif name in ids:
-            types[spelling] = id_type(column, own, sample.get(spelling))
-        elif name in sky and _is_text(own, sample.get(spelling)):
-            types[spelling] = pa.string()
-        else:
-            types[spelling] = wanted_type(column, own)
-    return types
-
-
-def _sample(reader: Reader, path: str, spellings: Sequence[str]) -> dict[str, pa.ChunkedArray]:
-    """The first values of columns of a text format, as they stand there."""
-    if not spellings:
-        return {}
-    first = next(reader.batches(path, dict.fromkeys(spellings, pa.null()), _SAMPLE), None)
-    return {} if first is None else {name: first.table[name] for name in spellings}
-
-
-def _is_text(arrived: pa.DataType | None, sample: pa.ChunkedArray | None) -> bool:
-    """Whether a position is to be read as text."""
-    if arrived is not None:
-        return is_text(arrived)
-    return sample is not None and is_sexagesimal(sample)
+    found = origin.as_it_is()
+    try:
+        yield found
+    except (DataError, SpecError) as error:
+        if found.is_as_it_was():
+            raise
+        raise changed(origin.unit) from error
 
 
 @contextmanager
@@ -304,97 +232,6 @@ def _renamed(batches: Iterable[Batch], resolution: Resolution) -> Iterator[Batch
         for batch in batches:
             names = [resolution.names[name] for name in batch.table.column_names]
             yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
-
-
-def _checked(
-    survey: Survey, batch: Batch, units: UnitPlan, file: str, rejects: Rejects
-) -> pa.Table:
-    """The rows that have an id and a place on the sky, with `_healpix_29` and `_row`."""
-    table = batch.table
-    good = np.ones(table.num_rows, bool)
-    refused = [as_table([replace(row, file=file) for row in batch.rejected])]
-
-    def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
-        nonlocal good
-        places = np.flatnonzero(bad & good)
-        good &= ~bad
-        if not len(places):
-            return
-        reasons = pa.repeat(reason, len(places))
-        if values is not None:
-            arrived = pc.fill_null(values.take(pa.array(places)).cast(pa.string()), "nothing")
-            reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
-        refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
-
-    for name in survey.id.parts or (survey.id.column,):
-        refuse(_is_missing(table[name]), f"column '{name}': the id is missing", None)
-    for name in survey.id.parts:
-        expected, bad = refused_parts(survey, name, table[name])
-        refuse(bad, f"column '{name}': expected {expected}", table[name])
-    if survey.id.parts and survey.id.column not in table.column_names:
-        made = made_id(survey, [table[name] for name in survey.id.parts])
-        table = table.append_column(survey.id.column, made)
-    healpix: NDArray[np.int64] | None = None
-    if survey.sky is not None:
-        ra, dec = (
-            degrees(table[name], units.positions.get(name, ""), hours=name == survey.sky.ra)
-            for name in (survey.sky.ra, survey.sky.dec)
-        )
-        for name, values, low, high in (
-            (survey.sky.ra, ra, LOWEST_RA, HIGHEST_RA),
-            (survey.sky.dec, dec, -90.0, 90.0),
-        ):
-            expected = f"column '{name}': expected an angle from {low:g} to {high:g} degrees"
-            refuse(~((values >= low) & (values <= high)), expected, table[name])
-        ra = wrapped(ra)
-        for name, values in ((survey.sky.ra, ra), (survey.sky.dec, dec)):
-            table = _in_degrees(table, name, values, good)
-        healpix = _healpix(ra[good], dec[good])
-    rejects.add(pa.concat_tables(refused))
-    table = _with_units(converted(survey, table, units), units.own)
-    table = table.append_column(ROW, pa.array(batch.rows))
-    if not good.all():
-        table = table.filter(pa.array(good))
-    return table if healpix is None else table.append_column(HEALPIX, pa.array(healpix))
-
-
-def _in_degrees(
-    table: pa.Table, name: str, values: NDArray[np.float64], good: NDArray[np.bool_]
-) -> pa.Table:
-    """With a position as the store has it; what is so already stays as the file has it."""
-    place = table.schema.get_field_index(name)
-    column = table.column(place)
-    if not is_text(column.type):
-        raw = pc.cast(column, pa.float64()).to_numpy()
-        if np.array_equal(raw[good], values[good]):
-            return table
-    return table.set_column(place, name, pa.array(values))
-
-
-def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
-    """With the units that the file alone states, for the store to keep."""
-    schema = table.schema
-    for name, unit in own.items():
-        place = schema.get_field_index(name)
-        if place >= 0:
-            schema = schema.set(place, schema.field(place).with_metadata({"unit": unit}))
-    return table.cast(schema) if schema is not table.schema else table
-
-
-def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
-    if not is_text(column.type):
-        return missing
-    empty = pc.equal(pc.utf8_trim_whitespace(column), "")
-    missing |= pc.fill_null(empty, True).to_numpy()
-    return missing
-
-
-def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
-    from hats.pixel_math.spatial_index import compute_spatial_index
-
-    healpix: NDArray[np.int64] = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
-    return healpix
 
 
 def source_facts(receipt: Receipt) -> dict[str, Any]:

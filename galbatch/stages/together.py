@@ -13,11 +13,11 @@ from galbatch.spec.job import FilesSource, Job, PhotometricModel
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.headers import FileFacts
+from galbatch.store.unify import THE_STORE, unify
 from galbatch.values import TARGETS, Target
 
 _NAMED = 6
 """Columns that a line names, at most."""
-STORE = "the catalogue in the store"
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ def absent_lines(
     lines = []
     for lacking, names in groups.items():
         if len(lacking) == len(absent):
-            lines.append(f"no file has {_few(names)}: left out")
+            lines.append(f"no file has {few(names)}: left out")
             continue
         if len(lacking) == 1:
             who, whose = f"{lacking[0]}, 1 of {len(absent):,} files, has", "its"
         else:
             others = f"{len(lacking):,} of {len(absent):,} files"
             who, whose = f"{others}, {lacking[0]} among them, have", "their"
-        lines.append(f"{who} no {_few(names)}: no value in {whose} rows")
+        lines.append(f"{who} no {few(names)}: no value in {whose} rows")
     return tuple(lines)
 
 
@@ -169,7 +169,7 @@ def _refuse_what_all_lack(
                 )
     if not any(there.values()):
         wanted = [label.column for target in there if (label := survey.labels.of(target))]
-        named = _few([f"'{name}'" for name in dict.fromkeys(wanted)])
+        named = few([f"'{name}'" for name in dict.fromkeys(wanted)])
         hints = (hint for name in wanted if (hint := _near(name, spellings)))
         begun = [model for model in job.models if getattr(model, "pretrained", None)]
         taught = ", and 'pretrained' is taught on with labels" if begun else ""
@@ -218,63 +218,39 @@ def _refuse_bad_rows(job: Job, usable: Sequence[FileFacts]) -> None:
 def _compare_types(
     survey: Survey, usable: Sequence[FileFacts], held: Mapping[str, pa.DataType]
 ) -> tuple[str, ...]:
-    """A column is one thing in all files. Of those that are not, what becomes of them."""
-    found: dict[str, dict[pa.DataType, str]] = defaultdict(dict)
+    """A column is one thing in all files. Of ids that are not, what becomes of them."""
+    found: dict[str, dict[tuple[pa.DataType, str], str]] = defaultdict(dict)
     for name, kind in held.items():
-        found[name][kind] = STORE
+        found[name][kind, ""] = THE_STORE
     for one in usable:
         for name, kind in one.types.items():
-            found[name].setdefault(kind, one.file)
-    beyond = {name: one.file for one in usable if one.first for name in one.first.beyond}
-    ids = (survey.id.column, *survey.id.parts)
+            found[name].setdefault((kind, one.units.own.get(name, "")), one.file)
+    seen = {one.file: one.first.limits for one in usable if one.first}
+
+    def limits(column: str, files: Collection[str]) -> tuple[int, int]:
+        ends = [seen[file][column] for file in files if column in seen.get(file, {})]
+        return min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
+
     lines = []
     for name, kinds in found.items():
         if len(kinds) == 1:
             continue
-        column = survey.column.get(name)
-        given = column is not None and "dtype" in column.model_fields_set
-        clash = _clash(kinds, beyond.get(name))
-        if not clash:
-            continue
-        if name in ids:
-            lines.append(f"column '{name}' holds {clash}: ids become text")
-        elif given and column is not None:
-            lines.append(f"column '{name}' holds {clash}: it becomes {column.dtype}")
-        else:
-            raise SpecError(
-                "source.paths",
-                f"column '{name}' holds {clash}",
-                "give the column's dtype in the survey, or convert a file",
-            )
+        fields = [
+            (file, pa.field(name, kind, metadata={"unit": unit}))
+            for (kind, unit), file in kinds.items()
+        ]
+        field = unify(name, fields, limits, is_id=name == survey.id.column)
+        if pa.types.is_string(field.type) and not all(one == field.type for one, _ in kinds):
+            said = ", ".join(f"{kind} in {file}" for (kind, _), file in kinds.items())
+            lines.append(f"column '{name}' holds {said}: ids become text")
     return tuple(lines)
 
 
-def _clash(kinds: Mapping[pa.DataType, str], beyond: str | None) -> str:
-    """What cannot be one column without more words, by file; empty where it can."""
-    sorts: dict[str, tuple[pa.DataType, str]] = {}
-    for kind, file in kinds.items():
-        sorts.setdefault(_sort(kind), (kind, file))
-    if len(sorts) > 1:
-        (one, here), (other, there) = list(sorts.values())[:2]
-        return f"{_words(one)} in {here} and {_words(other)} in {there}"
-    floats = [file for kind, file in kinds.items() if pa.types.is_floating(kind)]
-    if beyond is not None and floats:
-        return (
-            f"integers beyond 2**53 in {beyond} and floats, which do not tell them apart, "
-            f"in {floats[0]}"
-        )
-    return ""
-
-
 def _sort(kind: pa.DataType) -> str:
-    """Types of the same sort become one."""
+    """What a column holds, in a word."""
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return "numbers"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_fixed_size_list(kind):
-        return f"lists of {kind.list_size} {_sort(kind.value_type)}"
-    return str(kind)
+    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
 
 
 def _words(kind: pa.DataType) -> str:
@@ -301,6 +277,7 @@ def _labels_seen(
     return (f"labels in {sample}: {said}",)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -40,7 +40,8 @@ from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
-from galbatch.errors import DataError, SpecError, TransientError
+from galbatch.errors import DataError, GalbatchError, TransientError, counted
+from galbatch.store import fence
 from galbatch.store.commit import digest_file, explained, settle
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote
@@ -328,6 +329,7 @@ def allocate(
         If the disk is full or the folder cannot be written.
     """
     root = layout.arrays(name)
+    fence.check()
     with explained(root):
         store = _store(root)
         stored = _stored(root)
@@ -437,6 +439,7 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         self._rows = self._filled = 0
         self._outputs: dict[str, str] = {}
         self._committed = False
+        fence.check()
         self._remove()
         self._values: NDArray[Any] = np.full(
             (spec.shard_rows, *spec.shape), np.nan, np.dtype(spec.dtype)
@@ -500,13 +503,15 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     def __exit__(self, *_: object) -> None:
         if not self._committed:
             # Also on the way of another error, which must not be hidden.
-            with suppress(OSError, SpecError):
+            with suppress(OSError, GalbatchError):
+                fence.check()  # or the shards are another run's
                 self._remove()
 
     def _flush(self) -> None:
         """One whole shard: LocalStore writes it to a temporary name and renames that."""
         spec = self.spec
         number = (self._span.first + self._rows - self._filled) // spec.shard_rows
+        fence.check()
         self._values[self._filled :] = np.nan
         self._ids[self._filled :] = NO_ID[spec.ids]
         rows = slice(number * spec.shard_rows, (number + 1) * spec.shard_rows)
@@ -1034,7 +1039,7 @@ def _span_problems(
     size = spec.shard_rows
     for name in rows.keys() - stored.spans.keys():
         yield Problem(
-            "missing partition", f"{where} {name}", f"{rows[name]} rows", "no span", group
+            "missing partition", f"{where} {name}", counted(rows[name], "row"), "no span", group
         )
     used: set[int] = set()
     last, last_name = 0, ""
@@ -1045,7 +1050,7 @@ def _span_problems(
             yield Problem("unaligned", here, f"whole shards of {size} rows", lies, group)
         if not 0 <= span.rows <= span.room or span.first < 0 or span.end > stored.end:
             yield Problem(
-                "outside", here, f"{span.rows} rows within {stored.end}", lies, group
+                "outside", here, f"{counted(span.rows, 'row')} within {stored.end}", lies, group
             )  # fmt: skip
         if span.room and span.first < last:
             after = f"first row {last} or later, after {last_name}"
@@ -1061,7 +1066,7 @@ def _span_problems(
             )
             used.update(numbers)
             if files:
-                yield Problem("unknown partition", here, "none", f"{span.rows} rows", files)
+                yield Problem("unknown partition", here, "none", counted(span.rows, "row"), files)
     for found in shards.values():
         for number in sorted(found.keys() - used):
             path = found[number]
@@ -1084,12 +1089,14 @@ class _PartitionCheck:
         span = self.arrays.spans[self.partition]
         size = self.spec.shard_rows
         if span.rows != rows:
-            yield self._problem("foreign row count", "", f"{rows} rows", f"{span.rows}")
+            yield self._problem("foreign row count", "", counted(rows, "row"), f"{span.rows}")
             return
         told = table(self.partition) if table is not None else None
         ids = None if told is None else as_ids(told.ids, self.spec.ids)
         if ids is not None and len(ids) != rows:
-            yield self._problem("foreign row count", "", f"{len(ids)} ids", f"{rows} rows")
+            yield self._problem(
+                "foreign row count", "", counted(len(ids), "id"), counted(rows, "row")
+            )
             return
         valued = None if told is None else told.valued
         if told is not None and valued is None:
@@ -1155,7 +1162,9 @@ class _PartitionCheck:
             bad = np.flatnonzero(blank & valued[start : start + held])
             if bad.size:
                 row = f"{here} row {start + int(bad[0])}"
-                yield self._problem("no value", row, "a value", f"NaN ({bad.size} rows)", number)
+                yield self._problem(
+                    "no value", row, "a value", f"NaN ({counted(bad.size, 'row')})", number
+                )
 
     def _at(self, path: Path) -> str:
         return self.layout.relative(path)

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.store.layout import Layout
 from galbatch.store.shards import Shard, provenance
 from galbatch.store.tables import FILE, ROW, read_partition
@@ -135,7 +135,8 @@ def find_duplicates(
                 ((example,),) = database.execute("SELECT min(id) FROM repeated").fetchall()
                 raise SpecError(
                     f"column '{id_column}'",
-                    f"{number} rows repeat the id of a row before them, e.g. {example}",
+                    f"{counted(number, 'row')} {'repeats' if number == 1 else 'repeat'} "
+                    f"the id of a row before, e.g. {example}",
                     "is a file given twice, or is it the wrong id column?",
                 )
             later: pa.Table = database.sql(_LATER).to_arrow_table()

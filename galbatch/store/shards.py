@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError
+from galbatch.errors import SpecError, counted
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import Histogram
@@ -464,17 +464,30 @@ def _positions(without: pa.Table | None, shards: int) -> list[NDArray[np.int64]]
 
 
 def _mapped(layout: Layout, shard: Shard) -> pa.Table:
-    """The shard's columns in the mapped file, which lives as long as any of them."""
+    """The shard's columns in the mapped file, which lives as long as any of them.
+
+    Raises
+    ------
+    SpecError
+        If it is not as it was written: its rows were read and found good, and to go on without
+        them would lose them.
+    """
     path = layout.shard(shard.name)
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
-    except FileNotFoundError as error:
-        raise DataError(str(path), "is gone", "run again: it will be made anew") from error
-    except pa.ArrowInvalid as error:
-        raise DataError(str(path), f"cannot be read: {error}", "delete it, run again") from error
-    if table.num_rows != shard.rows:
-        raise DataError(str(path), f"expected {shard.rows} rows, has {table.num_rows}")
+        problem = f"has {table.num_rows:,} rows" if table.num_rows != shard.rows else ""
+    except FileNotFoundError:
+        problem = "is gone"
+    except (OSError, pa.ArrowInvalid) as error:
+        problem = f"cannot be read: {error}"
+    if problem:
+        raise SpecError(
+            str(path),
+            f"scan wrote {counted(shard.rows, 'row')} there, and it {problem}",
+            "is 'scratch' on a disk that all workers share, and that nothing else tidies up? "
+            "Run again: it will be made anew",
+        )
     return table
 
 

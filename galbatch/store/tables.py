@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galbatch.errors import DataError, SpecError, TransientError, did_you_mean
+from galbatch.errors import DataError, SpecError, TransientError, counted, did_you_mean
 from galbatch.store.commit import NewFile
 from galbatch.store.layout import Layout
 from galbatch.store.places import readable
@@ -163,8 +163,8 @@ class PartitionWriter(AbstractContextManager["PartitionWriter"]):
             if file.metadata.num_rows != self._rows or file.schema_arrow != self._schema:
                 raise TransientError(
                     str(self._path),
-                    f"expected {self._rows} rows, read back {file.metadata.num_rows} "
-                    f"of {len(file.schema_arrow)} columns",
+                    f"expected {counted(self._rows, 'row')}, read back {file.metadata.num_rows} "
+                    f"of {counted(len(file.schema_arrow), 'column')}",
                 )
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from galbatch.errors import counted
 from galbatch.store.arrays import TableRows, check, density_spec, id_kind, metadata_problem
 from galbatch.store.commit import explained
 from galbatch.store.layout import CATALOGUE, Layout
@@ -199,7 +200,9 @@ def _partitions(
         with readable(layout.output(output)) as source:
             rows = pq.read_metadata(source).num_rows
         if (receipt.digest, rows) != (words["digest"], words["rows"]):
-            problem = f"expected {words['rows']:,} rows ({words['digest'][:8]}), found {rows:,}"
+            problem = (
+                f"expected {counted(words['rows'], 'row')} ({words['digest'][:8]}), found {rows:,}"
+            )
             yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.output(output),))
             sound = False
         files = pc.value_counts(_column(layout.output(output), FILE)[FILE])
