@@ -142,8 +142,10 @@ def column_type_differs_by_file(case: Case) -> Iterator[str]:
         {"name": "detection", "dtype": "int64"}
     ))  # fmt: skip
     listed = case.galbatch("run", "job.yaml", "--set", BY_ID, "--set", "store=listed")
-    yield from listed.problems(0, 1)
-    yield from exact("listed")
+    # The other file has floats beyond 2**53: nobody can say which integers they were.
+    yield from listed.problems(0, 1, 2, naming=["detection", "b.parquet"] if listed.code else [])
+    if listed.code != 2:
+        yield from exact("listed")
 
 
 def csv_cr_only(case: Case) -> Iterator[str]:

@@ -111,10 +111,10 @@ class Draft:
         return [row for row in range(1, self.rows) if row not in self.fates]
 
     def refuse(self, refusal: Refusal, *told: str) -> None:
-        if refusal == "must":
-            self.refusal, self.told = refusal, (told,)
-        elif self.refusal != "must" and told not in self.told:
-            self.refusal, self.told = refusal, (*self.told, told)
+        if self.refusal != "must":
+            self.refusal = refusal
+        if told not in self.told:  # any reason will do
+            self.told = (*self.told, told)
 
 
 @dataclass(frozen=True)
@@ -756,7 +756,9 @@ def _text(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> Sour
 
 
 def _words(ids: Column) -> bool:
-    return any(isinstance(value, str) and not _INTEGER.match(value) for value in ids.values)
+    """Whether some are no whole numbers."""
+    texts = [str(value) for value in ids.values if value is not None]
+    return not all(_INTEGER.match(text.removesuffix(".0")) for text in texts)
 
 
 def _token(value: Any) -> str:
