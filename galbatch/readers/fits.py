@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from galbatch.errors import GalbatchError, SpecError, did_you_mean
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.door import broken, cut_short, must_have, not_that, unzipped
+from galbatch.readers.door import broken, cut_short, must_have, not_that, opened
 from galbatch.readers.numpy_arrow import from_numpy
 
 _BLOCK = 2880
@@ -142,13 +142,10 @@ class _Table:
 
 
 def _open(path: str) -> pa.NativeFile:
-    zipped, start = unzipped(path)
+    stream, start = opened(path)
     if not start.startswith(b"SIMPLE  ="):
         raise not_that(path, "FITS", start)
-    try:
-        return pa.input_stream(path, compression="gzip") if zipped else pa.OSFile(path)
-    except OSError as error:
-        raise broken(path, error, 0) from error
+    return stream
 
 
 def _find(stream: pa.NativeFile, path: str, hdu: int | str | None) -> _Table:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from galbatch.errors import DataError, GalbatchError, SpecError, did_you_mean
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, unzipped
+from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, opened
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.values import RejectedRow
 
@@ -155,7 +155,7 @@ class _Walk:
             raise cut_short(self.path, rows, "the VOTable", self._declared)
 
     def _parse(self, columns: Sequence[int] | None) -> tree.TableElement:
-        zipped, start = unzipped(self.path)
+        stream, start = opened(self.path)
         is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
         if not is_xml or kind(start) not in ("VOTable", "XML", ""):
             raise not_that(self.path, "VOTable", start)
@@ -163,7 +163,7 @@ class _Walk:
         config = {"verify": "ignore", "invalid": "exception", "filename": self.path,
                   "columns": list(columns) if columns else None}  # fmt: skip
         try:
-            with pa.input_stream(self.path, compression="gzip" if zipped else None) as stream:
+            with stream:
                 stream.read(start.index(b"<"))  # services write empty lines before the first
                 with get_xml_iterator(stream.read) as events:
                     document = tree.VOTableFile(config=config, pos=(1, 1))
