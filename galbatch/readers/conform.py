@@ -73,16 +73,17 @@ class Conformed:
 
 def _beyond(text: str, wanted: pa.DataType) -> str:
     """What is the matter with a number that `wanted` cannot hold; empty for none."""
-    if re.match(_WHOLE, text) is None:
-        too_large = pa.types.is_floating(wanted) and re.match(_NUMBER, text.lstrip("+"))
+    if re.match(_WHOLE, text, re.ASCII) is None:
+        number = re.match(_NUMBER, text.lstrip("+"), re.ASCII)
+        too_large = number is not None and pa.types.is_floating(wanted)
         return f"is too large for {_name(wanted)}" if too_large else ""
     if wanted not in (pa.int64(), pa.uint64()) and not pa.types.is_floating(wanted):
         return ""
     exactly = " exactly" if pa.types.is_floating(wanted) else ""
     # Python takes no more than 4,300 digits.
-    number = int(text) if len(text) < 40 else 10**40
-    fitting = ["int64"] if -(2**63) <= number < 2**63 else []
-    fitting += ["uint64"] if 2**63 <= number < 2**64 else []
+    whole = int(text) if len(text) < 40 else 10**40
+    fitting = ["int64"] if -(2**63) <= whole < 2**63 else []
+    fitting += ["uint64"] if 2**63 <= whole < 2**64 else []
     return (
         f"is a whole number that {_name(wanted)} cannot hold{exactly}: "
         f"give the column's dtype in the survey ({', '.join([*fitting, 'string'])})"
@@ -199,7 +200,7 @@ def _numbers(text: pa.Array, wanted: pa.DataType) -> Conformed:
     trimmed = pc.if_else(empty, pa.scalar(None, pa.string()), trimmed)
     try:
         values = trimmed.cast(wanted)
-        if not is_large(values) or not misread(trimmed, values).any():
+        if not misread(trimmed, values).any():
             return Conformed(values)
     except pa.ArrowInvalid:
         pass
@@ -235,16 +236,22 @@ def is_large(values: pa.Array | pa.ChunkedArray) -> bool:
 def misread(
     text: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray
 ) -> NDArray[np.bool_]:
-    """Where floats are not what a text says: a whole number that is rounded, or infinity.
+    """Where numbers are not what a text says.
+
+    A whole number is rounded to a float, a number is too large for one, or an integer is written
+    as 0xFF (Arrow takes one of 64 bits for a negative one).
 
     Parameters
     ----------
     text : pyarrow array of n strings
-    values : pyarrow array of n floats
+    values : pyarrow array of n numbers
         Read from `text`.
     """
+    if not pa.types.is_floating(values.type):
+        found = pc.fill_null(pc.match_substring(_whole(text), "x", ignore_case=True), False)
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
     numbers = _whole(values).to_numpy(zero_copy_only=False).astype(np.float64)
-    wrong = np.abs(numbers) >= _EXACT
+    wrong: NDArray[np.bool_] = np.abs(numbers) >= _EXACT
     large = pa.array(np.flatnonzero(wrong))
     found = pc.utf8_trim_whitespace(_whole(text).take(large))
     infinite = np.isinf(numbers[wrong])

@@ -18,7 +18,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, is_large, make_batch, misread
 from galbatch.readers.door import broken, kind, must_have, not_that, opened
-from galbatch.readers.records import Block, Rule, first_line
+from galbatch.readers.records import Block, Rule, first_line, places
 from galbatch.values import RejectedRow
 
 _PIECE = 1 << 18
@@ -131,8 +131,6 @@ def _open(path: str) -> pa.NativeFile | io.BufferedReader:
     stream, start = opened(path)
     if kind(start):
         raise not_that(path, "CSV", start)
-    if b"\0" in start:
-        raise SpecError(path, "is not CSV but binary data")
     return stream
 
 
@@ -201,6 +199,8 @@ def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
         comment = line if line.strip() else comment
     if pieces.failure is not None:
         raise broken(path, pieces.failure, 0)
+    if b"\0" in line:
+        raise SpecError(path, "is not CSV but binary data")
     names = _names(line, delimiter)
     commented = _names(comment.lstrip(b"#"), delimiter)
     if len(commented) == len(names) > 1 and _is_data(names) and not _is_data(commented):
@@ -271,6 +271,9 @@ class _Parser:
         # Columns are addressed by position: names may repeat or be missing.
         self._position = {name: str(self.names.index(name)) for name in self.types}
         self._fields = [str(position) for position in range(len(self.names))]
+        self._integers = [
+            name for name, wanted in self.types.items() if pa.types.is_integer(wanted)
+        ]
         # Integers that the file writes as `3.0`, found on the way.
         self._loose: set[str] = set()
         self.done = 0
@@ -308,12 +311,14 @@ class _Parser:
             columns = self._converted(block, types)
             for name in self._loose:
                 columns[name] = columns[name].cast(self.types[name])
-            large = [name for name in columns if is_large(columns[name])]
-            texts = self._converted(block, dict.fromkeys(large, pa.string())) if large else {}
+            doubtful = [name for name in columns if is_large(columns[name])]
+            if self._integers and _holds_hexadecimal(block.text):
+                doubtful += self._integers
+            texts = self._converted(block, dict.fromkeys(doubtful, pa.string())) if doubtful else {}
         except pa.ArrowInvalid:
             return None
         whole = all(len(column) == len(block.numbers) for column in columns.values())
-        exact = not any(misread(texts[name], columns[name]).any() for name in large)
+        exact = not any(misread(texts[name], columns[name]).any() for name in doubtful)
         return columns if whole and exact else None
 
     def _converted(
@@ -322,9 +327,7 @@ class _Parser:
         table = pv.read_csv(
             pa.BufferReader(block.text),
             read_options=pv.ReadOptions(column_names=self._fields, block_size=1 << 20),
-            parse_options=pv.ParseOptions(
-                delimiter=self.delimiter, newlines_in_values=block.spans
-            ),
+            parse_options=pv.ParseOptions(delimiter=self.delimiter, newlines_in_values=block.spans),
             convert_options=pv.ConvertOptions(
                 column_types={self._position[name]: wanted for name, wanted in types.items()},
                 include_columns=[self._position[name] for name in types],
@@ -387,6 +390,16 @@ class _Parser:
             name: table[position].combine_chunks() for name, position in self._position.items()
         }
         return columns, bad
+
+
+def _holds_hexadecimal(text: bytes) -> bool:
+    """Whether something like 0xFF may be in it, which Arrow reads as an integer."""
+    data = np.frombuffer(text, np.uint8)
+    return any(
+        bool((data[places(data, ord(mark)) - 1] == ord("0")).any())
+        for mark in "xX"
+        if mark.encode() in text
+    )
 
 
 def _as_utf8(block: bytes) -> bytes:

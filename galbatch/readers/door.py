@@ -125,7 +125,7 @@ def opened(path: str) -> tuple[pa.NativeFile | io.BufferedReader, bytes]:
             _check_ending(path, start)
             return pa.OSFile(path), start
         with unpacked(path, packing) as stream:
-            start = stream.read(512)
+            start = bytes(stream.read(512))
         if not start:
             raise SpecError(path, f"is empty once it is unpacked ({packing.name})")
         return unpacked(path, packing), start

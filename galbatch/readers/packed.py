@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -81,21 +82,17 @@ def packing_of(start: bytes) -> Packing | None:
 def unpacked(path: str, packing: Packing) -> io.BufferedReader:
     """What a packed file holds; it cannot be seeked in.
 
-    Raises
-    ------
-    SpecError
-        If a zip archive does not hold one file that anyone may read.
-    Unpackable
-        If the file is damaged: here, or when it is read.
+    The file is opened with the first read, which raises SpecError if it is a zip archive that does
+    not hold one file that anyone may read. Any read raises Unpackable where the file is damaged.
     """
     raw: io.RawIOBase
     match packing.name:
         case "zip":
-            raw = _Guarded(_member(path, packing), packing)
+            raw = _Guarded(partial(_member, path, packing), packing)
         case "Zstandard":
-            raw = _Guarded(pa.input_stream(path, compression="zstd"), packing)
+            raw = _Guarded(partial(pa.input_stream, path, compression="zstd"), packing)
         case _:
-            raw = _Streams(Path(path).open("rb"), packing)
+            raw = _Streams(path, packing)
     return io.BufferedReader(raw, _BUFFER)
 
 
@@ -147,17 +144,22 @@ class _Streams(io.RawIOBase):
     a damaged second stream for nothing.
     """
 
-    def __init__(self, file: IO[bytes], packing: Packing) -> None:
-        self._file, self._packing = file, packing
+    def __init__(self, path: str, packing: Packing) -> None:
+        self._path, self._packing = path, packing
         self._new = _UNPACKERS[packing.name]
         self._stream = self._new()
         self._waiting = b""
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        return Path(self._path).open("rb")
 
     def readable(self) -> bool:
         return True
 
     def close(self) -> None:
-        self._file.close()
+        if "_file" in self.__dict__:
+            self._file.close()
         super().close()
 
     def readinto(self, buffer: WriteableBuffer) -> int:
@@ -204,14 +206,19 @@ class _Streams(io.RawIOBase):
 class _Guarded(io.RawIOBase):
     """What a library unpacks, with its errors said as all others."""
 
-    def __init__(self, stream: IO[bytes], packing: Packing) -> None:
-        self._stream, self._packing = stream, packing
+    def __init__(self, opening: Callable[[], IO[bytes]], packing: Packing) -> None:
+        self._opening, self._packing = opening, packing
+
+    @cached_property
+    def _stream(self) -> IO[bytes]:
+        return self._opening()
 
     def readable(self) -> bool:
         return True
 
     def close(self) -> None:
-        self._stream.close()
+        if "_stream" in self.__dict__:
+            self._stream.close()
         super().close()
 
     def readinto(self, buffer: WriteableBuffer) -> int:
@@ -219,7 +226,7 @@ class _Guarded(io.RawIOBase):
         try:
             data = self._stream.read(len(view))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-            if isinstance(error, OSError) and error.errno:
+            if isinstance(error, Unpackable) or (isinstance(error, OSError) and error.errno):
                 raise
             early = isinstance(error, EOFError) or "truncated" in str(error).lower()
             raise Unpackable(self._packing, str(error), early=early) from error
