@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from galbatch.errors import DataError, GalbatchError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, only_once, unzipped
+from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, only_once, opened
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.several import Listed, Words, choose, united, wants_all
 from galbatch.values import RejectedRow
@@ -35,6 +35,8 @@ _PIECE = 1 << 20
 _LONGEST_TAG = 1 << 16
 
 _TEXT = ("char", "unicodeChar")
+_UNPACKED_BYTES = 10_000
+"""Of one byte in a packed file, at most: no table is packed tighter."""
 _ELEMENTS = {
     "boolean": pa.bool_(), "bit": pa.bool_(), "unsignedByte": pa.uint8(), "short": pa.int16(),
     "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
@@ -278,17 +280,17 @@ class _Walk:
             raise DataError(self.path, problem, "fetch it again")
 
     def _parse(self, watch: _Watch, columns: Sequence[int] | None) -> None:
-        zipped, start = unzipped(self.path)
+        stream, start = opened(self.path)
         is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") and b"\0" not in start
         if not is_xml or kind(start) not in ("VOTable", "XML", ""):
             raise not_that(self.path, "VOTable", start)
-        # What gzip makes of one byte, at most.
-        self._most_rows = Path(self.path).stat().st_size * (1032 if zipped else 1)
+        packed = not isinstance(stream, pa.NativeFile)
+        self._most_rows = Path(self.path).stat().st_size * (_UNPACKED_BYTES if packed else 1)
         # Not invalid="mask": it shifts the cells behind a bad one by a column (astropy 8.0).
         config = {"verify": "ignore", "invalid": "exception", "filename": self.path,
                   "columns": list(columns) if columns else None}  # fmt: skip
         try:
-            with pa.input_stream(self.path, compression="gzip" if zipped else None) as stream:
+            with stream:
                 stream.read(start.index(b"<"))  # services write empty lines before the first
                 with get_xml_iterator(stream.read) as events:
                     document = tree.VOTableFile(config=config, pos=(1, 1))
@@ -491,10 +493,9 @@ def _holds_more(path: str) -> bool:
     This is some fifty times as fast as a look at the XML. Comments can make it say so in vain,
     which costs time.
     """
-    zipped, _ = unzipped(path)
     rest, tables = b"", 0
     try:
-        with pa.input_stream(path, compression="gzip" if zipped else None) as stream:
+        with opened(path)[0] as stream:
             while piece := stream.read(_PIECE):
                 text = rest + piece
                 # Cut before a tag, so that none is seen in halves or twice.
