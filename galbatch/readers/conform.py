@@ -320,7 +320,7 @@ def _numbers(text: pa.Array, wanted: pa.DataType) -> Conformed:
     else:
         raise Mismatch(f"expected {wanted}, the file holds text")
     bad = ~np.asarray(pc.fill_null(good, True).to_numpy(zero_copy_only=False), dtype=bool)
-    return Conformed(values, bad, expected, text, wanted)
+    return Conformed(values, bad, expected, text, wanted=wanted)
 
 
 def _where(good: pa.Array, text: pa.Array) -> pa.Array:
