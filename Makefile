@@ -7,10 +7,12 @@ RUN := $(UV) run --frozen
 # The tests start some hundred processes: where this is set, each would compile all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint bench faults schemas clean
+.PHONY: setup run test lint bench faults schemas clean
 
 run: .venv/ready
 	$(RUN) galbatch run jobs/quickstart.yaml
+
+setup: .venv/ready
 
 test: .venv/ready
 	$(RUN) pytest

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.door import no_file
 from galbatch.readers.hats import PIXEL_COLUMNS, check_rows, is_pixel_file, pixel_files
 from galbatch.readers.remote import expand_url, is_url, stamp_url
@@ -326,4 +326,4 @@ def _nearby(path: Path) -> str:
     hint = did_you_mean(path.name, names)
     if hint:
         return hint
-    return f"'{folder}' holds {len(names)} files" if names else f"'{folder}' holds no files"
+    return f"'{folder}' holds {counted(len(names), 'file')}"

@@ -10,6 +10,12 @@ from typing import Any
 
 from galbatch.errors import GalbatchError, SpecError, TransientError, refuse_secrets
 
+_CHANGES = (
+    *("ETag", "etag", "Content-MD5", "Digest"),
+    *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "created"),
+)
+"""Where file systems say what changes with the content of a file, the surest first."""
+
 
 def is_url(path: str) -> bool:
     """Whether a path is a URL that fsspec shall open."""
@@ -52,7 +58,7 @@ def stamp_url(path: str) -> tuple[int, str]:
     system, name = _opened(path)
     with _explained(path):
         info: dict[str, Any] = system.info(name)
-    return int(info["size"]), str(info.get("ETag") or info.get("LastModified") or "")
+    return int(info["size"]), next((str(info[word]) for word in _CHANGES if info.get(word)), "")
 
 
 @contextmanager

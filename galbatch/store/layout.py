@@ -179,6 +179,20 @@ class Layout:
         return Path(cache).expanduser() / "galbatch" / name
 
     @property
+    def logs(self) -> Path:
+        """What the jobs of a queue said: beside what a run may take away again."""
+        beside = self.root if self.work.is_relative_to(self.root) else self.work
+        return beside.with_name(f"{beside.name}.logs")
+
+    @property
+    def shared(self) -> dict[str, Path]:
+        """A file on each disk that workers must share, by the word of the job that says where."""
+        places = {"scratch": self.work / "token"}
+        if is_remote(self.root):
+            return places
+        return {"store": self.root / ".galbatch.token", **places}
+
+    @property
     def shards(self) -> Path:
         """Rows between scan and ingest."""
         return self.work / "shards"
