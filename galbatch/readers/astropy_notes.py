@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from galbatch.errors import DataError
 
@@ -34,7 +35,7 @@ class Notes:
 
 
 def read_notes(path: str, text: str) -> Notes:
-    """Understand the YAML that astropy writes.
+    """Understand the YAML that astropy writes; its types make nothing here.
 
     Raises
     ------
@@ -42,41 +43,41 @@ def read_notes(path: str, text: str) -> Notes:
         If it is no such YAML: masked values could be taken for real ones.
     """
     try:
-        found = _Plain(text).get_single_data()
-        columns = found["datatype"] if isinstance(found, dict) else []
-        units = {
-            str(column["name"]): str(column["unit"]) for column in columns if column.get("unit")
-        }
-        masks = dict(_masks(found, set()))
-    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
-        problem = "what astropy noted of its columns cannot be understood"
-        raise DataError(path, problem, "write it again") from error
-    return Notes(units, masks)
+        root = YAML(typ="safe", pure=True).compose(text)
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise _unreadable(path) from error
+    columns = _words(root).get("datatype")
+    if not isinstance(columns, SequenceNode):
+        raise _unreadable(path)
+    found = [_words(column) for column in columns.value]
+    units = {_text(one["name"]): _text(one.get("unit")) for one in found if "name" in one}
+    return Notes({name: unit for name, unit in units.items() if unit}, dict(_masks(root, set())))
 
 
-def _masks(found: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
-    """Data and mask, of every column that has both, however deep they are."""
-    if id(found) in seen or not isinstance(found, dict | list | tuple):
+def _unreadable(path: str) -> DataError:
+    problem = "what astropy noted of its columns cannot be understood"
+    return DataError(path, problem, "write it again")
+
+
+def _words(node: Node | None) -> dict[str, Node]:
+    if not isinstance(node, MappingNode):
+        return {}
+    return {_text(key): value for key, value in node.value}
+
+
+def _text(node: Node | None) -> str:
+    return str(node.value).strip() if isinstance(node, ScalarNode) else ""
+
+
+def _masks(node: Node, seen: set[int]) -> Iterator[tuple[str, str]]:
+    """Data and mask of every column that has both, however deep they are."""
+    if id(node) in seen or isinstance(node, ScalarNode):
         return
-    seen.add(id(found))
-    if isinstance(found, dict):
-        data, mask = found.get("data"), found.get("mask")
-        if isinstance(data, dict) and isinstance(mask, dict) and "name" in data and "name" in mask:
-            yield str(data["name"]), str(mask["name"])
-    for inner in found.values() if isinstance(found, dict) else found:
-        yield from _masks(inner, seen)
-
-
-class _Plain(yaml.SafeLoader):
-    """Takes what has a type of astropy's for the mapping, list or word that it is written as."""
-
-
-def _as_written(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node)  # type: ignore[arg-type]
-
-
-_Plain.add_multi_constructor("", _as_written)
+    seen.add(id(node))
+    words = _words(node)
+    data, mask = (_text(_words(words.get(key)).get("name")) for key in ("data", "mask"))
+    if data and mask:
+        yield data, mask
+    for inner in words.values() if words else node.value:
+        if isinstance(inner, Node):
+            yield from _masks(inner, seen)
