@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,18 @@ from astropy.utils.xml.iterparser import get_xml_iterator
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, GalbatchError, SpecError
-from galbatch.readers.base import Batch, Batches, FileColumn, Header
+from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
 from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, only_once, unzipped
+from galbatch.readers.door import (
+    broken,
+    cut_short,
+    head,
+    kind,
+    must_have,
+    not_that,
+    only_once,
+    unzipped,
+)
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.several import Listed, Words, choose, united, wants_all
 from galbatch.values import RejectedRow
@@ -105,8 +115,9 @@ class VotableReader:
         DataError
             If the service failed while it wrote one of them.
         """
+        head(path)
         # Only where the bytes hint at more than one table the whole of the file is gone through.
-        tables, states = _Walk(path).contents(whole=_holds_more(path))
+        tables, states = _Walk(path).contents(whole=_holds_more(path, stamp(path)))
         failed = next((state for state in states if state.word == "ERROR"), None)
         if failed is not None and not tables:
             why = f"holds no rows: the service answered '{failed.text}'"
@@ -522,13 +533,14 @@ class _Walk:
         converter.parse = parse
 
 
-def _holds_more(path: str) -> bool:
+@lru_cache(maxsize=8)
+def _holds_more(path: str, _: tuple[int, int | str]) -> bool:
     """Whether anything that matters may stand behind the first table, judging by the bytes.
 
     This is some fifty times as fast as a look at the XML. Comments can make it say so in vain,
     which costs time.
     """
-    zipped, _ = unzipped(path)
+    zipped = unzipped(path)[0]
     rest, tables = b"", 0
     try:
         with pa.input_stream(path, compression="gzip" if zipped else None) as stream:
@@ -546,10 +558,14 @@ def _holds_more(path: str) -> bool:
 
 
 def _opened(text: bytes) -> int:
+    if b"TABLE" not in text:
+        return 0
     return sum(text.count(tag) - text.count(tag + b"DATA") for tag in (b"<TABLE", b":TABLE"))
 
 
 def _more_in(text: bytes, tables: int) -> bool:
+    if b"TABLE" not in text and b"QUERY_STATUS" not in text:
+        return False
     opened = _opened(text)
     if tables + opened > 1:
         return True
