@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -205,6 +206,14 @@ def _open(path: str) -> _Stream:
     return _Stream(path, file)
 
 
+@contextmanager
+def _at_ease() -> Iterator[None]:
+    """astropy frets about units, display formats and cards that nobody reads here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
+
+
 def _contents(path: str) -> _Contents:
     head(path)
     return _listed(path, stamp(path))
@@ -214,7 +223,7 @@ def _contents(path: str) -> _Contents:
 def _listed(path: str, _: tuple[int, int | str]) -> _Contents:
     """All parts of a file: gzip is unpacked to its end for that, but once for a file."""
     hdus: list[_Hdu] = []
-    with _open(path) as stream:
+    with _open(path) as stream, _at_ease():
         while True:
             try:
                 header = _header(stream, len(hdus))
@@ -438,9 +447,7 @@ def _table(hdu: _Hdu, path: str) -> _Table:
         twice = next((name for name in names if names.count(name) > 1), "")
         if twice:
             raise SpecError(path, f"{where}: two columns are called '{twice}'", "rename one")
-        with warnings.catch_warnings():
-            # astropy frets about units and display formats, which nobody reads here.
-            warnings.simplefilter("ignore", AstropyWarning)
+        with _at_ease():
             layout = fits.BinTableHDU.fromstring(header.tostring().encode("ascii")).columns
             dtype = layout.dtype.newbyteorder(">")
             columns = {

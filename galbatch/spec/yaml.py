@@ -128,9 +128,9 @@ def read_as_written(text: str) -> Any:
     """
     try:
         root = YAML(typ="safe", pure=True).compose(text)
-    except YAMLError as error:
+        return None if root is None else _as_written(root, {})
+    except (YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from error
-    return None if root is None else _as_written(root, {})
 
 
 def _as_written(node: Node, made: dict[int, Any]) -> Any:
