@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -135,7 +135,7 @@ class Scan:
         ):
             intake, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
-                table = _checked(survey, batch, intake.units, origin.unit, rejects)
+                table = sound_rows(survey, batch, intake.units, origin.unit, rejects)
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
@@ -207,7 +207,7 @@ def _batches(
         with nullcontext() if first else _set_aside():
             intake = plan_intake(survey, header, origin.unit)
         with _set_aside():
-            types = _types(survey, reader, path, header, intake.resolution)
+            types = intake_types(survey, reader, path, header, intake.resolution)
         batches = reader.batches(path, types, batch_rows)
         renamed = _renamed(batches, intake.resolution)
         return intake, Batches(renamed, lambda: batches.records)
@@ -248,10 +248,25 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     return Intake(resolution, plan_units(survey, stated, file), header.notes)
 
 
-def _types(
+def intake_types(
     survey: Survey, reader: Reader, path: str, header: Header, resolution: Resolution
 ) -> dict[str, pa.DataType]:
-    """What each column of the file is read as, by the file's spelling."""
+    """What each column of a file is asked for as.
+
+    Parameters
+    ----------
+    survey : Survey
+    reader : Reader
+    path : str
+        Of a text format, the first values of ids and positions are looked at.
+    header : Header
+    resolution : Resolution
+
+    Returns
+    -------
+    dict of str to pyarrow.DataType
+        By the file's spelling.
+    """
     arrived = {column.name: column.type for column in header.columns}
     spelled = {name: spelling for spelling, name in resolution.names.items()}
     ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
@@ -306,10 +321,35 @@ def _renamed(batches: Iterable[Batch], resolution: Resolution) -> Iterator[Batch
             yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
 
 
-def _checked(
-    survey: Survey, batch: Batch, units: UnitPlan, file: str, rejects: Rejects
+class Takes(Protocol):
+    """Where rows go that are not sound."""
+
+    def add(self, table: pa.Table) -> None:
+        """Some more of them, as `store.quarantine` keeps them."""
+        ...
+
+
+def sound_rows(
+    survey: Survey, batch: Batch, units: UnitPlan, file: str, rejects: Takes
 ) -> pa.Table:
-    """The rows that have an id and a place on the sky, with `_healpix_29` and `_row`."""
+    """The rows that have an id and a place on the sky.
+
+    Parameters
+    ----------
+    survey : Survey
+    batch : Batch
+        With the survey's names.
+    units : UnitPlan
+    file : str
+        For the reasons.
+    rejects : Takes
+        Gets all others, with why.
+
+    Returns
+    -------
+    pyarrow.Table
+        In the survey's units, with `_healpix_29` and `_row`.
+    """
     table = batch.table
     good = np.ones(table.num_rows, bool)
     refused = [as_table([replace(row, file=file) for row in batch.rejected])]

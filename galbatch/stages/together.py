@@ -12,12 +12,12 @@ from galbatch.errors import SpecError, did_you_mean
 from galbatch.spec.job import FilesSource, Job, PhotometricModel
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
-from galbatch.stages.headers import FileFacts
+from galbatch.stages.headers import FileFacts, is_of_numbers
+from galbatch.store.unify import THE_STORE, unify
 from galbatch.values import TARGETS, Target
 
 _NAMED = 6
 """Columns that a line names, at most."""
-STORE = "the catalogue in the store"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Known:
 
     Parameters
     ----------
-    types : mapping of str to DataType
+    fields : mapping of str to Field
         Of the columns of the catalogue; none where there is no catalogue.
     absent : mapping of str to tuple of str
         Columns of the survey that each of the files lacks.
@@ -36,7 +36,7 @@ class Known:
         Whether there are files of whose columns, but for the survey's, nothing is known.
     """
 
-    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    fields: Mapping[str, pa.Field] = field(default_factory=dict)
     absent: Mapping[str, Collection[str]] = field(default_factory=dict)
     labelled: Mapping[str, int] = field(default_factory=dict)
     unseen: bool = False
@@ -44,7 +44,7 @@ class Known:
     def columns(self, survey: Survey) -> set[str]:
         """Columns that there are."""
         every = set(survey.column)
-        return set(self.types).union(*(every.difference(names) for names in self.absent.values()))
+        return set(self.fields).union(*(every.difference(names) for names in self.absent.values()))
 
 
 def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
         one = facts[0]
         others = f", nor can the other {len(facts) - 1:,} files" if len(facts) > 1 else ""
         raise SpecError(one.file, f"cannot be used{others}: {one.problem}")
-    columns = {name for one in usable for name in one.types} | known.columns(survey)
+    columns = {name for one in usable for name in one.fields} | known.columns(survey)
     spellings = {
         spelling
         for one in usable
@@ -87,7 +87,7 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
     absent = {one.file: one.absent for one in usable} | dict(known.absent)
     return (
         *absent_lines(survey, absent, spellings),
-        *_compare_types(survey, usable, known.types),
+        *_compare_types(survey, usable, known.fields),
         *_labels_seen(survey, usable, known.labelled),
     )
 
@@ -191,11 +191,11 @@ def _check_report(
                 "report.where", f"no file has the column '{name}'", did_you_mean(name, columns)
             )
         for one in usable:
-            kind = one.types.get(name)
-            if kind is not None and _sort(kind) != "numbers":
+            found = one.fields.get(name)
+            if found is not None and not is_of_numbers(found.type):
                 raise SpecError(
                     "report.where",
-                    f"expected numbers in column '{name}', {one.file} holds {_words(kind)}",
+                    f"expected numbers in column '{name}', {one.file} holds {found.type}",
                     "choose another column",
                 )
 
@@ -216,70 +216,34 @@ def _refuse_bad_rows(job: Job, usable: Sequence[FileFacts]) -> None:
 
 
 def _compare_types(
-    survey: Survey, usable: Sequence[FileFacts], held: Mapping[str, pa.DataType]
+    survey: Survey, usable: Sequence[FileFacts], held: Mapping[str, pa.Field]
 ) -> tuple[str, ...]:
-    """A column is one thing in all files. Of those that are not, what becomes of them."""
-    found: dict[str, dict[pa.DataType, str]] = defaultdict(dict)
-    for name, kind in held.items():
-        found[name][kind] = STORE
+    """A column is one thing in all files, by the rule of ingest; what is to be said of the id.
+
+    Of integers, what the first rows hold is known.
+    """
+    found: dict[str, list[tuple[str, pa.Field]]] = defaultdict(list)
+    for name, field_ in held.items():
+        found[name].append((THE_STORE, field_))
     for one in usable:
-        for name, kind in one.types.items():
-            found[name].setdefault(kind, one.file)
-    beyond = {name: one.file for one in usable if one.first for name in one.first.beyond}
-    ids = (survey.id.column, *survey.id.parts)
+        for name, field_ in one.fields.items():
+            found[name].append((one.file, field_))
+    seen = {one.file: one.first.limits for one in usable if one.first}
+
+    def limits(name: str, files: Collection[str]) -> tuple[int, int]:
+        ends = [seen[file].get(name, (0, 0)) for file in files if file in seen]
+        return min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
+
     lines = []
-    for name, kinds in found.items():
-        if len(kinds) == 1:
-            continue
-        column = survey.column.get(name)
-        given = column is not None and "dtype" in column.model_fields_set
-        clash = _clash(kinds, beyond.get(name))
-        if not clash:
-            continue
-        if name in ids:
-            lines.append(f"column '{name}' holds {clash}: ids become text")
-        elif given and column is not None:
-            lines.append(f"column '{name}' holds {clash}: it becomes {column.dtype}")
-        else:
-            raise SpecError(
-                "source.paths",
-                f"column '{name}' holds {clash}",
-                "give the column's dtype in the survey, or convert a file",
-            )
+    ids = (survey.id.column, *survey.id.parts)
+    for name, fields in found.items():
+        kinds = {one.type: file for file, one in reversed(fields)}
+        if len(kinds) > 1 or any(one.metadata for _, one in fields):
+            unified = unify(name, fields, limits, is_id=name == survey.id.column)
+            if name in ids and len(kinds) > 1 and pa.types.is_string(unified.type):
+                said = ", ".join(f"{kind} in {file}" for kind, file in kinds.items())
+                lines.append(f"column '{name}' is {said}: ids become text")
     return tuple(lines)
-
-
-def _clash(kinds: Mapping[pa.DataType, str], beyond: str | None) -> str:
-    """What cannot be one column without more words, by file; empty where it can."""
-    sorts: dict[str, tuple[pa.DataType, str]] = {}
-    for kind, file in kinds.items():
-        sorts.setdefault(_sort(kind), (kind, file))
-    if len(sorts) > 1:
-        (one, here), (other, there) = list(sorts.values())[:2]
-        return f"{_words(one)} in {here} and {_words(other)} in {there}"
-    floats = [file for kind, file in kinds.items() if pa.types.is_floating(kind)]
-    if beyond is not None and floats:
-        return (
-            f"integers beyond 2**53 in {beyond} and floats, which do not tell them apart, "
-            f"in {floats[0]}"
-        )
-    return ""
-
-
-def _sort(kind: pa.DataType) -> str:
-    """Types of the same sort become one."""
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return "numbers"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if pa.types.is_fixed_size_list(kind):
-        return f"lists of {kind.list_size} {_sort(kind.value_type)}"
-    return str(kind)
-
-
-def _words(kind: pa.DataType) -> str:
-    sort = _sort(kind)
-    return str(kind) if sort == "numbers" else sort
 
 
 def _labels_seen(
