@@ -185,6 +185,7 @@ def check_news(site: Site) -> None:
     away = [file for file in files if is_url(file)][_AWAY:]
     files = [file for file in files if file not in set(away)]
     if files:
+        check_catalogues(job.source.paths)
         facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
         compare(job, survey, facts, _known(site, state, files, unseen=bool(away)))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.intake.types import is_text
 from galbatch.spec.job import FilesSource, Job, PhotometricModel
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
@@ -74,22 +75,34 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
         one = facts[0]
         others = f", nor can the other {len(facts) - 1:,} files" if len(facts) > 1 else ""
         raise SpecError(one.file, f"cannot be used{others}: {one.problem}")
-    columns = {name for one in usable for name in one.fields} | known.columns(survey)
+    kinds = _one_of_each(usable)
+    columns = {name for one in kinds for name in one.fields} | known.columns(survey)
     spellings = {
         spelling
-        for one in usable
+        for one in kinds
         for name, spelling in one.spellings.items()
         if name not in survey.column
     }
     _refuse_what_all_lack(job, survey, columns, spellings, known)
-    _check_report(job, columns, usable, unseen=known.unseen)
-    _refuse_bad_rows(job, usable)
+    _check_report(job, columns, kinds, unseen=known.unseen)
+    _refuse_bad_rows(job, kinds)
     absent = {one.file: one.absent for one in usable} | dict(known.absent)
     return (
         *absent_lines(survey, absent, spellings),
-        *_compare_types(survey, usable, known.fields),
-        *_labels_seen(survey, usable, known.labelled),
+        *_compare_types(survey, kinds, known.fields),
+        *_labels_seen(survey, kinds, known.labelled),
     )
+
+
+def _one_of_each(usable: Sequence[FileFacts]) -> list[FileFacts]:
+    """Of files with the same header, those whose first rows were looked at."""
+    seen: set[int] = set()
+    kept = []
+    for one in usable:
+        if one.first is not None or id(one.fields) not in seen:
+            kept.append(one)
+        seen.add(id(one.fields))
+    return kept
 
 
 def absent_lines(
@@ -195,9 +208,13 @@ def _check_report(
             if found is not None and not is_of_numbers(found.type):
                 raise SpecError(
                     "report.where",
-                    f"expected numbers in column '{name}', {one.file} holds {found.type}",
+                    f"expected numbers in column '{name}', {one.file} holds {_words(found.type)}",
                     "choose another column",
                 )
+
+
+def _words(kind: pa.DataType) -> str:
+    return "text" if is_text(kind) else str(kind)
 
 
 def _refuse_bad_rows(job: Job, usable: Sequence[FileFacts]) -> None:
@@ -235,14 +252,13 @@ def _compare_types(
         return min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
 
     lines = []
-    ids = (survey.id.column, *survey.id.parts)
     for name, fields in found.items():
-        kinds = {one.type: file for file, one in reversed(fields)}
-        if len(kinds) > 1 or any(one.metadata for _, one in fields):
-            unified = unify(name, fields, limits, is_id=name == survey.id.column)
-            if name in ids and len(kinds) > 1 and pa.types.is_string(unified.type):
-                said = ", ".join(f"{kind} in {file}" for kind, file in kinds.items())
-                lines.append(f"column '{name}' is {said}: ids become text")
+        is_id = name == survey.id.column
+        kinds = {_words(one.type): file for file, one in reversed(fields)}
+        unified = unify(name, fields, limits, is_id=is_id)
+        if is_id and len(kinds) > 1 and is_text(unified.type):
+            said = ", ".join(f"{kind} in {file}" for kind, file in sorted(kinds.items()))
+            lines.append(f"column '{name}' is {said}: ids become text")
     return tuple(lines)
 
 
