@@ -161,11 +161,11 @@ REFUSED: dict[str, Refused] = {
     ),
     "text beside numbers": (
         {"b.parquet": frame(ROWS, note=1), "c.parquet": frame(2 * ROWS, note="x")}, {}, {},
-        "column 'note': no type holds it in all files: int64 in .*b.parquet, .*string in .*c.parquet",
+        "column 'note': no type holds it in all files: int64 in .*b.parquet, .*string in .*c",
     ),
     "long integers beside floats": (
         {"b.parquet": frame(ROWS, note=BEYOND), "c.parquet": frame(2 * ROWS, note=0.5)}, {}, {},
-        "column 'note': int64 in .*b.parquet, double in .*c.parquet: as float64 .* would be rounded",
+        "column 'note': int64 in .*b.parquet, double in .*c.parquet: as float64 .* be rounded",
     ),
     "an id that is missing": (
         {"a.csv": frame().drop(columns="objid")}, {}, {},
