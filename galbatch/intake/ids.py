@@ -63,7 +63,7 @@ def _type_of_text(sample: pa.ChunkedArray | None) -> pa.DataType:
         return pa.string()
     digits = pc.utf8_trim(pc.replace_substring_regex(known, r"\.0*\s*$", ""), characters=" +")
     values = [int(value) for value in digits.to_pylist()] or [0]
-    if -_BEYOND_INT64 <= min(values) and max(values) < _BEYOND_INT64:
+    if min(values) >= -_BEYOND_INT64 and max(values) < _BEYOND_INT64:
         return pa.int64()
     return pa.uint64() if min(values) >= 0 and max(values) < _BEYOND_UINT64 else pa.string()
 
