@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from galbatch.errors import DataError
+from galbatch.spec.yaml import read_as_written
 
 HDF5_SUFFIX = "__table_column_meta__"
 """How the name of the dataset ends that holds them in HDF5."""
@@ -42,13 +41,13 @@ def read_notes(path: str, text: str) -> Notes:
         If it is no such YAML: masked values could be taken for real ones.
     """
     try:
-        found = _Plain(text).get_single_data()
+        found = read_as_written(text)
         columns = found["datatype"] if isinstance(found, dict) else []
         units = {
             str(column["name"]): str(column["unit"]) for column in columns if column.get("unit")
         }
         masks = dict(_masks(found, set()))
-    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         problem = "what astropy noted of its columns cannot be understood"
         raise DataError(path, problem, "write it again") from error
     return Notes(units, masks)
@@ -65,18 +64,3 @@ def _masks(found: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
             yield str(data["name"]), str(mask["name"])
     for inner in found.values() if isinstance(found, dict) else found:
         yield from _masks(inner, seen)
-
-
-class _Plain(yaml.SafeLoader):
-    """Takes what has a type of astropy's for the mapping, list or word that it is written as."""
-
-
-def _as_written(loader: yaml.SafeLoader, _: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node)  # type: ignore[arg-type]
-
-
-_Plain.add_multi_constructor("", _as_written)

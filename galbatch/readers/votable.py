@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,18 @@ from astropy.utils.xml.iterparser import get_xml_iterator
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, GalbatchError, SpecError
-from galbatch.readers.base import Batch, Batches, FileColumn, Header
+from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
 from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, only_once, unzipped
+from galbatch.readers.door import (
+    broken,
+    cut_short,
+    head,
+    kind,
+    must_have,
+    not_that,
+    only_once,
+    opened,
+)
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.several import Listed, Words, choose, united, wants_all
 from galbatch.values import RejectedRow
@@ -31,13 +41,20 @@ _Watch = Callable[[Iterator[Event], tree.VOTableFile, Mapping[str, Any]], Iterat
 
 _WORDS = Words("votable", "table", "table")
 _NOT_WELL = ("ERROR", "OVERFLOW")
+_BASE64 = re.compile(r"[A-Za-z0-9+/ \r\n\t]*+=?[ \r\n\t]*+=?[ \r\n\t]*+")
 _PIECE = 1 << 20
 _LONGEST_TAG = 1 << 16
 
 _TEXT = ("char", "unicodeChar")
+_UNPACKED_BYTES = 10_000
+"""Of one byte in a packed file, at most: no table is packed tighter."""
 _ELEMENTS = {
     "boolean": pa.bool_(), "bit": pa.bool_(), "unsignedByte": pa.uint8(), "short": pa.int16(),
     "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
+}  # fmt: skip
+_BYTES = {
+    "boolean": 1, "unsignedByte": 1, "char": 1, "unicodeChar": 2, "short": 2, "int": 4, "float": 4,
+    "long": 8, "double": 8, "floatComplex": 8, "doubleComplex": 16,
 }  # fmt: skip
 _EMPTY = frozenset(word.lower() for word in NULLS) | {"nan"}
 _BETWEEN = re.compile(r"[\s,]+")
@@ -100,8 +117,9 @@ class VotableReader:
         DataError
             If the service failed while it wrote one of them.
         """
+        head(path)
         # Only where the bytes hint at more than one table the whole of the file is gone through.
-        tables, states = _Walk(path).contents(whole=_holds_more(path))
+        tables, states = _Walk(path).contents(whole=_holds_more(path, stamp(path)))
         failed = next((state for state in states if state.word == "ERROR"), None)
         if failed is not None and not tables:
             why = f"holds no rows: the service answered '{failed.text}'"
@@ -229,6 +247,8 @@ class _Walk:
         self._resources = 0
         self._declared: int | None = None
         self._most_rows = 0
+        self._columns = self._row_bytes = self._varying_bytes = 0
+        self._stream_bytes: int | None = None
         self._element: tree.TableElement | None = None
 
     def contents(self, *, whole: bool) -> tuple[list[_Found], list[_State]]:
@@ -276,19 +296,21 @@ class _Walk:
         if self._declared is not None and rows > self._declared:
             problem = f"the table says that it has {self._declared:,} rows, it has {rows:,}"
             raise DataError(self.path, problem, "fetch it again")
+        if self._stream_bytes not in (None, rows * self._row_bytes + self._varying_bytes):
+            raise cut_short(self.path, self.before + rows, "the VOTable's stream", self._declared)
 
     def _parse(self, watch: _Watch, columns: Sequence[int] | None) -> None:
-        zipped, start = unzipped(self.path)
+        stream, start = opened(self.path)
         is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") and b"\0" not in start
         if not is_xml or kind(start) not in ("VOTable", "XML", ""):
             raise not_that(self.path, "VOTable", start)
-        # What gzip makes of one byte, at most.
-        self._most_rows = Path(self.path).stat().st_size * (1032 if zipped else 1)
+        packed = not isinstance(stream, pa.NativeFile)
+        self._most_rows = Path(self.path).stat().st_size * (_UNPACKED_BYTES if packed else 1)
         # Not invalid="mask": it shifts the cells behind a bad one by a column (astropy 8.0).
         config = {"verify": "ignore", "invalid": "exception", "filename": self.path,
                   "columns": list(columns) if columns else None}  # fmt: skip
         try:
-            with pa.input_stream(self.path, compression="gzip" if zipped else None) as stream:
+            with stream:
                 stream.read(start.index(b"<"))  # services write empty lines before the first
                 with get_xml_iterator(stream.read) as events:
                     document = tree.VOTableFile(config=config, pos=(1, 1))
@@ -416,7 +438,7 @@ class _Walk:
                 if tag == "DATA" and self._element is not None:
                     for column in self._element.all_fields:
                         self._guard(column, config)
-                    self._count_rows(self._element.all_fields[0].converter)
+                    self._count(self._element.all_fields)
                     yield event
                     yield from self._pass_rows(events)
                     continue
@@ -431,15 +453,33 @@ class _Walk:
 
     def _pass_rows(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
-            start, tag, _, _ = event
+            start, tag, data, _ = event
             if start and tag == "TR":
                 self.rows += 1
+            elif start and tag == "BINARY2":
+                # Each row begins with a bit for each column.
+                self._row_bytes += (self._columns + 7) // 8
+            elif tag == "STREAM" and not start:
+                if not _BASE64.fullmatch(data):
+                    # Python would leave out what it does not know, or end there.
+                    raise DataError(
+                        self.path, "the VOTable's stream is no base64", "fetch it again"
+                    )
+                letters = len(data) - sum(data.count(blank) for blank in " \r\n\t")
+                self._stream_bytes = letters // 4 * 3 - data.count("=")
             yield event
             if tag == "DATA":
                 return
 
-    def _count_rows(self, first: converters.Converter) -> None:
-        """Count the rows of BINARY: astropy drops the last without a word when the stream ends."""
+    def _count(self, columns: Sequence[tree.Field]) -> None:
+        """Count rows and bytes of BINARY: astropy drops without a word what is no whole row."""
+        self._columns = len(columns)
+        for column in columns:
+            size = _bytes(column)
+            self._row_bytes += size or 0
+            if size is None:
+                column.converter.binparse = self._counting_bytes(column.converter.binparse)
+        first = columns[0].converter
         binparse = first.binparse
 
         def counting(read: Any) -> Any:
@@ -448,6 +488,16 @@ class _Walk:
             return value
 
         first.binparse = counting
+
+    def _counting_bytes(self, binparse: Any) -> Any:
+        def counting(read: Any) -> Any:
+            def counted(size: int) -> Any:
+                self._varying_bytes += size
+                return read(size)
+
+            return binparse(counted)
+
+        return counting
 
     def _guard(self, column: tree.Field, config: Mapping[str, Any]) -> None:
         """Have astropy read the cells of a column strictly, and note the rows where it cannot.
@@ -485,16 +535,16 @@ class _Walk:
         converter.parse = parse
 
 
-def _holds_more(path: str) -> bool:
+@lru_cache(maxsize=8)
+def _holds_more(path: str, _: tuple[int, int | str]) -> bool:
     """Whether anything that matters may stand behind the first table, judging by the bytes.
 
     This is some fifty times as fast as a look at the XML. Comments can make it say so in vain,
     which costs time.
     """
-    zipped, _ = unzipped(path)
     rest, tables = b"", 0
     try:
-        with pa.input_stream(path, compression="gzip" if zipped else None) as stream:
+        with opened(path)[0] as stream:
             while piece := stream.read(_PIECE):
                 text = rest + piece
                 # Cut before a tag, so that none is seen in halves or twice.
@@ -509,10 +559,14 @@ def _holds_more(path: str) -> bool:
 
 
 def _opened(text: bytes) -> int:
+    if b"TABLE" not in text:
+        return 0
     return sum(text.count(tag) - text.count(tag + b"DATA") for tag in (b"<TABLE", b":TABLE"))
 
 
 def _more_in(text: bytes, tables: int) -> bool:
+    if b"TABLE" not in text and b"QUERY_STATUS" not in text:
+        return False
     opened = _opened(text)
     if tables + opened > 1:
         return True
@@ -550,6 +604,15 @@ def _type(column: tree.Field) -> pa.DataType | None:
         return one
     shape = str(column.arraysize)
     return pa.list_(one) if "*" in shape else pa.list_(one, math.prod(map(int, shape.split("x"))))
+
+
+def _bytes(column: tree.Field) -> int | None:
+    """What a cell takes in BINARY; None where that varies."""
+    shape = str(column.arraysize or "1")
+    if "*" in shape:
+        return None
+    count = math.prod(int(size) for size in shape.split("x"))
+    return -(-count // 8) if column.datatype == "bit" else count * _BYTES[column.datatype]
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.flux.clean import microjansky
 from galbatch.readers.base import check_catalogues
 from galbatch.readers.remote import is_url
 from galbatch.sinks.base import check_sink
@@ -97,13 +96,6 @@ def _check_survey(survey: Survey) -> None:
                 f"survey {survey.name}: {words[0]}",
                 f"expected a column of numbers, '{name}' holds {what}",
                 "correct its dtype and length in 'columns', or name another",
-            )
-    if survey.photometry.quantity == "flux":
-        for band in survey.bands:
-            microjansky(
-                survey.photometry.unit,
-                band.wavelength,
-                f"survey {survey.name}: photometry.unit",
             )
 
 
@@ -194,6 +186,7 @@ def check_news(site: Site) -> None:
     away = [file for file in files if is_url(file)][_AWAY:]
     files = [file for file in files if file not in set(away)]
     if files:
+        check_catalogues(job.source.paths)
         facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
         compare(job, survey, facts, _known(site, state, files, unseen=bool(away)))
 
@@ -247,13 +240,13 @@ def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = 
         if receipt is not None and origin.unit not in read:
             there[origin.unit] = source_facts(receipt)
             scanned += 1
-    types: dict[str, pa.DataType] = {}
+    fields: dict[str, pa.Field] = {}
     held = [one for one in state.held if one.partition not in state.lost]
     if held:
         schema = read_schema(site.layout.partition(held[0].partition))
-        types = {field.name: field.type for field in schema if field.name not in OWN}
+        fields = {one.name: one for one in schema if one.name not in OWN}
     return Known(
-        types,
+        fields,
         {unit: words["absent"] for unit, words in there.items() if unit not in read},
         {t: sum(words["labelled"].get(t, 0) for words in there.values()) for t in TARGETS},
         unseen=unseen or scanned > 0,

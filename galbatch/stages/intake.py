@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.intake.ids import id_type, made_id, refused_parts
+from galbatch.intake.ids import id_type, made_id, no_ids, refused_parts
 from galbatch.intake.positions import (
     HIGHEST_RA,
     LOWEST_RA,
@@ -129,7 +129,7 @@ def catalogue_rows(
     tuple of pyarrow.Table
         Rows with `_healpix_29` and `_row`; and those that were rejected, by the reader too.
     """
-    table = batch.table
+    table = _with_text_ids(survey, batch.table)
     good = np.ones(table.num_rows, bool)
     refused = [as_table([replace(row, file=file) for row in batch.rejected])]
 
@@ -178,6 +178,15 @@ def catalogue_rows(
     return table, pa.concat_tables(refused)
 
 
+def _with_text_ids(survey: Survey, table: pa.Table) -> pa.Table:
+    """With ids as text where the survey says so and the file holds (whole) numbers."""
+    for name in (survey.id.column, *survey.id.parts):
+        place = table.schema.get_field_index(name)
+        if place >= 0 and survey.column[name].dtype == "string":
+            table = table.set_column(place, name, table.column(place).cast(pa.string()))
+    return table
+
+
 def _in_degrees(
     table: pa.Table, name: str, values: NDArray[np.float64], good: NDArray[np.bool_]
 ) -> pa.Table:
@@ -203,11 +212,7 @@ def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
 
 def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
-    if not is_text(column.type):
-        return missing
-    empty = pc.equal(pc.utf8_trim_whitespace(column), "")
-    missing |= pc.fill_null(empty, True).to_numpy()
-    return missing
+    return missing if not is_text(column.type) else no_ids(column).to_numpy()
 
 
 def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -309,6 +309,32 @@ def test_a_stream_that_ends_within_a_row(tmp_path: Path, serialization: str) -> 
     assert rows_before(write(tmp_path, text), "ends early, after row 19 ") == 19
 
 
+BINARY = """<FIELD name="a" datatype="short"/><FIELD name="b" datatype="bit" arraysize="9"/>
+<FIELD name="c" datatype="doubleComplex"/><FIELD name="d" datatype="unicodeChar" arraysize="3"/>
+<FIELD name="e" datatype="char" arraysize="5*"/><FIELD name="f" datatype="boolean" arraysize="2"/>
+<FIELD name="g" datatype="float" arraysize="2x2"/><FIELD name="h" datatype="long" arraysize="*"/>
+<FIELD name="i" datatype="unsignedByte"/><FIELD name="j" datatype="char"/>"""
+CELLS = ["1", "1 0 1 0 1 0 1 0 1", "1 2", "abc", "hello", "T F", "1 2 3 4", "7 8", "9", "j"]
+
+
+@pytest.mark.parametrize("serialization", ["binary", "binary2"])
+def test_a_stream_is_read_to_its_last_byte(tmp_path: Path, serialization: str) -> None:
+    """A stream that is cut within the first cell of a row, and letters that are no base64."""
+    path = write(tmp_path, document(table(BINARY, [CELLS] * 20)))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    assert len(read(path, {"a": pa.int16()}).rows) == 20
+    text = re.sub(r' nrows="\d+"', "", Path(path).read_text(encoding="utf-8"))
+    start, end = text.index('encoding="base64">') + 18, text.index("</STREAM>")
+    stream = base64.b64decode(text[start:end])
+    for size in (len(stream) // 20 * 19 + 1, len(stream) - 1):
+        cut = base64.b64encode(stream[:size]).decode()
+        assert rows_before(write(tmp_path, text[:start] + cut + text[end:]), "after row 19 ") == 19
+    middle = (start + end) // 2
+    for letter in "=#":
+        odd = text[:middle] + letter + text[middle:]
+        assert rows_before(write(tmp_path, odd), "is no base64") == 0
+
+
 def test_a_batch_without_any_text(tmp_path: Path) -> None:
     path = write(tmp_path, document(table(FOUR, [["1", "2", "1 2 3", ""]])))
     assert read(path, {"t": pa.string()}).table["t"].to_pylist() == [None]
