@@ -216,7 +216,7 @@ def _law_of_rows(facts: Mapping[str, Any], rows: int) -> str:
     refused = facts["rejected"] + facts["duplicates"]
     lost = facts["records"] - rows - refused
     said = (
-        f"The files hold {counted(facts['records'], 'record')} by their own count, and as many were "
+        f"The files hold {counted(facts['records'], 'record')} by their own count; as many were "
         f"read: {rows:,} are in the catalogue, {refused:,} in quarantine"
     )
     return f"{said}, {lost:,} in partitions that could not be written." if lost else f"{said}."
