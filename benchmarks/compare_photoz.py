@@ -66,6 +66,8 @@ PEERS = ("flexzboost", "flexzboost_tuned", "knn", "extratrees", "boosting", "bpz
 LEARNED = ("flexzboost", "flexzboost_tuned", "knn", "extratrees", "boosting")
 BASELINE = "trainz"
 SCRIPT = Path(__file__).with_name("peers") / "photoz.py"
+TOOLS = str(Path(__file__).resolve().parent.parent / ".tools" / "bin")
+"""Where `make` puts uv when there is none."""
 SAMPLES = 200
 REPEAT = 3
 GRID = 301
@@ -425,7 +427,7 @@ def asked(peer: str, folder: Path, command: Sequence[str] = ()) -> Answer:
         If it could not be run.
     """
     if not command:
-        uv = shutil.which("uv")
+        uv = shutil.which("uv") or shutil.which("uv", path=TOOLS)
         if uv is None:
             raise PeerError("uv, which makes its environment, is not installed")
         command = [uv, "run", "--quiet", "--no-project", "--script"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from galbatch import __version__
-from galbatch.errors import GalbatchError, SpecError
+from galbatch.errors import GalbatchError, SpecError, counted
 from galbatch.spec import load_job, load_survey
 
 if TYPE_CHECKING:
@@ -24,17 +29,28 @@ if TYPE_CHECKING:
     from galbatch.run import Outcome
     from galbatch.stages.base import Site
 
+DONE, QUARANTINED, CHANGE_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+_FAILURES = ("2 you must change something (one line says what)", "3 failed")
+_MANY = 10
+"""Files that `validate` tells of one by one, at most."""
+
+
+def _help(example: str, *codes: str) -> str:
+    """What stands below a command's options; an empty line begins a new one."""
+    said = sorted((*(codes or ("0 done",)), *_FAILURES), key=lambda code: int(code.split()[0]))
+    return f"Example: galbatch {example}\n\nExit codes: {', '.join(said)}."
+
+
 app = typer.Typer(
     name="galbatch",
     help="Partition, clean, train, predict, append, report: galaxy surveys of any size.",
+    epilog=_help("run quickstart", "0 all done", "1 done but for what is listed"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 _out = Console(soft_wrap=True, highlight=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False)
-
-DONE, QUARANTINED, CHANGE_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="A job file, or the name of a job galbatch ships.")
@@ -45,7 +61,15 @@ SetOption = Annotated[
 ]
 
 
-@app.command("run")
+@app.command(
+    "run",
+    epilog=_help(
+        "run jobs/zcosmos.yaml --set store=stores/mine",
+        "0 all done and nothing left",
+        "1 done but for what was quarantined or is left (it is listed)",
+        "130 stopped (the same command goes on)",
+    ),
+)
 def run_command(
     job: JobArgument,
     set_: SetOption = None,
@@ -57,25 +81,25 @@ def run_command(
     ] = False,
 ) -> None:
     """Do everything the job says that has not been done yet."""
-    site = _site(job, set_)
-    from galbatch.cluster import connect
-    from galbatch.plan import plan
-    from galbatch.run import opened, run
-
-    stages = plan(site.job, site.survey, retrain=retrain)
     signal.signal(signal.SIGTERM, _stop)
     try:
+        site = _site(job, set_)
+        from galbatch.cluster import connect
+        from galbatch.plan import plan
+        from galbatch.run import opened, run
+
+        stages = plan(site.job, site.survey, retrain=retrain)
+        places = site.layout
+        workers = partial(connect, site.job.cluster, places.work, places.logs, places.shared)
         with opened(site), _monitor() as monitor:
-            outcome = run(
-                stages, site, lambda: connect(site.job.cluster, site.layout.work), monitor
-            )
+            outcome = run(stages, site, workers, monitor)
     except KeyboardInterrupt:
         _err.print("stopped; run the same command to go on where it was")
         raise typer.Exit(INTERRUPTED) from None
     _tell(site, outcome)
 
 
-@app.command("plan")
+@app.command("plan", epilog=_help("plan jobs/zcosmos.yaml"))
 def plan_command(job: JobArgument, set_: SetOption = None) -> None:
     """Show the stages, what each does and what a worker needs for it."""
     site = _site(job, set_)
@@ -91,11 +115,25 @@ def plan_command(job: JobArgument, set_: SetOption = None) -> None:
     _out.print(f"store: {site.layout.root}")
 
 
-@app.command("status")
+@app.command(
+    "status",
+    epilog=_help(
+        "status jobs/zcosmos.yaml --check",
+        "0 nothing is in quarantine (with --check: nothing is left)",
+        "1 something is",
+    ),
+)
 def status_command(
     job: JobArgument,
     set_: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Exit with 1 while work is left, with 0 when none is, whatever is in quarantine.",
+        ),
+    ] = False,
 ) -> None:
     """Say what is done, what is left, and what was quarantined."""
     site = _site(job, set_)
@@ -123,27 +161,47 @@ def status_command(
                 _out.print(f"stale: {row['stage']}, {count:,} x {reason}", markup=False)
             for note in row["notes"]:
                 _out.print(f"note: {note}", markup=False)
-        for reason, count in state["quarantine"].items():
-            _out.print(f"quarantined: {count:,} x {reason}", markup=False)
-    raise typer.Exit(QUARANTINED if state["quarantine"] else DONE)
+        for line in _quarantined(site):
+            _out.print(line, markup=False)
+    raise typer.Exit(QUARANTINED if state["left" if check else "quarantine"] else DONE)
 
 
-@app.command("validate")
-def validate_command(job: JobArgument, set_: SetOption = None) -> None:
-    """Check a job, its survey and the header of every source file, without running anything.
+@app.command("validate", epilog=_help("validate jobs/zcosmos.yaml", "0 valid"))
+def validate_command(
+    job: JobArgument,
+    set_: SetOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="A line for each file, however many there are.")
+    ] = False,
+) -> None:
+    """Make every check of a run that needs just headers and a few rows, without running anything.
 
-    The rows are not read: a file that breaks further on is found by `run`.
+    A file that breaks further on is found by `run`.
     """
     site = _site(job, set_)
-    from galbatch.stages.checks import agree, check_sources
+    from galbatch.stages.checks import agree, check_sources, source_notes, summarise
 
     agree(site.job, site.survey)
-    for line in check_sources(site.job, site.survey):
-        _out.print(line, markup=False)
+    source = site.job.source
+    if source.kind == "mock":
+        _out.print(counted(source.rows, "simulated object"))
+    facts = list(check_sources(site.job, site.survey))
+    if verbose or len(facts) <= _MANY:
+        for one in facts:
+            _out.print(str(one), markup=False)
+    else:
+        for line in (*summarise(facts), "--verbose tells of each file"):
+            _out.print(line, markup=False)
+    for note in source_notes(site.job, site.survey, facts):
+        _out.print(f"note: {note}", markup=False)
     _out.print(f"[green]{job}: valid")
+    if any(one.problem for one in facts):
+        raise typer.Exit(QUARANTINED)
 
 
-@app.command("verify")
+@app.command(
+    "verify", epilog=_help("verify stores/zcosmos", "0 sound", "1 damaged (what is, is listed)")
+)
 def verify_command(
     store: Annotated[
         str, typer.Argument(metavar="STORE", help="A store's folder, or the job that made it.")
@@ -179,10 +237,13 @@ def verify_command(
     _out.print(f"[green]{layout.root}: sound")
 
 
-@app.command("drop")
+@app.command("drop", epilog=_help("drop jobs/zcosmos.yaml photometric_v2"))
 def drop_command(
     job: JobArgument,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A version: see `status`.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Also the version that the job says now, unasked.")
+    ] = False,
     set_: SetOption = None,
 ) -> None:
     """Remove a version of a model and all that it predicted from the store."""
@@ -190,12 +251,14 @@ def drop_command(
     from galbatch.run import opened
     from galbatch.stages.drop import drop
 
+    if not yes:
+        _ask_to_drop(site, model)
     with opened(site):
         for line in drop(site, model):
             _out.print(line, markup=False)
 
 
-@app.command("export")
+@app.command("export", epilog=_help("export jobs/zcosmos.yaml redshifts.hdf5"))
 def export_command(
     job: JobArgument,
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Ends with .hdf5.")],
@@ -214,10 +277,10 @@ def export_command(
     with opened(site):
         version = model or current_version(site, site.job.models[0])
         rows = export_qp(site, version, path, force)
-    _out.print(f"{path}: {rows:,} distributions of {version}", markup=False)
+    _out.print(f"{path}: {counted(rows, 'distribution')} of {version}", markup=False)
 
 
-@app.command("mock")
+@app.command("mock", epilog=_help("mock alhambra sky.csv.gz --rows 100000"))
 def mock_command(
     survey: Annotated[str, typer.Argument(metavar="SURVEY", help="Name or file of a survey.")],
     path: Annotated[Path, typer.Argument(metavar="FILE", help=".csv.gz, .csv, .fits or .parquet")],
@@ -229,18 +292,18 @@ def mock_command(
     from galbatch.stages.mock import write_mock
 
     write_mock(load_survey(survey), rows, seed, path, force=force)
-    _out.print(f"{path}: {rows:,} objects of a simulated {survey} sky")
+    _out.print(f"{path}: {counted(rows, 'object')} of a simulated {survey} sky")
 
 
-@app.command("report")
+@app.command("report", epilog=_help("report jobs/zcosmos.yaml"))
 def report_command(job: JobArgument, set_: SetOption = None) -> None:
     """Draw the report of a store again."""
     site = _site(job, set_)
-    from galbatch.run import opened
-    from galbatch.stages.report import Report
+    from galbatch.plan import plan
+    from galbatch.run import draw, opened
 
     with opened(site):
-        path = Report().draw(site)
+        path = draw(plan(site.job, site.survey), site)
     _out.print(f"{path}", markup=False)
 
 
@@ -255,6 +318,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; never show a traceback for a user's mistake."""
+    _fit_in()
     try:
         app(standalone_mode=True)
     except GalbatchError as error:
@@ -271,6 +335,30 @@ def main() -> None:
         _err.print("[bold red]failed:[/] this is a defect in galbatch, not a mistake of yours; ")
         _err.print("finished work is kept: run the same command again, and please report it")
         sys.exit(FAILED)
+
+
+def _fit_in() -> None:
+    """Work the same where the home cannot be written, or the terminal knows ASCII alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if "MPLCONFIGDIR" in os.environ or _writable(os.environ.get("XDG_CONFIG_HOME") or "~/.config"):
+        return
+    # Otherwise each process would complain, and make one of its own.
+    folder = tempfile.mkdtemp(prefix="galbatch-matplotlib-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["MPLCONFIGDIR"] = folder
+
+
+def _writable(folder: str) -> bool:
+    """Whether a file can be made in a folder, or where the folder would be made."""
+    try:
+        path = Path(folder).expanduser().absolute()
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+        return False
 
 
 def _site(job: str, overrides: list[str] | None) -> Site:
@@ -290,13 +378,24 @@ def _monitor() -> BarMonitor | LineMonitor:
     return BarMonitor(_err) if _err.is_terminal else LineMonitor(sys.stderr)
 
 
+def _ask_to_drop(site: Site, model: str) -> None:
+    """Whether a version may go that the job's words call for: the next run would make it anew."""
+    from galbatch.stages.train import held_versions
+
+    held = next((one for one in held_versions(site) if one["name"] == model), None)
+    if held is None or not held["current"]:
+        return
+    loss = f"is what the job says now, with {counted(held['rows'], 'row')} predicted"
+    if not sys.stdin.isatty():
+        raise SpecError(model, loss, "--yes removes it all the same")
+    if not typer.confirm(f"{model} {loss}: remove it?", err=True):
+        _out.print(f"{model} stays", markup=False)
+        raise typer.Exit(CHANGE_SOMETHING)
+
+
 def _tell(site: Site, outcome: Outcome) -> None:
     """The last words of a run."""
-    from galbatch.store.quarantine import rejected_counts
-
-    if not any(record.units or record.failed for record in outcome.records):
-        _out.print(f"{site.job.name}: nothing to do, all of it is in {site.layout.root}")
-    else:
+    if any(record.units or record.failed for record in outcome.records):
         table = Table(title=site.job.name, title_justify="left")
         table.add_column("stage")
         for heading in ("rows", "seconds", "rows/s", "peak memory of a process"):
@@ -308,17 +407,34 @@ def _tell(site: Site, outcome: Outcome) -> None:
                 seconds = f"{record.seconds:.1f}"
                 table.add_row(record.stage, f"{record.rows:,}", seconds, speed, memory)
         _out.print(table)
-    counts = rejected_counts(site.layout)
-    for reason, count in counts.items():
-        _err.print(f"quarantined: {count:,} x {reason}", markup=False)
+    elif not outcome.left:
+        _out.print(f"{site.job.name}: nothing to do, all of it is in {site.layout.root}")
+    quarantined = _quarantined(site)
+    for line in (*quarantined, *outcome.left):
+        _err.print(line, markup=False)
     _out.print(f"store   {site.layout.root}")
-    _out.print(f"report  {site.layout.report / 'index.html'}")
-    raise typer.Exit(QUARANTINED if counts else DONE)
+    page = site.layout.report / "index.html"
+    if page.exists():
+        _out.print(f"report  {page}")
+    raise typer.Exit(QUARANTINED if quarantined or outcome.left else DONE)
+
+
+def _quarantined(site: Site) -> list[str]:
+    """What is in quarantine, and where to look: a line for each reason."""
+    from galbatch.stages.base import UNITS
+    from galbatch.store.quarantine import rejected_kinds
+
+    return [
+        f"quarantined: {counted(number, UNITS.get(stage, 'task') if stage else 'row')} "
+        f"x {reason}: see {site.layout.quarantine}"
+        for (stage, reason), number in rejected_kinds(site.layout).items()
+    ]
 
 
 def _version_line(version: dict[str, Any]) -> str:
     words = [version["name"], f"fingerprint {version['fingerprint'][:12]}"]
-    words.append(f"{version['rows']:,} rows predicted" if version["rows"] else "nothing predicted")
+    predicted = counted(version["rows"], "row") if version["rows"] else "nothing"
+    words.append(f"{predicted} predicted")
     if version["current"]:
         words.append("what the job says")
     if version["earlier_catalogue"]:

@@ -52,6 +52,21 @@ class TransientError(GalbatchError):
     """Something that may work when tried again: a lost worker, a busy database."""
 
 
+def counted(number: int, what: str) -> str:
+    """How many of what: ``1 row``, ``1,234 rows``, ``2 deliveries``.
+
+    Parameters
+    ----------
+    number : int
+    what : str
+        One of them.
+    """
+    if number == 1:
+        return f"1 {what}"
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {many}"
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """A suggestion for a misspelt word.
 

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.progress import Task as Bar
 from rich.text import Text
 
+from galbatch.errors import counted
 from galbatch.run import Result
 from galbatch.stages.base import Pending, Stage
 from galbatch.store.history import StageRecord
@@ -52,6 +53,7 @@ class BarMonitor:
             console=console,
         )
         self._counts = _Counts()
+        self._waiting = ""
         self._bar = self._progress.add_task("", visible=False, note="")
 
     def __enter__(self) -> BarMonitor:
@@ -63,7 +65,7 @@ class BarMonitor:
 
     def start(self, stage: Stage, pending: Pending) -> None:
         """A stage begins: a new bar."""
-        self._counts = _Counts(pending)
+        self._counts, self._waiting = _Counts(pending), pending.waiting
         self._bar = self._progress.add_task(
             stage.name, total=self._counts.total, word=stage.word, note=""
         )
@@ -85,10 +87,15 @@ class BarMonitor:
         if result.details:
             self._progress.console.print(result.details, style="dim", markup=False)
 
+    def waiting(self, text: str) -> None:
+        """Say so above the bars."""
+        self._progress.console.print("[yellow]workers[/]", end=" ")
+        self._progress.console.print(text, markup=False)
+
     def end(self, record: StageRecord) -> None:
         """Fill the bar."""
         done = max(self._counts.done, 1)
-        note = "nothing to do" if not record.units and not record.failed else ""
+        note = "" if record.units or record.failed else _idle(self._waiting)
         self._progress.update(self._bar, completed=done, total=done, note=note)
 
 
@@ -98,6 +105,7 @@ class LineMonitor:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._counts = _Counts()
+        self._waiting = ""
         self._stage = ""
         self._word = "rows"
         self._began = self._said = time.monotonic()
@@ -110,12 +118,12 @@ class LineMonitor:
 
     def start(self, stage: Stage, pending: Pending) -> None:
         """Say how much there is to do."""
-        self._counts = _Counts(pending)
+        self._counts, self._waiting = _Counts(pending), pending.waiting
         self._stage, self._word = stage.name, stage.word
         self._began = self._said = time.monotonic()
         if pending.tasks:
-            already = f", {pending.done} done already" if pending.done else ""
-            self._say(f"{len(pending.tasks)} to do{already}")
+            already = f", {pending.done:,} done already" if pending.done else ""
+            self._say(f"{len(pending.tasks):,} to do{already}")
 
     def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
         """Say where it stands, at most once in a while."""
@@ -125,10 +133,11 @@ class LineMonitor:
             return
         self._said = now
         elapsed = now - self._began
-        text = f"{self._counts.done:,} {self._word}"
-        if self._counts.total:
-            left = elapsed * (self._counts.total / max(self._counts.done, 1) - 1)
-            text += f" of {self._counts.total:,}, {max(left, 0):.0f} s left"
+        one, total = self._word.removesuffix("s"), self._counts.total
+        text = counted(self._counts.done, one)
+        if total:
+            left = elapsed * (total / max(self._counts.done, 1) - 1)
+            text = f"{self._counts.done:,} of {counted(total, one)}, {max(left, 0):.0f} s left"
         if self._word == "rows":
             text += f", {self._counts.done / elapsed:,.0f} rows/s"
         self._say(f"{text} {note}".rstrip())
@@ -143,13 +152,17 @@ class LineMonitor:
         if result.details:
             self._say(result.details)
 
+    def waiting(self, text: str) -> None:
+        """Say what is waited for."""
+        self._say(text)
+
     def end(self, record: StageRecord) -> None:
         """Say what was done."""
         if not record.units and not record.failed:
-            self._say("nothing to do")
+            self._say(_idle(self._waiting))
             return
         speed = f", {record.rows / record.seconds:,.0f} rows/s" if record.rows else ""
-        self._say(f"done: {record.rows:,} rows in {record.seconds:.1f} s{speed}")
+        self._say(f"done: {counted(record.rows, 'row')} in {record.seconds:.1f} s{speed}")
 
     def _say(self, text: str) -> None:
         print(f"galbatch {self._stage}: {text}", file=self._stream, flush=True)
@@ -176,6 +189,11 @@ class _Counts:
     def total(self) -> int | None:
         sizes = [size for size in self._sizes.values() if size is not None]
         return sum(sizes) if sizes and len(sizes) == len(self._sizes) else None
+
+
+def _idle(waiting: str) -> str:
+    """What a stage without a task does."""
+    return f"waits for {waiting}" if waiting else "nothing to do"
 
 
 def _one_line(result: Result) -> str:

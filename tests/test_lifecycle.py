@@ -223,5 +223,9 @@ def test_densities_on_a_grid_beside_the_predictions(finished: Path, tmp_path: Pa
     assert arrays == {p: digest_file(p) for p in arrays}
     assert before == {p: digest_file(p) for p in before}
     assert list(verify(layout)) == []
-    galbatch("drop", "job.yaml", "photometric", cwd=copy)
+    refused = galbatch("drop", "job.yaml", "photometric", cwd=copy)
+    assert refused.returncode == 2 and "(--yes removes it all the same)" in refused.stderr
+    assert (copy / "store/arrays/photometric").exists()
+    dropped = galbatch("drop", "job.yaml", "photometric", "--yes", cwd=copy)
+    assert dropped.returncode == 0, dropped.stderr
     assert not (copy / "store/arrays/photometric").exists()

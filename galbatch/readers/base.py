@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.door import no_file
-from galbatch.readers.hats import PIXEL_COLUMNS, is_pixel_file, pixel_files
+from galbatch.readers.hats import PIXEL_COLUMNS, check_rows, is_pixel_file, pixel_files
 from galbatch.readers.packed import PACKINGS
 from galbatch.readers.remote import expand_url, is_url, stamp_url
 from galbatch.spec.job import (
@@ -208,10 +208,10 @@ def open_reader(format: Format | None, path: str) -> Reader:
             from galbatch.readers.hdf5 import Hdf5Reader
 
             return Hdf5Reader(group)
-        case VotableFormat(table=table):
+        case VotableFormat(table=table, overflow=overflow):
             from galbatch.readers.votable import VotableReader
 
-            return VotableReader(table)
+            return VotableReader(table, overflow=overflow == "accept")
 
 
 def _format_by_ending(path: str) -> Format:
@@ -277,6 +277,25 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def check_catalogues(paths: Sequence[str]) -> None:
+    """See that the HATS catalogues among the paths of a job have the rows that they say.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        As for `expand`.
+
+    Raises
+    ------
+    SpecError
+        If one has not.
+    """
+    for pattern in paths:
+        folder = Path(pattern).expanduser()
+        if not is_url(pattern) and folder.is_dir():
+            check_rows(folder)
+
+
 def stamp(path: str) -> tuple[int, int | str]:
     """Size of a file in bytes, and what changes when its content does.
 
@@ -309,4 +328,4 @@ def _nearby(path: Path) -> str:
     hint = did_you_mean(path.name, names)
     if hint:
         return hint
-    return f"'{folder}' holds {len(names)} files" if names else f"'{folder}' holds no files"
+    return f"'{folder}' holds {counted(len(names), 'file')}"

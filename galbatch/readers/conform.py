@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.readers.base import Batch
+from galbatch.readers.numpy_arrow import as_text
 from galbatch.values import RejectedRow
 
 NULLS = ("", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "--", "\\N")
 """What stands for "no value" in text."""
 
 _NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^-?(?i:nan|inf|infinity)$"
+_FLOATS = {11: "float16", 24: "float32", 53: "float64"}
 _WHOLE = r"^[+-]?\d+$"
 _INFINITE = r"^[+-]?(?i:inf|infinity)$"
 _EXACT = 2.0**53
@@ -40,8 +42,12 @@ class Conformed:
         Rows that could not be converted; None where all could.
     expected : str
         ``a number``, for the message.
-    text : pyarrow.StringArray or None
+    text : pyarrow.Array or None
         What the bad rows held.
+    beyond : array of bool or None
+        Bad rows of which there is something else to say than what was expected.
+    why : str
+        That: ``is beyond 2**53, ...``.
     wanted : pyarrow.DataType or None
         What a number in the text should have become; None where the bad rows hold no numbers.
     """
@@ -52,12 +58,16 @@ class Conformed:
         bad: NDArray[np.bool_] | None = None,
         expected: str = "",
         text: pa.Array | None = None,
+        beyond: NDArray[np.bool_] | None = None,
+        why: str = "",
         wanted: pa.DataType | None = None,
     ) -> None:
         self.values = values
         self.bad = bad if bad is not None and bad.any() else None
         self.expected = expected
         self.text = text
+        self.beyond = beyond
+        self.why = why
         self.wanted = wanted
 
     def reason(self, name: str, row: int) -> str:
@@ -66,9 +76,13 @@ class Conformed:
         beyond = _beyond(arrived.strip(), self.wanted) if self.wanted is not None else ""
         if len(arrived) > 40:
             arrived = arrived[:37] + "..."
+        if self.beyond is not None and self.beyond[row]:
+            return f"column '{name}': {arrived} {self.why}"
         if beyond:
             return f"column '{name}': {arrived.strip()} {beyond}"
-        return f"column '{name}': expected {self.expected}, got {arrived!r}"
+        is_number = self.text is not None and _is_number(self.text.type)
+        shown = arrived if is_number else repr(arrived)
+        return f"column '{name}': expected {self.expected}, got {shown}"
 
 
 def _beyond(text: str, wanted: pa.DataType) -> str:
@@ -149,7 +163,13 @@ def _first_reason(conformed: Mapping[str, Conformed], index: int) -> str:
 
 
 def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conformed:
-    """A column as `wanted`; numbers keep their own type.
+    """A column as `wanted`, with every number the one that the file holds.
+
+    Integers where integers are wanted, and floats where floats are, keep the width that they have
+    in the file. Otherwise a value that would become another one is bad: a float that is no whole
+    number, or one so large that it stands for several, where an integer is wanted; an integer
+    that no float64 holds where a float is wanted. NaN becomes null where it cannot be kept.
+    Decimals are read as the digits that they are. Dates and times are text, never numbers.
 
     Raises
     ------
@@ -163,16 +183,91 @@ def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conforme
         return Conformed(column)
     if pa.types.is_fixed_size_list(wanted):
         return _vectors(_whole(column), wanted)
-    if _is_text(arrived):
-        text = _whole(column).cast(pa.string())
+    if _is_text(arrived) or _is_bytes(arrived):
+        text = as_text(_whole(column))
         return Conformed(text) if pa.types.is_string(wanted) else _numbers(text, wanted)
-    if _is_number(arrived) and not pa.types.is_decimal(arrived):
-        return Conformed(column)
-    if pa.types.is_string(wanted) and not pa.types.is_null(arrived):
-        raise Mismatch(f"expected text, the file holds {arrived}")
-    if pa.types.is_boolean(arrived) or pa.types.is_decimal(arrived) or pa.types.is_null(arrived):
+    if pa.types.is_null(arrived):
         return Conformed(column.cast(wanted))
-    raise Mismatch(f"expected one number per row, the file holds {arrived}")
+    if pa.types.is_string(wanted):
+        return Conformed(_written(_whole(column)))
+    if pa.types.is_boolean(arrived):
+        return Conformed(column.cast(wanted))
+    if not _is_number(arrived):
+        raise Mismatch(f"expected one number per row, the file holds {arrived}")
+    if pa.types.is_decimal(arrived):
+        return _of_decimals(_whole(column), wanted)
+    if pa.types.is_integer(wanted) and pa.types.is_floating(arrived):
+        return _whole_floats(_whole(column), wanted)
+    if pa.types.is_floating(wanted) and pa.types.is_integer(arrived):
+        return _floats(_whole(column))
+    return Conformed(column)
+
+
+def _whole_floats(column: pa.Array, wanted: pa.DataType) -> Conformed:
+    """Floats that are integers as those; NaN as null."""
+    # A float with as many digits as it has stands for its neighbours too.
+    digits = {16: 11, 32: 24, 64: 53}[column.type.bit_width]
+    values = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    missing = np.isnan(values)
+    limits = np.iinfo(wanted.to_pandas_dtype())
+    beyond = np.isfinite(values) & (np.abs(values) >= 2.0**digits)
+    bad = ~missing & (values != np.trunc(values))
+    bad |= ~missing & ~beyond & ((values < float(limits.min)) | (values > float(limits.max)))
+    bad |= beyond
+    whole = np.where(missing | bad, 0, values).astype(wanted.to_pandas_dtype())
+    result = pa.array(whole, wanted, mask=missing | bad)
+    why = f"is beyond 2**{digits}, where a {_FLOATS[digits]} no longer says which integer it is"
+    return Conformed(result, bad, f"a whole number ({wanted})", column, beyond, why)
+
+
+def _floats(column: pa.Array) -> Conformed:
+    """Integers as float64."""
+    null = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    size = values.astype(np.uint64)
+    if values.dtype.kind == "i":
+        size = np.where(values < 0, ~size + np.uint64(1), size)
+    large = size > 2**53
+    bad = np.zeros(len(values), dtype=bool)
+    if large.any():
+        # A float64 holds an integer that has 53 digits or fewer from its first 1 to its last.
+        lowest = size[large] & (~size[large] + np.uint64(1))
+        bad[large] = size[large] // lowest >= 2**53
+    result = pa.array(values.astype(np.float64), mask=null | bad)
+    why = (
+        "is beyond 2**53, where a float64 no longer says which integer it is (give the column's "
+        "dtype in the survey: int64 or string)"
+    )
+    return Conformed(result, bad, "a number", column, bad, why)
+
+
+def _of_decimals(column: pa.Array, wanted: pa.DataType) -> Conformed:
+    """Decimals as integers, digit by digit, or as floats."""
+    if pa.types.is_floating(wanted) and column.type.scale > 0:
+        return Conformed(column.cast(wanted))
+    digits = pc.replace_substring_regex(column.cast(pa.string()), r"\.0*$", "")
+    if pa.types.is_integer(wanted):
+        return _numbers(digits, wanted)
+    values = column.cast(pa.float64())
+    exact = pc.equal(values.cast(pa.decimal128(38, 0), safe=False), column)
+    bad = ~np.asarray(pc.fill_null(exact, True).to_numpy(zero_copy_only=False), dtype=bool)
+    return Conformed(values, bad, "a number that a float64 holds", digits)
+
+
+def _written(column: pa.Array) -> pa.Array:
+    """Numbers, dates and times as they are written; whole numbers as such."""
+    arrived = column.type
+    if pa.types.is_floating(arrived):
+        if pa.types.is_float16(arrived):
+            column = column.cast(pa.float32())
+        values = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+        whole = (values == np.trunc(values)) & (np.abs(values) < 2.0**53)
+        integers = pa.array(np.where(whole, values, 0).astype(np.int64)).cast(pa.string())
+        text = pc.if_else(pa.array(whole), integers, column.cast(pa.string()))
+        return pc.if_else(pa.array(np.isnan(values)), pa.scalar(None, pa.string()), text)
+    if _is_number(arrived) or pa.types.is_temporal(arrived):
+        return column.cast(pa.string())
+    raise Mismatch(f"expected text, the file holds {arrived}")
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -184,6 +279,15 @@ def _is_text(type_: pa.DataType) -> bool:
         pa.types.is_string(type_)
         or pa.types.is_large_string(type_)
         or pa.types.is_string_view(type_)
+    )
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(type_)
+        or pa.types.is_large_binary(type_)
+        or pa.types.is_binary_view(type_)
+        or pa.types.is_fixed_size_binary(type_)
     )
 
 
@@ -216,7 +320,7 @@ def _numbers(text: pa.Array, wanted: pa.DataType) -> Conformed:
     else:
         raise Mismatch(f"expected {wanted}, the file holds text")
     bad = ~np.asarray(pc.fill_null(good, True).to_numpy(zero_copy_only=False), dtype=bool)
-    return Conformed(values, bad, expected, text, wanted)
+    return Conformed(values, bad, expected, text, wanted=wanted)
 
 
 def _where(good: pa.Array, text: pa.Array) -> pa.Array:
@@ -307,7 +411,7 @@ def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
         inner = arrived.value_type
         if not _is_number(inner) and not pa.types.is_boolean(inner):
             raise Mismatch(f"expected {size} numbers per row, the file holds {arrived}")
-        return Conformed(column if _is_number(inner) else column.cast(wanted))
+        return _fixed(column, wanted)
     if _is_text(arrived):
         text = column.cast(pa.string())
         if pc.any(pc.match_substring_regex(text, r"[\[({,;]")).as_py():
@@ -326,6 +430,19 @@ def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
     return _from_lists(lists, wanted, text)
 
 
+def _fixed(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
+    size = wanted.list_size
+    inner = conform(
+        column.values.slice(column.offset * size, len(column) * size), wanted.value_type
+    )
+    null = np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+    values = pa.FixedSizeListArray.from_arrays(_whole(inner.values), size, mask=pa.array(null))
+    if inner.bad is None:
+        return Conformed(values)
+    bad = inner.bad.reshape(-1, size).any(axis=1) & ~null
+    return Conformed(values, bad, f"{size} values, each {inner.expected}", column)
+
+
 def _from_lists(lists: pa.Array, wanted: pa.FixedSizeListType, text: pa.Array | None) -> Conformed:
     size = wanted.list_size
     lengths = pc.list_value_length(lists)
@@ -334,7 +451,7 @@ def _from_lists(lists: pa.Array, wanted: pa.FixedSizeListType, text: pa.Array | 
     # Null and wrong rows keep `size` places, so that all rows have the same length.
     usable = ~null & ~wrong
     kept = lists.filter(pa.array(usable)).flatten()
-    numbers = _numbers(kept, wanted.value_type) if _is_text(kept.type) else Conformed(kept)
+    numbers = conform(kept, wanted.value_type)
     values = _whole(numbers.values)
     if usable.all():
         spread = values

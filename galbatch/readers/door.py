@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -182,3 +183,20 @@ def must_have(path: str, wanted: Iterable[str], found: Sequence[str]) -> None:
     for name in wanted:
         if name not in found:
             raise SpecError(path, f"has no column '{name}'", did_you_mean(name, found))
+
+
+def only_once(
+    path: str, types: Mapping[str, pa.DataType], found: Sequence[str]
+) -> dict[str, pa.DataType]:
+    """The columns to read without those of which the file has two, if they come as they are.
+
+    Raises
+    ------
+    SpecError
+        If one that is wanted as something is there twice: nobody can say which is meant.
+    """
+    counts = Counter(found)
+    for name, wanted in types.items():
+        if counts[name] > 1 and not pa.types.is_null(wanted):
+            raise SpecError(path, f"has {counts[name]} columns called '{name}'", "rename them")
+    return {name: wanted for name, wanted in types.items() if counts[name] == 1}

@@ -242,6 +242,8 @@ class ReportData:
     partitions : int
     stages : tuple of StageSummary
     sinks : tuple of SinkSummary
+    left : tuple of str
+        What is not done, and why: a line for each stage that is not through.
     quarantine : tuple of Quarantine
     notices : tuple of str
         What a reader must know before believing a number (a simulated catalogue, say).
@@ -272,6 +274,7 @@ class ReportData:
     partitions: int = 0
     stages: tuple[StageSummary, ...] = ()
     sinks: tuple[SinkSummary, ...] = ()
+    left: tuple[str, ...] = ()
     quarantine: tuple[Quarantine, ...] = ()
     notices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()

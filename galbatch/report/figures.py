@@ -28,7 +28,7 @@ from galbatch.quality.results import (
 )
 from galbatch.report.data import LossCurve, SkyPartition
 from galbatch.report.style import MUTED, TRUTH, WARNING, WIDTH, colour_of, shades, styled
-from galbatch.report.words import CLASS_WORDS, WORDS, decimals, percent, thousands
+from galbatch.report.words import CLASS_WORDS, WORDS, counted, decimals, percent, thousands
 from galbatch.values import Target
 
 Curve = tuple[str, str]
@@ -79,7 +79,7 @@ def redshift_scatter(
     top.set(xlim=(0, end), ylim=(0, end), ylabel=r"predicted redshift  $z_{phot}$")
     _numbers(
         top,
-        f"{literal(model[0])}, {thousands(statistics.rows)} rows\n"
+        f"{literal(model[0])}, {counted(statistics.rows, 'row')}\n"
         rf"$\sigma_{{NMAD}}$ = {decimals(statistics.sigma_nmad)}"
         f"\nbias = {decimals(statistics.bias)}"
         f"\noutliers = {percent(statistics.outliers)}",
@@ -152,7 +152,7 @@ def target_scatter(
     axes.legend(loc="lower right")
     _numbers(
         axes,
-        f"{literal(model[0])}, {thousands(statistics.rows)} rows\n"
+        f"{literal(model[0])}, {counted(statistics.rows, 'row')}\n"
         rf"$\sigma_{{NMAD}}$ = {decimals(statistics.sigma_nmad, 3)} {words.unit}"
         f"\nbias = {decimals(statistics.bias, 3)} {words.unit}"
         f"\n$r^2$ = {decimals(statistics.r2, 3)}",

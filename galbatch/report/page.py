@@ -141,7 +141,7 @@ def _headlines(data: ReportData) -> tuple[Headline, ...]:
     if not data.models:
         return ()
     first, rest = data.models[0], data.models[1:]
-    of = f"of {thousands(data.rows_ingested)} rows" if data.rows_ingested else ""
+    of = f"of {counted(data.rows_ingested, 'row')}" if data.rows_ingested else ""
     lines = [
         Headline(
             "predicted",
@@ -236,16 +236,16 @@ def _flow(data: ReportData) -> tuple[Flow, ...]:
 
 def _outcome(data: ReportData) -> tuple[str, bool]:
     """One line on whether everything was done, and whether it was."""
-    if not data.quarantine:
-        return (
-            f"Complete: every row of {thousands(data.partitions)} partitions was processed.",
-            True,
-        )
     counts: dict[str, int] = {}
     for one in data.quarantine:
         counts[one.what] = counts.get(one.what, 0) + one.count
     parts = ", ".join(counted(number, what) for what, number in counts.items())
-    return f"Done, with {parts} in quarantine.", False
+    aside = f", with {parts} in quarantine" if parts else ""
+    if data.left:
+        return f"Not complete{aside}: see what is left, and run again.", False
+    if aside:
+        return f"Done{aside}.", False
+    return f"Complete: every row of {counted(data.partitions, 'partition')} was processed.", True
 
 
 def _sections(data: ReportData) -> tuple[Section, ...]:

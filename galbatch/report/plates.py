@@ -23,7 +23,7 @@ from galbatch.quality.results import (
 from galbatch.report import figures
 from galbatch.report.data import ModelReport, ReportData
 from galbatch.report.style import colour_of, data_uri
-from galbatch.report.words import CLASS_WORDS, WORDS, decimals, percent, thousands
+from galbatch.report.words import CLASS_WORDS, WORDS, counted, decimals, percent, thousands
 from galbatch.values import Target
 
 OTHERS: tuple[Target, ...] = ("log_mass", "spectral_type", "abs_mag_b")
@@ -103,7 +103,7 @@ def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
         words = "; ".join(
             f"{name}: the 68\u202f% intervals hold {percent(one.coverage68, 1)} of the true"
             f" redshifts, the 95\u202f% intervals {percent(one.coverage95, 1)}"
-            f" ({thousands(one.rows)} rows)"
+            f" ({counted(one.rows, 'row')})"
             for (name, _), one in honest
         )
         plates.append(
@@ -320,7 +320,7 @@ def catalogue_plates(data: ReportData) -> tuple[Plate, ...]:
             Plate(
                 "Partitions on the sky",
                 data_uri(figures.sky(data.sky)),
-                f"Centres of {thousands(len(data.sky))} partitions"
+                f"Centres of {counted(len(data.sky), 'partition')}"
                 + (f", {bad} of them in quarantine." if bad else "; none in quarantine."),
             )
         )
@@ -330,7 +330,7 @@ def catalogue_plates(data: ReportData) -> tuple[Plate, ...]:
             Plate(
                 "Quality flags",
                 data_uri(figures.quality_flags(flags, data.rows_ingested)),
-                f"Bits of the quality column over {thousands(data.rows_ingested)} rows; a row can"
+                f"Bits of the quality column over {counted(data.rows_ingested, 'row')}; a row can"
                 " have several.",
             )
         )
@@ -426,8 +426,10 @@ def _interval(one: TargetEvaluation) -> str:
 
 def _rows_of(found: Sequence[tuple[figures.Curve, BinnedStatistics]]) -> str:
     counts = [rows for _, table in found for rows in table.rows]
-    low, high = thousands(min(counts)), thousands(max(counts))
-    return f"{low} rows in each bin." if low == high else f"{low} to {high} rows in a bin."
+    low, high = min(counts), max(counts)
+    if low == high:
+        return f"{counted(low, 'row')} in each bin."
+    return f"{thousands(low)} to {counted(high, 'row')} in a bin."
 
 
 def _counted(found: Sequence[tuple[figures.Curve, ClassStatistics]]) -> str:

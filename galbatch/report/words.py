@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from galbatch import errors
 from galbatch.values import Target
 
 
@@ -80,8 +81,7 @@ def duration(seconds: float) -> str:
 
 def counted(number: int, what: str) -> str:
     """``1 row``, ``25 rows``, from ``row`` or ``rows``."""
-    single = what.removesuffix("s")
-    return f"{thousands(number)} {single if number == 1 else single + 's'}"
+    return errors.counted(number, what.removesuffix("s")).replace(",", "\u202f")
 
 
 def sentence(text: str) -> str:

@@ -364,7 +364,7 @@ def check_file(path: Path) -> None:
     try:
         with path.open("rb") as file:
             start = file.read(_MAGIC.stop)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise SpecError(str(path), f"cannot be read: {error.strerror}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.spec.survey import Column, Survey
 
 
@@ -74,7 +74,7 @@ def resolve_columns(survey: Survey, found: Sequence[str], file: str) -> Resoluti
             what = f"column '{name}'" + (f" of band {band}" if band else "")
             hint = did_you_mean(name, [spelling for spelling in found if spelling not in used])
             if not hint or hint.startswith("expected"):
-                hint = f"it has {len(found)} columns: {', '.join(found[:6])}, ..."
+                hint = f"it has {counted(len(found), 'column')}: {', '.join(found[:6])}, ..."
             raise SpecError(file, f"{what} is not in the file", hint)
     return Resolution(names, tuple(aliases), tuple(absent))
 

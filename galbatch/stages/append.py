@@ -14,6 +14,7 @@ from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import prediction_unit
 from galbatch.stages.train import current_version
+from galbatch.store import fence
 from galbatch.store.commit import digest_file
 from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
@@ -116,9 +117,11 @@ class Append:
             for piece, held in pieces:
                 with local_copy(piece.path) as path:
                     _check(piece, path)
+                    fence.check()
                     written += sink.append(replace(piece, path=path))
                 rows += held
                 report(rows, task.size, "")
+            fence.check()
             sink.keep([piece.unit for piece, _ in pieces])
             where = sink.where
         receipt = delivery.need.receipt(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from galbatch.errors import TransientError
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
 from galbatch.store.receipts import ReceiptBook
-from galbatch.values import Receipt
+from galbatch.values import WORKER_MEMORY, Receipt
 
 Report = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
@@ -19,8 +20,18 @@ Report = Callable[[int, int | None, str], None]
 Where = Literal["workers", "one worker", "driver"]
 
 
-PROCESS = 550 * 2**20
-"""Bytes of a process that has loaded what it needs, before it has read any rows."""
+PROCESS = WORKER_MEMORY
+
+
+UNITS = {
+    "scan": "file",
+    "ingest": "partition",
+    "train": "model",
+    "predict": "partition",
+    "append": "delivery",
+    "report": "page",
+}
+"""What one task of a stage is about."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,30 @@ class Site:
         return ReceiptBook(self.layout)
 
 
+@dataclass(frozen=True)
+class Look(Site):
+    """The same for as long as nothing in it changes: what was found out is not looked for again.
+
+    Parameters
+    ----------
+    known : dict
+        What was found out.
+    """
+
+    known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def changed(file: str) -> TransientError:
+    """The error for a file that is not what it was when its reading began."""
+    return TransientError(file, "changed while it was read", "run again when it is complete")
+
+
 def row_bytes(site: Site) -> int:
     """Bytes of a row of the survey's catalogue in memory."""
     return sum(
-        (8 if column.dtype.endswith("64") else 16 if column.dtype == "string" else 4)
+        (8 if column.kind.endswith("64") else 16 if column.kind == "string" else 4)
         * (column.length or 1)
-        for column in site.survey.columns
+        for column in site.survey.stored_columns
     )
 
 
@@ -85,6 +114,8 @@ class Pending:
     """What `begin` and `finish` make use of, so that it need not be found out again."""
     dispensable: bool = False
     """Should all tasks fail, there is something from before to go on with."""
+    again: Stage | None = None
+    """Whom to ask again when the tasks are through: what they read may change meanwhile."""
     notes: tuple[str, ...] = ()
     """What a user may want to know, for `galbatch status`."""
 

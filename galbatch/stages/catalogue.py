@@ -8,19 +8,21 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import SpecError
+from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
-from galbatch.stages.base import Site
+from galbatch.stages.apart import keep_apart, refuse_what_comes
+from galbatch.stages.base import Look, Site
+from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
-SCAN_VERSION = 3
-INGEST_VERSION = 2
+SCAN_VERSION = 4
+INGEST_VERSION = 3
 MOCK_TILE_ROWS = 2**18
 """A simulated sky is made in parts of so many rows, each a source of its own."""
 CATALOGUE_UNIT = CATALOGUE
@@ -49,6 +51,39 @@ class Origin:
     number: int
     size: int | None
     need: Need
+
+    def as_it_is(self) -> Origin:
+        """The source as it is now: its file may have changed since this was found out.
+
+        Raises
+        ------
+        DataError
+            If the file is gone.
+        """
+        if not self._is_file:
+            return self
+        found = _stamp(self.unit)
+        if found is None:
+            raise DataError(self.unit, "is not there any more")
+        size, modified = found
+        depends = {**self.need.depends, "bytes": size, "modified": modified}
+        return replace(self, size=size, need=replace(self.need, depends=depends))
+
+    def is_as_it_was(self) -> bool:
+        """Whether its file has not changed since."""
+        depends = self.need.depends
+        return not self._is_file or _stamp(self.unit) == (depends["bytes"], depends["modified"])
+
+    @property
+    def _is_file(self) -> bool:
+        return "bytes" in self.need.depends
+
+
+def _stamp(file: str) -> tuple[int, int | str] | None:
+    try:
+        return stamp(file)
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -111,6 +146,12 @@ class Catalogue:
     digests: Mapping[Partition, str]
     digest: str
     facts: Mapping[str, Any]
+
+    @property
+    def ids(self) -> IdKind:
+        """How arrays keep the ids."""
+        types = dict(zip(self.facts["columns"], self.facts["types"], strict=True))
+        return id_kind(types[self.facts["id"]])
 
     @property
     def rows(self) -> int:
@@ -185,6 +226,15 @@ def standing(site: Site) -> Standing:
     SpecError
         If a file is missing that was never read, or the job no longer names one that was.
     """
+    if not isinstance(site, Look):
+        return _standing(site)
+    if "standing" not in site.known:
+        site.known["standing"] = _standing(site)
+    found: Standing = site.known["standing"]
+    return found
+
+
+def _standing(site: Site) -> Standing:
     book = site.book
     base = book.get("ingest", CATALOGUE_UNIT)
     known: Mapping[str, Any] = base.facts["sources"] if base else {}
@@ -356,14 +406,13 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
             tiles.append(Origin(unit, number, size, Need("scan", unit, words)))
         return tuple(tiles), ()
     names = _files(source, sources)
+    keep_apart(site, names)
+    if not sources:
+        refuse_what_comes(site)
     last = max((words["number"] for words in sources.values()), default=-1)
     meaning = words_digest(_meaning(site))
     found = []
     for name in names:
-        if name.startswith(f"{site.layout.root}/"):
-            raise SpecError(
-                "source.paths", f"{name} is in the store itself", "choose another 'store'"
-            )
         if name in sources:
             number = sources[name]["number"]
         else:

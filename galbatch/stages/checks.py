@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
-from galbatch.errors import SpecError, did_you_mean
-from galbatch.readers.base import expand, open_reader
-from galbatch.readers.remote import at_hand
+import pyarrow as pa
+
+from galbatch.errors import SpecError, counted, did_you_mean
+from galbatch.readers.base import check_catalogues
+from galbatch.readers.remote import is_url
 from galbatch.sinks.base import check_sink
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
-from galbatch.spec.resolve import resolve_columns
+from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
+from galbatch.stages.apart import other_stores
 from galbatch.stages.base import Site
+from galbatch.stages.catalogue import Standing, standing
+from galbatch.stages.headers import FileFacts, read_headers
+from galbatch.stages.scan import source_facts
+from galbatch.stages.together import Known, compare, few
 from galbatch.stages.train import is_trained
+from galbatch.store.identity import Identity, check_identity
 from galbatch.store.layout import Layout
-from galbatch.store.places import local_copy, place
-from galbatch.store.tables import OWN
+from galbatch.store.places import check_writable, local_copy, place
+from galbatch.store.tables import OWN, read_schema
 from galbatch.training.transfer import read_pretrained
 from galbatch.values import TARGETS
+
+_AWAY = 3
+"""Files in object storage whose headers are read before a run, at most."""
 
 
 def agree(job: Job, survey: Survey) -> None:
@@ -36,6 +49,7 @@ def agree(job: Job, survey: Survey) -> None:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
         check_sink(sink)
+    _check_survey(survey)
     for model in job.models:
         where = f"models.{model.name}"
         if model.name.lower() == survey.name.lower():
@@ -66,6 +80,25 @@ def agree(job: Job, survey: Survey) -> None:
                 )
 
 
+def _check_survey(survey: Survey) -> None:
+    """What a survey is read for must hold numbers, one in a row."""
+    if not any(survey.labels.of(target) for target in TARGETS):
+        raise SpecError(
+            f"survey {survey.name}",
+            "names no column with labels: there is nothing to train on",
+            "write 'labels'",
+        )
+    for name, words in optional_columns(survey).items():
+        column, several = survey.column[name], {"thesis_inputs", "photometry.vectors.mask"}
+        if column.dtype == "string" or (column.length and not several.issuperset(words)):
+            what = "text" if column.dtype == "string" else f"{column.length} values in a row"
+            raise SpecError(
+                f"survey {survey.name}: {words[0]}",
+                f"expected a column of numbers, '{name}' holds {what}",
+                "correct its dtype and length in 'columns', or name another",
+            )
+
+
 def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None:
     """A model to begin with is needed until the one that begins with it is trained."""
     assert model.pretrained is not None
@@ -73,30 +106,192 @@ def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None
         with local_copy(place(model.pretrained)) as folder:
             read_pretrained(folder, model, model.bands or survey.band_names)
     except SpecError:
-        if not is_trained(Site(job, survey, Layout(place(job.store))), model):
+        if not is_trained(_site(job, survey), model):
             raise
 
 
-def check_sources(job: Job, survey: Survey) -> Iterator[str]:
-    """Read the header of every source file and match its columns with the survey's.
+def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:
+    """Make every check of a run that needs just headers and the first rows of a few files.
+
+    Nothing is written. `run` makes the same checks of what is new before it reads anything to its
+    end (`check_news`).
 
     Yields
     ------
-    str
-        One line for each file: its columns, and the spellings that differ from the survey's.
+    FileFacts
+        Of each source file; none for a simulated sky.
 
     Raises
     ------
     SpecError
-        Naming the file and the column.
+        Naming the file and the column, or the word of the job or the survey. What files are
+        together is known, and said, behind the last of them.
+    """
+    site = _site(job, survey)
+    check_places(site)
+    if isinstance(job.source, MockSource):
+        _check_mock(job, survey)
+        return
+    check_catalogues(job.source.paths)
+    state = standing(site)
+    facts = []
+    files = [origin.unit for origin in state.origins]
+    for one in read_headers(job.source, survey, files, first_run=state.base is None):
+        facts.append(one)
+        yield one
+    compare(job, survey, facts, _known(site, state, files))
+
+
+def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[str, ...]:
+    """What a user should know of the source files together.
+
+    Parameters
+    ----------
+    job, survey : Job, Survey
+    facts : sequence of FileFacts
+        All that `check_sources` gave.
+
+    Returns
+    -------
+    tuple of str
+        A line each: optional columns that files lack, columns that are not of one type, labels
+        that were seen, files of other jobs' stores.
     """
     if isinstance(job.source, MockSource):
-        yield f"{job.source.rows:,} simulated objects"
+        return ()
+    site = _site(job, survey)
+    files = [one.file for one in facts]
+    known = _known(site, standing(site), files)
+    return (*compare(job, survey, facts, known), *other_stores(files))
+
+
+def check_news(site: Site) -> None:
+    """The same checks of the sources that a run is to read, before a worker is called for.
+
+    Headers that an earlier run has seen to are not read again.
+
+    Raises
+    ------
+    SpecError
+        Naming the file and the column, or the word of the job or the survey.
+    """
+    check_places(site)
+    job, survey, book = site.job, site.survey, site.book
+    if isinstance(job.source, MockSource):
+        _check_mock(job, survey)
         return
-    for path in expand(job.source.paths):
-        with at_hand(path) as copy:
-            found = open_reader(job.source.format, copy).header(copy).names
-        columns = [name for name in found if name not in OWN]
-        resolution = resolve_columns(survey, columns, path)
-        taken = f", {'; '.join(resolution.aliases)}" if resolution.aliases else ""
-        yield f"{path}: {len(columns)} columns{taken}"
+    state = standing(site)
+    files = [one.unit for one in state.fresh if book.valid(one.need) is None]
+    # A file in object storage is copied to be looked at.
+    away = [file for file in files if is_url(file)][_AWAY:]
+    files = [file for file in files if file not in set(away)]
+    if files:
+        check_catalogues(job.source.paths)
+        facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
+        compare(job, survey, facts, _known(site, state, files, unseen=bool(away)))
+
+
+def check_places(site: Site) -> None:
+    """Check that a run may write where the job says.
+
+    Raises
+    ------
+    SpecError
+        If the store is another job's or no store, or a folder cannot be written.
+    """
+    check_writable(site.layout.root, "store")
+    check_identity(site.layout, identity_of(site))
+    check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
+    for sink in site.job.sinks:
+        check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+
+
+def identity_of(site: Site) -> Identity:
+    """Who makes the store of a job."""
+    # Files may come and change; the catalogue follows.
+    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
+    return Identity(site.job.name, site.survey.name, source)
+
+
+def _site(job: Job, survey: Survey) -> Site:
+    scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
+    return Site(job, survey, Layout(place(job.store), scratch))
+
+
+def _check_mock(job: Job, survey: Survey) -> None:
+    """A simulated sky has all columns of its survey, and no other."""
+    for condition in job.report.where:
+        if condition.column not in survey.column:
+            raise SpecError(
+                "report.where",
+                f"survey '{survey.name}' has no column '{condition.column}'",
+                did_you_mean(condition.column, survey.column),
+            )
+
+
+def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = False) -> Known:
+    """What is known of sources whose headers are not read now."""
+    read = set(files)
+    there = dict(state.sources)
+    scanned = 0
+    for origin in state.fresh:
+        receipt = site.book.valid(origin.need)
+        there.pop(origin.unit, None)
+        if receipt is not None and origin.unit not in read:
+            there[origin.unit] = source_facts(receipt)
+            scanned += 1
+    fields: dict[str, pa.Field] = {}
+    held = [one for one in state.held if one.partition not in state.lost]
+    if held:
+        schema = read_schema(site.layout.partition(held[0].partition))
+        fields = {one.name: one for one in schema if one.name not in OWN}
+    return Known(
+        fields,
+        {unit: words["absent"] for unit, words in there.items() if unit not in read},
+        {t: sum(words["labelled"].get(t, 0) for words in there.values()) for t in TARGETS},
+        unseen=unseen or scanned > 0,
+    )
+
+
+def summarise(headers: Sequence[FileFacts]) -> tuple[str, ...]:
+    """What the headers of many files say, in a few lines.
+
+    Parameters
+    ----------
+    headers : sequence of FileFacts
+        One at least.
+
+    Returns
+    -------
+    tuple of str
+        ``500 files, 113 columns each``; ``3 files spell RA as RAdeg: a.csv, b.csv, c.csv``.
+    """
+    by_columns: dict[int, list[str]] = defaultdict(list)
+    by_alias: dict[str, list[str]] = defaultdict(list)
+    for header in headers:
+        by_columns[header.columns].append(header.file)
+        for alias in header.aliases:
+            by_alias[alias].append(header.file)
+    usual = max(by_columns, key=lambda columns: len(by_columns[columns]))
+    files, each = counted(len(headers), "file"), counted(usual, "column")
+    lines = [f"{files}, {each} {'each' if len(by_columns) == 1 else 'in most'}"]
+    for columns, found in sorted(by_columns.items()):
+        if columns != usual:
+            lines.append(f"{counted(columns, 'column')} in {_named(found)}")
+    # Files of one kind spell many columns otherwise: they are told together.
+    spelt: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for alias, found in by_alias.items():
+        spelling, _, name = alias.partition(" -> ")
+        spelt[tuple(found)].append(f"{name} as {spelling}")
+    for who, names in spelt.items():
+        if len(who) == len(headers):
+            lines.append(f"all spell {few(names)}")
+        else:
+            spell = "spells" if len(who) == 1 else "spell"
+            lines.append(f"{counted(len(who), 'file')} {spell} {few(names)}: {few(who)}")
+    return tuple(lines)
+
+
+def _named(files: Sequence[str]) -> str:
+    """How many files, and the first of them."""
+    return f"{counted(len(files), 'file')}: {few(files)}"

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.models.base import read_card
 from galbatch.models.pdf import QUANTILES
 from galbatch.stages.base import Site
@@ -197,8 +197,8 @@ def _predicted(site: Site, version: str) -> tuple[Partition, ...]:
         rows = sum(partition.rows for partition in missing)
         raise SpecError(
             root,
-            f"'{version}' has not predicted {rows:,} rows of {len(missing)} of "
-            f"{len(catalogue.partitions)} partitions yet",
+            f"'{version}' has not predicted {counted(rows, 'row')} of {len(missing)} of "
+            f"{counted(len(catalogue.partitions), 'partition')} yet",
             hint,
         )
     return catalogue.partitions

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from galbatch import __version__
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
 from galbatch.models.base import HISTORY, read_card
 from galbatch.models.flags import Quality
@@ -41,10 +41,12 @@ from galbatch.report.data import (
     TargetLabels,
 )
 from galbatch.spec.job import MockSource, SkySplit
-from galbatch.stages.base import PROCESS, Pending, Site, Task, Where
+from galbatch.spec.optional import optional_columns
+from galbatch.stages.base import PROCESS, UNITS, Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
+from galbatch.stages.together import absent_lines
 from galbatch.stages.train import current_version, label_columns, split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.history import latest_records
@@ -56,10 +58,11 @@ from galbatch.training.labels import labels, meets
 from galbatch.training.split import TEST, roles
 from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 REPORT_UNIT = "page"
 _EXAMPLES = 5
-_UNITS = {"scan": "file", "train": "model", "append": "delivery"}
+_UNUSED = 12
+"""Columns that are named of those that the survey lists, files lack and nothing uses."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Report:
     name: str = "report"
     word: str = "rows"
     where: Where = "driver"
+    left: tuple[str, ...] = ()
+    """What the stages before it have not done: a page that says so is another one."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -82,7 +87,7 @@ class Report:
 
     def pending(self, site: Site) -> Pending:
         """The page, when anything that stands on it has changed."""
-        need = _need(site)
+        need = _need(site, self.left)
         if need is None:
             return Pending((), waiting="predict")
         receipt = site.book.get("report", REPORT_UNIT)
@@ -135,7 +140,7 @@ class Report:
         """
         from galbatch.report.page import render
 
-        data = report_data(site)
+        data = replace(report_data(site), left=self.left)
         page = site.layout.report / "index.html"
         commit_bytes(page, render(data).encode())
         commit_bytes(site.layout.report / "report.json", _numbers(data).encode())
@@ -168,7 +173,13 @@ def report_data(site: Site) -> ReportData:
             "This catalogue is simulated: its labels are the truth that it was made from, "
             "and no number here says how well a model does on the real sky."
         )
-    notes = [f"The files have no column {name}." for name in facts["absent"][:12]]
+    absent = {unit: words["absent"] for unit, words in facts["sources"].items()}
+    notes = [f"{line[0].upper()}{line[1:]}." for line in absent_lines(survey, absent)]
+    used = {survey.id.column, *optional_columns(survey)}
+    unused = [name for name in facts["absent"] if name not in used]
+    if unused:
+        more = f" and {len(unused) - _UNUSED} more" if len(unused) > _UNUSED else ""
+        notes.append(f"No file has {', '.join(unused[:_UNUSED])}{more}: nothing here uses them.")
     return ReportData(
         job=site.job.name,
         survey=survey.title,
@@ -198,7 +209,7 @@ def report_data(site: Site) -> ReportData:
     )
 
 
-def _need(site: Site) -> Need | None:
+def _need(site: Site, left: Sequence[str]) -> Need | None:
     book = site.book
     predictions = {}
     for version in (current_version(site, model) for model in site.job.models):
@@ -212,6 +223,7 @@ def _need(site: Site) -> Need | None:
         "predictions": predictions,
         "appended": {receipt.unit: receipt.key for receipt in _appended(site)},
         "quarantined": rejected_total(site.layout),
+        "left": list(left),
     }
     return Need("report", REPORT_UNIT, words)
 
@@ -331,7 +343,7 @@ def _held_out(
         "no model was trained, stopped or calibrated on them"
     )
     if sample.thinned:
-        description += f"; of them a random {sample.rows:,} rows"
+        description += f"; of them a random {counted(sample.rows, 'row')}"
     return (
         HeldOut(
             description,
@@ -471,7 +483,7 @@ def _why_not(straight: dict[str, Any]) -> str:
     if straight["given"]:
         return ", on the rows that it was fitted to"
     if straight["rows"] < FEWEST_TO_STRAIGHTEN:
-        return f" (not tried: {straight['rows']} rows are too few)"
+        return f" (not tried: {counted(straight['rows'], 'row')}, too few)"
     return " (it did not help, and is not used)"
 
 
@@ -516,7 +528,7 @@ def _quarantine(site: Site) -> tuple[Quarantine, ...]:
     found: dict[tuple[str, str], Quarantine] = {}
     for table in rejected_tables(site.layout):
         stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0).to_pandas()
-        what = stage.map(_UNITS).fillna("partition").where(table["row"].to_numpy() == 0, "rows")
+        what = stage.map(UNITS).fillna("task").where(table["row"].to_numpy() == 0, "rows")
         frame = pd.DataFrame({"what": what, "reason": bare_reasons(table).to_pandas()})
         groups: dict[Any, Any] = frame.groupby(["what", "reason"], sort=False).indices
         for (kind, reason), places in groups.items():
@@ -581,6 +593,7 @@ def _numbers(data: ReportData) -> str:
             "rejected": data.rows_rejected,
             "ingested": data.rows_ingested,
         },
+        "left": list(data.left),
         "held_out": data.held_out.description if data.held_out else None,
         "stages": [asdict(stage) for stage in data.stages],
         "models": models,

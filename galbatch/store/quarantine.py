@@ -206,9 +206,32 @@ def bare_reasons(table: pa.Table) -> pa.ChunkedArray:
 def rejected_counts(layout: Layout) -> dict[str, int]:
     """Number of rejected rows by reason (`bare_reasons`), the most frequent first."""
     counts: Counter[str] = Counter()
+    for (_, reason), number in rejected_kinds(layout).items():
+        counts[reason] += number
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def rejected_kinds(layout: Layout) -> dict[tuple[str, str], int]:
+    """Numbers by what was rejected and why, the most frequent first.
+
+    Returns
+    -------
+    dict of (str, str) to int
+        The stage of failed tasks, or ``""`` for rows; and the reason (`bare_reasons`).
+    """
+    counts: Counter[tuple[str, str]] = Counter()
     for table in rejected_tables(layout):
-        for found in pc.value_counts(bare_reasons(table)).to_pylist():
-            counts[found["values"]] += found["counts"]
+        # A failed task has no row; `scan a.csv` is what it is called.
+        stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0)
+        kinds = pa.table(
+            {
+                "stage": pc.if_else(pc.equal(table["row"], 0), stage, ""),
+                "reason": bare_reasons(table),
+            }
+        )
+        found = kinds.group_by(["stage", "reason"]).aggregate([([], "count_all")])
+        for one in found.to_pylist():
+            counts[one["stage"], one["reason"]] += one["count_all"]
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.store.commit import commit_bytes, digest_output
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote
@@ -175,7 +175,7 @@ class ReceiptBook:
                 continue
             found = _size(path)
             if found != size:
-                yield output, f"has {found:,} bytes, {size:,} were written"
+                yield output, f"has {counted(found, 'byte')}, {size:,} were written"
             elif deep and digest_output(path) != digest:
                 yield output, "is not what was written (another SHA-256)"
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from galbatch.errors import DataError, SpecError, TransientError, did_you_mean
+from galbatch.errors import DataError, SpecError, TransientError, counted, did_you_mean
 from galbatch.store.commit import NewFile
 from galbatch.store.layout import Layout
 from galbatch.store.places import readable
@@ -69,7 +69,8 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
     ----------
     table : pyarrow.Table
     columns : iterable of Described
-        What they mean; fields that none of them names keep the metadata they have.
+        What they mean; fields that none of them names keep the metadata they have, and those
+        without a unit there the unit they have.
 
     Returns
     -------
@@ -81,7 +82,8 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
     for field in table.schema:
         column = meaning.get(field.name)
         if column is not None:
-            words = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
+            unit = column.unit or (field.metadata or {}).get(b"unit", b"").decode()
+            words = {"unit": unit, "ucd": column.ucd, "description": column.description}
             field = field.with_metadata({key: word for key, word in words.items() if word})
         fields.append(field)
     return pa.table(table.columns, schema=pa.schema(fields).with_metadata(table.schema.metadata))
@@ -161,8 +163,8 @@ class PartitionWriter(AbstractContextManager["PartitionWriter"]):
             if file.metadata.num_rows != self._rows or file.schema_arrow != self._schema:
                 raise TransientError(
                     str(self._path),
-                    f"expected {self._rows} rows, read back {file.metadata.num_rows} "
-                    f"of {len(file.schema_arrow)} columns",
+                    f"expected {counted(self._rows, 'row')}, read back {file.metadata.num_rows} "
+                    f"of {counted(len(file.schema_arrow), 'column')}",
                 )
 
 

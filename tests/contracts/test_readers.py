@@ -283,6 +283,26 @@ def test_an_empty_file(tmp_path: Path, ending: str) -> None:
     path.touch()
     with pytest.raises(SpecError, match="is empty"):
         open_reader(None, str(path)).header(str(path))
+    with pytest.raises(SpecError, match="is empty"):
+        read(str(path))
+
+
+@pytest.mark.parametrize("ending", [ending for ending in WRITERS if ending != "csv"])
+@pytest.mark.parametrize("size", [12, 1100])
+def test_hardly_more_than_the_beginning(tmp_path: Path, ending: str, size: int) -> None:
+    path, _ = write(tmp_path, ending)
+    Path(path).write_bytes(Path(path).read_bytes()[:size])
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@every_format
+def test_records_are_counted_apart(tmp_path: Path, ending: str) -> None:
+    path, table = write(tmp_path, ending)
+    batches = open_reader(None, path).batches(path, {"name": pa.float32()}, 128)
+    rejected = sum(len(batch.rejected) for batch in batches)
+    assert rejected == batches.records == table.num_rows
 
 
 @every_format

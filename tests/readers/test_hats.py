@@ -26,6 +26,7 @@ from small import REPOSITORY, job_words
 from galbatch.errors import SpecError
 from galbatch.mock.observe import mock_batches
 from galbatch.readers import expand, open_reader
+from galbatch.readers.base import check_catalogues
 from galbatch.readers.hats import is_pixel_file
 from galbatch.readers.parquet import ParquetReader
 from galbatch.run import opened, run
@@ -143,6 +144,24 @@ def test_a_catalogue_that_is_not_whole(tmp_path: Path) -> None:
         expand([str(folder)])
 
 
+def test_rows_that_a_catalogue_says_it_has(tmp_path: Path) -> None:
+    folder = write(tmp_path / "things", PIXELS)
+    CollectionProperties(name="all", hats_primary_table_url="things").to_properties_file(tmp_path)
+    for name in ("hats.properties", "properties"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("hats_nrows=1\n", "hats_nrows=4\n"))
+    for place in (folder, tmp_path):
+        check_catalogues([str(place), str(tmp_path / "*.parquet"), "s3://bucket/things"])
+    pq.write_table(pa.table({"x": [1, 2, 3]}), names(folder, PIXELS)[2])
+    for place in (folder, tmp_path):
+        with pytest.raises(SpecError, match=r"4 rows \(hats_nrows\), its 4 files hold 6 .*\*\*"):
+            check_catalogues([str(place)])
+    # The way out that the message tells.
+    assert set(expand([f"{folder}/dataset/**/*.parquet"])) == set(names(folder, PIXELS))
+    Path(names(folder, PIXELS)[2]).write_bytes(b"PAR1")
+    check_catalogues([str(folder)])
+
+
 def test_a_folder_that_is_no_catalogue(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"is a folder, not a file \(.*/\* takes the files in it"):
         expand([str(tmp_path)])
@@ -169,6 +188,7 @@ class Silent:
     def retry(self, *_: Any) -> None: ...
     def failed(self, *_: Any) -> None: ...
     def end(self, *_: Any) -> None: ...
+    def waiting(self, *_: Any) -> None: ...
 
 
 def site(source: Path | str, store: Path, **changes: Any) -> Site:

@@ -17,7 +17,7 @@ from galbatch.spec.resolve import resolve_columns
 def read(survey: Survey, path: str) -> pa.Table:
     reader = open_reader(None, path)
     names = resolve_columns(survey, reader.header(path).names, path).names
-    kinds = {column.name: pa.type_for_alias(column.dtype) for column in survey.columns}
+    kinds = {column.name: pa.type_for_alias(column.kind) for column in survey.columns}
     types = {spelling: kinds[name] for spelling, name in names.items() if name in kinds}
     batches = list(reader.batches(path, types, 5000))
     assert not any(batch.rejected for batch in batches)

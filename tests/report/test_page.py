@@ -115,6 +115,24 @@ def test_it_says_the_numbers(full_page: str, full_report: ReportData) -> None:
         assert words in text, words
 
 
+@pytest.mark.parametrize(
+    ("partitions", "words"),
+    [(1, "every row of 1 partition was"), (12_000, "every row of 12 000 partitions was")],
+)
+def test_complete_means_that_nothing_is_left(partitions: int, words: str) -> None:
+    data = ReportData(job="ingest", survey="A survey", version="0.1.0", partitions=partitions)
+    assert f"Complete: {words} processed." in check(render(data)).text
+    left = ("scan: 1 file left: a<b>.csv: the file changed", "append: waits for predict")
+    text = check(render(replace(data, left=left))).text
+    assert "Complete" not in text and "Not complete: see what is left" in text
+    assert all(line in text for line in left)
+
+
+def test_what_is_left_and_what_is_in_quarantine_are_said_together(full_report: ReportData) -> None:
+    text = check(render(replace(full_report, left=("append: 2 deliveries left: a; b",)))).text
+    assert "Not complete, with 25 rows, 1 partition in quarantine: see what is left" in text
+
+
 def test_a_run_without_models() -> None:
     page = check(render(ReportData(job="ingest", survey="A survey", version="0.1.0", rows_read=5)))
     assert "nothing was predicted" in page.text

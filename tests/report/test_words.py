@@ -29,5 +29,6 @@ def test_durations(seconds: float, text: str) -> None:
 def test_words() -> None:
     assert counted(1, "rows") == "1 row"
     assert counted(2, "partition") == "2 partitions"
+    assert counted(1200, "delivery") == "1\u202f200 deliveries"
     assert sentence("labelled rows. ") == "Labelled rows."
     assert sentence("") == ""
