@@ -95,5 +95,5 @@ def test_what_need_not_be_there_is_none() -> None:
     with pytest.raises(DataError, match="'MAG_AUTO': is not in the table"):
         raw_photometry(pa.table({"EBV": [0.1]}), survey, ["rSDSS"])
     alhambra = load_survey("alhambra")
-    columns = dict.fromkeys(alhambra.photometry_columns, [20.0])
+    columns = {name: [20.0] for name in alhambra.photometry_columns}
     assert raw_photometry(pa.table(columns), alhambra, alhambra.band_names).saturated is None

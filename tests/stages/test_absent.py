@@ -73,7 +73,7 @@ def ingested(place: Site) -> Catalogue:
 def test_nothing_to_train_on_is_said_before_anything_is_read(archive: Path, tmp_path: Path) -> None:
     bare = site(archive, tmp_path / "store", "bare")
     for attempt in (lambda: list(check_sources(bare.job, SURVEY)), lambda: ingested(bare)):
-        with pytest.raises(SpecError, match="no file has a column with labels.*'Z_SPEC', 'STAR"):
+        with pytest.raises(SpecError, match=r"no file has a column with labels.*'Z_SPEC', 'STAR"):
             attempt()
     dusty = site(archive, tmp_path / "store", "*", clean={"extinction": True})
     with pytest.raises(SpecError, match="no file has the column 'EBV'"):
