@@ -12,7 +12,7 @@ endif
 # The tests start some hundred processes: where this is set, each would compile all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test lint bench faults surroundings schemas clean
+.PHONY: setup run test lint bench faults broken cases surroundings schemas clean
 
 run: .venv/ready
 	$(RUN) galbatch run jobs/quickstart.yaml
@@ -32,6 +32,12 @@ bench: .venv/ready
 
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
+
+broken: .venv/ready
+	$(RUN) python tests/broken/campaign.py --files 2000
+
+cases: .venv/ready
+	$(RUN) python benchmarks/cases.py
 
 # The tests in surroundings that are all unusual at once.
 surroundings: .venv/ready
