@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -71,33 +71,29 @@ def _type_of_text(sample: pa.ChunkedArray | None) -> pa.DataType:
 def no_ids(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """Where text stands for no id: it is null, empty, or a word for nothing."""
     known = pc.utf8_lower(pc.utf8_trim_whitespace(text))
-    return pc.fill_null(pc.is_in(known, value_set=pa.array(_NOTHING)), True)
+    return pc.or_(pc.is_null(text), pc.is_in(known, value_set=pa.array(_NOTHING)))
 
 
-def common_id_type(types: Iterable[pa.DataType], low: int, high: int) -> pa.DataType:
-    """One type for the ids of all files.
+def beyond(column: Column, ids: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Ids that the 64-bit integers which the survey wants do not hold."""
+    if column.dtype not in ("int64", "uint64") or not pa.types.is_integer(ids.type):
+        return np.zeros(len(ids), bool)
+    signed = pa.types.is_signed_integer(ids.type)
+    if column.dtype == "uint64" and signed:
+        return _true(pc.less(ids, 0))
+    if column.dtype == "int64" and ids.type == pa.uint64():
+        return _true(pc.greater_equal(ids, pa.scalar(_BEYOND_INT64, pa.uint64())))
+    return np.zeros(len(ids), bool)
 
-    Parameters
-    ----------
-    types : iterable of pyarrow.DataType
-        Integers of any kind, and text.
-    low, high : int
-        The smallest and the largest of the integers.
 
-    Returns
-    -------
-    pyarrow.DataType
-        The widest of the integers; uint64 where they are beyond int64 and none is negative; text
-        where one is text, or no integer type holds them all.
+def as_wanted(column: Column, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids in the type that the survey says, if that is text or of 64 bits.
+
+    Those that are `beyond` it come out as other numbers.
     """
-    found = set(types)
-    if any(is_text(one) for one in found):
-        return pa.string()
-    if len(found) == 1:
-        return found.pop()
-    if high < _BEYOND_INT64:
-        return pa.int64()
-    return pa.uint64() if low >= 0 else pa.string()
+    if column.dtype in ("int64", "uint64", "string"):
+        return ids.cast(item_type(column), safe=False)
+    return ids
 
 
 def refused_parts(

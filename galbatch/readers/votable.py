@@ -492,8 +492,9 @@ class _Walk:
     def _counting_bytes(self, binparse: Any) -> Any:
         def counting(read: Any) -> Any:
             def counted(size: int) -> Any:
+                found = read(size)  # raises at the end of the stream, where nothing was read
                 self._varying_bytes += size
-                return read(size)
+                return found
 
             return binparse(counted)
 

@@ -11,17 +11,18 @@ import pyarrow as pa
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.base import check_catalogues
 from galbatch.readers.remote import is_url
-from galbatch.sinks.base import check_sink
+from galbatch.sinks.base import check_sink, check_table
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.apart import other_stores
+from galbatch.stages.append import origin_of
 from galbatch.stages.base import Site
 from galbatch.stages.catalogue import Standing, standing
 from galbatch.stages.headers import FileFacts, read_headers
 from galbatch.stages.scan import source_facts
 from galbatch.stages.together import Known, compare, few
-from galbatch.stages.train import is_trained
+from galbatch.stages.train import current_version, is_trained
 from galbatch.store.identity import Identity, check_identity
 from galbatch.store.layout import Layout
 from galbatch.store.places import check_writable, local_copy, place
@@ -197,13 +198,17 @@ def check_places(site: Site) -> None:
     Raises
     ------
     SpecError
-        If the store is another job's or no store, or a folder cannot be written.
+        If the store is another job's or no store, a folder cannot be written, or a database's
+        table is of others.
     """
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
     for sink in site.job.sinks:
         check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+        for model in site.job.models:
+            version = current_version(site, model)
+            check_table(sink, origin_of(site, sink, model.name, version))
 
 
 def identity_of(site: Site) -> Identity:

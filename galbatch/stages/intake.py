@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.intake.ids import id_type, made_id, no_ids, refused_parts
+from galbatch.intake.ids import (
+    as_wanted,
+    beyond,
+    id_type,
+    made_id,
+    no_ids,
+    refused_parts,
+)
 from galbatch.intake.positions import (
     HIGHEST_RA,
     LOWEST_RA,
@@ -129,8 +136,9 @@ def catalogue_rows(
     tuple of pyarrow.Table
         Rows with `_healpix_29` and `_row`; and those that were rejected, by the reader too.
     """
-    table = _with_text_ids(survey, batch.table)
+    table = batch.table
     good = np.ones(table.num_rows, bool)
+    ids = [one for one in (survey.id.column, *survey.id.parts) if one in table.column_names]
     refused = [as_table([replace(row, file=file) for row in batch.rejected])]
 
     def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
@@ -145,6 +153,10 @@ def catalogue_rows(
             reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
         refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
 
+    for name in ids:
+        bad = beyond(survey.column[name], table[name])
+        refuse(bad, f"column '{name}': expected {survey.column[name].dtype}", table[name])
+    table = _with_ids_as_wanted(survey, table, ids)
     for name in survey.id.parts or (survey.id.column,):
         refuse(_is_missing(table[name]), f"column '{name}': the id is missing", None)
     for name in survey.id.parts:
@@ -178,12 +190,11 @@ def catalogue_rows(
     return table, pa.concat_tables(refused)
 
 
-def _with_text_ids(survey: Survey, table: pa.Table) -> pa.Table:
-    """With ids as text where the survey says so and the file holds (whole) numbers."""
-    for name in (survey.id.column, *survey.id.parts):
+def _with_ids_as_wanted(survey: Survey, table: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """With ids in the type that the survey says; what is beyond it was refused."""
+    for name in ids:
         place = table.schema.get_field_index(name)
-        if place >= 0 and survey.column[name].dtype == "string":
-            table = table.set_column(place, name, table.column(place).cast(pa.string()))
+        table = table.set_column(place, name, as_wanted(survey.column[name], table.column(place)))
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from galbatch.errors import DataError
 from galbatch.readers import csv as reader_module
 from galbatch.readers.csv import CsvReader
-from galbatch.readers.records import AFTER, OPEN, ZERO, Rule, first_line, whole_lines
+from galbatch.readers.records import AFTER, OPEN, ZERO, Block, Rule, first_line, whole_lines
 
 TYPES = {"ID": pa.int64(), "F": pa.float64(), "name": pa.string()}
 ENDS = ["\n", "\r\n", "\r"]
@@ -326,3 +327,17 @@ def test_lines_with_sound_quotes_are_not_looked_at(monkeypatch: pytest.MonkeyPat
     block, _ = Rule(",", 3, [0, 1]).cut("".join(quoted_lines(20_000)).encode(), ended=True)
     assert block.records == 20_000
     assert not walked
+
+
+def test_a_count_that_the_parser_does_not_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = Rule.cut
+
+    def one_more(self: Rule, data: bytes, *, ended: bool, patient: bool) -> tuple[Block, int]:
+        block, used = cut(self, data, ended=ended, patient=patient)
+        return replace(block, records=block.records + 1), used
+
+    monkeypatch.setattr(Rule, "cut", one_more)
+    with pytest.raises(DataError, match="after row 0: 3 records by their lines, 2 by quotes"):
+        read_text(tmp_path, "ID,F,name\n1,2,x\n2,3,y\n")

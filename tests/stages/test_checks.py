@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -286,6 +287,22 @@ def test_the_store_of_another_job(place: Place) -> None:
     with pytest.raises(SpecError, match=r"was made by job 'mine' .*, this is job 'other'"):
         place.validate(place.job(name="other"), survey())
     assert place.validate(place.job(), survey())
+
+
+def test_a_table_that_is_of_others(place: Place) -> None:
+    path = place.folder / "x.duckdb"
+    job = place.job(sinks=[{"kind": "duckdb", "path": str(path), "table": "mine"}])
+    with duckdb.connect(str(path)) as database:
+        database.execute("CREATE TABLE mine (objid BIGINT)")
+    for attempt in (place.validate, place.run):
+        with pytest.raises(SpecError, match=r"x\.duckdb, table mine: expected .*did not make it"):
+            attempt(job, survey())
+    path.write_bytes(path.read_bytes()[:4096])
+    with pytest.raises(SpecError, match=r"x\.duckdb: DuckDB: "):
+        place.validate(job, survey())
+    taken = place.job(sinks=[{"kind": "duckdb", "path": "y.duckdb", "table": "galbatch_receipts"}])
+    with pytest.raises(SpecError, match="this table's name is taken"):
+        place.validate(taken, survey())
 
 
 def test_headers_are_read_again_of_news_alone(
