@@ -441,6 +441,7 @@ def _units(draw: random.Random, plan: Plan, draft: Draft) -> None:
         unit = draw.choice(["kg", "m", "s"])
         draft.column(RA).unit = draft.column(DEC).unit = unit
         draft.refuse("must", unit, "deg")
+        draft.refuse("must", unit, plan.sky_unit)
         draft.defects.append(f"positions in {unit}")
     bands = [draft.column(name) for name in PHOTOMETRY]
     if roll > 0.5:
