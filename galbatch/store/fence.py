@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
+from galbatch.store.places import file_system, is_remote
 
 
 class Fenced(SpecError):
@@ -145,7 +146,12 @@ def read_holder(lock: Path) -> Holder | None:
         If it is there and cannot be read.
     """
     try:
-        page = lock.read_bytes()
+        if is_remote(lock):
+            # One request: by way of a file it would be two, and none if it is renewed in between.
+            system, name = file_system(lock)
+            page: bytes = system.cat_file(name)
+        else:
+            page = lock.read_bytes()
     except FileNotFoundError:
         return None
     if not page.strip():
