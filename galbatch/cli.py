@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,18 +81,18 @@ def run_command(
     ] = False,
 ) -> None:
     """Do everything the job says that has not been done yet."""
-    site = _site(job, set_)
-    from galbatch.cluster import connect
-    from galbatch.plan import plan
-    from galbatch.run import opened, run
-
-    stages = plan(site.job, site.survey, retrain=retrain)
     signal.signal(signal.SIGTERM, _stop)
     try:
+        site = _site(job, set_)
+        from galbatch.cluster import connect
+        from galbatch.plan import plan
+        from galbatch.run import opened, run
+
+        stages = plan(site.job, site.survey, retrain=retrain)
+        places = site.layout
+        workers = partial(connect, site.job.cluster, places.work, places.logs, places.shared)
         with opened(site), _monitor() as monitor:
-            outcome = run(
-                stages, site, lambda: connect(site.job.cluster, site.layout.work), monitor
-            )
+            outcome = run(stages, site, workers, monitor)
     except KeyboardInterrupt:
         _err.print("stopped; run the same command to go on where it was")
         raise typer.Exit(INTERRUPTED) from None
@@ -169,25 +174,29 @@ def validate_command(
         bool, typer.Option("--verbose", help="A line for each file, however many there are.")
     ] = False,
 ) -> None:
-    """Check a job, its survey and the header of every source file, without running anything.
+    """Make every check of a run that needs just headers and a few rows, without running anything.
 
-    The rows are not read: a file that breaks further on is found by `run`.
+    A file that breaks further on is found by `run`.
     """
     site = _site(job, set_)
-    from galbatch.stages.checks import agree, check_sources, summarise
+    from galbatch.stages.checks import agree, check_sources, source_notes, summarise
 
     agree(site.job, site.survey)
     source = site.job.source
     if source.kind == "mock":
         _out.print(counted(source.rows, "simulated object"))
-    headers = list(check_sources(site.job, site.survey))
-    if verbose or len(headers) <= _MANY:
-        for header in headers:
-            _out.print(str(header), markup=False)
+    facts = list(check_sources(site.job, site.survey))
+    if verbose or len(facts) <= _MANY:
+        for one in facts:
+            _out.print(str(one), markup=False)
     else:
-        for line in (*summarise(headers), "--verbose tells of each file"):
+        for line in (*summarise(facts), "--verbose tells of each file"):
             _out.print(line, markup=False)
+    for note in source_notes(site.job, site.survey, facts):
+        _out.print(f"note: {note}", markup=False)
     _out.print(f"[green]{job}: valid")
+    if any(one.problem for one in facts):
+        raise typer.Exit(QUARANTINED)
 
 
 @app.command(
@@ -309,6 +318,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; never show a traceback for a user's mistake."""
+    _fit_in()
     try:
         app(standalone_mode=True)
     except GalbatchError as error:
@@ -325,6 +335,30 @@ def main() -> None:
         _err.print("[bold red]failed:[/] this is a defect in galbatch, not a mistake of yours; ")
         _err.print("finished work is kept: run the same command again, and please report it")
         sys.exit(FAILED)
+
+
+def _fit_in() -> None:
+    """Work the same where the home cannot be written, or the terminal knows ASCII alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if "MPLCONFIGDIR" in os.environ or _writable(os.environ.get("XDG_CONFIG_HOME") or "~/.config"):
+        return
+    # Otherwise each process would complain, and make one of its own.
+    folder = tempfile.mkdtemp(prefix="galbatch-matplotlib-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["MPLCONFIGDIR"] = folder
+
+
+def _writable(folder: str) -> bool:
+    """Whether a file can be made in a folder, or where the folder would be made."""
+    try:
+        path = Path(folder).expanduser().absolute()
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            return True
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+        return False
 
 
 def _site(job: str, overrides: list[str] | None) -> Site:

@@ -87,6 +87,11 @@ class BarMonitor:
         if result.details:
             self._progress.console.print(result.details, style="dim", markup=False)
 
+    def waiting(self, text: str) -> None:
+        """Say so above the bars."""
+        self._progress.console.print("[yellow]workers[/]", end=" ")
+        self._progress.console.print(text, markup=False)
+
     def end(self, record: StageRecord) -> None:
         """Fill the bar."""
         done = max(self._counts.done, 1)
@@ -146,6 +151,10 @@ class LineMonitor:
         self._say(f"quarantined: {_one_line(result)}")
         if result.details:
             self._say(result.details)
+
+    def waiting(self, text: str) -> None:
+        """Say what is waited for."""
+        self._say(text)
 
     def end(self, record: StageRecord) -> None:
         """Say what was done."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import resource
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, takewhile
@@ -18,10 +19,12 @@ import pyarrow as pa
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError, counted
 from galbatch.stages.base import UNITS, Look, Pending, Report, Site, Stage, Task, changed
+from galbatch.stages.checks import check_news, identity_of
 from galbatch.stages.report import Report as Page
 from galbatch.stages.train import held_versions
+from galbatch.store import fence
 from galbatch.store.history import StageRecord, latest_records, write_record
-from galbatch.store.identity import Identity, hold
+from galbatch.store.identity import hold
 from galbatch.store.places import empty, is_remote, remove_tree
 from galbatch.store.quarantine import (
     quarantine,
@@ -41,6 +44,8 @@ _AHEAD = 8
 _AHEAD_AT_LEAST = 256
 """Tasks that Dask is given at a time: so many for each thread it has, and so many at least."""
 _TOPIC = "galbatch-progress"
+_LOOKS_EVERY = 0.1
+"""Seconds between two looks at the workers while the driver waits for them."""
 _MORE_MEMORY = "give the workers more memory, or make partition.rows smaller"
 
 
@@ -95,9 +100,47 @@ class Monitor(Protocol):
         """A stage is through."""
         ...
 
+    def waiting(self, text: str) -> None:
+        """Something is to be said of the workers: none are there, some came, one was replaced."""
+        ...
 
-Connect = Callable[[], AbstractContextManager[Any]]
-"""Makes a `distributed.Client`, or None for this process."""
+
+class Disks(Protocol):
+    """What the driver left on the disks that its workers must share."""
+
+    def check(self, worker: str) -> None:
+        """Read it back; a SpecError where that cannot be done."""
+        ...
+
+
+class Workers(Protocol):
+    """Those who do the tasks that are not done in this process."""
+
+    @property
+    def client(self) -> Any:
+        """A `distributed.Client`."""
+        ...
+
+    @property
+    def disks(self) -> Disks:
+        """What each of them must have read before it does a task."""
+        ...
+
+    def threads(self) -> int:
+        """How many tasks they do at once."""
+        ...
+
+    def heard(self) -> None:
+        """There was progress."""
+        ...
+
+    def look(self, say: Callable[[str], None]) -> None:
+        """See to them while the driver waits; raises where nothing will come of it."""
+        ...
+
+
+Connect = Callable[[], AbstractContextManager[Workers | None]]
+"""Makes the workers, or None for this process."""
 
 
 def run(plan: Sequence[Stage], site: Site, connect: Connect, monitor: Monitor) -> Outcome:
@@ -121,6 +164,7 @@ def run(plan: Sequence[Stage], site: Site, connect: Connect, monitor: Monitor) -
     SpecError
         If the user must change something.
     """
+    check_news(site)
     with ExitStack() as stack:
         return _run(plan, site, lambda: stack.enter_context(connect()), monitor)
 
@@ -160,6 +204,7 @@ class _UnderWay:
         asked = pending = planned.pending(site)
         for turn in range(1, TRIES + 1):
             monitor.start(planned, pending)
+            fence.check()
             stage = planned.begin(site, pending)
             for result in self._results(stage, pending.tasks):
                 self._take(stage, result, tally)
@@ -180,6 +225,7 @@ class _UnderWay:
             # Nothing is left to go on with.
             first = tally.first
             raise SpecError(*first.args) if isinstance(first, DataError) else first
+        fence.check()
         stage.finish(site, pending)
         if not asked.waiting:
             # What failed once, and is not to be done any more, is no failure of this store.
@@ -278,15 +324,12 @@ def opened(site: Site) -> Iterator[None]:
         If the folder is no store, another job's, or another run works on it.
     """
     layout = site.layout
-    # Files may come and change; the catalogue follows.
-    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
-    identity = Identity(site.job.name, site.survey.name, source)
     made = (*_missing(layout.work), *_missing(layout.root))
-    with hold(layout, identity) as fresh:
+    with hold(layout, identity_of(site)) as fresh:
         try:
             yield
         except SpecError:
-            if fresh and not layout.catalogue.exists():
+            if fresh and not layout.catalogue.exists() and fence.holds():
                 remove_tree(layout.work)
                 empty(layout.root)
                 for folder in made:
@@ -427,6 +470,7 @@ def execute(stage: Stage, site: Site, task: Task, report: Report) -> Result:
     """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
     _forget_peak_memory()
     try:
+        fence.check()
         return Result(task, stage.run(site, task, report), peak_memory=_peak_memory(stage))
     except GalbatchError as problem:
         return Result(task, error=problem, peak_memory=_peak_memory(stage))
@@ -458,20 +502,31 @@ def serially(stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor) 
 
 
 def distributed(
-    client: Any, stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor
+    workers: Workers, stage: Stage, site: Site, tasks: Sequence[Task], monitor: Monitor
 ) -> Iterator[Result]:
     """The same on the workers: a `map_partitions` over the tasks, one fused task each.
 
     The scheduler is given a few tasks for each thread at a time: the first one starts at once, and
     neither it nor the driver holds more when there are more partitions.
+
+    Raises
+    ------
+    SpecError, TransientError
+        If no worker will come any more, or the scheduler is gone.
     """
     if not tasks:
         return
     from distributed import as_completed
 
+    client = workers.client
+
     def hear(event: tuple[float, dict[str, Any]]) -> None:
         words = event[1]
+        workers.heard()
         monitor.progress(words["unit"], words["done"], words["total"], words["note"])
+
+    def look() -> None:
+        workers.look(monitor.waiting)
 
     client.subscribe_topic(_TOPIC, hear)
     under_way: dict[Any, tuple[int, Task]] = {}
@@ -479,20 +534,22 @@ def distributed(
     given = ahead = 0
 
     def give(lot: Sequence[Task], attempt: int) -> None:
-        futures = _submit(client, stage, site, lot, attempt)
+        futures = _submit(workers, stage, site, lot, attempt)
         under_way.update(zip(futures, ((attempt, task) for task in lot), strict=True))
         waiting.update(futures)
 
     while given < len(tasks) or under_way:
         if given < len(tasks) and len(under_way) <= ahead // 2:
-            ahead = _ahead(client)
+            ahead = max(_AHEAD_AT_LEAST, _AHEAD * workers.threads())
             # Threads may have gone since: then there is room for none.
             lot = tasks[given : given + max(ahead - len(under_way), 0)]
             given += len(lot)
             if lot:
                 give(lot, 1)
-        batch = waiting.next_batch()
-        for future, answer in zip(batch, _answers(client, batch), strict=True):
+        batch = _next_batch(waiting, look)
+        answers = _answers(client, batch, look)
+        workers.heard()
+        for future, answer in zip(batch, answers, strict=True):
             attempt, task = under_way.pop(future)
             if isinstance(answer, Result):
                 result = answer
@@ -509,27 +566,67 @@ def distributed(
     client.unsubscribe_topic(_TOPIC)
 
 
-def _answers(client: Any, futures: Sequence[Any]) -> list[Result | Exception]:
-    """What came of each: fetched together, as each by itself would cost the driver a round trip."""
+def _next_batch(waiting: Any, look: Callable[[], None]) -> list[Any]:
+    """Those of `as_completed` that are done, when there are any."""
+    look()
+    while not waiting.has_ready():
+        with waiting.thread_condition:
+            waiting.thread_condition.wait(timeout=_LOOKS_EVERY)
+        look()
+    batch: list[Any] = waiting.next_batch(block=False)
+    return batch
+
+
+def _answers(
+    client: Any, futures: Sequence[Any], look: Callable[[], None]
+) -> list[Result | Exception]:
+    """What came of each: fetched together, as each by itself would cost the driver a round trip.
+
+    Raises
+    ------
+    TransientError
+        If the scheduler forgot them.
+    """
     try:
-        return [answer for (answer,) in client.gather(futures)]
+        together = client.gather(futures, asynchronous=True)
+        return [answer for (answer,) in _awaited(client, together, look)]
+    except GalbatchError:
+        raise
     except Exception:  # of one of them
-        return [_answer(future) for future in futures]
+        return [_answer(client, future, look) for future in futures]
 
 
-def _answer(future: Any) -> Result | Exception:
+def _answer(client: Any, future: Any, look: Callable[[], None]) -> Result | Exception:
+    from distributed import CancelledError
+
     try:
         result: Result
-        (result,) = future.result()
+        (result,) = _awaited(client, client.gather([future], asynchronous=True), look)[0]
+    except GalbatchError:
+        raise
+    except CancelledError as error:
+        # Nobody here cancels anything: that is what becomes of all when the scheduler goes away.
+        problem = f"the scheduler went away and forgot what it was given: {error}"
+        raise TransientError("cluster", problem, "finished work is kept: run again") from error
     except Exception as error:
         return error
     return result
 
 
-def _ahead(client: Any) -> int:
-    """Tasks that the scheduler has at a time, at most."""
-    threads: int = sum(client.nthreads().values())
-    return max(_AHEAD_AT_LEAST, _AHEAD * threads)
+def _awaited(client: Any, what: Awaitable[Any], look: Callable[[], None]) -> Any:
+    """Wait for a coroutine of Dask's; who holds its answer may be lost meanwhile."""
+
+    async def wait() -> Any:
+        return await what
+
+    future = asyncio.run_coroutine_threadsafe(wait(), client.loop.asyncio_loop)
+    while True:
+        try:
+            return future.result(timeout=_LOOKS_EVERY)
+        except TimeoutError:
+            if future.done():
+                raise
+        look()
 
 
 def _again(task: Task, result: Result, attempt: int) -> Task:
@@ -540,24 +637,38 @@ def _again(task: Task, result: Result, attempt: int) -> Task:
 
 
 def _submit(
-    client: Any, stage: Stage, site: Site, tasks: Sequence[Task], attempt: int
+    workers: Workers, stage: Stage, site: Site, tasks: Sequence[Task], attempt: int
 ) -> list[Any]:
     import dask.bag
     from dask.delayed import delayed
 
     # The attempt makes another key of it: a retried task is not answered from the failed one.
     bag = dask.bag.from_sequence([(attempt, task) for task in tasks], partition_size=1)
-    mapped = bag.map_partitions(_execute_on_worker, stage=delayed(stage), site=delayed(site))
-    futures: list[Any] = client.compute(mapped.to_delayed())
+    mapped = bag.map_partitions(
+        _execute_on_worker,
+        stage=delayed(stage),
+        site=delayed(site),
+        run=delayed(fence.attempt()),
+        disks=delayed(workers.disks),
+    )
+    futures: list[Any] = workers.client.compute(mapped.to_delayed())
     return futures
 
 
 def _execute_on_worker(
-    attempts: Sequence[tuple[int, Task]], stage: Stage, site: Site
+    attempts: Sequence[tuple[int, Task]],
+    stage: Stage,
+    site: Site,
+    run: fence.Attempt | None,
+    disks: Disks,
 ) -> list[Result]:
     from distributed import get_worker
 
     worker = get_worker()
+    try:
+        disks.check(worker.address)
+    except SpecError as error:
+        return [Result(task, error=error) for _, task in attempts]
 
     def report_for(unit: str) -> Report:
         def report(done: int, total: int | None, note: str) -> None:
@@ -565,7 +676,8 @@ def _execute_on_worker(
 
         return report
 
-    return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
+    with fence.working_for(run):
+        return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
 
 
 def _watched_by(monitor: Monitor, task: Task) -> Report:

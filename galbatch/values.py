@@ -13,6 +13,9 @@ CLASSES = ("galaxy", "star", "qso")
 """What the target `star` tells apart; a label is the place of its class in here."""
 GALAXY, STAR, QSO = range(3)
 
+WORKER_MEMORY = 550 * 2**20
+"""Bytes of a process that has loaded what it needs, before it has read any rows."""
+
 
 @dataclass(frozen=True, order=True)
 class Partition:

@@ -15,15 +15,16 @@ PACKAGE = REPOSITORY / "galbatch"
 # Each room with those it may import besides itself.
 BASE = {"errors", "values", "arrays", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
-SCIENCE = {"flux", "quality", "mock", "models", "training"}
+SCIENCE = {"intake", "flux", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
     "arrays": set(),
     "spec": {"errors", "values"},
+    "intake": BASE,
     "flux": BASE,
     "quality": BASE,
-    "mock": BASE | {"flux"},
+    "mock": BASE | {"flux", "intake"},
     "models": BASE | {"flux", "quality"},
     "training": BASE | {"flux", "quality", "models"},
     **dict.fromkeys(EDGES, BASE),
@@ -43,6 +44,8 @@ ONLY_IN = {
     "dask_jobqueue": {"cluster"},
     "dask_cuda": {"cluster"},
     "cupy": {"arrays"},
+    "ruamel": {"spec"},
+    "yaml": set(),
     "bagpipes": {"mock"},
     "pickle": set(),
 }

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import astropy.units as u
 import numpy as np
 
 from galbatch.arrays import namespace
 from galbatch.errors import SpecError
 from galbatch.flux.dust import band_extinction
+from galbatch.spec import units
 from galbatch.spec.job import StandardClean, ThesisClean
 from galbatch.spec.survey import Band, Photometry, Sentinel
 from galbatch.values import FluxBlock
@@ -63,7 +63,7 @@ def microjansky(unit: str, wavelength: float, where: str) -> float:
     Parameters
     ----------
     unit : str
-        An astropy unit of F_nu or F_lambda.
+        A unit of F_nu or F_lambda.
     wavelength : float
         Of the band, Angstrom: what F_lambda is converted at.
     where : str
@@ -78,14 +78,12 @@ def microjansky(unit: str, wavelength: float, where: str) -> float:
     SpecError
         If it is no unit of flux density.
     """
-    try:
-        # A number in front (1e-19 erg / ...) is allowed: the unit is parsed as a quantity.
-        one = 1.0 * u.Unit(unit)
-        return float(one.to(u.uJy, u.spectral_density(wavelength * u.AA)).value)
-    except (ValueError, TypeError, u.UnitConversionError) as error:
+    found = units.factor(unit, "uJy", wavelength)
+    if found is None:
         raise SpecError(
             where, f"'{unit}' is not a unit of flux density", "e.g. uJy, erg / (s cm2 Angstrom)"
-        ) from error
+        )
+    return found
 
 
 def clean(
@@ -234,9 +232,7 @@ def _limit(
 
 def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:
     if reddening is None:
-        raise SpecError(
-            "clean.extinction", "the survey has no E(B-V) column", "set 'extinction: false'"
-        )
+        raise SpecError("clean.extinction", "there is no E(B-V) column", "set 'extinction: false'")
     usable = xp.where(xp.isfinite(reddening) & (reddening > 0), reddening, 0.0)
     per_band = xp.asarray([band_extinction(band) for band in bands])
     return xp.exp(_POGSON * usable[:, None] * per_band)

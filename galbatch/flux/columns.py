@@ -39,6 +39,12 @@ class RawPhotometry:
     reddening: NDArray[np.float64] | None = None
 
 
+def has(table: pa.Table, name: str) -> bool:
+    """Whether a table has a column."""
+    # Not `in column_names`: that makes a list of them all for every column that is asked for.
+    return bool(table.schema.get_field_index(name) >= 0)
+
+
 def numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
     """A scalar column as float64.
 
@@ -118,20 +124,30 @@ def vectors(table: pa.Table, name: str, length: int) -> NDArray[np.float64]:
     raise DataError(f"column '{name}'", f"expected {length} numbers in a row, not {kind}")
 
 
-def raw_photometry(table: pa.Table, survey: Survey, bands: Sequence[str]) -> RawPhotometry:
+def raw_photometry(
+    table: pa.Table, survey: Survey, bands: Sequence[str], *, reddening: bool = False
+) -> RawPhotometry:
     """The photometry of a table's rows.
 
     Parameters
     ----------
     table : pa.Table
-        With the survey's photometry columns.
+        With the columns of the bands' values and errors. A mask, a saturation flag or an E(B-V)
+        that it does not have are None.
     survey : Survey
     bands : sequence of str
         Which bands, in this order.
+    reddening : bool
+        Whether to read the E(B-V).
 
     Returns
     -------
     RawPhotometry
+
+    Raises
+    ------
+    DataError
+        If a column of a band is not there, or one does not hold numbers.
     """
     columns = survey.photometry.vectors
     mask = None
@@ -141,7 +157,7 @@ def raw_photometry(table: pa.Table, survey: Survey, bands: Sequence[str]) -> Raw
             vectors(table, name, len(survey.bands))[:, index]
             for name in (columns.value, columns.error)
         )
-        if columns.mask:
+        if columns.mask and has(table, columns.mask):
             # A flag that is not there says nothing against the band.
             flags = vectors(table, columns.mask, len(survey.bands))[:, index]
             mask = np.nan_to_num(flags) != 0
@@ -151,20 +167,25 @@ def raw_photometry(table: pa.Table, survey: Survey, bands: Sequence[str]) -> Raw
             value[:, index_] = numbers(table, str(band.value))
             error[:, index_] = numbers(table, str(band.error))
     saturated = None
-    if survey.photometry.saturation:
-        flag = survey.photometry.saturation
+    flag = survey.photometry.saturation
+    if flag and has(table, flag.column):
         saturated = np.isin(numbers(table, flag.column), flag.values)
-    reddening = numbers(table, survey.extinction) if survey.extinction else None
-    return RawPhotometry(value, error, mask, saturated, reddening)
+    dust = None
+    if reddening and survey.extinction and has(table, survey.extinction):
+        dust = numbers(table, survey.extinction)
+    return RawPhotometry(value, error, mask, saturated, dust)
 
 
-def photometry_inputs(survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
+def photometry_inputs(
+    survey: Survey, bands: Sequence[str], *, reddening: bool = False
+) -> tuple[str, ...]:
     """Columns that `raw_photometry` reads.
 
     Parameters
     ----------
     survey : Survey
     bands : sequence of str
+    reddening : bool
 
     Returns
     -------
@@ -177,16 +198,15 @@ def photometry_inputs(survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
         names += [name for band in survey.named(bands) for name in (band.value, band.error)]
     if survey.photometry.saturation:
         names.append(survey.photometry.saturation.column)
-    names.append(survey.extinction)
+    if reddening:
+        names.append(survey.extinction)
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    # Not `in column_names`: that makes a list of them all for every column that is read.
-    index = table.schema.get_field_index(name)
-    if index < 0:
+    if not has(table, name):
         raise DataError(f"column '{name}'", "is not in the table")
-    return table.column(index)
+    return table.column(name)
 
 
 def _floats(array: pa.Array, name: str) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.flux.clean import ZERO_POINT, flux_from_magnitude, magnitude_from_flux, microjansky
 from galbatch.flux.dust import band_extinction
+from galbatch.intake.types import item_type
 from galbatch.mock.image import TO_FWHM, Image, look, stellarity
 from galbatch.mock.objects import Array, Objects
 from galbatch.mock.population import BLOCK_ROWS, Population, population
@@ -48,15 +49,6 @@ PART_ROWS = 65_536
 
 _DETECTOR_PIXELS = 4096
 _POGSON = 2.5 / np.log(10.0)
-
-_ARROW = {
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "int16": pa.int16(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-}
 
 
 def mock_batches(
@@ -215,7 +207,7 @@ class _Telescope:
                 rng, quantity, column, number, known, objects, image, seen, weight
             )
         known |= dict(self.mock.constants)
-        columns = self.survey.columns
+        columns = self.survey.stored_columns
         arrays = [_arrow(column, known.get(column.name), len(number)) for column in columns]
         return pa.table(arrays, names=[column.name for column in columns])
 
@@ -466,14 +458,14 @@ def _labelled(truth: Array) -> Array:
 
 def _arrow(column: Column, values: NDArray[Any] | float | None, rows: int) -> pa.Array:
     """Values as a column of its own type: 0 for integers and null for others where unknown."""
-    item = _ARROW[column.dtype]
+    item = item_type(column)
     kind = pa.list_(item, column.length) if column.length else item
     integer = pa.types.is_integer(item)
     if values is None:
         if not integer:
             return pa.nulls(rows, kind)
         values = 0.0
-    dtype = np.dtype(column.dtype)
+    dtype = np.dtype(column.kind)
     if np.ndim(values) == 0:
         shape = (rows, column.length) if column.length else (rows,)
         full = np.full(shape, values)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from galbatch.arrays import namespace, to_numpy, worker_namespace
 from galbatch.errors import SpecError
 from galbatch.flux.clean import clean, magnitude_from_flux
-from galbatch.flux.columns import numbers, raw_photometry
+from galbatch.flux.columns import has, numbers, photometry_inputs, raw_photometry
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
 from galbatch.models.binned import AT_ONCE, Binned, density, redshift_statistics
@@ -126,9 +126,15 @@ class Reading:
         shapes = survey.morphology if spec.morphology else ()
         return cls(survey, bands, spec.clean, shapes)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns that are read."""
+        photometry = photometry_inputs(self.survey, self.bands, reddening=self.clean.extinction)
+        return (*photometry, *self.morphology)
+
     def block(self, table: pa.Table, xp: Any = np) -> FluxBlock:
         """Cleaned photometry of a table's rows, as arrays of namespace `xp`."""
-        raw = raw_photometry(table, self.survey, self.bands)
+        raw = raw_photometry(table, self.survey, self.bands, reddening=self.clean.extinction)
 
         def moved(array: NDArray[Any] | None) -> Any:
             return None if array is None else xp.asarray(array)
@@ -167,10 +173,11 @@ class Reading:
         return xp.where(block.observed[:, band], magnitude, xp.nan).astype(xp.float32)
 
     def shapes(self, table: pa.Table) -> NDArray[np.float64]:
-        """Morphology of a table's rows, shape (n, m)."""
-        matrix = np.empty((table.num_rows, len(self.morphology)))
+        """Morphology of a table's rows, shape (n, m); NaN where the table has no such column."""
+        matrix = np.full((table.num_rows, len(self.morphology)), np.nan)
         for index, name in enumerate(self.morphology):
-            matrix[:, index] = numbers(table, name)
+            if has(table, name):
+                matrix[:, index] = numbers(table, name)
         return matrix
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.flux.clean import thesis_clean
-from galbatch.flux.columns import numbers, vectors
+from galbatch.flux.columns import has, numbers, vectors
 from galbatch.models.base import Card, tabulate
 from galbatch.models.flags import Quality
 from galbatch.models.photometric import Reading
@@ -81,11 +81,15 @@ def thesis_matrix(survey: Survey, names: tuple[str, ...], table: pa.Table) -> ND
     Returns
     -------
     ndarray, shape (n, i)
-        An array-valued column gives one input for each of its values.
+        An array-valued column gives one input for each of its values. NaN for a column that the
+        table lacks and need not have.
     """
     parts = []
     for name in names:
         length = survey.column[name].length
+        if name not in survey.required and not has(table, name):
+            parts.append(np.full((table.num_rows, length or 1), np.nan))
+            continue
         parts.append(vectors(table, name, length) if length else numbers(table, name)[:, None])
     return np.concatenate(parts, axis=1)
 

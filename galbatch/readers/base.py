@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.door import no_file
-from galbatch.readers.hats import PIXEL_COLUMNS, is_pixel_file, pixel_files
+from galbatch.readers.hats import PIXEL_COLUMNS, check_rows, is_pixel_file, pixel_files
+from galbatch.readers.packed import PACKINGS
 from galbatch.readers.remote import expand_url, is_url, stamp_url
 from galbatch.spec.job import (
     CsvFormat,
@@ -28,23 +30,19 @@ from galbatch.values import RejectedRow
 
 ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat]] = {
     ".csv": CsvFormat,
-    ".csv.gz": CsvFormat,
     ".parquet": ParquetFormat,
     ".pq": ParquetFormat,
     ".parq": ParquetFormat,
     ".fits": FitsFormat,
-    ".fits.gz": FitsFormat,
     ".fit": FitsFormat,
-    ".fit.gz": FitsFormat,
     ".hdf5": Hdf5Format,
     ".h5": Hdf5Format,
     ".vot": VotableFormat,
-    ".vot.gz": VotableFormat,
     ".votable": VotableFormat,
-    ".votable.gz": VotableFormat,
     ".xml": VotableFormat,
-    ".xml.gz": VotableFormat,
 }
+PACKABLE = (CsvFormat, FitsFormat, VotableFormat)
+"""Formats that are read packed, too; of the others no part could be read without the rest."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,76 @@ class Batch:
     rejected: tuple[RejectedRow, ...] = ()
 
 
+@dataclass(frozen=True)
+class FileColumn:
+    """What a file says of one of its columns.
+
+    Parameters
+    ----------
+    name : str
+        As the file spells it.
+    type : pyarrow.DataType or None
+        What the file keeps it as, a fixed-size list for several values in a row; None where the
+        format does not say (CSV).
+    unit : str
+        As the file writes it; empty where it says none.
+    """
+
+    name: str
+    type: pa.DataType | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its rows are read.
+
+    Parameters
+    ----------
+    columns : tuple of FileColumn
+        In file order.
+    notes : tuple of str
+        What a user should know of the file, a line each.
+    """
+
+    columns: tuple[FileColumn, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns as the file spells them, in file order."""
+        return tuple(column.name for column in self.columns)
+
+
+class Batches(Iterator[Batch]):
+    """The rows of a file, and how many records stand in it by another count.
+
+    Parameters
+    ----------
+    batches : iterator of Batch
+    records : callable
+        The number of records in the file as its format states it (or, for text, as they are
+        counted without a look at the values), whatever the reader made of them; called when
+        the last batch has come.
+    """
+
+    def __init__(self, batches: Iterator[Batch], records: Callable[[], int]) -> None:
+        self._batches, self._records = batches, records
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    @property
+    def records(self) -> int:
+        """Records in the file; known when the last batch has come."""
+        return self._records()
+
+
 class Reader(Protocol):
     """One file format. Options of the format are in the constructor, the file is in the call."""
 
-    def columns(self, path: str) -> tuple[str, ...]:
-        """Column names as the file spells them, in file order, without reading the data.
+    def header(self, path: str) -> Header:
+        """What the file says of its columns, without reading the data.
 
         Raises
         ------
@@ -81,7 +144,7 @@ class Reader(Protocol):
         """
         ...
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns named in `types`, at most `rows` rows at a time.
 
         Memory does not grow with the file (but for a VOTable's).
@@ -96,15 +159,16 @@ class Reader(Protocol):
         rows : int
             Rows in a batch, at most.
 
-        Yields
-        ------
-        Batch
-            In file order; none for a file without rows.
+        Returns
+        -------
+        Batches
+            In file order; none for a file without rows. Every record of the file is in one of
+            them, as a row or among the rejected.
 
         Raises
         ------
         SpecError
-            If the file cannot be used at all.
+            If the file cannot be used at all (when the first batch is asked for).
         DataError
             If it breaks on the way: it is cut short or damaged. The rows before that have been
             yielded.
@@ -144,10 +208,10 @@ def open_reader(format: Format | None, path: str) -> Reader:
             from galbatch.readers.hdf5 import Hdf5Reader
 
             return Hdf5Reader(group)
-        case VotableFormat(table=table):
+        case VotableFormat(table=table, overflow=overflow):
             from galbatch.readers.votable import VotableReader
 
-            return VotableReader(table)
+            return VotableReader(table, overflow=overflow == "accept")
 
 
 def _format_by_ending(path: str) -> Format:
@@ -155,13 +219,18 @@ def _format_by_ending(path: str) -> Format:
         # A HATS catalogue gives its files what ending it likes.
         return ParquetFormat()
     name = Path(path).name.lower()
-    # The longest ending first: `.fits.gz` is no `.gz`.
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if name.endswith(ending):
-            return ENDINGS[ending]()
+    packed = [packing.ending for packing in PACKINGS]
+    inside = name
+    for ending in packed:
+        inside = inside.removesuffix(ending)
+    for ending, format in ENDINGS.items():
+        if name.endswith(ending) or (inside.endswith(ending) and format in PACKABLE):
+            return format()
+    packable = [ending for ending, format in ENDINGS.items() if format in PACKABLE]
     raise SpecError(
         path,
-        f"its ending is none of {', '.join(ENDINGS)}",
+        f"its ending is none of {', '.join(ENDINGS)}, "
+        f"nor {', '.join(packed)} behind {', '.join(packable)}",
         "say what it is, e.g. source.format: {kind: csv}",
     )
 
@@ -206,6 +275,25 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
             matches = _inside(path) if path.is_dir() else [str(path)]
         found.update(dict.fromkeys(matches))
     return tuple(found)
+
+
+def check_catalogues(paths: Sequence[str]) -> None:
+    """See that the HATS catalogues among the paths of a job have the rows that they say.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        As for `expand`.
+
+    Raises
+    ------
+    SpecError
+        If one has not.
+    """
+    for pattern in paths:
+        folder = Path(pattern).expanduser()
+        if not is_url(pattern) and folder.is_dir():
+            check_rows(folder)
 
 
 def stamp(path: str) -> tuple[int, int | str]:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from galbatch.errors import SpecError
 
@@ -20,6 +24,8 @@ _PIXEL_FILE = re.compile(r"(^|/)Norder=\d+/Dir=\d+/Npix=\d+[^/]*(/[^/]+)?$")
 _PROPERTIES = ("hats.properties", "properties")
 _COLLECTION = "collection.properties"
 _WITHOUT_ROWS_OF_THEIR_OWN = ("margin", "index", "association", "map")
+_ROWS = "hats_nrows"
+_AT_ONCE = 8
 _HIGHEST_ORDER = 29
 _PIXELS_PER_FOLDER = 10_000
 
@@ -46,6 +52,58 @@ def pixel_files(folder: Path) -> tuple[str, ...] | None:
     SpecError
         If the catalogue is not whole, or holds no rows of its own (a margin cache, an index).
     """
+    catalogue = _catalogue(folder)
+    if catalogue is None:
+        return None
+    folder, found = catalogue
+    return tuple(str(path) for path in _files(folder, found.get("hats_npix_suffix", ".parquet")))
+
+
+def check_rows(folder: Path) -> None:
+    """Compare the rows that a HATS catalogue says it has with those of its files.
+
+    Every file's footer is read for that: a fraction of a millisecond each on a disk.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a catalogue or a collection. Nothing is said of any other folder, nor of files that
+        cannot be read: their reader says more.
+
+    Raises
+    ------
+    SpecError
+        If they differ: rows were lost on the way here, or somebody added some.
+    """
+    catalogue = _catalogue(folder)
+    if catalogue is None:
+        return
+    folder, found = catalogue
+    stated, suffix = found.get(_ROWS, ""), found.get("hats_npix_suffix", ".parquet")
+    if not stated.isdecimal():
+        return
+    files = list(_files(folder, suffix))
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            rows = sum(pool.map(_footer_rows, files))
+    except (OSError, pa.ArrowException):
+        return
+    if rows != int(stated):
+        every = folder / "dataset" / "**" / f"*{suffix.strip('/')}"
+        raise SpecError(
+            str(folder),
+            f"says that it has {int(stated):,} rows ({_ROWS}), its {len(files)} files hold "
+            f"{rows:,}",
+            f"copy it again; to read what there is, name the files: {every}",
+        )
+
+
+def _footer_rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _catalogue(folder: Path) -> tuple[Path, dict[str, str]] | None:
+    """Where a catalogue is and what its properties say, or None for something else."""
     found = _properties(folder)
     if found is None and (folder / _COLLECTION).is_file():
         primary = _words(folder / _COLLECTION).get("hats_primary_table_url", "")
@@ -68,7 +126,7 @@ def pixel_files(folder: Path) -> tuple[str, ...] | None:
         whose = found.get("hats_primary_table_url", "")
         hint = f"name the catalogue that it belongs to{f': {whose}' if whose else ''}"
         raise SpecError(str(folder), f"is a HATS {kind}, not a catalogue of objects", hint)
-    return tuple(str(path) for path in _files(folder, found.get("hats_npix_suffix", ".parquet")))
+    return folder, found
 
 
 def _properties(folder: Path) -> dict[str, str] | None:

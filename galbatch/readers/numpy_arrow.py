@@ -17,7 +17,7 @@ def from_numpy(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> p
     ----------
     values : array, shape (n,) or (n, ...)
         Numbers, booleans, or text (bytes, unicode, objects). More than one dimension makes a
-        fixed-size list of all the values of a row.
+        fixed-size list of all the values of a row. Text ends at its first zero byte.
     null : array of bool, same shape, optional
         Values that are missing.
 
@@ -27,7 +27,7 @@ def from_numpy(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> p
         Of length n.
     """
     if values.dtype.kind in "SUO":
-        return _text(values)
+        return _text(values, null)
     native = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
     if native.dtype.kind == "f" and native.dtype.itemsize > 8:
         native = native.astype(np.float64)
@@ -37,13 +37,28 @@ def from_numpy(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> p
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
 
 
-def _text(values: NDArray[Any]) -> pa.Array:
+def as_text(values: pa.Array) -> pa.Array:
+    """Bytes as text: UTF-8, or Latin-1 where they are not that."""
+    try:
+        return values.cast(pa.string())
+    except pa.ArrowInvalid:
+        decoded = [None if one is None else _decoded(one) for one in values.to_pylist()]
+        return pa.array(decoded, pa.string())
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _text(values: NDArray[Any], null: NDArray[np.bool_] | None) -> pa.Array:
     if values.ndim > 1:
         raise TypeError("a column of several texts per row")
-    array = pa.array(values)
-    if pa.types.is_binary(array.type):
-        try:
-            array = array.cast(pa.string())
-        except pa.ArrowInvalid:
-            array = pa.array([value.decode("latin-1") for value in values.tolist()])
+    array = pa.array(values, mask=null)
+    if not pa.types.is_string(array.type):
+        array = as_text(array)
+    if pc.any(pc.match_substring(array, "\0")).as_py():
+        array = pc.replace_substring_regex(array, r"(?s)\x00.*", "")
     return pc.utf8_rtrim_whitespace(array)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import GalbatchError, SpecError, refuse_secrets
+from galbatch.errors import GalbatchError, SpecError, TransientError, refuse_secrets
 
 _CHANGES = (
     *("ETag", "etag", "Content-MD5", "Digest"),
@@ -34,17 +34,30 @@ def expand_url(pattern: str) -> list[str]:
     try:
         found = sorted(system.glob(name)) if "*" in name or "?" in name else [name]
         files = [system.unstrip_protocol(one) for one in found if system.isfile(one)]
+        is_folder = not files and system.isdir(name)
     except Exception as error:  # every protocol raises errors of its own
         raise SpecError(pattern, f"cannot be reached: {error}", "are the keys right?") from error
     if not files:
-        raise SpecError(pattern, "there is no such file")
+        hint = f"{pattern.rstrip('/')}/* takes the files in it" if is_folder else ""
+        raise SpecError(
+            pattern, "is a folder, not a file" if is_folder else "there is no such file", hint
+        )
     return files
 
 
 def stamp_url(path: str) -> tuple[int, str]:
-    """Size in bytes, and what changes when the content does."""
+    """Size in bytes, and what changes when the content does.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file.
+    TransientError
+        If the place cannot be reached.
+    """
     system, name = _opened(path)
-    info: dict[str, Any] = system.info(name)
+    with _explained(path):
+        info: dict[str, Any] = system.info(name)
     return int(info["size"]), next((str(info[word]) for word in _CHANGES if info.get(word)), "")
 
 
@@ -54,6 +67,14 @@ def at_hand(path: str) -> Iterator[str]:
 
     Whole files are copied: FITS and HDF5 are read here and there in them. Errors speak of the
     file by its own name.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file.
+    TransientError
+        If it cannot be fetched, or other bytes come than there are: a copy that ends early could
+        pass for a shorter file.
     """
     if not is_url(path):
         yield path
@@ -61,12 +82,28 @@ def at_hand(path: str) -> Iterator[str]:
     system, name = _opened(path)
     with tempfile.TemporaryDirectory(prefix="galbatch-") as folder:
         copy = str(Path(folder) / Path(name).name)
-        system.get_file(name, copy)
+        with _explained(path):
+            size = int(system.info(name)["size"])
+            system.get_file(name, copy)
+        came = Path(copy).stat().st_size
+        if came != size:
+            raise TransientError(path, f"{came:,} of its {size:,} bytes came: it is tried again")
         try:
             yield copy
         except GalbatchError as error:
             where = error.where.replace(copy, path)
             raise type(error)(where, error.problem, error.hint) from error
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise SpecError(path, "there is no such file") from None
+    except Exception as error:  # every protocol raises errors of its own
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TransientError(path, f"could not be fetched: {what}") from error
 
 
 def _opened(path: str) -> tuple[Any, str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,19 +19,42 @@ from astropy.io.votable.exceptions import VOWarning
 from astropy.utils.xml.iterparser import get_xml_iterator
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError, GalbatchError, SpecError, did_you_mean
-from galbatch.readers.base import Batch
+from galbatch.errors import DataError, GalbatchError, SpecError
+from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
 from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import broken, cut_short, kind, must_have, not_that, unzipped
+from galbatch.readers.door import (
+    broken,
+    cut_short,
+    head,
+    kind,
+    must_have,
+    not_that,
+    only_once,
+    opened,
+)
 from galbatch.readers.numpy_arrow import from_numpy
+from galbatch.readers.several import Listed, Words, choose, united, wants_all
 from galbatch.values import RejectedRow
 
 Event = tuple[bool, str, Any, tuple[int, int]]
+_Watch = Callable[[Iterator[Event], tree.VOTableFile, Mapping[str, Any]], Iterator[Event]]
+
+_WORDS = Words("votable", "table", "table")
+_NOT_WELL = ("ERROR", "OVERFLOW")
+_BASE64 = re.compile(r"[A-Za-z0-9+/ \r\n\t]*+=?[ \r\n\t]*+=?[ \r\n\t]*+")
+_PIECE = 1 << 20
+_LONGEST_TAG = 1 << 16
 
 _TEXT = ("char", "unicodeChar")
+_UNPACKED_BYTES = 10_000
+"""Of one byte in a packed file, at most: no table is packed tighter."""
 _ELEMENTS = {
     "boolean": pa.bool_(), "bit": pa.bool_(), "unsignedByte": pa.uint8(), "short": pa.int16(),
     "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
+}  # fmt: skip
+_BYTES = {
+    "boolean": 1, "unsignedByte": 1, "char": 1, "unicodeChar": 2, "short": 2, "int": 4, "float": 4,
+    "long": 8, "double": 8, "floatComplex": 8, "doubleComplex": 16,
 }  # fmt: skip
 _EMPTY = frozenset(word.lower() for word in NULLS) | {"nan"}
 _BETWEEN = re.compile(r"[\s,]+")
@@ -40,9 +67,9 @@ _RAISED = (
 
 
 class VotableReader:
-    """Reads a table that lies in the file as TABLEDATA, BINARY or BINARY2.
+    """Reads tables that lie in the file as TABLEDATA, BINARY or BINARY2.
 
-    Unlike the other readers this one holds the whole table in memory, in the columns asked for:
+    Unlike the other readers this one holds a whole table in memory, in the columns asked for:
     astropy gives no row of a VOTable before it has read the last. Measured with astropy 8.0: as
     TABLEDATA the bytes of each number and one more (126 for an id, a position and 20 magnitudes),
     70 for a text of 12 letters; from BINARY and BINARY2 besides that 8.6 times the bytes of the
@@ -54,130 +81,249 @@ class VotableReader:
     Parameters
     ----------
     table : int or str, optional
-        Number (from 0), name or ID of the table; by default the first one that has columns.
+        Number (from 0), name or ID of the table, or ``all`` for all of them one after the other;
+        by default the only one that has columns.
+    overflow : bool
+        Whether to read what a service cut short at its limit of rows.
     """
 
-    def __init__(self, table: int | str | None = None) -> None:
-        self.table = table
+    def __init__(self, table: int | str | None = None, *, overflow: bool = False) -> None:
+        self.table, self.overflow = table, overflow
 
-    def columns(self, path: str) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(_name(column) for column in _Walk(path, self.table).header())
+    def header(self, path: str) -> Header:
+        """The columns of the table, with their units."""
+        found, notes = self._chosen(path)
+        headers = [
+            Header(tuple(FileColumn(_name(one), _type(one), _unit(one)) for one in table.columns))
+            for table in found
+        ]
+        header = united(path, [table.listed for table in found], headers, _WORDS)
+        return replace(header, notes=header.notes + notes)
 
-    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
+    def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""
-        header = _Walk(path, self.table).header()
-        found = {_name(column): column for column in header}
-        must_have(path, types, list(found))
-        for name, wanted in types.items():
-            problem = _problem(found[name])
-            if problem and not pa.types.is_null(wanted):
-                raise SpecError(path, f"column '{name}': {problem}")
-        types = {name: types[name] for name in types if not _problem(found[name])}
-        numbers = [n for n, column in enumerate(header) if _name(column) in types]
-        walk = _Walk(path, self.table)
-        array = walk.data(numbers)
-        keys = {_name(header[n]): key for n, key in zip(numbers, array.dtype.names, strict=False)}
-        for start in range(0, len(array), rows):
-            row = np.arange(start + 1, min(start + rows, len(array)) + 1, dtype=np.int64)
-            rejected = tuple(walk.rejected[n] for n in row.tolist() if n in walk.rejected)
-            row = row[~np.isin(row, [one.row for one in rejected])]
-            arrays = {}
-            for name in types:
-                part = array[keys[name]][row - 1]
-                arrays[name] = _arrow(part.data, np.ma.getmaskarray(part), found[name])
-            yield make_batch(path, row, arrays, types, rejected)
-        walk.check_end(len(array))
+        walks: list[_Walk] = []
+        return Batches(
+            self._read(path, types, rows, walks), lambda: sum(walk.rows for walk in walks)
+        )
+
+    def _chosen(self, path: str) -> tuple[list[_Found], tuple[str, ...]]:
+        """The tables to read, and what to know of them.
+
+        Raises
+        ------
+        SpecError
+            If the job does not say which, or not that an answer that was cut is good enough.
+        DataError
+            If the service failed while it wrote one of them.
+        """
+        head(path)
+        # Only where the bytes hint at more than one table the whole of the file is gone through.
+        tables, states = _Walk(path).contents(whole=_holds_more(path, stamp(path)))
+        failed = next((state for state in states if state.word == "ERROR"), None)
+        if failed is not None and not tables:
+            why = f"holds no rows: the service answered '{failed.text}'"
+            raise SpecError(path, why)
+        if not tables:
+            raise SpecError(path, "the VOTable holds no table")
+        unnamed = self.table is None or wants_all(self.table)
+        if unnamed and not any(table.columns for table in tables):
+            raise SpecError(path, "no table of the VOTable has columns")
+        chosen = [tables[n] for n in choose(path, [t.listed for t in tables], self.table, _WORDS)]
+        if not all(table.columns for table in chosen):
+            shown = ", ".join(table.listed.label(_WORDS) for table in tables)
+            problem = f"there is no table '{self.table}' with columns"
+            raise SpecError(path, problem, f"tables in it: {shown}")
+        notes: dict[str, None] = {}
+        for table in chosen:
+            if table.problem:
+                raise SpecError(path, *table.problem)
+            for state in states:
+                if state.place == table.place[: len(state.place)]:
+                    notes[self._judged(path, state)] = None
+        return chosen, tuple(notes)
+
+    def _judged(self, path: str, state: _State) -> str:
+        if state.word == "ERROR":
+            raise DataError(
+                path, f"the service that wrote it failed on the way: {state.text}", "fetch it again"
+            )
+        problem = f"the service cut its answer at its limit of rows (QUERY_STATUS {state.word}"
+        problem += f": {state.text})" if state.text else ")"
+        if not self.overflow:
+            hint = "ask it for all rows (MAXREC); to go on with these, say source.format: "
+            raise SpecError(path, problem, hint + "{kind: votable, overflow: accept}")
+        return problem
+
+    def _read(
+        self, path: str, types: Mapping[str, pa.DataType], rows: int, walks: list[_Walk]
+    ) -> Iterator[Batch]:
+        chosen, _ = self._chosen(path)
+        if len(chosen) > 1:
+            self.header(path)
+        for table in chosen:
+            # One after the other, so that only one is in memory.
+            walk = _Walk(path, table.number, sum(one.rows for one in walks))
+            walks.append(walk)
+            yield from _batches(walk, table, types, rows)
+
+
+def _batches(
+    walk: _Walk, table: _Found, types: Mapping[str, pa.DataType], rows: int
+) -> Iterator[Batch]:
+    path, first, header = walk.path, walk.before, table.columns
+    found = {_name(column): column for column in header}
+    must_have(path, types, [_name(column) for column in header])
+    for name, wanted in types.items():
+        problem = _problem(found[name])
+        if problem and not pa.types.is_null(wanted):
+            raise SpecError(path, f"column '{name}': {problem}")
+    types = only_once(path, types, [_name(column) for column in header])
+    types = {name: types[name] for name in types if not _problem(found[name])}
+    numbers = [n for n, column in enumerate(header) if _name(column) in types]
+    array = walk.data(numbers)
+    keys = {_name(header[n]): key for n, key in zip(numbers, array.dtype.names, strict=False)}
+    for start in range(0, len(array), rows):
+        row = np.arange(start + 1, min(start + rows, len(array)) + 1, dtype=np.int64)
+        rejected = tuple(walk.rejected[n] for n in row.tolist() if n in walk.rejected)
+        row = row[[n not in walk.rejected for n in row.tolist()]] if rejected else row
+        arrays = {}
+        for name in types:
+            part = array[keys[name]][row - 1]
+            arrays[name] = _arrow(part.data, np.ma.getmaskarray(part), found[name])
+        yield make_batch(path, first + row, arrays, types, rejected)
+    walk.check_end(len(array))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A table of a file: its number and place in it, and what is said of it there."""
+
+    number: int
+    names: tuple[str, ...]
+    place: tuple[int, ...]
+    columns: Sequence[tree.Field]
+    rows: int | None
+    aside: bool
+    problem: tuple[str, str] | None
+
+    @property
+    def listed(self) -> Listed:
+        return Listed(self.names, self.number, self.rows, len(self.columns), self.aside)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a service says of its answer: the resources that it stands in, and what is not well."""
+
+    place: tuple[int, ...]
+    word: str
+    text: str
 
 
 class _Walk:
-    """One reading of a file, by astropy, as far as the end of the table wanted.
+    """One reading of a file, by astropy.
 
     astropy asks for one element of the XML after the other. On their way to it they are watched
     here, because it would not tell in which table and row it is, because it would read all tables
     there are, and because it would fetch what lies elsewhere.
+
+    Parameters
+    ----------
+    path : str
+    number : int, optional
+        The table whose rows shall be read.
+    before : int
+        Rows of the file that come before those of this table.
     """
 
-    def __init__(self, path: str, wanted: int | str | None) -> None:
-        self.path, self.wanted = path, wanted
+    def __init__(self, path: str, number: int | None = None, before: int = 0) -> None:
+        self.path, self.number, self.before = path, number, before
         self.rows = 0
         self.rejected: dict[int, RejectedRow] = {}
-        self._tables: list[str] = []
+        self._tables: list[_Found] = []
+        self._states: list[_State] = []
+        self._place: list[tuple[int, bool]] = []
+        self._resources = 0
         self._declared: int | None = None
-        self._failure = ""
-        self._found: tree.TableElement | None = None
+        self._most_rows = 0
+        self._columns = self._row_bytes = self._varying_bytes = 0
+        self._stream_bytes: int | None = None
+        self._element: tree.TableElement | None = None
 
-    def header(self) -> Sequence[tree.Field]:
-        """The columns of the table, without reading its rows."""
+    def contents(self, *, whole: bool) -> tuple[list[_Found], list[_State]]:
+        """Tables and states, without the rows.
+
+        Parameters
+        ----------
+        whole : bool
+            Whether to look at the whole of the file; otherwise as far as the first row.
+        """
         try:
-            columns: Sequence[tree.Field] = self._parse(None).all_fields
+            self._parse(lambda events, document, _: self._look(events, document, whole), None)
         except _RAISED as error:
             text = _first_line(error)
             if any(words in text for words in _ENDS_EARLY):
                 raise cut_short(self.path, 0, "the VOTable") from error
             problem = f"the VOTable's header cannot be understood: {text}"
             raise SpecError(self.path, problem) from error
-        return columns
+        return self._tables, self._states
 
     def data(self, columns: Sequence[int]) -> np.ma.MaskedArray[Any, Any]:
         """The rows of the table, in the columns with these numbers (sorted)."""
         try:
-            array: np.ma.MaskedArray[Any, Any] = self._parse(columns).array
+            self._parse(self._pass_table, columns)
         except _RAISED as error:
             # The row that it was in when it broke is not whole.
-            row = max(self.rows - 1, 0)
+            row = self.before + max(self.rows - 1, 0)
             if any(words in _first_line(error) for words in _ENDS_EARLY):
                 raise cut_short(self.path, row, "the VOTable", self._declared) from error
             raise broken(self.path, error, row) from error
+        if self._element is None:
+            raise DataError(self.path, "changed while it was read", "try again")
+        array: np.ma.MaskedArray[Any, Any] = self._element.array
         return array
 
     def check_end(self, rows: int) -> None:
-        """Tell of a table that is well-formed and lacks rows all the same.
+        """Tell of a table that is well-formed and has other rows than it says all the same.
 
         Raises
         ------
         DataError
-            If it has fewer than it says, or the service that wrote it failed on the way.
         """
-        if self._failure:
-            problem = f"the service that wrote it failed after row {rows:,}: {self._failure}"
-            raise DataError(self.path, problem, "fetch it again")
         if rows < max(self.rows, self._declared or 0):
-            raise cut_short(self.path, rows, "the VOTable", self._declared)
+            raise cut_short(self.path, self.before + rows, "the VOTable", self._declared)
+        if self._declared is not None and rows > self._declared:
+            problem = f"the table says that it has {self._declared:,} rows, it has {rows:,}"
+            raise DataError(self.path, problem, "fetch it again")
+        if self._stream_bytes not in (None, rows * self._row_bytes + self._varying_bytes):
+            raise cut_short(self.path, self.before + rows, "the VOTable's stream", self._declared)
 
-    def _parse(self, columns: Sequence[int] | None) -> tree.TableElement:
-        zipped, start = unzipped(self.path)
-        is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<")
+    def _parse(self, watch: _Watch, columns: Sequence[int] | None) -> None:
+        stream, start = opened(self.path)
+        is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") and b"\0" not in start
         if not is_xml or kind(start) not in ("VOTable", "XML", ""):
             raise not_that(self.path, "VOTable", start)
+        packed = not isinstance(stream, pa.NativeFile)
+        self._most_rows = Path(self.path).stat().st_size * (_UNPACKED_BYTES if packed else 1)
         # Not invalid="mask": it shifts the cells behind a bad one by a column (astropy 8.0).
         config = {"verify": "ignore", "invalid": "exception", "filename": self.path,
                   "columns": list(columns) if columns else None}  # fmt: skip
         try:
-            with pa.input_stream(self.path, compression="gzip" if zipped else None) as stream:
+            with stream:
                 stream.read(start.index(b"<"))  # services write empty lines before the first
                 with get_xml_iterator(stream.read) as events:
                     document = tree.VOTableFile(config=config, pos=(1, 1))
-                    document.parse(self._watch(events, document, config, columns), config)
+                    document.parse(watch(self._follow(events), document, config), config)
         except GalbatchError:
             raise
         except OSError as error:
-            raise broken(self.path, error, max(self.rows - 1, 0)) from error
-        if self._found is None:
-            raise self._no_table()
-        return self._found
+            row = self.before + max(self.rows - 1, 0)
+            raise broken(self.path, error, row) from error
 
-    def _watch(
-        self,
-        events: Iterator[Event],
-        document: tree.VOTableFile,
-        config: Mapping[str, Any],
-        columns: Sequence[int] | None,
-    ) -> Iterator[Event]:
-        """Pass on the elements of headers, and the rows of the table wanted (if any `columns`)."""
-        before: list[tree.TableElement] = []
-        meant = failed = False
-        root = ""
+    def _follow(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Keep in mind where in the file it is, and what services say of their answers."""
+        root, word = "", ""
         for event in events:
             start, tag, data, position = event
             if not root and start and tag != "xml":
@@ -185,82 +331,155 @@ class _Walk:
                 if root != "VOTABLE":
                     problem = f"expected VOTable, this is XML of another kind: <{root}>"
                     raise SpecError(self.path, problem)
-            if tag == "TABLE" and start:
-                meant = self._meets(data)
-                before = list(document.iter_tables())
+            if tag == "RESOURCE" and start:
+                self._resources += 1
+                self._place.append((self._resources, str(data.get("type", "")) == "meta"))
+            elif tag == "RESOURCE":
+                self._place.pop()
+            elif tag == "TABLE" and start:
+                data = self._plausible(data)
             elif tag == "INFO" and start:
-                words = [str(data.get(key, "")).upper() for key in ("name", "value")]
-                failed = words == ["QUERY_STATUS", "ERROR"]
-            elif tag == "INFO" and failed:
-                self._failure = " ".join(data.split())[:200] or "it does not say why"
+                name, value = (str(data.get(key, "")).strip().upper() for key in ("name", "value"))
+                word = value if name == "QUERY_STATUS" and value in _NOT_WELL else ""
+            elif tag == "INFO" and word:
+                text = " ".join(data.split())[:200]
+                if word == "ERROR":
+                    text = text or "it does not say why"
+                self._states.append(_State(self._here, word, text))
+                word = ""
+            yield start, tag, data, position
+
+    @property
+    def _here(self) -> tuple[int, ...]:
+        return tuple(number for number, _ in self._place)
+
+    def _plausible(self, attributes: Mapping[str, str]) -> dict[str, str]:
+        """Without a number of rows that the file cannot hold: astropy makes room for them."""
+        text = str(attributes.get("nrows", "")).strip()
+        declared = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+        if self._element is None:
+            self._declared = declared
+        if declared is not None and declared <= self._most_rows:
+            return dict(attributes)
+        return {key: value for key, value in attributes.items() if key != "nrows"}
+
+    def _look(
+        self, events: Iterator[Event], document: tree.VOTableFile, whole: bool
+    ) -> Iterator[Event]:
+        """Pass on all but rows, and list the tables."""
+        before: list[tree.TableElement] = []
+        names: tuple[str, ...] = ()
+        inside = False
+        for event in events:
+            start, tag, data, position = event
+            if tag == "TABLE" and start:
+                names = tuple(str(data[key]) for key in ("name", "ID") if data.get(key))
+                before, inside = list(document.iter_tables()), True
+            elif inside and (tag == "DATA" or tag == "TABLE"):
+                inside = False
+                new = (one for one in document.iter_tables() if one not in before)
+                element = next(new, None)
+                columns = element.all_fields if element is not None else ()
+                stop = bool(columns) and not whole
+                rows, problem = self._over_rows(events, stop) if tag == "DATA" else (0, None)
+                aside = any(is_meta for _, is_meta in self._place)
+                number = len(self._tables)
+                self._tables.append(
+                    _Found(number, names, self._here, columns, rows, aside, problem)
+                )
+                if stop:
+                    yield False, "TABLE", "", position
+                    return
+                if tag == "DATA":
+                    continue
+            elif tag == "DATA":
+                continue
+            yield event
+
+    def _over_rows(
+        self, events: Iterator[Event], stop: bool
+    ) -> tuple[int | None, tuple[str, str] | None]:
+        """Go to the end of DATA (or into it); how many rows it holds, and why not to read them."""
+        rows: int | None = None
+        for event in events:
+            start, tag, data, _ = event
+            problem = _elsewhere(event)
+            if problem or (start and stop and tag in ("TABLEDATA", "STREAM")):
+                return self._declared, problem
+            if start and tag == "TABLEDATA":
+                rows = 0
+            elif start and tag == "TR":
+                rows = (rows or 0) + 1
+            elif tag == "STREAM" and not start:
+                rows = self._declared if data.strip() else 0
+            elif tag == "DATA":
+                break
+        return rows, None
+
+    def _pass_table(
+        self, events: Iterator[Event], document: tree.VOTableFile, config: Mapping[str, Any]
+    ) -> Iterator[Event]:
+        """Pass on all but the rows of other tables than the one wanted, up to its resource's end.
+
+        What comes behind that does not matter; what is behind the table has to be whole, or the
+        file was cut short.
+        """
+        before: list[tree.TableElement] = []
+        number, meant = -1, False
+        for event in events:
+            start, tag, _, _ = event
+            if tag == "TABLE" and start:
+                number += 1
+                meant, before = number == self.number, list(document.iter_tables())
             elif meant and (tag == "DATA" or tag == "TABLE"):
-                inside = (one for one in document.iter_tables() if one not in before)
-                table = next(inside, None)
-                if table is not None and table.all_fields:
-                    self._found, meant = table, False
-                    self._declared = table.nrows
-                    if columns is None:
-                        if tag == "DATA":
-                            self._find_rows(events)
-                        yield False, "TABLE", "", position
-                        return
-                    if tag == "DATA":
-                        for column in table.all_fields:
-                            self._guard(column, config)
-                        self._count_rows(table.all_fields[0].converter)
-                        yield event
-                        yield from self._pass_rows(events)
-                        continue
+                meant = False
+                new = (one for one in document.iter_tables() if one not in before)
+                self._element = next(new, None)
+                if tag == "DATA" and self._element is not None:
+                    for column in self._element.all_fields:
+                        self._guard(column, config)
+                    self._count(self._element.all_fields)
+                    yield event
+                    yield from self._pass_rows(events)
+                    continue
             if tag == "DATA":
                 for event in events:
                     if event[1] == "DATA":
                         break
                 continue
             yield event
-            # What follows the table may say that the service failed on the way.
-            if tag == "RESOURCE" and not start and self._found is not None:
-                return
-
-    def _meets(self, attributes: Mapping[str, str]) -> bool:
-        """Whether the table that begins is the one wanted."""
-        names = [attributes[key] for key in ("name", "ID") if attributes.get(key)]
-        number = len(self._tables)
-        self._tables.append(names[0] if names else str(number))
-        if self._found is not None:
-            return False
-        if isinstance(self.wanted, str):
-            return self.wanted.strip().lower() in (name.lower() for name in names)
-        return self.wanted is None or self.wanted == number
-
-    def _find_rows(self, events: Iterator[Event]) -> None:
-        """See that the rows lie in the file."""
-        for event in events:
-            self._refuse_elsewhere(event)
-            if event[1] in ("TABLEDATA", "STREAM", "DATA"):
+            if tag == "RESOURCE" and not start and self._element is not None:
                 return
 
     def _pass_rows(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
-            start, tag, _, _ = event
+            start, tag, data, _ = event
             if start and tag == "TR":
                 self.rows += 1
-            elif start:
-                self._refuse_elsewhere(event)
+            elif start and tag == "BINARY2":
+                # Each row begins with a bit for each column.
+                self._row_bytes += (self._columns + 7) // 8
+            elif tag == "STREAM" and not start:
+                if not _BASE64.fullmatch(data):
+                    # Python would leave out what it does not know, or end there.
+                    raise DataError(
+                        self.path, "the VOTable's stream is no base64", "fetch it again"
+                    )
+                letters = len(data) - sum(data.count(blank) for blank in " \r\n\t")
+                self._stream_bytes = letters // 4 * 3 - data.count("=")
             yield event
             if tag == "DATA":
                 return
 
-    def _refuse_elsewhere(self, event: Event) -> None:
-        start, tag, data, _ = event
-        if start and tag == "STREAM" and "href" in data:
-            problem = f"its rows are in another place: {data['href']}"
-            raise SpecError(self.path, problem, "fetch that, and name it in source.paths")
-        if start and tag in ("FITS", "PARQUET"):
-            problem = f"its rows are {tag} inside XML, which galbatch does not read"
-            raise SpecError(self.path, problem, "convert it: stilts tcopy FILE catalogue.fits")
-
-    def _count_rows(self, first: converters.Converter) -> None:
-        """Count the rows of BINARY: astropy drops the last without a word when the stream ends."""
+    def _count(self, columns: Sequence[tree.Field]) -> None:
+        """Count rows and bytes of BINARY: astropy drops without a word what is no whole row."""
+        self._columns = len(columns)
+        for column in columns:
+            size = _bytes(column)
+            self._row_bytes += size or 0
+            if size is None:
+                column.converter.binparse = self._counting_bytes(column.converter.binparse)
+        first = columns[0].converter
         binparse = first.binparse
 
         def counting(read: Any) -> Any:
@@ -269,6 +488,16 @@ class _Walk:
             return value
 
         first.binparse = counting
+
+    def _counting_bytes(self, binparse: Any) -> Any:
+        def counting(read: Any) -> Any:
+            def counted(size: int) -> Any:
+                self._varying_bytes += size
+                return read(size)
+
+            return binparse(counted)
+
+        return counting
 
     def _guard(self, column: tree.Field, config: Mapping[str, Any]) -> None:
         """Have astropy read the cells of a column strictly, and note the rows where it cannot.
@@ -298,28 +527,92 @@ class _Walk:
             except _RAISED:
                 shown = text if len(text) <= 40 else text[:37] + "..."
                 reason = f"column '{name}': expected {expected}, got {shown!r}"
-                row = RejectedRow(self.path, self.rows, reason)
+                row = RejectedRow(self.path, self.before + self.rows, reason)
                 self.rejected.setdefault(self.rows, row)
                 return strict.default, True
             return value
 
         converter.parse = parse
 
-    def _no_table(self) -> SpecError:
-        if self._failure:
-            return SpecError(self.path, f"holds no rows: the service answered '{self._failure}'")
-        if not self._tables:
-            return SpecError(self.path, "the VOTable holds no table")
-        if self.wanted is None:
-            return SpecError(self.path, "no table of the VOTable has columns")
-        hint = did_you_mean(str(self.wanted), self._tables)
-        if not hint or isinstance(self.wanted, int):
-            hint = f"tables in it, from 0: {', '.join(self._tables)}"
-        return SpecError(self.path, f"there is no table '{self.wanted}' with columns", hint)
+
+@lru_cache(maxsize=8)
+def _holds_more(path: str, _: tuple[int, int | str]) -> bool:
+    """Whether anything that matters may stand behind the first table, judging by the bytes.
+
+    This is some fifty times as fast as a look at the XML. Comments can make it say so in vain,
+    which costs time.
+    """
+    rest, tables = b"", 0
+    try:
+        with opened(path)[0] as stream:
+            while piece := stream.read(_PIECE):
+                text = rest + piece
+                # Cut before a tag, so that none is seen in halves or twice.
+                cut = text.rfind(b"<", max(len(text) - _LONGEST_TAG, 0))
+                text, rest = (text[:cut], text[cut:]) if cut >= 0 else (text, b"")
+                if _more_in(text, tables):
+                    return True
+                tables += _opened(text)
+    except OSError:
+        return False  # The reading will say so.
+    return _more_in(rest, tables)
+
+
+def _opened(text: bytes) -> int:
+    if b"TABLE" not in text:
+        return 0
+    return sum(text.count(tag) - text.count(tag + b"DATA") for tag in (b"<TABLE", b":TABLE"))
+
+
+def _more_in(text: bytes, tables: int) -> bool:
+    if b"TABLE" not in text and b"QUERY_STATUS" not in text:
+        return False
+    opened = _opened(text)
+    if tables + opened > 1:
+        return True
+    last = text.rfind(b"QUERY_STATUS")
+    return last >= 0 and (tables > 0 or (opened > 0 and _opened(text[:last]) > 0))
+
+
+def _elsewhere(event: Event) -> tuple[str, str] | None:
+    """Why rows cannot be read here, and what to do, if that is what an element says."""
+    start, tag, data, _ = event
+    if start and tag == "STREAM" and "href" in data:
+        problem = f"its rows are in another place: {data['href']}"
+        return problem, "fetch that, and name it in source.paths"
+    if start and tag in ("FITS", "PARQUET"):
+        problem = f"its rows are {tag} inside XML, which galbatch does not read"
+        return problem, "convert it: stilts tcopy FILE catalogue.fits"
+    return None
 
 
 def _name(column: tree.Field) -> str:
     return str(column.name or column.ID)
+
+
+def _unit(column: tree.Field) -> str:
+    return str(column.unit or "").strip()
+
+
+def _type(column: tree.Field) -> pa.DataType | None:
+    if _problem(column):
+        return None
+    if column.datatype in _TEXT:
+        return pa.string()
+    one = _ELEMENTS[column.datatype]
+    if not column.arraysize:
+        return one
+    shape = str(column.arraysize)
+    return pa.list_(one) if "*" in shape else pa.list_(one, math.prod(map(int, shape.split("x"))))
+
+
+def _bytes(column: tree.Field) -> int | None:
+    """What a cell takes in BINARY; None where that varies."""
+    shape = str(column.arraysize or "1")
+    if "*" in shape:
+        return None
+    count = math.prod(int(size) for size in shape.split("x"))
+    return -(-count // 8) if column.datatype == "bit" else count * _BYTES[column.datatype]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,13 +1,108 @@
-"""What all spec models share."""
+"""What all spec models share, and the kinds of words and numbers that several of them have."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from galbatch.spec.yaml import FromEnvironment, as_scalar
+
+
+def say(words: str) -> dict[str, Any]:
+    """What a pattern asks for, in words: for editors, and for `galbatch.spec.messages`."""
+    return {"patternErrorMessage": words}
+
+
+# No control characters: they would be lines of their own in scripts, logs and messages.
+_LINE = r"^[^\x00-\x08\x0a-\x1f\x7f]+$"
+
+Name = Annotated[
+    str,
+    Field(pattern=_LINE, max_length=64, json_schema_extra=say("a name of at most 64 characters")),
+]
+Slug = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$",
+        json_schema_extra=say("a letter, then at most 47 letters, digits or _, e.g. my_survey"),
+    ),
+]
+Line = Annotated[
+    str,
+    Field(pattern=_LINE, max_length=4096, json_schema_extra=say("one line of text")),
+]
+Place = Annotated[
+    str,
+    Field(pattern=_LINE, max_length=4096, json_schema_extra=say("a path")),
+]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""What NumPy, TensorFlow and Keras all take."""
+Share = Annotated[float, Field(ge=0, lt=1)]
+Magnitude = Annotated[float, Field(ge=0, le=50)]
+"""AB; squares of their fluxes in microjansky are numbers in float32."""
 
 
 class Words(BaseModel):
-    """Base of every spec model: frozen, and a word it does not know is an error."""
+    """Base of every spec model: frozen, and a word it does not know is an error.
+
+    Nothing is made into what is wanted: neither "12" nor true is a number, 1 is not true.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_python(cls, words: Any) -> Any:
+        if not isinstance(words, dict):
+            return words
+        fields = cls.model_fields
+        return {
+            word: _as_wanted(value, fields[word].annotation) if word in fields else value
+            for word, value in words.items()
+        }
+
+
+def _as_wanted(value: Any, annotation: Any) -> Any:
+    """YAML's lists are tuples here; what the environment says is read as what is wanted."""
+    if isinstance(value, list):
+        return tuple(_as_wanted(item, annotation) for item in value)
+    if isinstance(value, dict) and get_origin(annotation) is dict:
+        inner = get_args(annotation)[1]
+        return {key: _as_wanted(item, inner) for key, item in value.items()}
+    if isinstance(value, FromEnvironment):
+        wanted, found = set(_leaves(annotation)), as_scalar(value)
+        if str in wanted:
+            return str(value)
+        whole = type(found) is int and float in wanted
+        return found if whole or type(found) in wanted else str(value)
+    return value
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of, but for None."""
+    arguments = get_args(annotation)
+    for inner in arguments:
+        yield from _leaves(inner)
+    if not arguments and annotation is not NoneType:
+        yield annotation
+
+
+def must_rise(low: float, high: float) -> None:
+    """Refuse a range that holds nothing.
+
+    Raises
+    ------
+    ValueError
+        If `low` is not below `high`.
+    """
+    if low >= high:
+        raise ValueError(f"low ({low:g}) must be below high ({high:g})")

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Words
-from galbatch.spec.survey import Condition, Slug
-from galbatch.values import Target
+from galbatch.spec.base import (
+    Line,
+    Magnitude,
+    Name,
+    Place,
+    Seed,
+    Share,
+    Slug,
+    Words,
+    must_rise,
+    say,
+)
+from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
+from galbatch.spec.survey import Condition
+from galbatch.values import WORKER_MEMORY, Target
 
-Size = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B)$")]
-Walltime = Annotated[str, Field(pattern=r"^\d{1,3}:\d{2}:\d{2}$")]
+Table = Annotated[int, Field(ge=0, le=9999)] | Line
+"""A number or a name."""
+BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Workers = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class CsvFormat(Words):
     """Comma-separated values, plain or gzipped."""
 
     kind: Literal["csv"] = "csv"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: str = Field(
+        default=",",
+        pattern=r"^[\t !#-/:-@\[-`{-~]$",
+        json_schema_extra=say('one punctuation mark, a space or a tab ("\\t")'),
+    )
 
 
 class ParquetFormat(Words):
@@ -29,27 +49,36 @@ class ParquetFormat(Words):
 
 
 class FitsFormat(Words):
-    """A FITS binary table, plain or gzipped."""
+    """FITS binary tables, plain or gzipped."""
 
     kind: Literal["fits"] = "fits"
-    hdu: int | str | None = None
-    """Number or EXTNAME of the table; by default the first one."""
+    hdu: Table | None = None
+    """Number or EXTNAME of the table, or `all` for all of them one after the other (they must have
+    the same columns). By default the only one that has rows; where there are several, the file is
+    refused."""
 
 
 class Hdf5Format(Words):
-    """HDF5: one dataset per column in a group."""
+    """HDF5: one dataset per column in a group, or one compound dataset."""
 
     kind: Literal["hdf5"] = "hdf5"
-    group: str | None = None
-    """The group of columns; by default the one that holds one-dimensional datasets."""
+    group: Line | None = None
+    """The group of columns or the compound dataset, or `all` for all of them one after the other
+    (they must have the same columns). By default the only one that has rows; where there are
+    several, the file is refused."""
 
 
 class VotableFormat(Words):
     """A VOTable, plain or gzipped."""
 
     kind: Literal["votable"] = "votable"
-    table: int | str | None = None
-    """Number (from 0), name or ID of the table; by default the first one that has columns."""
+    table: Table | None = None
+    """Number (from 0), name or ID of the table, or `all` for all of them one after the other (they
+    must have the same columns). By default the only one that has rows, resources of type `meta`
+    aside; where there are several, the file is refused."""
+    overflow: Literal["refuse", "accept"] = "refuse"
+    """What to do with an answer that the service cut at its limit of rows
+    (QUERY_STATUS = OVERFLOW)."""
 
 
 Format = Annotated[
@@ -62,11 +91,11 @@ class FilesSource(Words):
     """Catalogue files."""
 
     kind: Literal["files"]
-    paths: tuple[str, ...] = Field(min_length=1)
+    paths: tuple[Place, ...] = Field(min_length=1)
     """Files, globs and folders of HATS catalogues, relative to the current directory."""
     format: Format | None = None
     """By default from the file's ending."""
-    batch_rows: int = Field(default=65_536, ge=1)
+    batch_rows: BatchRows = 65_536
     """Rows read at a time, at most."""
     bad_rows: float = Field(default=0.01, ge=0, le=1)
     """Share of malformed rows up to which they are quarantined; more, and the run stops."""
@@ -76,9 +105,9 @@ class MockSource(Words):
     """A simulated sky seen through the survey."""
 
     kind: Literal["mock"]
-    rows: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0)
-    batch_rows: int = Field(default=65_536, ge=1)
+    rows: int = Field(ge=1, le=10_000_000_000)
+    seed: Seed = 0
+    batch_rows: BatchRows = 65_536
     """Rows made at a time."""
 
 
@@ -88,7 +117,7 @@ Source = Annotated[FilesSource | MockSource, Field(discriminator="kind")]
 class PartitionSpec(Words):
     """How the catalogue is cut."""
 
-    rows: int = Field(default=50_000, ge=1)
+    rows: int = Field(default=50_000, ge=1, le=100_000_000)
     """Rows in a partition, at most (as far as `max_order` allows)."""
     max_order: int = Field(default=8, ge=0, le=13)
     """Highest HEALPix order of a partition."""
@@ -100,20 +129,20 @@ class SkySplit(Words):
     kind: Literal["sky"] = "sky"
     order: int = Field(default=9, ge=0, le=20)
     """HEALPix order of the cells (9: 6.9 arcmin)."""
-    test: float = Field(default=0.2, ge=0, lt=1)
+    test: Share = 0.2
     """Share held out: never trained, tuned or calibrated on."""
     validation: float = Field(default=0.1, gt=0, lt=1)
     """Share for early stopping and calibration."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class IdSplit(Words):
     """Rows are held out by a hash of their id (a survey without positions)."""
 
     kind: Literal["id"] = "id"
-    test: float = Field(default=0.2, ge=0, lt=1)
+    test: Share = 0.2
     validation: float = Field(default=0.1, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
 
 
 Split = Annotated[SkySplit | IdSplit, Field(discriminator="kind")]
@@ -125,7 +154,7 @@ class StandardClean(Words):
     kind: Literal["standard"] = "standard"
     extinction: bool = False
     """Correct for Galactic dust with the survey's E(B-V) column."""
-    error_floor: float = Field(default=0.0, ge=0, lt=1)
+    error_floor: Share = 0.0
     """Added in quadrature to every error, as a fraction of the flux."""
 
 
@@ -133,8 +162,13 @@ class ThesisClean(Words):
     """The recipe of the thesis: -99 becomes 99, then everything is clipped."""
 
     kind: Literal["thesis"] = "thesis"
-    low: float = 0.0
-    high: float = 27.0
+    low: float = Field(default=0.0, ge=-1e6, le=1e6)
+    high: float = Field(default=27.0, ge=-1e6, le=1e6)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        must_rise(self.low, self.high)
+        return self
 
 
 class ModelWords(Words):
@@ -157,7 +191,7 @@ class PhotometricModel(ModelWords):
     name: Slug = "photometric"
     targets: Annotated[tuple[Target, ...], Field(min_length=1)] | None = None
     """By default all that the catalogue has labels for."""
-    bands: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    bands: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     """By default all bands of the survey."""
     morphology: bool = True
     """Use the survey's morphology columns."""
@@ -174,20 +208,20 @@ class PhotometricModel(ModelWords):
     """Cells of the redshift distribution, even in ln(1 + z) over the range of the labels. By
     default as many as make them a tenth as wide as the bands, from 300 to 900; the same as those of
     `pretrained`, where they hold the labels."""
-    epochs: int | None = Field(default=None, ge=1)
+    epochs: Epochs | None = None
     """At most; early stopping may end it before. By default 40, fewer for many rows."""
-    patience: int = Field(default=15, ge=1)
-    batch: int | None = Field(default=None, ge=1)
+    patience: Epochs = 15
+    batch: int | None = Field(default=None, ge=1, le=10_000_000)
     """Rows in a step over all replicas. By default 256, 512 for 200,000 rows and more."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, ge=1e-8, le=1)
     """For steps of 256 rows; for others by the square root of their size."""
-    weight_decay: float = Field(default=0.3, ge=0)
+    weight_decay: float = Field(default=0.3, ge=0, le=100)
     """For a fit of 3,000 steps; a longer one has less in each."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
+    dropout: Share | None = None
     """Share of the units that a step leaves out. By default 0.1, 0.05 for 200,000 rows and more."""
-    noise: float = Field(default=0.3, ge=0)
+    noise: float = Field(default=0.3, ge=0, le=10)
     """Training fluxes are perturbed by this many of their own errors."""
-    drop_bands: float = Field(default=0.02, ge=0, lt=1)
+    drop_bands: Share = 0.02
     """Probability that a band of a training row is taken for not observed."""
     fainter: float = Field(default=1.0, ge=0, le=10)
     """Copies of each row with a class label, made as faint and noisy as the catalogue goes beyond
@@ -196,7 +230,7 @@ class PhotometricModel(ModelWords):
     """Weigh labels that are brighter than the catalogue so that they stand for it, in magnitude and
     colours. Labels that are like the catalogue are left alone. For small networks: one that can
     follow the bright rows and the faint ones alike loses more by fewer effective rows."""
-    pretrained: str | None = None
+    pretrained: Place | None = None
     """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
     the current directory, where it has to stay until this one is trained. Features and targets are
     matched by name; `members`, `width` and `layers` are its own, and it is taught on at a
@@ -207,9 +241,9 @@ class PhotometricModel(ModelWords):
     """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
     noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough. Another
     number predicts anew, and trains nothing."""
-    max_rows: int = Field(default=400_000, ge=100)
+    max_rows: int = Field(default=400_000, ge=100, le=100_000_000)
     """Labelled rows to train on, at most (a random sample of them)."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _draws_scatter(self) -> Self:
@@ -229,13 +263,13 @@ class ThesisModel(ModelWords):
     clean: ThesisClean = ThesisClean()
     sample: float = Field(default=1.0, gt=0, le=1)
     """Share of the rows to train on."""
-    max_rows: int = Field(default=1_000_000, ge=100)
+    max_rows: int = Field(default=1_000_000, ge=100, le=100_000_000)
     """Labelled rows to take that share of, at most (a random sample of them)."""
     polynomial: int = Field(default=5, ge=0, le=12)
     """Degree of the correction of predicted to expected values; 0 for none."""
-    epochs: int | None = Field(default=None, ge=1)
+    epochs: Epochs | None = None
     """By default the thesis' own number for each network."""
-    seed: int = 42
+    seed: Seed = 42
 
 
 Model = Annotated[PhotometricModel | ThesisModel, Field(discriminator="kind")]
@@ -245,7 +279,7 @@ class DuckdbSink(Words):
     """A DuckDB file."""
 
     kind: Literal["duckdb"]
-    path: str
+    path: Place
     table: Slug | None = None
     """Table that holds the predictions of the current version; by default a table for each version,
     of its name."""
@@ -264,7 +298,7 @@ class LocalCluster(Words):
     """Worker processes on this machine."""
 
     kind: Literal["local"] = "local"
-    workers: int | None = Field(default=None, ge=1)
+    workers: Workers | None = None
     """By default one per core."""
     memory: Size = "3 GiB"
     """Limit of a worker."""
@@ -281,27 +315,37 @@ class QueueCluster(Words):
     """Workers as jobs of an HPC queue, through dask-jobqueue."""
 
     kind: Literal["slurm", "pbs", "sge", "lsf"]
-    workers: int = Field(ge=1)
-    cores: int = Field(default=1, ge=1)
+    workers: Workers
+    cores: int = Field(default=1, ge=1, le=1024)
     memory: Size = "4 GiB"
     walltime: Walltime = "01:00:00"
-    queue: str | None = None
-    account: str | None = None
-    interface: str | None = None
+    queue: Line | None = None
+    account: Line | None = None
+    interface: Line | None = None
     """Network interface of the workers and the scheduler."""
-    directives: tuple[str, ...] = ()
+    directives: tuple[Line, ...] = ()
     """Further lines of the job script's header, e.g. `--gres=gpu:1`."""
-    prologue: tuple[str, ...] = ()
+    prologue: tuple[Line, ...] = ()
     """Shell lines before a worker starts, e.g. `module load python`."""
-    timeout: float = Field(default=300, gt=0)
+    timeout: float = Field(default=300, ge=1, le=30 * 86_400)
     """Seconds to wait for the first worker."""
+
+    @model_validator(mode="after")
+    def _each_has_enough(self) -> Self:
+        each = in_bytes(self.memory) // self.cores
+        if each < WORKER_MEMORY:
+            raise ValueError(
+                f"memory: {self.memory} for {self.cores} workers (cores) are {each >> 20} MiB for "
+                f"each; {too_little()}"
+            )
+        return self
 
 
 class SchedulerCluster(Words):
     """A Dask scheduler that runs already."""
 
     kind: Literal["scheduler"]
-    address: str
+    address: Line
 
 
 Cluster = Annotated[
@@ -310,44 +354,56 @@ Cluster = Annotated[
 ]
 
 
+_FINEST = 1e-6
+"""Steps of redshifts that are still steps in float32."""
+
+
 class RedshiftGrid(Words):
     """Evenly spaced redshifts at which p(z) is written out in full."""
 
-    low: float = Field(default=0.0, ge=0)
-    high: float = Field(default=6.0, gt=0)
+    low: float = Field(default=0.0, ge=0, le=100)
+    high: float = Field(default=6.0, gt=0, le=100)
     points: int = Field(default=301, ge=2, le=10_000)
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        must_rise(self.low, self.high)
+        if (self.high - self.low) / self.points < _FINEST:
+            raise ValueError(f"points are closer than {_FINEST:g}; take fewer, or a wider range")
         return self
 
 
 class ReportSpec(Words):
     """The HTML page."""
 
-    magnitude_bins: tuple[float, ...] | None = None
+    magnitude_bins: Annotated[tuple[Magnitude, ...], Field(min_length=2)] | None = None
     """Edges for statistics by reference magnitude; by default from the data."""
-    max_points: int = Field(default=20_000, ge=100)
+    max_points: int = Field(default=20_000, ge=100, le=1_000_000)
     """Points in a scatter plot, at most."""
-    max_rows: int = Field(default=300_000, ge=100)
+    max_rows: int = Field(default=300_000, ge=100, le=100_000_000)
     """Held-out rows that are judged, at most (a random sample of them)."""
     where: tuple[Condition, ...] = ()
     """Only held-out rows for which these hold are judged."""
+
+    @model_validator(mode="after")
+    def _edges_rise(self) -> Self:
+        edges = self.magnitude_bins or ()
+        if any(low >= high for low, high in pairwise(edges)):
+            raise ValueError("magnitude_bins: each edge must be above the one before it")
+        return self
 
 
 class Job(Words):
     """A job: what to do."""
 
     name: Slug
-    survey: str
+    survey: Place
     """Name of a survey that galbatch ships, or a path to a YAML file."""
     source: Source
-    store: str
+    store: Place
     """Folder that the run leaves its results in, relative to the current directory, or a place in
     object storage: s3://bucket/folder."""
-    scratch: str | None = None
+    scratch: Place | None = None
     """Folder for what lives only during a run, on a disk that all workers share: a folder of the
     store's own is made in it, and nothing else there is touched. By default `work` in the store;
     one of this machine's for a store in object storage."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Words
+from galbatch.spec.base import Magnitude, Share, Words
 
 Quantity = Literal[
     "running_number",
@@ -41,31 +41,34 @@ Quantity = Literal[
 ]
 """Sizes and areas come in the column's own unit: arcsec (also where it has none), deg or pix."""
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Degrees = Annotated[float, Field(ge=-360, le=720)]
+Declination = Annotated[float, Field(ge=-90, le=90)]
+Bright = Annotated[float, Field(ge=5, le=40)]
+Arcsec = Annotated[float, Field(ge=0.01, le=1000)]
 
 
 class MockSky(Words):
     """Footprint, depth and column layout of a simulated catalogue."""
 
-    ra: tuple[float, float] | None = None
+    ra: tuple[Degrees, Degrees] | None = None
     """Right ascension range, degrees; from 350 to 370 crosses 0. Needed where there is a sky."""
-    dec: tuple[float, float] | None = None
+    dec: tuple[Declination, Declination] | None = None
     """Declination range, degrees."""
-    magnitudes: tuple[float, float]
+    magnitudes: tuple[Bright, Bright]
     """Range of the reference band's true AB magnitude."""
     star_fraction: float = Field(ge=0, le=1)
     """Share of stars in the catalogue."""
     qso_fraction: float = Field(default=0.0, ge=0, le=1)
     """Share of quasars; the survey's star label must say which value means quasar."""
-    seeing: float = Field(default=1.0, gt=0)
+    seeing: Arcsec = 1.0
     """FWHM of a point source, arcsec."""
-    pixel_scale: float = Field(default=0.22, gt=0)
+    pixel_scale: Arcsec = 0.22
     """Arcsec per pixel."""
-    aperture: float = Field(default=3.0, gt=0)
+    aperture: Arcsec = 3.0
     """Diameter that aperture magnitudes are measured in, arcsec."""
-    calibration: float = Field(default=0.015, ge=0, lt=1)
+    calibration: Share = 0.015
     """Systematic error of every flux, as a fraction; part of the stated errors."""
-    detection: float = Field(default=0.0, ge=0)
+    detection: float = Field(default=0.0, ge=0, le=1000)
     """Signal to noise below which a band counts as not detected."""
     unobserved: Share = 0.0
     """Chance of a band not to be observed for an object (the reference band always is)."""
@@ -73,11 +76,11 @@ class MockSky(Words):
     """Bands with a chance of their own."""
     unobserved_error: float | None = None
     """What the error column holds for a band not observed; by default the value's sentinel."""
-    saturation: float | None = None
+    saturation: Magnitude | None = None
     """Point sources brighter than this AB magnitude in the reference band are saturated."""
-    star_flag_limit: float | None = None
+    star_flag_limit: Magnitude | None = None
     """Beyond this magnitude of the reference band, the star flag is 0.5: unknown."""
-    first_id: int = Field(default=1, ge=0)
+    first_id: int = Field(default=1, ge=0, le=10**18)
     """Id of the first row; for an id of two parts, the first high part."""
     id_digits: dict[str, Annotated[int, Field(ge=0, le=18)]] = Field(default_factory=dict)
     """Columns that hold one decimal digit of the id: its place, 0 for the units."""
@@ -92,6 +95,8 @@ class MockSky(Words):
         for name, limits in (("ra", self.ra), ("dec", self.dec), ("magnitudes", self.magnitudes)):
             if limits is not None and limits[0] >= limits[1]:
                 raise ValueError(f"{name}: the first number must be smaller than the second")
+        if self.ra is not None and self.ra[1] - self.ra[0] > 360:
+            raise ValueError("ra: the range is more than a full circle")
         if self.star_fraction + self.qso_fraction > 1:
             raise ValueError("star_fraction and qso_fraction: together at most 1")
         return self

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Words
+from galbatch.spec import units
+from galbatch.spec.base import Line, Magnitude, Name, Slug, Words, must_rise
 from galbatch.spec.mock import MockSky
 from galbatch.values import Target
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-Slug = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,47}$")]
+Dtype = Literal["int64", "int32", "int16", "uint64", "float32", "float64", "string"]
+Value = float
+"""A number that stands in a column: of any unit, so any finite one."""
+_HIGHEST_PART = 2**30
+"""Leaves room for the rows of any simulated sky in 32 bits."""
 
 
 class Column(Words):
@@ -21,20 +25,28 @@ class Column(Words):
 
     name: Name
     """Name in the store; the first spelling looked for in a file (case does not matter)."""
-    dtype: Literal["int64", "int32", "int16", "float32", "float64", "string"] = "float64"
-    """Type in the store when the file itself has none (CSV)."""
+    dtype: Dtype | None = None
+    """Type in the store where files have none (CSV), or do not agree on it; a file's own width is
+    kept where the kind is the same (float32 and float64, say). By default float64, and for the id
+    what its files hold: int64, uint64 or text."""
     unit: str = ""
-    """VOUnit string; empty for dimensionless."""
+    """VOUnit string: of the values where the file does not say it, and of those in the store (a
+    position is in deg there). Empty for dimensionless, or for what the file says."""
     ucd: str = ""
     """UCD1+ words."""
     description: str = ""
     """One line."""
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Name, ...] = ()
     """Other spellings that releases have used."""
     required: bool = False
     """A file without this column is refused. The id, sky and band columns always are required."""
-    length: int | None = Field(default=None, ge=1)
+    length: int | None = Field(default=None, ge=1, le=100_000)
     """Number of values in an array-valued column; None for a scalar."""
+
+    @property
+    def kind(self) -> Dtype:
+        """Type where neither the survey nor the file says one."""
+        return self.dtype or "float64"
 
 
 class Identifier(Words):
@@ -42,33 +54,52 @@ class Identifier(Words):
 
     column: Name
     """Column of the store that holds the id."""
-    parts: tuple[str, ...] = ()
-    """For a key of two integer columns (high, low): `column` is made as high * 2**32 + low."""
+    parts: tuple[Name, ...] = ()
+    """For a key of several columns. Of two integer columns (high, low), `column` is made as
+    high * 2**32 + low; of more, or where one of them is text (`dtype: string`), as text with a
+    hyphen between the parts."""
 
     @model_validator(mode="after")
-    def _two_parts(self) -> Self:
-        if self.parts and len(self.parts) != 2:
-            raise ValueError("parts takes two integer columns: the high and the low half of the id")
+    def _several_parts(self) -> Self:
+        if len(self.parts) == 1:
+            raise ValueError("parts takes two columns or more; name a single one as 'column'")
+        if len(set(self.parts)) != len(self.parts):
+            raise ValueError("parts names a column twice")
         return self
 
 
 class Sky(Words):
-    """Columns with the position, degrees, ICRS."""
+    """Columns with the position, ICRS: degrees, or what the file's unit or the column's says.
+
+    Text is read as numbers, or as sexagesimal (right ascension in hours).
+    """
 
     ra: Name
     dec: Name
 
 
+_ANY_WAVELENGTH = 5000.0
+
+
+def not_ab(unit: str) -> str:
+    """Why a unit is not that of AB magnitudes, and what to write."""
+    if units.is_other_magnitude(unit):
+        return "is not of AB magnitudes: convert the column to AB, and say unit: mag"
+    if units.factor(unit, "uJy", _ANY_WAVELENGTH) is not None:
+        return f"is of a flux density: say photometry: {{quantity: flux, unit: {unit}}}"
+    return "is not of AB magnitudes: say unit: mag, or quantity: flux and its unit"
+
+
 class Sentinel(Words):
     """A number that stands for something other than a measurement."""
 
-    value: float
+    value: Value
     """The number as it stands in the value column."""
     meaning: Literal["not_detected", "not_observed", "saturated"]
     """What it says."""
     error_is_limit: bool = False
     """For not_detected: the error column holds the 1-sigma limiting magnitude."""
-    tolerance: float = Field(default=0.01, ge=0)
+    tolerance: float = Field(default=0.01, ge=0, le=1e30)
     """Values within this of `value` count as the sentinel."""
 
 
@@ -85,7 +116,7 @@ class Flag(Words):
     """A column, and the values in it that count."""
 
     column: Name
-    values: tuple[float, ...] = Field(min_length=1)
+    values: tuple[Value, ...] = Field(min_length=1)
 
 
 class Photometry(Words):
@@ -94,7 +125,8 @@ class Photometry(Words):
     quantity: Literal["magnitude", "flux"] = "magnitude"
     """AB magnitudes, or flux densities in `unit`."""
     unit: str = "mag"
-    """astropy unit of the values: `mag` (AB), or e.g. `uJy`, `1e-19 erg / (s cm2 Angstrom)`."""
+    """Unit of the values: `mag` (AB), or e.g. `uJy`, `nanomaggy`,
+    `1e-19 erg / (s cm2 Angstrom)`. A file in another one is converted."""
     error: Literal["absolute", "relative"] = "absolute"
     """Errors in the unit of the values, or as a fraction of the flux."""
     vectors: VectorColumns | None = None
@@ -103,41 +135,71 @@ class Photometry(Words):
     saturation: Flag | None = None
     """Objects whose flag has one of these values are saturated."""
 
+    @model_validator(mode="after")
+    def _unit_is_of_quantity(self) -> Self:
+        if self.quantity == "flux":
+            if units.factor(self.unit, "uJy", _ANY_WAVELENGTH) is None:
+                given = "no unit" if "unit" not in self.model_fields_set else f"'{self.unit}'"
+                raise ValueError(
+                    f"quantity: flux needs its unit, got {given}; write e.g. unit: uJy, "
+                    "nanomaggy, or 1e-19 erg / (s cm2 Angstrom)"
+                )
+        elif not units.is_magnitude(self.unit):
+            raise ValueError(f"unit '{self.unit}' {not_ab(self.unit)}")
+        return self
+
 
 class Band(Words):
     """One filter."""
 
     name: Name
-    wavelength: float = Field(gt=0)
+    wavelength: float = Field(ge=100, le=1e8)
     """Effective wavelength, Angstrom."""
-    width: float = Field(gt=0)
+    width: float = Field(ge=1, le=1e8)
     """Full width at half maximum, Angstrom."""
     value: Name | None = None
     """Column of the magnitude or flux (without `photometry.vectors`)."""
     error: Name | None = None
     """Column of its 1-sigma error."""
-    depth: float | None = None
+    depth: Magnitude | None = None
     """5-sigma AB magnitude of a point source: the noise of the mock sky."""
-    extinction: float | None = Field(default=None, ge=0)
+    extinction: float | None = Field(default=None, ge=0, le=100)
     """A_band / E(B-V); by default from the Fitzpatrick (1999) curve at the band's wavelength."""
+
+    @model_validator(mode="after")
+    def _is_a_band(self) -> Self:
+        if self.width >= self.wavelength:
+            raise ValueError(
+                f"band {self.name}: width ({self.width:g}) must be below wavelength "
+                f"({self.wavelength:g})"
+            )
+        return self
 
 
 class Condition(Words):
     """A condition on a column of the catalogue: `low <= column <= high`, or one of `values`."""
 
     column: Name
-    low: float | None = None
-    high: float | None = None
-    values: tuple[float, ...] = ()
+    low: Value | None = None
+    high: Value | None = None
+    values: tuple[Value, ...] = ()
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.low is None and self.high is None and not self.values:
+            raise ValueError(f"the condition on '{self.column}' needs 'low', 'high' or 'values'")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) must not be above high ({self.high:g})")
+        return self
 
 
 class Label(Words):
     """A column with the known value of a target, for the rows that have one."""
 
     column: Name
-    low: float
+    low: float = Field(ge=-1e6, le=1e6)
     """Values below are no label."""
-    high: float
+    high: float = Field(ge=-1e6, le=1e6)
     """Values above are no label."""
     scale: Literal["linear", "log10"] = "linear"
     """`log10` takes the logarithm of the column (a mass in solar masses, say)."""
@@ -146,8 +208,7 @@ class Label(Words):
 
     @model_validator(mode="after")
     def _some_value_is_one(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        must_rise(self.low, self.high)
         return self
 
 
@@ -155,13 +216,13 @@ class StarLabel(Words):
     """A column that tells stars, galaxies and quasars apart, for the rows that are known."""
 
     column: Name
-    galaxy: tuple[float, ...] = ()
+    galaxy: tuple[Value, ...] = ()
     """Values that mean galaxy."""
-    galaxy_range: tuple[float, float] | None = None
+    galaxy_range: tuple[Value, Value] | None = None
     """From low to high (both included), values mean galaxy too: a spectroscopic redshift, say."""
-    star: tuple[float, ...] = Field(min_length=1)
+    star: tuple[Value, ...] = Field(min_length=1)
     """Values that mean star. Anything else is unknown."""
-    qso: tuple[float, ...] = ()
+    qso: tuple[Value, ...] = ()
     """Values that mean quasar; without them, models tell stars from galaxies alone."""
     qso_redshifts: bool = False
     """Redshifts of quasars are labels too. Their masses, types and luminosities never are."""
@@ -172,6 +233,8 @@ class StarLabel(Words):
     def _galaxies_are_known(self) -> Self:
         if not self.galaxy and self.galaxy_range is None:
             raise ValueError("needs 'galaxy' (values) or 'galaxy_range' (low, high)")
+        if self.galaxy_range is not None and self.galaxy_range[0] >= self.galaxy_range[1]:
+            raise ValueError("galaxy_range: the first number must be smaller than the second")
         if self.qso_redshifts and not self.qso:
             raise ValueError("qso_redshifts: 'qso' (values) must say which rows are quasars")
         return self
@@ -212,11 +275,11 @@ class Published(Words):
     """A published number, shown beside the measured ones."""
 
     target: Target
-    statistic: str
+    statistic: Line
     """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where quasars
     are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
-    value: float
-    source: str
+    value: float = Field(ge=-1e6, le=1e6)
+    source: Line
     """Whose, and on which rows."""
 
 
@@ -224,8 +287,8 @@ class Survey(Words):
     """A survey: what its catalogue is."""
 
     name: Slug
-    title: str
-    references: tuple[str, ...] = ()
+    title: Line
+    references: tuple[Line, ...] = ()
     id: Identifier
     sky: Sky | None = None
     """Without it, the catalogue is partitioned by row range."""
@@ -240,7 +303,7 @@ class Survey(Words):
     labels: Labels = Labels()
     thesis_inputs: tuple[Name, ...] = ()
     """Inputs of the `thesis` networks; by default id, position, bands, errors and morphology."""
-    odds_width: float = Field(default=0.02, gt=0)
+    odds_width: float = Field(default=0.02, ge=1e-6, le=1)
     """odds = P(|z - z_mode| <= odds_width * (1 + z_mode))."""
     published: tuple[Published, ...] = ()
     """What others reached on this survey."""
@@ -265,12 +328,37 @@ class Survey(Words):
         return tuple(band.name for band in self.bands)
 
     @cached_property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The columns as the store has them where no file says otherwise: positions in degrees,
+        the id as an integer.
+        """
+        positions = (self.sky.ra, self.sky.dec) if self.sky else ()
+        ids = (self.id.column, *self.id.parts)
+        found = []
+        for column in self.columns:
+            changes: dict[str, str] = {}
+            if column.name in positions:
+                changes["unit"] = "deg"
+            if column.name in ids and column.dtype is None:
+                changes["dtype"] = "int64"
+            found.append(column.model_copy(update=changes) if changes else column)
+        return tuple(found)
+
+    @cached_property
+    def id_is_text(self) -> bool:
+        """Whether an id of several parts is made as text."""
+        texts = any(self.column[name].dtype == "string" for name in self.id.parts)
+        return len(self.id.parts) > 2 or texts
+
+    @cached_property
     def required(self) -> tuple[str, ...]:
         """Columns without which a file is refused."""
         names = list(self.id.parts or (self.id.column,))
         if self.sky:
             names += [self.sky.ra, self.sky.dec]
-        names += self.photometry_columns
+        vectors = self.photometry.vectors
+        mask = vectors.mask if vectors else None
+        names += [name for name in self.photometry_columns if name != mask]
         names += [column.name for column in self.columns if column.required]
         return tuple(dict.fromkeys(names))
 
@@ -306,6 +394,60 @@ class Survey(Words):
         for name in named:
             if name not in self.column:
                 raise ValueError(f"'{name}' is used but is not in 'columns'")
+        return self
+
+    @model_validator(mode="after")
+    def _units_agree(self) -> Self:
+        for name in (self.sky.ra, self.sky.dec) if self.sky else ():
+            unit = self.column[name].unit
+            if unit and units.factor(unit, "deg") is None and not units.is_hours(unit):
+                raise ValueError(f"column '{name}': expected a unit of angle (deg), got '{unit}'")
+        wanted = self.photometry.unit
+        for name in self.in_photometry_unit:
+            unit = self.column[name].unit
+            if unit and units.factor(unit, wanted) != 1.0:
+                raise ValueError(
+                    f"column '{name}' has unit '{unit}', but photometry.unit says '{wanted}'; "
+                    "correct one of them"
+                )
+        return self
+
+    @cached_property
+    def in_photometry_unit(self) -> tuple[str, ...]:
+        """Columns of values, and of errors where these are absolute."""
+        vectors, relative = self.photometry.vectors, self.photometry.error == "relative"
+        pairs = [(vectors.value, vectors.error)] if vectors else []
+        pairs += [(str(band.value), str(band.error)) for band in self.bands if band.value]
+        return tuple(
+            dict.fromkeys(name for pair in pairs for name in (pair[:1] if relative else pair))
+        )
+
+    @model_validator(mode="after")
+    def _ids_are_exact(self) -> Self:
+        if self.id.column in self.column:
+            for name in (self.id.column, *self.id.parts):
+                kind = self.column[name].dtype
+                if kind in ("float32", "float64"):
+                    raise ValueError(
+                        f"column '{name}': an id cannot be {kind}, which rounds long ones; "
+                        "write dtype: int64 or string, or leave it out"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _mock_can_be_written(self) -> Self:
+        mock = self.mock
+        if mock is None:
+            return self
+        if self.id.parts and mock.first_id > _HIGHEST_PART:
+            raise ValueError(f"mock.first_id: the high part of an id is at most {_HIGHEST_PART}")
+        for name in (self.id.column, *mock.columns, *mock.constants, *mock.id_digits):
+            dtype = self.column[name].kind if name in self.column else "float64"
+            if dtype == "string":
+                raise ValueError(f"mock: column '{name}' is text; it can hold numbers alone")
+            value = abs(mock.constants.get(name, 0.0))
+            if dtype.startswith("int") and value >= 2.0 ** (int(dtype[3:]) - 1):
+                raise ValueError(f"mock.constants: {value:g} is no {dtype} (column '{name}')")
         return self
 
     @model_validator(mode="after")

@@ -11,13 +11,16 @@ from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
 from galbatch.store.receipts import ReceiptBook
-from galbatch.values import Receipt
+from galbatch.values import WORKER_MEMORY, Receipt
 
 Report = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
 
 
 Where = Literal["workers", "one worker", "driver"]
+
+
+PROCESS = WORKER_MEMORY
 
 
 UNITS = {
@@ -29,8 +32,6 @@ UNITS = {
     "report": "page",
 }
 """What one task of a stage is about."""
-PROCESS = 550 * 2**20
-"""Bytes of a process that has loaded what it needs, before it has read any rows."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def changed(file: str) -> TransientError:
 def row_bytes(site: Site) -> int:
     """Bytes of a row of the survey's catalogue in memory."""
     return sum(
-        (8 if column.dtype.endswith("64") else 16 if column.dtype == "string" else 4)
+        (8 if column.kind.endswith("64") else 16 if column.kind == "string" else 4)
         * (column.length or 1)
-        for column in site.survey.columns
+        for column in site.survey.stored_columns
     )
 
 

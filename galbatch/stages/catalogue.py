@@ -12,15 +12,17 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import expand, stamp
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, MockSource
+from galbatch.stages.apart import keep_apart, refuse_what_comes
 from galbatch.stages.base import Look, Site
+from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import is_readable
 from galbatch.values import Partition, Receipt
 
-SCAN_VERSION = 3
-INGEST_VERSION = 2
+SCAN_VERSION = 4
+INGEST_VERSION = 3
 MOCK_TILE_ROWS = 2**18
 """A simulated sky is made in parts of so many rows, each a source of its own."""
 CATALOGUE_UNIT = CATALOGUE
@@ -144,6 +146,12 @@ class Catalogue:
     digests: Mapping[Partition, str]
     digest: str
     facts: Mapping[str, Any]
+
+    @property
+    def ids(self) -> IdKind:
+        """How arrays keep the ids."""
+        types = dict(zip(self.facts["columns"], self.facts["types"], strict=True))
+        return id_kind(types[self.facts["id"]])
 
     @property
     def rows(self) -> int:
@@ -398,14 +406,13 @@ def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...]
             tiles.append(Origin(unit, number, size, Need("scan", unit, words)))
         return tuple(tiles), ()
     names = _files(source, sources)
+    keep_apart(site, names)
+    if not sources:
+        refuse_what_comes(site)
     last = max((words["number"] for words in sources.values()), default=-1)
     meaning = words_digest(_meaning(site))
     found = []
     for name in names:
-        if name.startswith(f"{site.layout.root}/"):
-            raise SpecError(
-                "source.paths", f"{name} is in the store itself", "choose another 'store'"
-            )
         if name in sources:
             number = sources[name]["number"]
         else:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.readers.base import expand, open_reader
-from galbatch.readers.remote import at_hand
-from galbatch.sinks.base import check_sink
+from galbatch.readers.base import check_catalogues
+from galbatch.readers.remote import is_url
+from galbatch.sinks.base import check_sink, check_table
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
-from galbatch.spec.resolve import resolve_columns
+from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
+from galbatch.stages.apart import other_stores
+from galbatch.stages.append import origin_of
 from galbatch.stages.base import Site
-from galbatch.stages.train import is_trained
+from galbatch.stages.catalogue import Standing, standing
+from galbatch.stages.headers import FileFacts, read_headers
+from galbatch.stages.scan import source_facts
+from galbatch.stages.together import Known, compare, few
+from galbatch.stages.train import current_version, is_trained
+from galbatch.store.identity import Identity, check_identity
 from galbatch.store.layout import Layout
-from galbatch.store.places import local_copy, place
-from galbatch.store.tables import OWN
+from galbatch.store.places import check_writable, local_copy, place
+from galbatch.store.tables import OWN, read_schema
 from galbatch.training.transfer import read_pretrained
 from galbatch.values import TARGETS
 
-_NAMED = 5
-"""Files and spellings that a summary names, at most."""
+_AWAY = 3
+"""Files in object storage whose headers are read before a run, at most."""
 
 
 def agree(job: Job, survey: Survey) -> None:
@@ -41,6 +50,7 @@ def agree(job: Job, survey: Survey) -> None:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
         check_sink(sink)
+    _check_survey(survey)
     for model in job.models:
         where = f"models.{model.name}"
         if model.name.lower() == survey.name.lower():
@@ -71,6 +81,25 @@ def agree(job: Job, survey: Survey) -> None:
                 )
 
 
+def _check_survey(survey: Survey) -> None:
+    """What a survey is read for must hold numbers, one in a row."""
+    if not any(survey.labels.of(target) for target in TARGETS):
+        raise SpecError(
+            f"survey {survey.name}",
+            "names no column with labels: there is nothing to train on",
+            "write 'labels'",
+        )
+    for name, words in optional_columns(survey).items():
+        column, several = survey.column[name], {"thesis_inputs", "photometry.vectors.mask"}
+        if column.dtype == "string" or (column.length and not several.issuperset(words)):
+            what = "text" if column.dtype == "string" else f"{column.length} values in a row"
+            raise SpecError(
+                f"survey {survey.name}: {words[0]}",
+                f"expected a column of numbers, '{name}' holds {what}",
+                "correct its dtype and length in 'columns', or name another",
+            )
+
+
 def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None:
     """A model to begin with is needed until the one that begins with it is trained."""
     assert model.pretrained is not None
@@ -78,61 +107,163 @@ def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None
         with local_copy(place(model.pretrained)) as folder:
             read_pretrained(folder, model, model.bands or survey.band_names)
     except SpecError:
-        if not is_trained(Site(job, survey, Layout(place(job.store))), model):
+        if not is_trained(_site(job, survey), model):
             raise
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the header of a source file says.
+def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:
+    """Make every check of a run that needs just headers and the first rows of a few files.
 
-    Parameters
-    ----------
-    file : str
-    columns : int
-        How many it has.
-    aliases : tuple of str
-        ``RAdeg -> RA``: spellings that differ from the survey's.
-    """
-
-    file: str
-    columns: int
-    aliases: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        taken = f", {'; '.join(self.aliases)}" if self.aliases else ""
-        return f"{self.file}: {counted(self.columns, 'column')}{taken}"
-
-
-def check_sources(job: Job, survey: Survey) -> Iterator[Header]:
-    """Read the header of every source file and match its columns with the survey's.
+    Nothing is written. `run` makes the same checks of what is new before it reads anything to its
+    end (`check_news`).
 
     Yields
     ------
-    Header
-        Of each file; none for a simulated sky.
+    FileFacts
+        Of each source file; none for a simulated sky.
 
     Raises
     ------
     SpecError
-        Naming the file and the column.
+        Naming the file and the column, or the word of the job or the survey. What files are
+        together is known, and said, behind the last of them.
+    """
+    site = _site(job, survey)
+    check_places(site)
+    if isinstance(job.source, MockSource):
+        _check_mock(job, survey)
+        return
+    check_catalogues(job.source.paths)
+    state = standing(site)
+    facts = []
+    files = [origin.unit for origin in state.origins]
+    for one in read_headers(job.source, survey, files, first_run=state.base is None):
+        facts.append(one)
+        yield one
+    compare(job, survey, facts, _known(site, state, files))
+
+
+def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[str, ...]:
+    """What a user should know of the source files together.
+
+    Parameters
+    ----------
+    job, survey : Job, Survey
+    facts : sequence of FileFacts
+        All that `check_sources` gave.
+
+    Returns
+    -------
+    tuple of str
+        A line each: optional columns that files lack, columns that are not of one type, labels
+        that were seen, files of other jobs' stores.
     """
     if isinstance(job.source, MockSource):
+        return ()
+    site = _site(job, survey)
+    files = [one.file for one in facts]
+    known = _known(site, standing(site), files)
+    return (*compare(job, survey, facts, known), *other_stores(files))
+
+
+def check_news(site: Site) -> None:
+    """The same checks of the sources that a run is to read, before a worker is called for.
+
+    Headers that an earlier run has seen to are not read again.
+
+    Raises
+    ------
+    SpecError
+        Naming the file and the column, or the word of the job or the survey.
+    """
+    check_places(site)
+    job, survey, book = site.job, site.survey, site.book
+    if isinstance(job.source, MockSource):
+        _check_mock(job, survey)
         return
-    for path in expand(job.source.paths):
-        with at_hand(path) as copy:
-            found = open_reader(job.source.format, copy).columns(copy)
-        columns = [name for name in found if name not in OWN]
-        resolution = resolve_columns(survey, columns, path)
-        yield Header(path, len(columns), resolution.aliases)
+    state = standing(site)
+    files = [one.unit for one in state.fresh if book.valid(one.need) is None]
+    # A file in object storage is copied to be looked at.
+    away = [file for file in files if is_url(file)][_AWAY:]
+    files = [file for file in files if file not in set(away)]
+    if files:
+        check_catalogues(job.source.paths)
+        facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
+        compare(job, survey, facts, _known(site, state, files, unseen=bool(away)))
 
 
-def summarise(headers: Sequence[Header]) -> tuple[str, ...]:
+def check_places(site: Site) -> None:
+    """Check that a run may write where the job says.
+
+    Raises
+    ------
+    SpecError
+        If the store is another job's or no store, a folder cannot be written, or a database's
+        table is of others.
+    """
+    check_writable(site.layout.root, "store")
+    check_identity(site.layout, identity_of(site))
+    check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
+    for sink in site.job.sinks:
+        check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+        for model in site.job.models:
+            version = current_version(site, model)
+            check_table(sink, origin_of(site, sink, model.name, version))
+
+
+def identity_of(site: Site) -> Identity:
+    """Who makes the store of a job."""
+    # Files may come and change; the catalogue follows.
+    source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
+    return Identity(site.job.name, site.survey.name, source)
+
+
+def _site(job: Job, survey: Survey) -> Site:
+    scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
+    return Site(job, survey, Layout(place(job.store), scratch))
+
+
+def _check_mock(job: Job, survey: Survey) -> None:
+    """A simulated sky has all columns of its survey, and no other."""
+    for condition in job.report.where:
+        if condition.column not in survey.column:
+            raise SpecError(
+                "report.where",
+                f"survey '{survey.name}' has no column '{condition.column}'",
+                did_you_mean(condition.column, survey.column),
+            )
+
+
+def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = False) -> Known:
+    """What is known of sources whose headers are not read now."""
+    read = set(files)
+    there = dict(state.sources)
+    scanned = 0
+    for origin in state.fresh:
+        receipt = site.book.valid(origin.need)
+        there.pop(origin.unit, None)
+        if receipt is not None and origin.unit not in read:
+            there[origin.unit] = source_facts(receipt)
+            scanned += 1
+    fields: dict[str, pa.Field] = {}
+    held = [one for one in state.held if one.partition not in state.lost]
+    if held:
+        schema = read_schema(site.layout.partition(held[0].partition))
+        fields = {one.name: one for one in schema if one.name not in OWN}
+    return Known(
+        fields,
+        {unit: words["absent"] for unit, words in there.items() if unit not in read},
+        {t: sum(words["labelled"].get(t, 0) for words in there.values()) for t in TARGETS},
+        unseen=unseen or scanned > 0,
+    )
+
+
+def summarise(headers: Sequence[FileFacts]) -> tuple[str, ...]:
     """What the headers of many files say, in a few lines.
 
     Parameters
     ----------
-    headers : sequence of Header
+    headers : sequence of FileFacts
         One at least.
 
     Returns
@@ -159,19 +290,13 @@ def summarise(headers: Sequence[Header]) -> tuple[str, ...]:
         spelt[tuple(found)].append(f"{name} as {spelling}")
     for who, names in spelt.items():
         if len(who) == len(headers):
-            lines.append(f"all spell {_few(names)}")
+            lines.append(f"all spell {few(names)}")
         else:
             spell = "spells" if len(who) == 1 else "spell"
-            lines.append(f"{counted(len(who), 'file')} {spell} {_few(names)}: {_few(who)}")
+            lines.append(f"{counted(len(who), 'file')} {spell} {few(names)}: {few(who)}")
     return tuple(lines)
 
 
 def _named(files: Sequence[str]) -> str:
     """How many files, and the first of them."""
-    return f"{counted(len(files), 'file')}: {_few(files)}"
-
-
-def _few(words: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = len(words) - _NAMED
-    return ", ".join(words[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return f"{counted(len(files), 'file')}: {few(files)}"

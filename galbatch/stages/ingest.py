@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError, SpecError, counted
+from galbatch.errors import DataError, SpecError, TransientError, counted
 from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
@@ -225,7 +226,7 @@ class Ingest:
         table = _gathered(site, self.gathering, partition, recipe)
         path = site.layout.partition(partition)
         digest = commit_parquet(
-            path, annotate(table, site.survey.columns), {"survey": site.survey.name}
+            path, annotate(table, site.survey.stored_columns), {"survey": site.survey.name}
         )
         magnitudes = reference_magnitude(site.survey, table)
         report(table.num_rows, partition.rows, "")
@@ -237,6 +238,7 @@ class Ingest:
             facts={
                 "magnitudes": count(magnitudes, _MAGNITUDE_EDGES).to_json(),
                 "files": _files_of(table),
+                "counts": _counts_of(table),
                 "sky": _sky(table),
             },
         )
@@ -268,6 +270,8 @@ class Ingest:
             raise SpecError(
                 str(site.layout.root), "no partition could be written", "see the errors above"
             )
+        if len(written) == len(held):
+            _obey_the_law(cut.sources, [receipts[one.partition.name] for one in written])
         digest = sha256("".join(one.digest for one in written).encode()).hexdigest()
         parts = [receipts[one.partition.name].facts["sky"] for one in written]
         histogram = _total(parts) if site.survey.sky is not None else None
@@ -305,6 +309,32 @@ class Ingest:
             )
         )
         _clean(site)
+
+
+def _obey_the_law(sources: Mapping[str, Mapping[str, Any]], partitions: Sequence[Receipt]) -> None:
+    """Records of a file = its rows in the catalogue + those in quarantine.
+
+    Raises
+    ------
+    TransientError
+        Naming the file, where that is not so.
+    """
+    found: Counter[int] = Counter()
+    for receipt in partitions:
+        found.update({int(file): rows for file, rows in receipt.facts["counts"].items()})
+    for unit, words in sources.items():
+        rows, rejected, records = (
+            found[words["number"]],
+            words["rejected"] + words["duplicates"],
+            words["records"],
+        )
+        if rows + rejected != records:
+            raise TransientError(
+                unit,
+                f"{records:,} records stand in it, but {rows:,} are in the catalogue and "
+                f"{rejected:,} in quarantine",
+                "the catalogue is not published; run again, and please report it",
+            )
 
 
 def _notes(site: Site, state: Standing) -> tuple[str, ...]:
@@ -358,10 +388,19 @@ def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
         replaced = {receipt.facts["number"] for receipt in fresh}
         stays = any(not replaced.issuperset(one.files) for one in state.held)
         _judge(site, news, holds_rows=bool(fresh_shards) or stays)
+    schema = catalogue_schema(
+        layout,
+        fresh_shards if on_disk or fresh_shards else again_shards,
+        survey.id.column,
+        {receipt.facts["number"]: receipt.unit for receipt in (*fresh, *again)},
+        _held_schema(layout, on_disk),
+        lambda column: _stored(layout, on_disk, column),
+    )
     without = find_duplicates(
         layout,
         fresh_shards,
         survey.id.column,
+        schema.field(survey.id.column).type,
         at_most=_tolerated(site, state, fresh),
         held=[one.partition for one in on_disk],
         again=again_shards,
@@ -371,9 +410,7 @@ def _cut(site: Site, state: Standing, scans: Mapping[str, Receipt]) -> Cut:
         without,
         again_shards,
         find_rows(layout, again_shards, _repeats(layout, again)),
-        catalogue_schema(layout, _one_of_each(fresh_shards), _held_schema(layout, on_disk))
-        if on_disk or fresh_shards
-        else catalogue_schema(layout, _one_of_each(again_shards)),
+        schema,
         tuple(receipt.facts["number"] for receipt in fresh),
     )
     sources, rejected = _sources(site, state, fresh, without)
@@ -595,6 +632,12 @@ def _files_of(table: pa.Table) -> dict[str, list[int]]:
     }
 
 
+def _counts_of(table: pa.Table) -> dict[str, int]:
+    """Rows of each source."""
+    counted = pc.value_counts(table[FILE].combine_chunks())
+    return {str(one["values"]): one["counts"] for one in counted.to_pylist()}
+
+
 def _sky(table: pa.Table) -> dict[str, Any] | None:
     """Where on the sky the rows are."""
     if HEALPIX not in table.column_names:
@@ -634,8 +677,10 @@ def _shards(receipts: Iterable[Receipt]) -> tuple[Shard, ...]:
     return tuple(Shard.from_json(record) for one in receipts for record in one.facts["shards"])
 
 
-def _one_of_each(shards: Sequence[Shard]) -> tuple[Shard, ...]:
-    return tuple({shard.file: shard for shard in reversed(shards)}.values())[::-1]
+def _stored(layout: Layout, held: Sequence[Held], column: str) -> Iterator[pa.ChunkedArray]:
+    """A column of the partitions that are in the store, one after the other."""
+    for one in held:
+        yield read_partition(layout, one.partition, [column])[column]
 
 
 def _news(state: Standing, scans: Iterable[Receipt]) -> tuple[Receipt, ...]:

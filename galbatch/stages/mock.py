@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.intake.types import item_type
 from galbatch.mock.observe import mock_batches
 from galbatch.spec.survey import Column, Survey
 
@@ -60,7 +61,7 @@ def write_mock(survey: Survey, rows: int, seed: int, path: Path, *, force: bool 
     if path.exists() and not force:
         raise SpecError(str(path), "exists already", "--force replaces it")
     made = {survey.id.column} if survey.id.parts else set()
-    columns = tuple(column for column in survey.columns if column.name not in made)
+    columns = tuple(column for column in survey.stored_columns if column.name not in made)
     kept = [column.name for column in columns]
     batches = (table.select(kept) for table in mock_batches(survey, rows, seed, BATCH_ROWS))
     with _appearing(path) as temporary, temporary.open("wb") as file:
@@ -90,7 +91,7 @@ def _appearing(path: Path) -> Iterator[Path]:
 def _write_csv(file: IO[Any], columns: tuple[Column, ...], batches: Batches, rows: int) -> None:
     schema = pa.schema(
         [
-            pa.field(column.name, pa.string() if column.length else _arrow_type(column))
+            pa.field(column.name, pa.string() if column.length else item_type(column))
             for column in columns
         ]
     )
@@ -119,7 +120,7 @@ def _write_fits(file: IO[Any], columns: tuple[Column, ...], batches: Batches, ro
         [
             fits.Column(
                 name=column.name,
-                format=f"{column.length or ''}{_FITS_CODES.get(column.dtype, 'A')}",
+                format=f"{column.length or ''}{_FITS_CODES.get(column.kind, 'A')}",
                 unit=column.unit or None,
             )
             for column in columns
@@ -133,14 +134,14 @@ def _write_fits(file: IO[Any], columns: tuple[Column, ...], batches: Batches, ro
     for table in batches:
         records = np.zeros(len(table), layout)
         for column in columns:
-            if column.dtype != "string":
+            if column.kind != "string":
                 records[column.name] = _numbers(table[column.name], column)
         file.write(records.tobytes())
     file.write(b"\0" * (-rows * layout.itemsize % _FITS_BLOCK))
 
 
 def _fits_field(column: Column) -> tuple[Any, ...]:
-    dtype = "S1" if column.dtype == "string" else np.dtype(column.dtype).newbyteorder(">")
+    dtype = "S1" if column.kind == "string" else np.dtype(column.kind).newbyteorder(">")
     return (column.name, dtype, (column.length,)) if column.length else (column.name, dtype)
 
 
@@ -162,12 +163,6 @@ def _write_parquet(file: IO[Any], columns: tuple[Column, ...], batches: Batches,
         writer.write_table(table)
     if writer is not None:
         writer.close()
-
-
-def _arrow_type(column: Column) -> pa.DataType:
-    types: dict[str, pa.DataType] = {"int64": pa.int64(), "int32": pa.int32(), "int16": pa.int16(),
-             "float32": pa.float32(), "float64": pa.float64(), "string": pa.string()}  # fmt: skip
-    return types[column.dtype]
 
 
 _Writer = Callable[[Any, tuple[Column, ...], Batches, int], None]

@@ -78,6 +78,8 @@ class Predict:
     where: Where = "workers"
     spans: Mapping[str, Mapping[str, Span]] = field(default_factory=dict, compare=False)
     """Where the arrays of every version and partition are; known when the work begins."""
+    density: ArraySpec | None = field(default=None, compare=False)
+    """What p(z) on the job's grid is, where it is written."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -111,7 +113,12 @@ class Predict:
             for output in receipts[unit].outputs:
                 site.layout.output(output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
-        return replace(self, spans=_allocated(site, {need.unit for need in needs}))
+        catalogue = finished_catalogue(site)
+        density = None if catalogue is None else _density(site, catalogue)
+        if catalogue is None or density is None:
+            return self
+        spans = _allocated(site, catalogue, density, {need.unit for need in needs})
+        return replace(self, spans=spans, density=density)
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
@@ -145,16 +152,18 @@ class Predict:
             }
             arrays = {
                 version: opened.enter_context(
-                    ArrayWriter(layout, version, _density(site), spans[work.partition.name])
+                    ArrayWriter(layout, version, self.density, spans[work.partition.name])
                 )
                 for version, spans in self.spans.items()
-                if version in models
+                if version in models and self.density is not None
             }
             for group in read_groups(layout, work.partition, columns):
                 for version, model in models.items():
                     array = arrays.get(version)
                     predicted = _predicted(site, model, group, array, task.batch_rows)
-                    writers[version].write(annotate(predicted, (*survey.columns, *model.columns)))
+                    writers[version].write(
+                        annotate(predicted, (*survey.stored_columns, *model.columns))
+                    )
                     names = [name for name in _SHOWN if name in predicted.column_names]
                     shown[version].append(predicted.select(names))
                 rows += group.num_rows
@@ -189,15 +198,16 @@ class Predict:
         histogram = words and Histogram(
             words["order"], np.array(words["pixels"]), np.array(words["counts"])
         )
-        book, grid, arrays = site.book, site.job.redshift_grid, _array_digests(site)
+        book, grid, arrays = site.book, site.job.redshift_grid, _arrays(site, catalogue)
         draws = _draws(site)
         receipts = book.all("predict")
         for version, fingerprint in trained(site).items():
             written = {}
             array = arrays.get(version)
+            form = array.digest if array else None
             for partition in catalogue.partitions:
                 need = predict_need(
-                    catalogue, partition, version, fingerprint, array, draws[version]
+                    catalogue, partition, version, fingerprint, form, draws[version]
                 )
                 if book.holds(receipts.get(need.unit), need):
                     written[partition] = receipts[need.unit]
@@ -224,10 +234,10 @@ class Predict:
                 catalogue=catalogue.digest,
                 histogram=histogram,
             )
-            if not array:
+            if array is None:
                 remove_tree(site.layout.arrays(version))
             else:
-                outputs |= metadata_outputs(site.layout, version, _density(site))
+                outputs |= metadata_outputs(site.layout, version, array)
             # Of an earlier plan, or of what was lost meanwhile: no file of theirs is published.
             current = {prediction_unit(version, partition) for partition in written}
             for unit in receipts:
@@ -241,7 +251,7 @@ class Predict:
                 facts={
                     "fingerprint": fingerprint,
                     "partitions": len(written),
-                    "arrays": grid.model_dump() if grid and array else None,
+                    "arrays": grid.model_dump() if grid and array is not None else None,
                 },
             )
             book.put(receipt)
@@ -297,16 +307,15 @@ def prediction_unit(model: str, partition: Partition) -> str:
 def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) -> Pending:
     book = site.book
     receipts = book.all("predict")
-    columns, arrays = frozenset(catalogue.facts["columns"]), _array_digests(site)
+    columns, arrays = frozenset(catalogue.facts["columns"]), _arrays(site, catalogue)
     draws = _draws(site)
     left = []
     for partition in catalogue.partitions:
         needs = {}
         reasons: dict[str, None] = {}
         for version, fingerprint in fingerprints.items():
-            need = predict_need(
-                catalogue, partition, version, fingerprint, arrays.get(version), draws[version]
-            )
+            array = arrays[version].digest if version in arrays else None
+            need = predict_need(catalogue, partition, version, fingerprint, array, draws[version])
             receipt = receipts.get(need.unit)
             if not book.holds(receipt, need):
                 needs[version] = need
@@ -318,7 +327,9 @@ def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) 
     notes = []
     for version in arrays.keys() & fingerprints.keys():
         written = _written(catalogue, version, receipts, undone)
-        problem = metadata_problem(site.layout, version, _density(site), written) if written else ""
+        problem = (
+            metadata_problem(site.layout, version, arrays[version], written) if written else ""
+        )
         if problem:
             notes.append(f"{problem}: made again, around the shards that are there")
     return Pending(
@@ -339,7 +350,8 @@ def _predicted(
             predicted = model.predict(rows)
         else:
             assert isinstance(model, Photometric)
-            predicted, densities = model.predict_with_density(rows, _grid(site))
+            grid = np.array(array.spec.coordinates[0].values)
+            predicted, densities = model.predict_with_density(rows, grid)
             array.write(rows[site.survey.id.column].to_numpy(), densities)
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
@@ -347,23 +359,19 @@ def _predicted(
     return pa.concat_tables(parts)
 
 
-def _grid(site: Site) -> NDArray[np.float64]:
-    return np.array(_density(site).coordinates[0].values)
+def _density(site: Site, catalogue: Catalogue) -> ArraySpec | None:
+    """What p(z) on the job's grid is, if it is wanted."""
+    grid = site.job.redshift_grid
+    return None if grid is None else density_spec(grid.model_dump(), catalogue.ids)
 
 
-def _density(site: Site) -> ArraySpec:
-    """What p(z) on the job's grid is."""
-    grid, column = site.job.redshift_grid, site.survey.column[site.survey.id.column]
-    assert grid is not None
-    return density_spec(grid.model_dump(), "string" if column.dtype == "string" else "int64")
-
-
-def _array_digests(site: Site) -> dict[str, str]:
-    """What the arrays depend on, of the versions of models whose p(z) is written out in full."""
-    if site.job.redshift_grid is None:
+def _arrays(site: Site, catalogue: Catalogue) -> dict[str, ArraySpec]:
+    """The arrays, by the versions of models whose p(z) is written out in full."""
+    density = _density(site, catalogue)
+    if density is None:
         return {}
     return {
-        current_version(site, model): _density(site).digest
+        current_version(site, model): density
         for model in site.job.models
         if isinstance(model, PhotometricModel) and "redshift" in (model.targets or ("redshift",))
     }
@@ -379,17 +387,16 @@ def _draws(site: Site) -> dict[str, int]:
     }
 
 
-def _allocated(site: Site, undone: Set[str]) -> dict[str, dict[str, Span]]:
+def _allocated(
+    site: Site, catalogue: Catalogue, spec: ArraySpec, undone: Set[str]
+) -> dict[str, dict[str, Span]]:
     """Room in the arrays of the versions that have something to write, or lost their metadata.
 
     `undone` are the units that are to be written.
     """
-    versions = _array_digests(site).keys()
-    catalogue = finished_catalogue(site) if versions else None
-    if catalogue is None:
-        return {}
+    versions = _arrays(site, catalogue).keys()
     rows = {partition.name: partition.rows for partition in catalogue.partitions}
-    receipts, spec, spans = site.book.all("predict"), _density(site), {}
+    receipts, spans = site.book.all("predict"), {}
     for version in sorted(versions):
         written = _written(catalogue, version, receipts, undone)
         lost = bool(written and metadata_problem(site.layout, version, spec, written))

@@ -41,10 +41,12 @@ from galbatch.report.data import (
     TargetLabels,
 )
 from galbatch.spec.job import MockSource, SkySplit
+from galbatch.spec.optional import optional_columns
 from galbatch.stages.base import PROCESS, UNITS, Pending, Site, Task, Where
 from galbatch.stages.base import Report as Progress
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.predict import own_columns, prediction_unit
+from galbatch.stages.together import absent_lines
 from galbatch.stages.train import current_version, label_columns, split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.history import latest_records
@@ -59,6 +61,8 @@ from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 REPORT_VERSION = 4
 REPORT_UNIT = "page"
 _EXAMPLES = 5
+_UNUSED = 12
+"""Columns that are named of those that the survey lists, files lack and nothing uses."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,15 @@ def report_data(site: Site) -> ReportData:
             "This catalogue is simulated: its labels are the truth that it was made from, "
             "and no number here says how well a model does on the real sky."
         )
-    notes = [f"The files have no column {name}." for name in facts["absent"][:12]]
+    absent = {unit: words["absent"] for unit, words in facts["sources"].items()}
+    notes = [_law_of_rows(facts, catalogue.rows)]
+    lines = (*absent_lines(survey, absent), *facts["notes"])
+    notes += [f"{line[0].upper()}{line[1:]}." for line in lines]
+    used = {survey.id.column, *optional_columns(survey)}
+    unused = [name for name in facts["absent"] if name not in used]
+    if unused:
+        more = f" and {len(unused) - _UNUSED} more" if len(unused) > _UNUSED else ""
+        notes.append(f"No file has {', '.join(unused[:_UNUSED])}{more}: nothing here uses them.")
     return ReportData(
         job=site.job.name,
         survey=survey.title,
@@ -197,6 +209,17 @@ def report_data(site: Site) -> ReportData:
         sky=_sky(site, catalogue),
         max_points=site.job.report.max_points,
     )
+
+
+def _law_of_rows(facts: Mapping[str, Any], rows: int) -> str:
+    """Where the records of the files are: counted by the files themselves, and by the readers."""
+    refused = facts["rejected"] + facts["duplicates"]
+    lost = facts["records"] - rows - refused
+    said = (
+        f"The files hold {counted(facts['records'], 'record')} by their own count; as many were "
+        f"read: {rows:,} are in the catalogue, {refused:,} in quarantine"
+    )
+    return f"{said}, {lost:,} in partitions that could not be written." if lost else f"{said}."
 
 
 def _need(site: Site, left: Sequence[str]) -> Need | None:

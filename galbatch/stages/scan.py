@@ -11,25 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError, counted
-from galbatch.readers.base import Batch, open_reader
+from galbatch.intake.units import UnitPlan
+from galbatch.readers.base import Batch, Batches, open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource, MockSource
-from galbatch.spec.resolve import Resolution, resolve_columns
-from galbatch.spec.survey import Column, Survey
-from galbatch.stages.base import (
-    PROCESS,
-    Pending,
-    Report,
-    Site,
-    Task,
-    Where,
-    changed,
-    row_bytes,
-)
+from galbatch.spec.resolve import Resolution
+from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, changed, row_bytes
 from galbatch.stages.catalogue import (
     MOCK_TILE_ROWS,
     REJECTED,
@@ -37,27 +26,15 @@ from galbatch.stages.catalogue import (
     Origin,
     standing,
 )
+from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
 from galbatch.store.quarantine import (
-    GOT,
     Rejects,
-    as_table,
-    rejected_table,
     release_others,
 )
 from galbatch.store.shards import Shard, write_shard
-from galbatch.store.tables import FILE, HEALPIX, OWN, ROW
+from galbatch.store.tables import FILE
 from galbatch.training.labels import labels
 from galbatch.values import STAR, TARGETS, Receipt
-
-_HALF = 2**32
-_TYPES = {
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "int16": pa.int16(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "string": pa.string(),
-}
 
 
 @dataclass(frozen=True)
@@ -125,9 +102,10 @@ class Scan:
             at_hand(origin.unit) as path,
             Rejects(site.layout, f"{REJECTED}.{origin.unit}") as rejects,
         ):
-            resolution, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
+            intake, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
-                table = _checked(survey, batch, origin.unit, rejects)
+                table, refused = catalogue_rows(survey, batch, intake.units, origin.unit)
+                rejects.add(refused)
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
@@ -140,6 +118,8 @@ class Scan:
                     shards.append(write_shard(site.layout, name, table, file=origin.number))
                 rows += table.num_rows
                 report(rows, task.size, "")
+            records = batches.records
+            _obey_the_law(origin.unit, records, rows + rejects.rows)
             if not origin.is_as_it_was():
                 raise changed(origin.unit)
             kept = rejects.commit()
@@ -147,11 +127,13 @@ class Scan:
             "number": origin.number,
             "news_to": news_to,
             "shards": [shard.to_json() for shard in shards],
+            "records": records,
             "rejected": rejects.rows,
             "labelled": labelled,
             "stars": stars,
-            "aliases": list(resolution.aliases),
-            "absent": list(resolution.absent),
+            "aliases": list(intake.resolution.aliases),
+            "absent": list(intake.resolution.absent),
+            "notes": [*intake.notes, *intake.units.notes],
         }
         outputs = {
             site.layout.relative(site.layout.shard(shard.name)): shard.digest for shard in shards
@@ -176,24 +158,32 @@ def _rows(site: Site, origin: Origin) -> int | None:
     return origin.size if isinstance(site.job.source, MockSource) else None
 
 
+def _obey_the_law(file: str, records: int, read: int) -> None:
+    """Every record of a file is a row or among the rejected: counted twice, by different rules."""
+    if read != records:
+        raise DataError(
+            file,
+            f"{records:,} records stand in it, but {read:,} rows came of them",
+            "none of them is taken; please report this file",
+        )
+
+
 def _batches(
     site: Site, origin: Origin, path: str, batch_rows: int, *, first: bool
-) -> tuple[Resolution, Iterator[Batch]]:
+) -> tuple[Intake, Batches]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
         with _set_aside():
             reader = open_reader(source.format, path)
-            columns = reader.columns(path)
-        found = [name for name in columns if name not in OWN]
+            header = reader.header(path)
         # In the first run the survey may be wrong, and nothing is lost yet.
         with nullcontext() if first else _set_aside():
-            resolution = resolve_columns(survey, found, origin.unit)
-        types = {
-            # pa.null(): as it comes.
-            spelling: arrow_type(survey.column[name]) if name in survey.column else pa.null()
-            for spelling, name in resolution.names.items()
-        }
-        return resolution, _renamed(reader.batches(path, types, batch_rows), resolution)
+            intake = plan_intake(survey, header, origin.unit)
+        with _set_aside():
+            types = column_types(survey, reader, path, header, intake.resolution)
+        batches = reader.batches(path, types, batch_rows)
+        renamed = _renamed(batches, intake.resolution)
+        return intake, Batches(renamed, lambda: batches.records)
     from galbatch.mock.observe import mock_batches
 
     def simulated() -> Iterator[Batch]:
@@ -205,7 +195,9 @@ def _batches(
             row += table.num_rows
 
     names = {column.name: column.name for column in survey.columns}
-    return Resolution(names, (), ()), simulated()
+    nothing = UnitPlan()
+    size = origin.size or 0
+    return Intake(Resolution(names, (), ()), nothing), Batches(simulated(), lambda: size)
 
 
 @contextmanager
@@ -235,94 +227,16 @@ def _set_aside() -> Iterator[None]:
         raise DataError(*error.args) from error
 
 
-def arrow_type(column: Column) -> pa.DataType:
-    """The Arrow type of a survey's column."""
-    kind = _TYPES[column.dtype]
-    return pa.list_(kind, column.length) if column.length else kind
-
-
-def _renamed(batches: Iterator[Batch], resolution: Resolution) -> Iterator[Batch]:
+def _renamed(batches: Iterable[Batch], resolution: Resolution) -> Iterator[Batch]:
     with _set_aside():
         for batch in batches:
             names = [resolution.names[name] for name in batch.table.column_names]
             yield Batch(batch.rows, batch.table.rename_columns(names), batch.rejected)
 
 
-def _checked(survey: Survey, batch: Batch, file: str, rejects: Rejects) -> pa.Table:
-    """The rows that have an id and a place on the sky, with `_healpix_29` and `_row`."""
-    table = batch.table
-    good = np.ones(table.num_rows, bool)
-    refused = [as_table([replace(row, file=file) for row in batch.rejected])]
-
-    def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
-        nonlocal good
-        places = np.flatnonzero(bad & good)
-        good &= ~bad
-        if not len(places):
-            return
-        reasons = pa.repeat(reason, len(places))
-        if values is not None:
-            arrived = pc.fill_null(values.take(pa.array(places)).cast(pa.string()), "nothing")
-            reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
-        refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
-
-    for name in survey.id.parts or (survey.id.column,):
-        refuse(_is_null(table[name]), f"column '{name}': the id is missing", None)
-    if survey.id.parts:
-        for name in survey.id.parts:
-            part = _numbers(table[name])
-            expected = f"column '{name}': expected a part of the id from 0 to {_HALF - 1}"
-            refuse((part < 0) | (part >= _HALF), expected, table[name])
-        table = _with_id(survey, table)
-    position: dict[str, NDArray[np.float64]] = {}
-    if survey.sky is not None:
-        for name, low, high in ((survey.sky.ra, 0, 360), (survey.sky.dec, -90, 90)):
-            values = _numbers(table[name])
-            position[name] = values
-            outside = ~((values >= low) & (values <= high))
-            expected = f"column '{name}': expected degrees from {low} to {high}"
-            refuse(outside, expected, table[name])
-    rejects.add(pa.concat_tables(refused))
-    table = table.append_column(ROW, pa.array(batch.rows))
-    if not good.all():
-        table = table.filter(pa.array(good))
-    if survey.sky is not None:
-        healpix = _healpix(position[survey.sky.ra][good], position[survey.sky.dec][good])
-        table = table.append_column(HEALPIX, pa.array(healpix))
-    return table
-
-
-def _with_id(survey: Survey, table: pa.Table) -> pa.Table:
-    """With the id in one column; that of a row whose parts cannot be one means nothing."""
-    if survey.id.column in table.column_names:
-        return table
-    high, low = (
-        np.where((part >= 0) & (part < _HALF), part, 0).astype(np.int64)
-        for part in (_numbers(table[name]) for name in survey.id.parts)
-    )
-    return table.append_column(survey.id.column, pa.array(high * _HALF + low))
-
-
-def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy()
-    return values
-
-
-def _is_null(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    missing: NDArray[np.bool_] = pc.is_null(column, nan_is_null=True).to_numpy()
-    return missing
-
-
-def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
-    from hats.pixel_math.spatial_index import compute_spatial_index
-
-    healpix: NDArray[np.int64] = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
-    return healpix
-
-
 def source_facts(receipt: Receipt) -> dict[str, Any]:
     """What the catalogue remembers of a source: its scan is forgotten when all is ingested."""
-    kept = ("number", "rejected", "labelled", "stars", "aliases", "absent")
+    kept = ("number", "records", "rejected", "labelled", "stars", "aliases", "absent", "notes")
     return {"key": receipt.key, "rows": receipt.rows} | {name: receipt.facts[name] for name in kept}
 
 
@@ -337,16 +251,19 @@ def total_facts(sources: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``read``, ``rejected``, ``labelled`` (by target), ``stars``, ``aliases``, ``absent``.
+        ``records`` (by the count of the files themselves), ``read``, ``rejected``, ``labelled`` (by
+        target), ``stars``, ``aliases``, ``absent``, ``notes``.
     """
     facts = list(sources)
     rejected = sum(fact["rejected"] for fact in facts)
     absent = [set(fact["absent"]) for fact in facts]
     return {
+        "records": sum(fact["records"] for fact in facts),
         "read": sum(fact["rows"] for fact in facts) + rejected,
         "rejected": rejected,
         "labelled": {t: sum(fact["labelled"].get(t, 0) for fact in facts) for t in TARGETS},
         "stars": sum(fact["stars"] for fact in facts),
         "aliases": sorted({alias for fact in facts for alias in fact["aliases"]}),
         "absent": sorted(set.intersection(*absent)) if absent else [],
+        "notes": sorted({note for fact in facts for note in fact["notes"]}),
     }

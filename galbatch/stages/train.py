@@ -7,18 +7,21 @@ progress and the outcome on standard output.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,7 @@ from galbatch.spec.job import Job, MockSource, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
 from galbatch.stages.catalogue import CATALOGUE_UNIT, Catalogue, finished_catalogue
+from galbatch.store import fence
 from galbatch.store.commit import commit_folder, digest_output
 from galbatch.store.layout import Layout
 from galbatch.store.places import local_copy, place
@@ -46,7 +50,10 @@ from galbatch.training.transfer import differences, read_pretrained
 from galbatch.values import TARGETS, Receipt
 
 TRAIN_VERSION = 5
-_DIGITS = "[0-9a-f]" * 12
+_DIGITS = "[0-9a-f]{12}"
+_LOOKS_EVERY = 2.0
+"""Seconds between two looks whether a fit is still wanted."""
+_PR_SET_PDEATHSIG = 1
 _CLEAN = 10
 """Bytes of a band of a row: flux, error, observed, detected."""
 _FEATURES = 24
@@ -144,13 +151,7 @@ class Train:
         """Fit one model in a subprocess and move its folder into place."""
         began = time.perf_counter()
         fit: Fit = task.payload
-        # Checkpoints in it are of these words and rows alone.
-        prefix = f"model-{task.unit}-"
-        folder = site.layout.staging / f"{prefix}{fit.need.key[:12]}-{fit.catalogue[:12]}"
-        for other in site.layout.staging.glob(f"{prefix}{_DIGITS}-{_DIGITS}"):
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _folder(site, task.unit, fit)
         facts = _in_a_process_of_its_own(site, fit.model, folder, report)
         need = _named(site, task.unit, fit, facts["fingerprint"])
         final = site.layout.model(need.unit)
@@ -169,6 +170,30 @@ class Train:
 
     def finish(self, site: Site, pending: Pending) -> None:
         """Nothing more."""
+
+
+def _folder(site: Site, unit: str, fit: Fit) -> Path:
+    """Where to fit: a folder of this try's own, with the checkpoints of one that was cut short.
+
+    They are taken up under another name, so that a process which outlived its run, and still
+    writes them, does not find them any more. Those of other words or rows are removed.
+    """
+    prefix, purpose = f"model-{unit}-", f"{fit.need.key[:12]}-{fit.catalogue[:12]}"
+    staging = site.layout.staging
+    staging.mkdir(parents=True, exist_ok=True)
+    # As galbatch 0.1 named them, too.
+    name = re.compile(rf"{re.escape(prefix)}({_DIGITS}-{_DIGITS})(-{_DIGITS})?")
+    folder = staging / f"{prefix}{purpose}-{uuid.uuid4().hex[:12]}"
+    fence.check()
+    for path in staging.iterdir():
+        found = name.fullmatch(path.name)
+        if found and found[1] == purpose and not folder.exists():
+            with suppress(FileNotFoundError):  # another try has taken it
+                path.rename(folder)
+        elif found:
+            shutil.rmtree(path, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _named(site: Site, unit: str, fit: Fit, fingerprint: str) -> Need:
@@ -426,7 +451,10 @@ def _has_label(survey: Survey, table: pa.Table) -> NDArray[np.bool_]:
 def _in_a_process_of_its_own(
     site: Site, model: str, folder: Path, report: Report
 ) -> dict[str, Any]:
+    run = fence.attempt()
     request = {
+        "parent": os.getpid(),
+        "run": run.run if run else None,
         "job": site.job.model_dump(mode="json"),
         "survey": site.survey.model_dump(mode="json"),
         "root": str(site.layout.root),
@@ -486,10 +514,43 @@ def _spoken(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
                 yield words
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Nobody shall go on with a checkpoint that another run has taken up."""
-    os.read(sys.stdin.fileno(), 1)
-    os._exit(1)
+    with suppress(OSError, AttributeError):
+        # On Linux at once, whatever this process is at. The thread that began it waits for it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def read() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+
+
+def _end_when_unwanted(run: fence.Attempt | None, folder: Path) -> None:
+    """The parent may outlive its run, on a machine of a cluster, and not know that this is over."""
+
+    def look() -> None:
+        while True:
+            time.sleep(_LOOKS_EVERY)
+            try:
+                _check_wanted(run, folder)
+            except SpecError as error:
+                _say_error(error)
+                os._exit(1)
+            except TransientError:  # the disk may be back at the next look
+                continue
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _check_wanted(run: fence.Attempt | None, folder: Path) -> None:
+    if run is not None:
+        run.check()
+    if not folder.is_dir():
+        raise SpecError(str(folder), "is gone: another try has taken over this fit")
 
 
 @contextmanager
@@ -507,15 +568,29 @@ def _say(**words: Any) -> None:
     print(json.dumps({"galbatch": True, **words}), flush=True)
 
 
+def _say_error(error: GalbatchError) -> None:
+    kind = SpecError if isinstance(error, SpecError) else type(error)
+    _say(error=kind.__name__, where=error.where, problem=error.problem, hint=error.hint)
+
+
 def main() -> None:
     """The subprocess: read a request, fit, say how it goes."""
     request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _end_with_parent(request["parent"])
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
     scratch = Path(request["scratch"]) if request["scratch"] else None
     site = Site(job, survey, Layout(place(request["root"]), scratch))
     model = next(model for model in job.models if model.name == request["model"])
+    folder = Path(request["folder"])
+    run = fence.Attempt(site.layout.lock, request["run"]) if request["run"] else None
+    _end_when_unwanted(run, folder)
+
+    def report(done: int, total: int, note: str) -> None:
+        # Before the epoch is kept, and before the first file of the finished model.
+        _check_wanted(run, folder)
+        _say(done=done, total=total, note=note)
+
     try:
         catalogue = finished_catalogue(site)
         if catalogue is None:
@@ -531,15 +606,14 @@ def main() -> None:
                 survey,
                 table,
                 role,
-                Path(request["folder"]),
-                lambda done, total, note: _say(done=done, total=total, note=note),
+                folder,
+                report,
                 census=census,
                 pretrained=before,
                 sample=_sample(site),
             )
     except GalbatchError as error:
-        kind = type(error).__name__
-        _say(error=kind, where=error.where, problem=error.problem, hint=error.hint)
+        _say_error(error)
         return
     _say(facts={"rows": table.num_rows, "fingerprint": card.fingerprint})
 

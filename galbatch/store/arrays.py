@@ -40,7 +40,8 @@ from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
-from galbatch.errors import DataError, SpecError, TransientError, counted
+from galbatch.errors import DataError, GalbatchError, TransientError, counted
+from galbatch.store import fence
 from galbatch.store.commit import digest_file, explained, settle
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote
@@ -51,7 +52,8 @@ ID = "id"
 """The array with the ids, and the name of no other."""
 ROW = "row"
 """The dimension along the catalogue's rows."""
-NO_ID: Mapping[str, int | str] = {"int64": -(2**63), "string": ""}
+IdKind = Literal["int64", "uint64", "string"]
+NO_ID: Mapping[str, int | str] = {"int64": -(2**63), "uint64": 2**64 - 1, "string": ""}
 """The id of a row that is no object's."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -94,7 +96,7 @@ class ArraySpec:
     dimensions : tuple of str
         A name for each axis of a row.
     dtype : {"float32", "float16", "float64"}
-    ids : {"int64", "string"}
+    ids : {"int64", "uint64", "string"}
         Type of the survey's ids.
     unit, ucd, description : str
         VOUnit string, UCD1+ words, one line.
@@ -110,7 +112,7 @@ class ArraySpec:
     shape: tuple[int, ...]
     dimensions: tuple[str, ...]
     dtype: Literal["float32", "float16", "float64"] = "float32"
-    ids: Literal["int64", "string"] = "int64"
+    ids: IdKind = "int64"
     unit: str = ""
     ucd: str = ""
     description: str = ""
@@ -147,14 +149,14 @@ class ArraySpec:
         return self.shard_rows * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
-def density_spec(grid: Mapping[str, Any], ids: Literal["int64", "string"]) -> ArraySpec:
+def density_spec(grid: Mapping[str, Any], ids: IdKind) -> ArraySpec:
     """p(z) of every row of a catalogue.
 
     Parameters
     ----------
     grid : mapping
         ``low``, ``high``, ``points``: evenly spaced redshifts.
-    ids : {"int64", "string"}
+    ids : {"int64", "uint64", "string"}
         Type of the survey's ids.
     """
     redshifts = np.linspace(grid["low"], grid["high"], grid["points"])
@@ -327,6 +329,7 @@ def allocate(
         If the disk is full or the folder cannot be written.
     """
     root = layout.arrays(name)
+    fence.check()
     with explained(root):
         store = _store(root)
         stored = _stored(root)
@@ -430,12 +433,13 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
 
     def __init__(self, layout: Layout, name: str, spec: ArraySpec, span: Span) -> None:
         self._layout, self._root = layout, layout.arrays(name)
-        self._spec, self._span = spec, span
+        self.spec, self._span = spec, span
         if span.first % spec.shard_rows or span.room % spec.shard_rows:
             raise ValueError(f"{span} is not made of whole shards of {spec.shard_rows} rows")
         self._rows = self._filled = 0
         self._outputs: dict[str, str] = {}
         self._committed = False
+        fence.check()
         self._remove()
         self._values: NDArray[Any] = np.full(
             (spec.shard_rows, *spec.shape), np.nan, np.dtype(spec.dtype)
@@ -453,23 +457,23 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         values : array, shape (n, ...)
             NaN where there is none.
         """
-        new_ids, new = as_ids(ids, self._spec.ids), np.asarray(values)
-        if new.shape != (len(new_ids), *self._spec.shape):
+        new_ids, new = as_ids(ids, self.spec.ids), np.asarray(values)
+        if new.shape != (len(new_ids), *self.spec.shape):
             raise ValueError(
-                f"values of shape {new.shape} for {len(new_ids)} rows of {self._spec.shape}"
+                f"values of shape {new.shape} for {len(new_ids)} rows of {self.spec.shape}"
             )
         if self._rows + len(new) > self._span.rows:
             raise ValueError(f"more rows than the {self._span.rows} there is a span for")
         start = 0
         while start < len(new):
-            taken = min(self._spec.shard_rows - self._filled, len(new) - start)
+            taken = min(self.spec.shard_rows - self._filled, len(new) - start)
             into = slice(self._filled, self._filled + taken)
             self._ids[into] = new_ids[start : start + taken]
             self._values[into] = new[start : start + taken]
             self._filled += taken
             self._rows += taken
             start += taken
-            if self._filled == self._spec.shard_rows:
+            if self._filled == self.spec.shard_rows:
                 self._flush()
 
     def commit(self) -> Written:
@@ -499,13 +503,15 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     def __exit__(self, *_: object) -> None:
         if not self._committed:
             # Also on the way of another error, which must not be hidden.
-            with suppress(OSError, SpecError):
+            with suppress(OSError, GalbatchError):
+                fence.check()  # or the shards are another run's
                 self._remove()
 
     def _flush(self) -> None:
         """One whole shard: LocalStore writes it to a temporary name and renames that."""
-        spec = self._spec
+        spec = self.spec
         number = (self._span.first + self._rows - self._filled) // spec.shard_rows
+        fence.check()
         self._values[self._filled :] = np.nan
         self._ids[self._filled :] = NO_ID[spec.ids]
         rows = slice(number * spec.shard_rows, (number + 1) * spec.shard_rows)
@@ -523,14 +529,14 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     def _opened(self, end: int) -> tuple[Any, Any]:
         if not self._arrays:
             store = _store(self._root)
-            self._arrays = tuple((n, _array(store, n, empty=True)) for n in (self._spec.name, ID))
+            self._arrays = tuple((n, _array(store, n, empty=True)) for n in (self.spec.name, ID))
         values, ids = (array for _, array in self._arrays)
         if min(values.shape[0], ids.shape[0]) < end:
             raise ValueError(f"{self._root} ends before row {end}: allocate it first")
         return values, ids
 
     def _remove(self) -> None:
-        spec, span = self._spec, self._span
+        spec, span = self.spec, self._span
         for number in _shards_of(span.first, span.room, spec.shard_rows):
             for array in (ID, spec.name):
                 path = _shard(self._root, spec, array, number)
@@ -649,7 +655,7 @@ class Arrays:
         self, partition: str, ids: NDArray[Any], chosen: Any
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         # Where there is no shard, Zarr answers with the fill value.
-        if (ids == NO_ID["int64" if ids.dtype == np.int64 else "string"]).any():
+        if (ids == NO_ID[id_kind(ids.dtype.name)]).any():
             raise DataError(str(self._where), f"partition '{partition}' has not been written")
         return ids, self.values.oindex[chosen]
 
@@ -709,6 +715,23 @@ def check(
     return problems
 
 
+def id_kind(type_name: str) -> IdKind:
+    """How ids of an Arrow (or NumPy) type are stored.
+
+    Parameters
+    ----------
+    type_name : str
+        ``"int32"``, ``"uint64"``, ``"string"``, ...
+    """
+    if type_name == "uint64":
+        return "uint64"
+    return "int64" if type_name.startswith(("int", "uint")) else "string"
+
+
+def _dtype(kind: str) -> np.dtype[Any]:
+    return _STRING if kind == "string" else np.dtype(kind)
+
+
 def as_ids(ids: ArrayLike, kind: str) -> NDArray[Any]:
     """Ids as they are stored.
 
@@ -716,12 +739,12 @@ def as_ids(ids: ArrayLike, kind: str) -> NDArray[Any]:
     ----------
     ids : array, shape (n,)
         Integers, or strings (also as an array of objects, as Arrow makes them).
-    kind : {"int64", "string"}
+    kind : {"int64", "uint64", "string"}
 
     Returns
     -------
     ndarray, shape (n,)
-        int64, or NumPy's variable-length strings.
+        int64, uint64, or NumPy's variable-length strings.
 
     Raises
     ------
@@ -733,9 +756,12 @@ def as_ids(ids: ArrayLike, kind: str) -> NDArray[Any]:
     try:
         if array.size and array.dtype.kind not in ("OUT" if kind == "string" else "iu"):
             raise TypeError(f"expected {wanted}, found {array.dtype}")
-        if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
-            raise ValueError(f"{array.max()} is beyond 64 bits with a sign")
-        array = array.astype(_STRING if kind == "string" else np.int64)
+        if kind != "string" and array.size:
+            limits = np.iinfo(kind)
+            for one in (int(array.min()), int(array.max())):
+                if not limits.min <= one <= limits.max:
+                    raise ValueError(f"{one} is beyond {kind}")
+        array = array.astype(_dtype(kind))
     except (TypeError, ValueError) as error:
         raise DataError("ids", f"cannot be stored: {error}") from error
     if (array == NO_ID[kind]).any():
@@ -896,7 +922,7 @@ def _meanings(spec: ArraySpec) -> dict[str, dict[str, Any]]:
 
 
 def _no_ids(spec: ArraySpec, rows: int) -> NDArray[Any]:
-    return np.full(rows, NO_ID[spec.ids], _STRING if spec.ids == "string" else np.int64)
+    return np.full(rows, NO_ID[spec.ids], _dtype(spec.ids))
 
 
 def _reads_back(path: Path, array: Any, rows: slice, data: NDArray[Any]) -> bool:
@@ -963,7 +989,7 @@ def _metadata_problems(
         ),
         ID: (
             (stored.end,),
-            np.dtype(np.int64) if spec.ids == "int64" else np.dtypes.StringDType(),
+            np.dtypes.StringDType() if spec.ids == "string" else np.dtype(spec.ids),
             (spec.shard_rows,),
             None,
         ),

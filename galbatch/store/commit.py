@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from galbatch.errors import SpecError, TransientError
+from galbatch.store import fence
 from galbatch.store.places import file_system, is_remote, remove_tree
 
 TEMPORARY = ".tmp"
@@ -25,7 +26,8 @@ class NewFile(AbstractContextManager["NewFile"]):
     """A file under a temporary name, which is moved to its place when it is whole.
 
     Whoever is killed here leaves either the old file or the new one, never a part. In object
-    storage, where a file appears whole or not at all, it is written when it is complete.
+    storage, where a file appears whole or not at all, it is written when it is complete. Work for
+    a run that another has taken the store over from is thrown away.
 
     Parameters
     ----------
@@ -84,6 +86,8 @@ class NewFile(AbstractContextManager["NewFile"]):
 
         Raises
         ------
+        Fenced
+            If another run has taken over the store.
         TransientError
             If the file reads back different from what was written.
         """
@@ -96,9 +100,11 @@ class NewFile(AbstractContextManager["NewFile"]):
                 raise TransientError(str(self._path), "reads back different from what was written")
             if check is not None:
                 check(self._temporary)
+            fence.check()
             if self._remote:
                 _upload(self._temporary, self._path)
                 if digest_file(self._path) != digest:
+                    fence.check()  # or it is the file of another run
                     self._path.unlink(missing_ok=True)
                     raise TransientError(str(self._path), "did not arrive as it was sent")
             else:
@@ -164,10 +170,13 @@ def commit_folder(prepared: Path, final: Path) -> None:
 
     Raises
     ------
+    Fenced
+        If another run has taken over the store.
     SpecError
         If the disk is full or the folder cannot be written.
     """
     if is_remote(final):
+        fence.check()
         remove_tree(final)
         for path in sorted(path for path in prepared.rglob("*") if path.is_file()):
             commit_bytes(final / path.relative_to(prepared).as_posix(), path.read_bytes())
@@ -185,6 +194,7 @@ def commit_folder(prepared: Path, final: Path) -> None:
                 _sync_folder(path)
         _sync_folder(prepared)
         final.parent.mkdir(parents=True, exist_ok=True)
+        fence.check()
         if final.exists():
             final.rename(old)
         prepared.rename(final)

@@ -60,6 +60,7 @@ def find_duplicates(
     layout: Layout,
     shards: Sequence[Shard],
     id_column: str,
+    kind: pa.DataType,
     *,
     at_most: int,
     held: Sequence[Partition] = (),
@@ -78,6 +79,8 @@ def find_duplicates(
     shards : sequence of Shard
     id_column : str
         A missing id is no duplicate.
+    kind : pyarrow.DataType
+        The type of the ids of the catalogue: they are compared as such.
     at_most : int
         More than so many, and something is wrong with the source.
     held : sequence of Partition
@@ -105,7 +108,7 @@ def find_duplicates(
         "temp_directory": str(layout.spill),
         "preserve_insertion_order": "false",
     }
-    batches = provenance(layout, shards, id_column)
+    batches = provenance(layout, shards, id_column, kind)
     first = next(batches, None)
     if first is None:
         return _NONE
@@ -115,8 +118,8 @@ def find_duplicates(
             database.register("found", reader)
             database.execute("CREATE TEMP TABLE ids AS SELECT * FROM found WHERE id IS NOT NULL")
             known = chain(
-                _held(layout, held, id_column, {shard.file for shard in shards}),
-                (batch.select(_PLACE) for batch in provenance(layout, again, id_column)),
+                _held(layout, held, id_column, kind, {shard.file for shard in shards}),
+                (batch.select(_PLACE) for batch in provenance(layout, again, id_column, kind)),
             )
             start = next(known, None)
             if start is not None:
@@ -143,10 +146,15 @@ def find_duplicates(
 
 
 def _held(
-    layout: Layout, partitions: Sequence[Partition], id_column: str, replaced: set[int]
+    layout: Layout,
+    partitions: Sequence[Partition],
+    id_column: str,
+    kind: pa.DataType,
+    replaced: set[int],
 ) -> Iterator[pa.RecordBatch]:
     """The ids in the store, without those of files for which the shards stand."""
     numbers = pa.array(sorted(replaced), pa.int32())
     for partition in partitions:
         table = read_partition(layout, partition, [id_column, FILE, ROW]).rename_columns(_PLACE)
-        yield from table.filter(pc.invert(pc.is_in(table[FILE], numbers))).to_batches()
+        table = table.filter(pc.invert(pc.is_in(table[FILE], numbers)))
+        yield from table.set_column(0, "id", table["id"].cast(kind)).to_batches()

@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -16,10 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from galbatch.errors import SpecError
-from galbatch.store.commit import commit_bytes
+from galbatch.store.commit import commit_bytes, sweep
+from galbatch.store.fence import Attempt, Holder, read_holder, working_for
 from galbatch.store.layout import Layout
 from galbatch.store.lease import lease
-from galbatch.store.places import is_remote
+from galbatch.store.places import is_remote, remove_tree
 from galbatch.store.receipts import Need, ReceiptBook
 
 VERSION = 1
@@ -51,6 +51,9 @@ class Identity:
 @contextmanager
 def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
     """Work on a store: alone, and only if it is this job's (or new).
+
+    Whoever has held it before, and was killed, writes there no more; what such a run has left
+    unfinished is removed.
 
     Parameters
     ----------
@@ -100,7 +103,7 @@ def examine(layout: Layout) -> Iterator[bool]:
     with ExitStack() as stack:
         try:
             # Others may read with us, but none write.
-            lock = stack.enter_context(layout.lock.open(encoding="utf-8"))
+            lock = stack.enter_context(layout.lock.open("rb"))
         except OSError:
             pass
         else:
@@ -110,30 +113,69 @@ def examine(layout: Layout) -> Iterator[bool]:
 
 @contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
+    with _lease_or_flock(layout) as holder, working_for(Attempt(layout.lock, holder.run)):
+        if is_remote(layout.root):
+            _see_to_scratch(layout.work)
+        sweep(layout.work)
+        remove_tree(layout.spill)
+        yield
+
+
+def _see_to_scratch(work: Path) -> None:
+    """A store in object storage has it in the user's home, unless the job names another folder."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(
+            str(work), f"cannot be made: {error.strerror}", "name a folder for 'scratch' in the job"
+        ) from error
+
+
+@contextmanager
+def _lease_or_flock(layout: Layout) -> Iterator[Holder]:
     if is_remote(layout.root):
-        with lease(layout.lock):
-            yield
+        with lease(layout.lock) as holder:
+            yield holder
         return
     try:
         layout.root.mkdir(parents=True, exist_ok=True)
-        lock = layout.lock.open("a+", encoding="utf-8")
+        lock = layout.lock.open("ab")
     except OSError as error:
         raise SpecError(str(layout.root), f"cannot be written: {error.strerror}") from error
     with lock:
         _flock(layout, lock, fcntl.LOCK_EX)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-        yield
+        before, mine = read_holder(layout.lock), Holder()
+        _write(lock, mine.to_bytes())
+        if before is not None:
+            # It was killed, or it would have given the lock back.
+            sweep(layout.root)
+        try:
+            yield mine
+        finally:
+            # Where there are no locks, another run may have it by now; or the store is gone.
+            if read_holder(layout.lock) == mine:
+                _write(lock, b"")
 
 
-def _flock(layout: Layout, lock: IO[str], kind: int) -> None:
+def _write(lock: IO[bytes], page: bytes) -> None:
+    lock.truncate(0)
+    lock.write(page)
+    lock.flush()
+    # Workers of other machines read it.
+    os.fsync(lock.fileno())
+
+
+def _flock(layout: Layout, lock: IO[bytes], kind: int) -> None:
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             # Some cluster file systems are mounted without locks: better to run than not to.
-            _log.warning("%s: this disk has no locks; start one run at a time", layout.root)
+            _log.warning(
+                "%s: this disk has no locks; start one run at a time: "
+                "a second one takes the store over, and the first one stops",
+                layout.root,
+            )
         else:
             raise SpecError(
                 str(layout.root),
@@ -162,11 +204,7 @@ def claim(layout: Layout, identity: Identity) -> bool:
     SpecError
         If the folder is no store or another job's.
     """
-    _refuse_foreign(layout, identity)
-    record = _record(identity)
-    found = read_identity(layout, identity)
-    if found is not None:
-        _refuse_others(layout, found, identity, record["source"])
+    found, record = check_identity(layout, identity), _record(identity)
     page = _page(identity)
     if not layout.identity.is_file() or layout.identity.read_bytes() != page:
         if found is not None:
@@ -179,6 +217,31 @@ def claim(layout: Layout, identity: Identity) -> bool:
         outputs = {layout.relative(layout.identity): digest}
         book.put(need.receipt(digest=digest, rows=0, outputs=outputs, seconds=0.0))
     return found is None
+
+
+def check_identity(layout: Layout, identity: Identity) -> Identity | None:
+    """See that a store is new or was made by the same, and write nothing.
+
+    Parameters
+    ----------
+    layout : Layout
+    identity : Identity
+
+    Returns
+    -------
+    Identity or None
+        Who made it; None for a new one.
+
+    Raises
+    ------
+    SpecError
+        If the folder is no store or another job's.
+    """
+    _refuse_foreign(layout, identity)
+    found = read_identity(layout, identity)
+    if found is not None:
+        _refuse_others(layout, found, identity, _record(identity)["source"])
+    return found
 
 
 def _refuse_others(
@@ -229,7 +292,7 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
                 _ANOTHER,
             )
         return Identity(page["job"], page["survey"], page["source"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (IsADirectoryError, ValueError, KeyError, TypeError) as error:
         problem = f"is damaged: {error}"
@@ -287,8 +350,8 @@ def _refuse_foreign(layout: Layout, identity: Identity) -> None:
 
 
 def _holder(path: Path) -> str:
-    text = path.read_text(encoding="utf-8").strip()
-    return f" ({text})" if text else ""
+    holder = read_holder(path)
+    return f" ({holder})" if holder else ""
 
 
 def _short(value: Any) -> str:

@@ -176,7 +176,26 @@ class Layout:
             # Other stores may have the same scratch, and the user files in it.
             return self.scratch / f"galbatch-{name}"
         cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-        return Path(cache).expanduser() / "galbatch" / name
+        try:
+            return Path(cache).expanduser() / "galbatch" / name
+        except RuntimeError as error:
+            raise SpecError(
+                "scratch", "there is no home to keep it in", "name a folder for it in the job"
+            ) from error
+
+    @property
+    def logs(self) -> Path:
+        """What the jobs of a queue said: beside what a run may take away again."""
+        beside = self.root if self.work.is_relative_to(self.root) else self.work
+        return beside.with_name(f"{beside.name}.logs")
+
+    @property
+    def shared(self) -> dict[str, Path]:
+        """A file on each disk that workers must share, by the word of the job that says where."""
+        places = {"scratch": self.work / "token"}
+        if is_remote(self.root):
+            return places
+        return {"store": self.root / ".galbatch.token", **places}
 
     @property
     def shards(self) -> Path:

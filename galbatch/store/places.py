@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -62,6 +63,29 @@ def file_system(path: Path) -> tuple[Any, str]:
     """The fsspec file system of a remote path, and its name there."""
     remote = cast(Any, path)
     return remote.fs, remote.path
+
+
+def check_writable(folder: Path, word: str) -> None:
+    """See that files may be written into a folder, be it there or not; nothing is written.
+
+    Parameters
+    ----------
+    folder : Path
+    word : str
+        Of the job, for the message.
+
+    Raises
+    ------
+    SpecError
+        If it cannot be made, or not be written. Of object storage nothing is known.
+    """
+    if is_remote(folder):
+        return
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise SpecError(f"{word}: {folder}", f"{nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise SpecError(f"{word}: {folder}", f"{nearest} cannot be written", "choose another place")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import DataError, counted
 from galbatch.spec.survey import Survey
-from galbatch.store.commit import commit_bytes, sweep
+from galbatch.store.commit import TEMPORARY, commit_bytes, sweep
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.partitions import HEALPIX_ORDER, Histogram
 from galbatch.store.places import is_remote
@@ -383,7 +383,7 @@ def _remove_others(dataset: Path, expected: set[Path]) -> None:
 def _staged(layout: Layout) -> Iterator[Path]:
     """A folder for libraries that write by themselves; its files are then committed one by one."""
     layout.staging.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=layout.staging))
+    folder = Path(tempfile.mkdtemp(prefix=".", suffix=TEMPORARY, dir=layout.staging))
     try:
         yield folder
     finally:

@@ -6,9 +6,9 @@ of each, found by bisection, however many shards there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError, SpecError, counted
+from galbatch.errors import SpecError, counted
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import Histogram
 from galbatch.store.tables import FILE, HEALPIX, ROW
+from galbatch.store.unify import THE_STORE, unify
 
 PROVENANCE = (FILE, ROW)
 
@@ -171,20 +172,30 @@ def files_between(
 
 
 def catalogue_schema(
-    layout: Layout, shards: Sequence[Shard], held: pa.Schema | None = None
+    layout: Layout,
+    shards: Sequence[Shard],
+    id_column: str,
+    names: Mapping[int, str],
+    held: pa.Schema | None = None,
+    stored: Callable[[str], Iterable[pa.ChunkedArray]] = lambda column: (),
 ) -> pa.Schema:
     """The schema that fits all shards (and what is in the store), provenance columns last.
 
-    Files of one survey may keep the same column as float32 and as float64, or lack one: the
-    catalogue takes the wider type, and nothing where a file has no such column.
+    Files of one survey may keep the same column in types of different width, or lack one: the
+    catalogue takes the type that holds all of them exactly, and nothing where a file has no such
+    column. Ids become text where those of one file are.
 
     Parameters
     ----------
     layout : Layout
     shards : sequence of Shard
-        One of each source file is enough.
+    id_column : str
+    names : mapping of int to str
+        The source files by their numbers, for messages.
     held : pyarrow.Schema, optional
         Of the partitions that there are already.
+    stored : callable, optional
+        A column of them, one after the other: asked only where widths of integers matter.
 
     Returns
     -------
@@ -193,27 +204,37 @@ def catalogue_schema(
     Raises
     ------
     SpecError
-        If a column is text in one file and a number in another.
+        If no type holds what the files say of a column, naming two of the files.
     """
-    unified = None if held is None else _bare(held)
-    for shard in shards:
-        schema = _bare(_mapped(layout, shard).schema)
-        if unified is None:
-            unified = schema
-        elif schema != unified:
-            try:
-                unified = pa.unify_schemas([unified, schema], promote_options="permissive")
-            except pa.ArrowException as error:
-                raise SpecError(
-                    f"shard {shard.name}",
-                    f"a column has another type than in the files before it: {error}",
-                    "give the column's dtype in the survey, or convert the file",
-                ) from error
-    if unified is None:
+    fields: dict[str, list[tuple[str, pa.Field]]] = {}
+    if held is not None:
+        for field in held:
+            fields.setdefault(field.name, []).append((THE_STORE, field))
+    firsts = {shard.file: shard for shard in reversed(shards)}
+    for number, shard in sorted(firsts.items()):
+        for field in _mapped(layout, shard).schema:
+            fields.setdefault(field.name, []).append((names[number], field))
+    if not fields:
         raise ValueError("there are no shards")
-    own = [name for name in (HEALPIX, *PROVENANCE) if name in unified.names]
-    others = [name for name in unified.names if name not in own]
-    return pa.schema([unified.field(name) for name in (*others, *own)])
+    numbers = {name: number for number, name in names.items()}
+
+    def limits(column: str, files: Collection[str]) -> tuple[int, int]:
+        """Smallest and largest integer of a column in some of the files."""
+        wanted = {numbers.get(file) for file in files}
+        columns = chain(
+            (_mapped(layout, shard)[column] for shard in shards if shard.file in wanted),
+            stored(column) if THE_STORE in files else (),
+        )
+        known = [one for one in map(pc.min_max, columns) if one["min"].is_valid]
+        low = min((one["min"].as_py() for one in known), default=0)
+        return low, max((one["max"].as_py() for one in known), default=0)
+
+    unified = [
+        unify(name, found, limits, is_id=name == id_column) for name, found in fields.items()
+    ]
+    own = [field for name in (HEALPIX, *PROVENANCE) for field in unified if field.name == name]
+    others = [field for field in unified if field.name not in (HEALPIX, *PROVENANCE)]
+    return pa.schema([*others, *own])
 
 
 def read_pixels(
@@ -370,16 +391,20 @@ def sort_rows(table: pa.Table, id_column: str) -> pa.Table:
 
 def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """A table with the columns and types of the catalogue: nothing where it has no such column."""
+    # Not `in column_names`: that makes a list of them all for every column that is asked for.
+    place = {name: number for number, name in enumerate(table.schema.names)}
     columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
+        table.column(place[field.name]).cast(field.type)
+        if field.name in place
         else pa.nulls(table.num_rows, field.type)
         for field in schema
     ]
     return pa.table(columns, schema=schema)
 
 
-def provenance(layout: Layout, shards: Sequence[Shard], column: str) -> Iterator[pa.RecordBatch]:
+def provenance(
+    layout: Layout, shards: Sequence[Shard], column: str, kind: pa.DataType
+) -> Iterator[pa.RecordBatch]:
     """One column of every shard with where each row is and came from.
 
     Parameters
@@ -387,6 +412,9 @@ def provenance(layout: Layout, shards: Sequence[Shard], column: str) -> Iterator
     layout : Layout
     shards : sequence of Shard
     column : str
+    kind : pyarrow.DataType
+        What the column is made, in every shard alike: native code that reads the batches takes
+        the type of the first for that of all.
 
     Yields
     ------
@@ -397,7 +425,7 @@ def provenance(layout: Layout, shards: Sequence[Shard], column: str) -> Iterator
     for number, shard in enumerate(shards):
         table = _mapped(layout, shard)
         columns: list[pa.Array[Any] | pa.ChunkedArray[Any]] = [
-            table[column],
+            table[column].cast(kind),
             table[FILE].cast(pa.int32()),
             table[ROW].cast(pa.int64()),
             pa.array(np.full(shard.rows, number, np.int32), pa.int32()),
@@ -410,11 +438,6 @@ def _sorted(table: pa.Table, *columns: str) -> pa.Table:
     keys: list[tuple[str, Literal["ascending", "descending"]]]
     keys = [(column, "ascending") for column in columns]
     return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
-
-
-def _bare(schema: pa.Schema) -> pa.Schema:
-    """Without what a file says of itself: its fields, with what they say, are kept."""
-    return schema.remove_metadata()
 
 
 def _taken(
@@ -441,17 +464,30 @@ def _positions(without: pa.Table | None, shards: int) -> list[NDArray[np.int64]]
 
 
 def _mapped(layout: Layout, shard: Shard) -> pa.Table:
-    """The shard's columns in the mapped file, which lives as long as any of them."""
+    """The shard's columns in the mapped file, which lives as long as any of them.
+
+    Raises
+    ------
+    SpecError
+        If it is not as it was written: its rows were read and found good, and to go on without
+        them would lose them.
+    """
     path = layout.shard(shard.name)
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
-    except FileNotFoundError as error:
-        raise DataError(str(path), "is gone", "run again: it will be made anew") from error
-    except pa.ArrowInvalid as error:
-        raise DataError(str(path), f"cannot be read: {error}", "delete it, run again") from error
-    if table.num_rows != shard.rows:
-        raise DataError(str(path), f"expected {counted(shard.rows, 'row')}, has {table.num_rows}")
+        problem = f"has {table.num_rows:,} rows" if table.num_rows != shard.rows else ""
+    except FileNotFoundError:
+        problem = "is gone"
+    except (OSError, pa.ArrowInvalid) as error:
+        problem = f"cannot be read: {error}"
+    if problem:
+        raise SpecError(
+            str(path),
+            f"scan wrote {counted(shard.rows, 'row')} there, and it {problem}",
+            "is 'scratch' on a disk that all workers share, and that nothing else tidies up? "
+            "Run again: it will be made anew",
+        )
     return table
 
 

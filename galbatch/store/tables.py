@@ -69,7 +69,8 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
     ----------
     table : pyarrow.Table
     columns : iterable of Described
-        What they mean; fields that none of them names keep the metadata they have.
+        What they mean; fields that none of them names keep the metadata they have, and those
+        without a unit there the unit they have.
 
     Returns
     -------
@@ -81,7 +82,8 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
     for field in table.schema:
         column = meaning.get(field.name)
         if column is not None:
-            words = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
+            unit = column.unit or (field.metadata or {}).get(b"unit", b"").decode()
+            words = {"unit": unit, "ucd": column.ucd, "description": column.description}
             field = field.with_metadata({key: word for key, word in words.items() if word})
         fields.append(field)
     return pa.table(table.columns, schema=pa.schema(fields).with_metadata(table.schema.metadata))

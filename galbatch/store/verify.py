@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +15,17 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galbatch.errors import counted
-from galbatch.store.arrays import TableRows, check, density_spec, metadata_problem
+from galbatch.store.arrays import TableRows, check, density_spec, id_kind, metadata_problem
 from galbatch.store.commit import explained
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
+from galbatch.store.tables import FILE
 from galbatch.values import Partition, Receipt
 
 STAGES = ("store", "scan", "ingest", "train", "predict", "append", "report")
@@ -186,9 +189,12 @@ def _partitions(
     layout: Layout, catalogue: Receipt, receipts: _Receipts, complete: bool
 ) -> Iterator[Damage]:
     """Every partition of the catalogue is there, with its rows, and no other."""
+    sound = True
+    counts: Counter[int] = Counter()
     for words in catalogue.facts["partitions"]:
         receipt = receipts.sound["ingest"].get(_name(words))
         if not words["digest"] or receipt is None:
+            sound = False
             continue
         (output,) = receipt.outputs
         with readable(layout.output(output)) as source:
@@ -198,10 +204,33 @@ def _partitions(
                 f"expected {counted(words['rows'], 'row')} ({words['digest'][:8]}), found {rows:,}"
             )
             yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.output(output),))
+            sound = False
+        files = pc.value_counts(_column(layout.output(output), FILE)[FILE])
+        counts.update({one["values"]: one["counts"] for one in files.to_pylist()})
+    if sound:
+        yield from _law_of_rows(layout, catalogue, counts)
     written = receipts.known["ingest"]
     expected = {_name(words) for words in catalogue.facts["partitions"] if words["digest"]}
     complete = complete and written.keys() >= expected
     yield from _strays(layout, layout.dataset(), written.values(), complete)
+
+
+def _law_of_rows(layout: Layout, catalogue: Receipt, counts: Mapping[int, int]) -> Iterator[Damage]:
+    """Records that stand in a file = its rows in the catalogue + its rows in quarantine."""
+    for unit, words in catalogue.facts["sources"].items():
+        rows, refused = counts.get(words["number"], 0), words["rejected"] + words["duplicates"]
+        if rows + refused == words["records"]:
+            continue
+        problem = (
+            f"{words['records']:,} records stand in it, but {rows:,} are in the catalogue and "
+            f"{refused:,} in quarantine"
+        )
+        held = tuple(
+            layout.partition(Partition(part["kind"], part["order"], part["index"]))
+            for part in catalogue.facts["partitions"]
+            if str(words["number"]) in part["files"]
+        )
+        yield Damage(unit, problem, held)
 
 
 def _predictions(
@@ -250,9 +279,7 @@ def _arrays(
         return TableRows(rows[column].to_numpy(), np.isfinite(rows["z_mode"].to_numpy()))
 
     kinds = dict(zip(catalogue.facts["columns"], catalogue.facts["types"], strict=True))
-    spec = density_spec(
-        published.facts["arrays"], "string" if kinds[column] == "string" else "int64"
-    )
+    spec = density_spec(published.facts["arrays"], id_kind(kinds[column]))
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -90,7 +92,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
                 words = json.loads(str(state["words"]))
                 arrays = [state[f"now_{i}"] for i in range(words["now"])]
                 best = [state[f"best_{i}"] for i in range(words["best"])]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, BadZipFile):
             return
         variables = _variables(model)
         if words["key"] != self._key or len(arrays) != len(variables):
@@ -112,11 +114,12 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             self._best = [np.asarray(weight) for weight in self.model.get_weights()]
         else:
             state.waited += 1
-        if time.monotonic() - self._saved >= _SECONDS_BETWEEN:
-            self._save()
+        # Who is told may find that this fit is not wanted any more: then nothing is kept.
         self._report(
             state.epoch, ", ".join(f"{name} {value:.4f}" for name, value in sorted(loss.items()))
         )
+        if time.monotonic() - self._saved >= _SECONDS_BETWEEN:
+            self._save()
         if self.finished:
             self.model.stop_training = True
 
@@ -133,8 +136,9 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             "progress": vars(self.progress),
         }
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the old one, then in its place: a kill leaves one that is whole.
-        draft = self._file.with_suffix(".tmp")
+        # Beside the old one, then in its place: a kill leaves one that is whole. Under a name that
+        # nobody else has, as a process that should have ended may be at the same.
+        draft = self._file.with_name(f".{_STATE}.{uuid.uuid4().hex[:12]}.tmp")
         with draft.open("wb") as stream:
             np.savez(
                 stream,

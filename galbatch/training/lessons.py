@@ -10,12 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.flux.columns import photometry_inputs
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
 from galbatch.models.photometric import Reading
 from galbatch.spec.job import PhotometricModel
-from galbatch.spec.survey import Survey
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
 from galbatch.training.census import Census
 from galbatch.training.data import Rows, Sample, fixed
@@ -105,10 +103,9 @@ class Lessons:
     warnings: tuple[str, ...]
 
 
-def census_columns(survey: Survey, bands: Sequence[str], reads: Reading) -> tuple[str, ...]:
+def census_columns(reads: Reading) -> tuple[str, ...]:
     """Columns of a catalogue's sample that `lessons` reads."""
-    names = (*photometry_inputs(survey, bands), *reads.morphology, *reference_inputs(survey))
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys((*reads.inputs, *reference_inputs(reads.survey))))
 
 
 def lessons(

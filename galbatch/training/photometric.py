@@ -15,7 +15,6 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.errors import SpecError
-from galbatch.flux.columns import photometry_inputs
 from galbatch.flux.features import FeatureRecipe, learn_features
 from galbatch.models import binned
 from galbatch.models.base import HISTORY, Card
@@ -99,7 +98,6 @@ def train_photometric(
     targets, skipped = choose_targets(spec.targets, survey, _training_labels(rows), where, held)
     if "star" in targets and (why := lacking_quasars(survey, _training_labels(rows))):
         rows, skipped = rows.without_quasars(), {**skipped, "qso": why}
-    inputs = (*photometry_inputs(survey, bands), *reads.morphology)
     measured, train = measure(reads, rows.table), rows.training
     recipe = _learnt_recipe(reads, measured.part(train))
     answers = _answers(rows.known, targets)
@@ -109,9 +107,9 @@ def train_photometric(
         recipe = carried_recipe(recipe, before.recipe)
         heads = carried_heads(heads, before.heads)
     lesson = lessons(spec, reads, rows, measured, answers, targets, recipe, census)
-    data = rows.fingerprint(inputs)
+    data = rows.fingerprint(reads.inputs)
     if lesson.notes:
-        around = census.fingerprint(census_columns(survey, bands, reads))
+        around = census.fingerprint(census_columns(reads))
         data = hashlib.sha256(f"{data} {around}".encode()).hexdigest()
     # Enough to know by what a usual row looks like, in an order that is not the catalogue's.
     usual = matrix(recipe, measured.part(_some(np.flatnonzero(train), spec.seed)))
@@ -204,7 +202,7 @@ def train_photometric(
         version=VERSION,
         survey=survey.name,
         bands=bands,
-        inputs=inputs,
+        inputs=reads.inputs,
         targets=targets,
         skipped=skipped,
         data=data,

@@ -154,10 +154,13 @@ def present(survey: Survey, table: pa.Table) -> Survey:
         If a band's column is not there.
     """
     there = set(table.column_names)
-    for name in survey.photometry_columns:
-        if name not in there:
-            raise SpecError(f"survey {survey.name}", f"column '{name}' is not in the table")
     photometry = survey.photometry
+    for name in survey.photometry_columns:
+        if name not in there and name in survey.required:
+            raise SpecError(f"survey {survey.name}", f"column '{name}' is not in the table")
+    if photometry.vectors and photometry.vectors.mask not in there:
+        vectors = photometry.vectors.model_copy(update={"mask": None})
+        photometry = photometry.model_copy(update={"vectors": vectors})
     if photometry.saturation and photometry.saturation.column not in there:
         photometry = photometry.model_copy(update={"saturation": None})
     return survey.model_copy(

@@ -26,6 +26,7 @@ from small import REPOSITORY, job_words
 from galbatch.errors import SpecError
 from galbatch.mock.observe import mock_batches
 from galbatch.readers import expand, open_reader
+from galbatch.readers.base import check_catalogues
 from galbatch.readers.hats import is_pixel_file
 from galbatch.readers.parquet import ParquetReader
 from galbatch.run import opened, run
@@ -93,7 +94,7 @@ def test_a_catalogue_is_its_pixels_in_order(
     for path in found:
         reader = open_reader(None, path)
         assert isinstance(reader, ParquetReader)
-        assert reader.columns(path) == ("x",)
+        assert reader.header(path).names == ("x",)
 
 
 def test_pixels_that_are_folders(tmp_path: Path) -> None:
@@ -120,11 +121,11 @@ def test_a_collection_is_its_primary_catalogue(tmp_path: Path) -> None:
 def test_what_the_path_says_is_no_column(tmp_path: Path) -> None:
     table = pa.table({"x": [1], "Norder": [0], "Dir": [0], "Npix": [11]})
     (path,) = expand([str(write(tmp_path / "old", [HealpixPixel(0, 11)], table=table))])
-    assert open_reader(None, path).columns(path) == ("x",)
+    assert open_reader(None, path).header(path).names == ("x",)
     # Elsewhere they are anybody's columns.
     pq.write_table(table, tmp_path / "other.parquet")
     path = str(tmp_path / "other.parquet")
-    assert open_reader(None, path).columns(path) == ("x", "Norder", "Dir", "Npix")
+    assert open_reader(None, path).header(path).names == ("x", "Norder", "Dir", "Npix")
 
 
 def test_a_catalogue_that_is_not_whole(tmp_path: Path) -> None:
@@ -143,6 +144,24 @@ def test_a_catalogue_that_is_not_whole(tmp_path: Path) -> None:
         expand([str(folder)])
 
 
+def test_rows_that_a_catalogue_says_it_has(tmp_path: Path) -> None:
+    folder = write(tmp_path / "things", PIXELS)
+    CollectionProperties(name="all", hats_primary_table_url="things").to_properties_file(tmp_path)
+    for name in ("hats.properties", "properties"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("hats_nrows=1\n", "hats_nrows=4\n"))
+    for place in (folder, tmp_path):
+        check_catalogues([str(place), str(tmp_path / "*.parquet"), "s3://bucket/things"])
+    pq.write_table(pa.table({"x": [1, 2, 3]}), names(folder, PIXELS)[2])
+    for place in (folder, tmp_path):
+        with pytest.raises(SpecError, match=r"4 rows \(hats_nrows\), its 4 files hold 6 .*\*\*"):
+            check_catalogues([str(place)])
+    # The way out that the message tells.
+    assert set(expand([f"{folder}/dataset/**/*.parquet"])) == set(names(folder, PIXELS))
+    Path(names(folder, PIXELS)[2]).write_bytes(b"PAR1")
+    check_catalogues([str(folder)])
+
+
 def test_a_folder_that_is_no_catalogue(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"is a folder, not a file \(.*/\* takes the files in it"):
         expand([str(tmp_path)])
@@ -157,7 +176,7 @@ def test_the_hats_library_is_not_imported(tmp_path: Path) -> None:
     folder = write(tmp_path / "things", PIXELS)
     script = (
         "import sys; from galbatch.readers import expand, open_reader\n"
-        "for path in expand(sys.argv[1:]): open_reader(None, path).columns(path)\n"
+        "for path in expand(sys.argv[1:]): open_reader(None, path).header(path).names\n"
         "assert 'hats' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, str(folder)], check=True, cwd=REPOSITORY)
@@ -169,6 +188,7 @@ class Silent:
     def retry(self, *_: Any) -> None: ...
     def failed(self, *_: Any) -> None: ...
     def end(self, *_: Any) -> None: ...
+    def waiting(self, *_: Any) -> None: ...
 
 
 def site(source: Path | str, store: Path, **changes: Any) -> Site:

@@ -16,8 +16,8 @@ from galbatch.spec.resolve import resolve_columns
 
 def read(survey: Survey, path: str) -> pa.Table:
     reader = open_reader(None, path)
-    names = resolve_columns(survey, reader.columns(path), path).names
-    kinds = {column.name: pa.type_for_alias(column.dtype) for column in survey.columns}
+    names = resolve_columns(survey, reader.header(path).names, path).names
+    kinds = {column.name: pa.type_for_alias(column.kind) for column in survey.columns}
     types = {spelling: kinds[name] for spelling, name in names.items() if name in kinds}
     batches = list(reader.batches(path, types, 5000))
     assert not any(batch.rejected for batch in batches)
@@ -38,7 +38,7 @@ def test_zcosmos(survey_data: Path) -> None:
 def test_zcosmos_masses(survey_data: Path) -> None:
     path = str(survey_data / "zcosmos_bright" / "zcosmos_sample.fits")
     reader = open_reader(None, path)
-    names = reader.columns(path)
+    names = reader.header(path).names
     with fits.open(path) as file:
         assert names == tuple(file[1].columns.names)
         batches = reader.batches(path, dict.fromkeys(names, pa.float64()), 5000)

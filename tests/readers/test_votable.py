@@ -6,6 +6,7 @@ import base64
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from astropy.io.votable import parse
 
 from galbatch.errors import DataError, SpecError
 from galbatch.readers import Batch, open_reader
-from galbatch.readers.votable import VotableReader
+from galbatch.readers.votable import VotableReader, _Walk
 from galbatch.spec.job import VotableFormat
 
 TRIPLE = pa.list_(pa.float32(), 3)
@@ -107,7 +108,7 @@ def test_what_columns_hold(tmp_path: Path, serialization: str) -> None:
 
 def test_types_are_the_files_own(tmp_path: Path) -> None:
     path = write(tmp_path, document(table(FIELDS, ROWS)))
-    assert VotableReader().columns(path) == (*TYPES, "C")
+    assert VotableReader().header(path).names == (*TYPES, "C")
     with pytest.raises(SpecError, match="column 'C': its numbers are complex"):
         read(path, {"C": pa.float64()})
     batch = read(path, dict.fromkeys([*TYPES, "C"], pa.null()))
@@ -164,7 +165,7 @@ def test_sloppy_files(tmp_path: Path, version: str) -> None:
         ["", "null", "--", "", ""],
         ["nan", "--", "1 null 3", "u", "y"],
     ]
-    text = document(table(fields, rows, 'nrows="2"'), version=version)
+    text = document(table(fields, rows, 'nrows="3"'), version=version)
     types = {"a": pa.int32(), "b c": pa.float32(), "v": TRIPLE, "t": pa.string()}
     batch = read(write(tmp_path, "\n\n" + text), types)
     assert batch.rejected == ()
@@ -198,30 +199,35 @@ def test_which_table(tmp_path: Path) -> None:
     tables = ["<TABLE/>", one("x", 1, 'name="Sources"'), inner, one("y", 2, 'ID="t2" name="refs"')]
     path = write(tmp_path, document(*tables))
     for which, column in [
-        (None, "x"), (1, "x"), (2, "z"), (3, "y"), ("sources", "x"), ("deep", "z"), ("t2", "y"),
+        (1, "x"), (2, "z"), (3, "y"), ("sources", "x"), ("deep", "z"), ("t2", "y"),
         ("refs", "y"),
     ]:  # fmt: skip
         reader = open_reader(VotableFormat(table=which), path)
-        assert reader.columns(path) == (column,)
+        assert reader.header(path).names == (column,)
         (batch,) = reader.batches(path, {column: pa.int32()}, 10)
         assert batch.table[column].to_pylist() == [{"x": 1, "y": 2, "z": 3}[column]]
-    for which, hint in [("source", r"did you mean 'Sources'\?"), (7, "0, Sources, deep, refs")]:
+    with pytest.raises(SpecError, match=r"several tables: Sources \(table 1, 1 row\), deep .*refs"):
+        VotableReader().header(path)
+    for which, hint in [
+        ("source", r"did you mean 'Sources'\?"),
+        (7, r"tables in it: table 0 \(0 rows\), Sources"),
+    ]:
         with pytest.raises(SpecError, match=f"there is no table '{which}' .*{hint}"):
-            VotableReader(which).columns(path)
+            VotableReader(which).header(path)
     with pytest.raises(SpecError, match="there is no table '0' with columns"):
-        VotableReader(0).columns(path)
+        VotableReader(0).header(path)
 
 
 def test_a_table_without_data(tmp_path: Path) -> None:
     path = write(tmp_path, document(f"<TABLE>{FOUR}</TABLE>"))
-    assert VotableReader().columns(path) == ("a", "b", "v", "t")
+    assert VotableReader().header(path).names == ("a", "b", "v", "t")
     assert list(VotableReader().batches(path, FOUR_TYPES, 10)) == []
 
 
 def test_the_header_is_read_alone(tmp_path: Path) -> None:
     text = document(table(FOUR, [["1", "2", "1 2 3", "t"]] * 50_000))
     path = write(tmp_path, text[: len(text) // 2])
-    assert VotableReader().columns(path) == ("a", "b", "v", "t")
+    assert VotableReader().header(path).names == ("a", "b", "v", "t")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +262,7 @@ def test_the_header_is_read_alone(tmp_path: Path) -> None:
 def test_what_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(SpecError, match=message) as caught:
-        VotableReader().columns(path)
+        VotableReader().header(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(SpecError, match=message):
         list(VotableReader().batches(path, {"a": pa.int16()}, 10))
@@ -303,12 +309,38 @@ def test_a_stream_that_ends_within_a_row(tmp_path: Path, serialization: str) -> 
     assert rows_before(write(tmp_path, text), "ends early, after row 19 ") == 19
 
 
+BINARY = """<FIELD name="a" datatype="short"/><FIELD name="b" datatype="bit" arraysize="9"/>
+<FIELD name="c" datatype="doubleComplex"/><FIELD name="d" datatype="unicodeChar" arraysize="3"/>
+<FIELD name="e" datatype="char" arraysize="5*"/><FIELD name="f" datatype="boolean" arraysize="2"/>
+<FIELD name="g" datatype="float" arraysize="2x2"/><FIELD name="h" datatype="long" arraysize="*"/>
+<FIELD name="i" datatype="unsignedByte"/><FIELD name="j" datatype="char"/>"""
+CELLS = ["1", "1 0 1 0 1 0 1 0 1", "1 2", "abc", "hello", "T F", "1 2 3 4", "7 8", "9", "j"]
+
+
+@pytest.mark.parametrize("serialization", ["binary", "binary2"])
+def test_a_stream_is_read_to_its_last_byte(tmp_path: Path, serialization: str) -> None:
+    """A stream that is cut within the first cell of a row, and letters that are no base64."""
+    path = write(tmp_path, document(table(BINARY, [CELLS] * 20)))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    assert len(read(path, {"a": pa.int16()}).rows) == 20
+    text = re.sub(r' nrows="\d+"', "", Path(path).read_text(encoding="utf-8"))
+    start, end = text.index('encoding="base64">') + 18, text.index("</STREAM>")
+    stream = base64.b64decode(text[start:end])
+    for size in (len(stream) // 20 * 19 + 1, len(stream) - 1):
+        cut = base64.b64encode(stream[:size]).decode()
+        assert rows_before(write(tmp_path, text[:start] + cut + text[end:]), "after row 19 ") == 19
+    middle = (start + end) // 2
+    for letter in "=#":
+        odd = text[:middle] + letter + text[middle:]
+        assert rows_before(write(tmp_path, odd), "is no base64") == 0
+
+
 def test_a_batch_without_any_text(tmp_path: Path) -> None:
     path = write(tmp_path, document(table(FOUR, [["1", "2", "1 2 3", ""]])))
     assert read(path, {"t": pa.string()}).table["t"].to_pylist() == [None]
     outside = table(FOUR, []).join(["<VOTABLE version='1.4'>", "</VOTABLE>"])
     with pytest.raises(SpecError, match="no table of the VOTable has columns"):
-        VotableReader().columns(write(tmp_path, outside))
+        VotableReader().header(write(tmp_path, outside))
 
 
 def test_a_service_that_fails_on_the_way(tmp_path: Path) -> None:
@@ -316,7 +348,196 @@ def test_a_service_that_fails_on_the_way(tmp_path: Path) -> None:
     text = document(
         table(FOUR, rows), after='<INFO name="QUERY_STATUS" value="ERROR">time is up</INFO>'
     )
-    assert rows_before(write(tmp_path, text), "failed after row 20: time is up") == 20
-    # The limit that was asked for is no failure.
-    full = document(table(FOUR, rows), after='<INFO name="QUERY_STATUS" value="OVERFLOW"/>')
-    assert len(list(VotableReader().batches(write(tmp_path, full), {"a": pa.int16()}, 100))) == 1
+    path = write(tmp_path, text)
+    with pytest.raises(DataError, match="failed on the way: time is up"):
+        VotableReader().header(path)
+    assert rows_before(path, "failed on the way: time is up") == 0
+
+
+@pytest.mark.parametrize("serialization", ["tabledata", "binary2"])
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_answer_that_was_cut(
+    tmp_path: Path, serialization: str, place: str, zipped: bool
+) -> None:
+    """It is said before a row is read, wherever it stands in the file."""
+    rows = [[str(n), "2", "1 2 3", "t"] for n in range(20)]
+    path = write(tmp_path, document(table(FOUR, rows)))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    text = Path(path).read_text(encoding="utf-8")
+    info = '<INFO name="QUERY_STATUS" value="OVERFLOW">20 of 99</INFO>'
+    start = re.search("</RESOURCE>" if place == "after" else r"<TABLE[ >]", text)
+    assert start is not None
+    text = text[: start.start()] + info + text[start.start() :]
+    path = write(tmp_path, text)
+    if zipped:
+        path += ".gz"
+        Path(path).write_bytes(gzip.compress(text.encode()))
+    types = {"a": pa.int16()}
+    for ask in (VotableReader().header, lambda path: list(VotableReader().batches(path, types, 9))):
+        with pytest.raises(SpecError, match=r"limit of rows .*: 20 of 99\).*overflow: accept"):
+            ask(path)
+    reader = open_reader(VotableFormat(overflow="accept"), path)
+    assert "QUERY_STATUS OVERFLOW: 20 of 99" in reader.header(path).notes[0]
+    batches = reader.batches(path, types, 100)
+    assert [len(batch.rows) for batch in batches] == [batches.records] == [20]
+
+
+def test_the_state_of_another_answer(tmp_path: Path) -> None:
+    """A file may hold several answers; each speaks of its own rows."""
+    cut = '<INFO name="QUERY_STATUS" value="OVERFLOW"/>'
+    other = "</RESOURCE><RESOURCE>" + cut + one("y", 2, 'name="cut"')
+    path = write(tmp_path, document(one("x", 1, 'name="whole"'), other))
+    assert VotableReader("whole").header(path).notes == ()
+    with pytest.raises(SpecError, match="at its limit of rows"):
+        VotableReader("cut").header(path)
+
+
+def many(*sizes: int, field: str = '<FIELD name="x" datatype="int" unit="s"/>') -> list[str]:
+    """Tables that go on counting where the one before ended."""
+    starts = [sum(sizes[:n]) for n in range(len(sizes))]
+    return [
+        table(field, [[str(n)] for n in range(start, start + size)], f'name="t{place}"')
+        for place, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
+
+
+@pytest.mark.parametrize("serialization", ["tabledata", "binary"])
+def test_all_tables(tmp_path: Path, serialization: str) -> None:
+    tables = many(5, 0, 3)
+    tables.insert(1, "</RESOURCE><RESOURCE>")
+    path = write(tmp_path, document(*tables))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    with pytest.raises(SpecError, match=r"t0 \(table 0, 5 rows\), t2 \(table 2, 3 rows\) \(name"):
+        VotableReader().header(path)
+    reader = VotableReader("all")
+    assert "one after the other: t0 (table 0, 5 rows), t2" in reader.header(path).notes[0]
+    batches = reader.batches(path, {"x": pa.int64()}, 4)
+    found = list(batches)
+    assert [batch.rows.tolist() for batch in found] == [[1, 2, 3, 4], [5], [6, 7, 8]]
+    assert [x for batch in found for x in batch.table["x"].to_pylist()] == list(range(8))
+    assert batches.records == 8
+
+
+def test_all_tables_and_a_bad_cell(tmp_path: Path) -> None:
+    bad = table('<FIELD name="x" datatype="int" unit="s"/>', [["9"], ["x"]])
+    (batch, rest) = VotableReader("all").batches(
+        write(tmp_path, document(*many(2), bad)), {"x": pa.int64()}, 5
+    )
+    assert batch.rows.tolist() == [1, 2]
+    assert rest.rows.tolist() == [3]
+    assert [row.row for row in rest.rejected] == [4]
+
+
+@pytest.mark.parametrize(
+    ("field", "difference"),
+    [
+        ('<FIELD name="x" datatype="long" unit="s"/>', "x is int32 in t0 .*, int64 in t0"),
+        ('<FIELD name="x" datatype="int" unit="h"/>', "x has s in t0 .*, h in t0"),
+        ('<FIELD name="y" datatype="int"/>', "only t0 .table 0, 2 rows. has x"),
+    ],
+)
+def test_all_tables_have_to_be_alike(tmp_path: Path, field: str, difference: str) -> None:
+    path = write(tmp_path, document(*many(2), *many(3, field=field)))
+    for ask in (
+        VotableReader("all").header,
+        lambda path: list(VotableReader("all").batches(path, {"x": pa.int64()}, 5)),
+    ):
+        with pytest.raises(SpecError, match=f"'table: all' needs: {difference}"):
+            ask(path)
+
+
+def test_resources_that_are_no_results(tmp_path: Path) -> None:
+    """TAP services add descriptions of services, which may have tables of their own."""
+    meta = (
+        '</RESOURCE><RESOURCE type="meta" utype="adhoc:service"><PARAM name="standardID" '
+        'datatype="char" arraysize="*" value="ivo://x"/><GROUP name="inputParams">'
+        '<PARAM name="ID" datatype="char" arraysize="*" value="" ref="x"/></GROUP>'
+    )
+    status = '<INFO name="QUERY_STATUS" value="OK"/>'
+    for extra in (meta, meta + one("y", 1)):
+        path = write(tmp_path, document(*many(3), extra, before=status))
+        assert VotableReader().header(path).names == ("x",)
+        batches = VotableReader().batches(path, {"x": pa.int32()}, 5)
+        assert [len(batch.rows) for batch in batches] == [batches.records] == [3]
+
+
+@pytest.mark.parametrize("where", ["<!-- <TABLE name='x'> QUERY_STATUS -->", "<![CDATA[<TABLE>]]>"])
+def test_what_looks_like_a_table(tmp_path: Path, where: str) -> None:
+    text = document(*many(3), after=f"<DESCRIPTION>{where}</DESCRIPTION>")
+    assert VotableReader().header(write(tmp_path, text)).names == ("x",)
+
+
+@pytest.mark.parametrize("piece", [1, 5, 17, 64, 301])
+def test_a_second_table_far_behind(
+    tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the pieces are cut in which a file is looked through."""
+    monkeypatch.setattr("galbatch.readers.votable._PIECE", piece)
+    monkeypatch.setattr("galbatch.readers.votable._LONGEST_TAG", 100)
+    path = write(tmp_path, document(*many(3), " " * 200, *many(1)))
+    with pytest.raises(SpecError, match=r"several tables: t0 .table 0, 3 rows"):
+        VotableReader().header(path)
+    path = write(tmp_path, document(*many(30)))
+    walked: list[bool] = []
+    contents = _Walk.contents
+
+    def spied(walk: _Walk, *, whole: bool) -> Any:
+        walked.append(whole)
+        return contents(walk, whole=whole)
+
+    monkeypatch.setattr(_Walk, "contents", spied)
+    assert VotableReader().header(path).names == ("x",)
+    assert walked == [False], "one table is not gone through for its header"
+
+
+@pytest.mark.parametrize("serialization", ["tabledata", "binary", "binary2"])
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        (19, "says that it has 19 rows, it has 20"),
+        (21, "ends early, after row 20 of 21"),
+        (10**15, "ends early, after row 20 of 1,000,000,000,000,000"),
+    ],
+)
+def test_other_rows_than_it_says(
+    tmp_path: Path, serialization: str, stated: int, message: str
+) -> None:
+    rows = [[str(n), "2", "1 2 3", "t"] for n in range(20)]
+    path = write(tmp_path, document(table(FOUR, rows)))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    text = re.sub(r' nrows="\d+"', "", Path(path).read_text(encoding="utf-8"))
+    path = write(tmp_path, text.replace("<TABLE", f'<TABLE nrows="{stated}"', 1))
+    assert rows_before(path, message) == 20
+
+
+def test_the_header_says_what_comes(tmp_path: Path) -> None:
+    path = write(tmp_path, document(table(FIELDS, ROWS)))
+    header = VotableReader().header(path)
+    batch = read(path, dict.fromkeys(header.names, pa.null()))
+    assert {column.name: column.type for column in header.columns if column.type} == {
+        field.name: field.type for field in batch.table.schema
+    }
+    assert {column.name: column.unit for column in header.columns if column.unit} == {"F": "mag"}
+
+
+def test_integers_are_exact(tmp_path: Path) -> None:
+    fields = """<FIELD name="long" datatype="long"><VALUES null="-1"/></FIELD>
+    <FIELD name="byte" datatype="unsignedByte"/><FIELD name="double" datatype="double"/>"""
+    rows = [[str(2**63 - 1), "255", "7"], ["-1", "0", str(2**53 + 2)], ["5", "256", "8"]]
+    path = write(tmp_path, document(table(fields, rows)))
+    batch = read(path, dict.fromkeys(["long", "byte"], pa.null()))
+    assert batch.table.to_pydict() == {"long": [2**63 - 1, None], "byte": [255, 0]}
+    assert [row.row for row in batch.rejected] == [3]
+    batch = read(path, {"double": pa.int64()})
+    assert batch.table.to_pydict() == {"double": [7, 8]}
+    assert "is beyond 2**53" in batch.rejected[0].reason
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    field = '<FIELD name="x" datatype="int"/>'
+    path = write(tmp_path, document(table(field * 2 + field.replace("x", "y"), [["1", "2", "3"]])))
+    with pytest.raises(SpecError, match="has 2 columns called 'x'"):
+        read(path, {"x": pa.int32()})
+    table_ = read(path, {"x": pa.null(), "y": pa.int32()}).table
+    assert table_.to_pydict() == {"y": [3]}

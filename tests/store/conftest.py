@@ -26,6 +26,8 @@ from galbatch.store.shards import (
 from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet, read_partition
 from galbatch.values import Partition, PredictedColumn
 
+NAMES = {number: f"file {number}" for number in range(100)}
+
 MODEL = "photometric"
 PREDICTED = (
     PredictedColumn("z_mode", "float32", "", "src.redshift.phot;meta.main", "mode of p(z)"),
@@ -142,7 +144,7 @@ def make_store(root: Path) -> Store:
     )
     histogram = count_rows(layout, shards, 9)
     partitions = plan_partitions(histogram, 400)
-    schema = catalogue_schema(layout, shards)
+    schema = catalogue_schema(layout, shards, "ID", NAMES)
     for partition in partitions:
         table = read_rows_of(layout, shards, partition, schema)
         commit_parquet(

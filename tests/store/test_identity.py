@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from galbatch.errors import SpecError
+from galbatch.store.fence import Holder
 from galbatch.store.identity import Identity, examine, hold, read_identity
 from galbatch.store.layout import Layout
 
@@ -116,6 +115,32 @@ def test_without_a_receipt_it_is_said_what_to_write(tmp_path: Path, text: str | 
         assert not fresh
 
 
+def test_what_a_killed_run_has_left_unfinished_is_removed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "store", tmp_path / "scratch")
+    with hold(layout, ME):
+        pass
+    names = [
+        layout.receipt("predict", "o3-p7").with_name(".o3-p7.json.0123456789ab.tmp"),
+        layout.predictions / "net" / "dataset" / ".Npix=7.parquet.0123456789ab.tmp",
+        layout.root / "models" / ".net.0123456789ab.tmp" / "card.json",
+        layout.quarantine / ".scan.a.parquet.0123456789ab.tmp",
+        layout.root / "report" / ".index.html.0123456789ab.tmp",
+        layout.staging / ".abcd.tmp" / "dataset" / "_metadata",
+        layout.staging / "model-net-0-0" / "work" / ".state.npz.0123456789ab.tmp",
+        layout.shards / ".a.arrow.0123456789ab.tmp",
+        layout.spill / "duckdb_temp_storage-0.tmp",
+    ]
+    for path in names:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    whole = layout.staging / "model-net-0-0" / "work" / "state.npz"
+    whole.write_bytes(b"whole")
+    layout.lock.write_bytes(Holder().to_bytes())
+    with hold(layout, ME):
+        assert [path for path in names if path.exists()] == []
+        assert whole.exists()
+
+
 def test_who_looks_needs_no_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(tmp_path)
     with pytest.raises(SpecError, match="is no store of galbatch"), examine(layout):
@@ -153,14 +178,3 @@ def test_two_runs_cannot_work_at_once(tmp_path: Path) -> None:
         other.kill()
     with hold(layout, ME):  # a killed run leaves no lock behind
         pass
-
-
-def test_a_disk_without_locks_is_said_and_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def unsupported(*_: object) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "flock", unsupported)
-    with hold(Layout(tmp_path), ME):
-        assert "has no locks" in caplog.text

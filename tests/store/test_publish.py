@@ -21,6 +21,8 @@ from galbatch.store.publish import finish_catalogue, finish_extension, retract
 from galbatch.store.shards import catalogue_schema
 from galbatch.store.tables import commit_parquet
 
+NAMES = {number: f"file {number}" for number in range(100)}
+
 
 def files(layout: Layout) -> dict[str, bytes]:
     return {
@@ -158,7 +160,7 @@ def test_a_missing_partition_is_named(store: Any) -> None:
 def test_a_survey_without_sky_is_a_plain_dataset(tmp_path: Path, toy: Any) -> None:
     layout, survey = Layout(tmp_path), toy.survey(sky=False)
     shards = [toy.shard(layout, "a", toy.rows(np.arange(250), sky=False), 0)]
-    schema = catalogue_schema(layout, shards)
+    schema = catalogue_schema(layout, shards, "ID", NAMES)
     ranges = plan_row_ranges(sum(shard.rows for shard in shards), 100)
     for partition in ranges:
         table = toy.read(layout, shards, partition, schema, 100)

@@ -1,0 +1,315 @@
+"""Workers as jobs of an HPC queue, through dask-jobqueue."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from galbatch.cluster.disks import Disks
+from galbatch.cluster.workers import OwnWorkers
+from galbatch.errors import SpecError
+from galbatch.spec.job import QueueCluster
+
+# The nanny's default trim threshold (64 KiB) makes the allocator give memory back all the time,
+# which costs two thirds of the write speed of large blocks.
+WORKER_ENVIRONMENT = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+ASKED_EVERY = 5.0
+"""Seconds between two questions to the queue; it is asked only while workers are missing."""
+_ANSWERS_WITHIN = 15.0
+_SHOWS_WITHIN = 15.0
+"""Seconds after which a queue knows a job that it accepted."""
+_GIVES_A_SIGN_WITHIN = 60.0
+"""Seconds that a job may run on without the workers it had: one that ended is started again."""
+_LOG_LINES = 3
+_LOG_WIDTH = 300
+_ONLY_HERE = "127.0.0.1:0"
+"""For dashboards, which galbatch has no use for."""
+
+
+@dataclass(frozen=True)
+class _System:
+    """How a queue tells of its jobs."""
+
+    cluster: str
+    """Its class in dask-jobqueue."""
+    command: tuple[str, ...]
+    """Lists the jobs of a user."""
+    state: Callable[[Sequence[str]], str]
+    """The state of a job, from the words of its line; its number is the first of them."""
+    ended: re.Pattern[str]
+    """States of a job that does not run, and will not."""
+    none: str = ""
+    """What the command fails with where there is no job."""
+
+
+_SYSTEMS = {
+    "slurm": _System(
+        "SLURMCluster",
+        ("squeue", "--noheader", "--states=all", "--format=%i %T %r", "--user={user}"),
+        lambda words: " ".join(words[1:]).removesuffix(" None"),
+        re.compile(
+            "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED"
+            "|REVOKED|TIMEOUT"
+        ),
+    ),
+    "pbs": _System(
+        "PBSCluster", ("qstat", "-u", "{user}"), lambda words: words[-2], re.compile("[CFX]$")
+    ),
+    # E: an error, for which the job waits until somebody clears it.
+    "sge": _System(
+        "SGECluster", ("qstat", "-u", "{user}"), lambda words: words[4], re.compile(".*E")
+    ),
+    "lsf": _System(
+        "LSFCluster",
+        ("bjobs", "-a", "-w", "-u", "{user}"),
+        lambda words: words[2],
+        re.compile("DONE|EXIT|ZOMBI"),
+        none="job found",
+    ),
+}
+
+
+def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
+    """Ask the queue for workers.
+
+    Parameters
+    ----------
+    spec : QueueCluster
+    scratch : Path
+        Folder for their temporary files.
+    logs : Path
+        Folder for what their jobs say.
+
+    Returns
+    -------
+    dask_jobqueue.JobQueueCluster
+
+    Raises
+    ------
+    SpecError
+        If dask-jobqueue is not installed, or there is no such network interface.
+    """
+    jobqueue = _jobqueue()
+    kind = getattr(jobqueue, _SYSTEMS[spec.kind].cluster)
+    options: dict[str, Any] = {
+        "cores": spec.cores,
+        "processes": spec.cores,
+        "memory": spec.memory,
+        "walltime": spec.walltime,
+        "queue": spec.queue,
+        "account": spec.account,
+        "interface": spec.interface,
+        "job_extra_directives": list(spec.directives),
+        "job_script_prologue": [
+            *(f"export {name}={shlex.quote(v)}" for name, v in WORKER_ENVIRONMENT.items()),
+            *spec.prologue,
+        ],
+        "worker_extra_args": ["--dashboard-address", _ONLY_HERE],
+        "local_directory": str(scratch),
+        "log_directory": str(logs),
+        "scheduler_options": {"dashboard_address": _ONLY_HERE, "interface": spec.interface},
+        "job_cls": _explaining(kind.job_cls),
+    }
+    if spec.kind == "sge" or spec.kind == "lsf":
+        options["project"] = options.pop("account")
+    try:
+        cluster = kind(**options)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = error.__cause__ or error
+        hint = "is 'interface' a network interface of this machine?" if spec.interface else ""
+        problem = f"no scheduler could be started: {reason}"
+        raise SpecError(f"cluster ({spec.kind})", problem, hint) from error
+    cluster.scale(spec.workers)
+    return cluster
+
+
+def _jobqueue() -> Any:
+    """The library, without its handler of Ctrl-C: that one ends Python with success."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        problem = "the workers of a queue need dask-jobqueue"
+        raise SpecError("cluster", problem, "install galbatch[hpc]") from error
+    signal.signal(signal.SIGINT, before)
+    return dask_jobqueue
+
+
+def _explaining(job: type) -> type:
+    """A job that keeps what the queue refused it with: Dask would print it and wait for ever."""
+    from distributed.core import Status
+
+    class Job(job):  # type: ignore[misc]
+        refusal = ""
+        submitted = 0.0
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (OSError, RuntimeError, ValueError) as error:
+                self.refusal = _refusal(self.submit_command, error)
+                self.status = Status.running  # as one of which nothing more is heard
+            self.submitted = time.monotonic()
+
+        async def close(self) -> None:
+            with suppress(OSError, RuntimeError):
+                await super().close()
+            self.status = Status.closed
+
+    return Job
+
+
+def _refusal(command: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no '{error.filename or command}' on this machine"
+    said = str(error)
+    text = said.partition("stderr:\n")[2].strip() or said
+    return f"{command} refused a job: {' '.join(text.split())[:_LOG_WIDTH]}"
+
+
+class QueueWorkers(OwnWorkers):
+    """Jobs of a queue.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    disks : Disks
+    cluster : dask_jobqueue.JobQueueCluster
+    spec : QueueCluster
+    logs : Path
+        Folder of what their jobs say.
+    """
+
+    def __init__(
+        self, client: Any, disks: Disks, cluster: Any, spec: QueueCluster, logs: Path
+    ) -> None:
+        super().__init__(client, disks, cluster, f"cluster ({spec.kind})")
+        self._spec = spec
+        self._system = _SYSTEMS[spec.kind]
+        self._logs = logs
+        self._began = time.monotonic()
+        self._asked = -ASKED_EVERY
+        self._states: dict[str, str] = {}
+        self._unknown = ""
+        self._seen: dict[str, float] = {}
+
+    def _tend(self) -> Iterator[str]:
+        yield from super()._tend()
+        if not self._any_came and time.monotonic() - self._began > self._spec.timeout:
+            problem = f"no worker came within {self._spec.timeout:.0f} s: {self._absent()}"
+            raise SpecError(self._where, problem, "wait longer for them with 'timeout'")
+
+    def _ended(self, here: set[Any]) -> Mapping[Any, str]:
+        now = time.monotonic()
+        jobs = dict(self._cluster.workers)
+        self._seen |= {jobs[name].job_id: now for name in here if name in jobs}
+        missing = {name: job for name, job in jobs.items() if name not in here}
+        if missing and now - self._asked >= ASKED_EVERY:
+            self._asked = now
+            self._ask()
+        found = {name: self._why_ended(job, now) for name, job in missing.items()}
+        return {name: why for name, why in found.items() if why}
+
+    def _why_ended(self, job: Any, now: float) -> str:
+        """Why nothing will come of a job any more; empty where something may."""
+        if job.refusal:
+            return str(job.refusal)
+        seen = self._seen.get(job.job_id)
+        state = self._states.get(job.job_id, "")
+        over = bool(self._system.ended.match(state))
+        if not state and not self._unknown:
+            # Asked before the queue could know of it, it may be there all the same.
+            over = seen is not None or self._asked - job.submitted > _SHOWS_WITHIN
+        if seen is None:
+            words = f"job {job.job_id} ended before its worker came"
+        else:
+            words = f"job {job.job_id} was lost"
+            over = over or now - seen > _GIVES_A_SIGN_WITHIN
+        return f"{words} ({state or 'the queue has forgotten it'}){self._log(job.job_id)}" * over
+
+    def _scale(self, number: int) -> None:
+        self._cluster.scale(jobs=number)
+
+    def _absent(self) -> str:
+        if self._unknown:
+            return self._unknown
+        states: dict[str, list[str]] = defaultdict(list)
+        for job in list(self._cluster.workers.values()):
+            if job.job_id:
+                state = self._states.get(job.job_id, "submitted")
+                states[state + self._log(job.job_id)].append(job.job_id)
+        return "; ".join(f"{_jobs(jobs)} {state}" for state, jobs in states.items()) or "no jobs"
+
+    def _ask(self) -> None:
+        """What the queue says of each job."""
+        command = [word.format(user=_user()) for word in self._system.command]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_ANSWERS_WITHIN, check=False
+            )
+            problem = done.stderr.strip() if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self._unknown = f"the queue cannot be asked: {error}"
+            return
+        if problem and not (self._system.none and self._system.none in problem):
+            self._unknown = f"the queue cannot be asked: {command[0]}: {' '.join(problem.split())}"
+            return
+        self._unknown = ""
+        self._states = dict(self._told(done.stdout))
+
+    def _told(self, text: str) -> Iterator[tuple[str, str]]:
+        for line in text.splitlines():
+            words = line.split()
+            number = re.match(r"\d+", words[0]) if words else None
+            if number:
+                with suppress(IndexError):
+                    yield number.group(), self._system.state(words)
+
+    def _log(self, job: str) -> str:
+        """Where a job's log is, and how it ends."""
+        name = re.compile(rf"(?<!\d){job}(?!\d)")
+        try:
+            files = [path for path in self._logs.iterdir() if name.search(path.name)]
+            lines = {path: _last_lines(path) for path in files}
+        except OSError:
+            return ""
+        path = max(lines, key=lambda path: (bool(lines[path]), ".e" in path.name), default=None)
+        return f", {path} ends with: {' / '.join(lines[path])}" if path and lines[path] else ""
+
+
+def _jobs(numbers: Sequence[str]) -> str:
+    few = ", ".join(numbers[:3]) + (", ..." if len(numbers) > 3 else "")
+    return f"job {few}" if len(numbers) == 1 else f"{len(numbers):,} jobs ({few})"
+
+
+def _last_lines(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(file.tell() - 4096, 0))
+        text = file.read().decode(errors="replace")
+    lines = [" ".join(line.split())[:_LOG_WIDTH] for line in text.splitlines() if line.strip()]
+    return lines[-_LOG_LINES:]
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return str(os.getuid())

@@ -1,0 +1,163 @@
+"""Ids, exactly as their files hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from galbatch.intake.types import is_text, item_type
+from galbatch.spec.survey import Column, Survey
+
+HYPHEN = "-"
+"""Between the parts of an id that is made as text."""
+_HALF = 2**32
+# As text an id of digits keeps its zeros in front: 007 is not 7.
+_INTEGER = r"^\s*(0|[+-]?[1-9]\d*)(\.0*)?\s*$"
+_BEYOND_INT64, _BEYOND_UINT64 = 2**63, 2**64
+_NOTHING = ("", "null", "none", "na", "n/a", "nan", "--", "\\n")
+"""What stands for "no value" in text, in small letters."""
+
+
+def id_type(
+    column: Column, arrived: pa.DataType | None, sample: pa.ChunkedArray | None
+) -> pa.DataType:
+    """What the ids of a file are read as.
+
+    Parameters
+    ----------
+    column : Column
+        Of the id, or of a part of it.
+    arrived : pyarrow.DataType or None
+        What the file keeps it as; None for text formats.
+    sample : pyarrow.ChunkedArray or None
+        The first values of a text format.
+
+    Returns
+    -------
+    pyarrow.DataType
+        What the survey says; otherwise the file's own integers, int64 for floats (each must be a
+        whole number, also where the survey wants text), int64 or uint64 for text of a text format
+        whose first values are such numbers, and text.
+    """
+    is_float = arrived is not None and pa.types.is_floating(arrived)
+    if is_float and column.dtype in (None, "string"):
+        return pa.int64()
+    if column.dtype is not None:
+        return item_type(column)
+    if arrived is None:
+        return _type_of_text(sample)
+    if pa.types.is_integer(arrived):
+        return arrived
+    return pa.int64() if pa.types.is_decimal(arrived) else pa.string()
+
+
+def _type_of_text(sample: pa.ChunkedArray | None) -> pa.DataType:
+    if sample is None or not len(sample):
+        return pa.int64()
+    known = sample.filter(pc.invert(no_ids(sample)))
+    if not pc.all(pc.match_substring_regex(known, _INTEGER), min_count=0).as_py():
+        return pa.string()
+    digits = pc.utf8_trim(pc.replace_substring_regex(known, r"\.0*\s*$", ""), characters=" +")
+    values = [int(value) for value in digits.to_pylist()] or [0]
+    if min(values) >= -_BEYOND_INT64 and max(values) < _BEYOND_INT64:
+        return pa.int64()
+    return pa.uint64() if min(values) >= 0 and max(values) < _BEYOND_UINT64 else pa.string()
+
+
+def no_ids(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where text stands for no id: it is null, empty, or a word for nothing."""
+    known = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    return pc.fill_null(pc.is_in(known, value_set=pa.array(_NOTHING)), True)
+
+
+def common_id_type(types: Iterable[pa.DataType], low: int, high: int) -> pa.DataType:
+    """One type for the ids of all files.
+
+    Parameters
+    ----------
+    types : iterable of pyarrow.DataType
+        Integers of any kind, and text.
+    low, high : int
+        The smallest and the largest of the integers.
+
+    Returns
+    -------
+    pyarrow.DataType
+        The widest of the integers; uint64 where they are beyond int64 and none is negative; text
+        where one is text, or no integer type holds them all.
+    """
+    found = set(types)
+    if any(is_text(one) for one in found):
+        return pa.string()
+    if len(found) == 1:
+        return found.pop()
+    if high < _BEYOND_INT64:
+        return pa.int64()
+    return pa.uint64() if low >= 0 else pa.string()
+
+
+def refused_parts(
+    survey: Survey, name: str, column: pa.ChunkedArray
+) -> tuple[str, NDArray[np.bool_]]:
+    """Rows whose part of an id of several columns cannot be one.
+
+    Parameters
+    ----------
+    survey : Survey
+    name : str
+        Of the part.
+    column : pyarrow.ChunkedArray, n rows
+
+    Returns
+    -------
+    tuple of str and array, shape (n,), bool
+        What was expected, and which rows hold something else.
+    """
+    if survey.id_is_text:
+        text = column.cast(pa.string())
+        holds = pc.match_substring(text, HYPHEN)
+        if not is_text(column.type):  # a minus sign
+            holds = pc.starts_with(text, HYPHEN)
+        return f"a part of the id without '{HYPHEN}'", _true(holds)
+    # The high half leaves room for the sign.
+    stop = _HALF // 2 if name == survey.id.parts[0] else _HALF
+    expected = f"a whole number from 0 to {stop - 1}, a part of the id"
+    if not pa.types.is_integer(column.type):
+        return expected, np.ones(len(column), bool)
+    return expected, _true(pc.or_(pc.less(column, 0), pc.greater_equal(column, stop)))
+
+
+def made_id(survey: Survey, parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    """The id of rows whose key is in several columns.
+
+    Parameters
+    ----------
+    survey : Survey
+    parts : sequence of pyarrow.ChunkedArray, n rows each
+        In the order of the survey's. What `refused_parts` refuses makes an id without meaning.
+
+    Returns
+    -------
+    pyarrow.ChunkedArray, n rows
+        int64: high * 2**32 + low; or text with a hyphen between the parts.
+    """
+    if survey.id_is_text:
+        return pc.binary_join_element_wise(*(part.cast(pa.string()) for part in parts), HYPHEN)
+    high, low = (_half(part) for part in parts)
+    return pa.chunked_array([pa.array(high * _HALF + low)])
+
+
+def _half(part: pa.ChunkedArray) -> NDArray[np.int64]:
+    if not pa.types.is_integer(part.type):
+        return np.zeros(len(part), np.int64)
+    whole = pc.fill_null(part, 0).to_numpy()
+    return np.where((whole >= 0) & (whole < _HALF), whole, 0).astype(np.int64)
+
+
+def _true(mask: pa.ChunkedArray) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = pc.fill_null(mask, False).to_numpy()
+    return found

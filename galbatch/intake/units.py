@@ -1,0 +1,172 @@
+"""The units of a file compared with those of the survey, and values converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.spec import units
+from galbatch.spec.survey import Survey, not_ab
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """How the values of a file come into the survey's units.
+
+    Parameters
+    ----------
+    factors : mapping of str to float
+        What columns of the store are multiplied by; those that are as they should be are left
+        out.
+    positions : mapping of str to str
+        Unit of the columns with the position, as far as it is known.
+    own : mapping of str to str
+        Units that the file states and the survey does not.
+    notes : tuple of str
+        What was converted or could not be compared, a line each.
+    """
+
+    factors: Mapping[str, float] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan:
+    """Compare what a file says of its units with what the survey says.
+
+    Parameters
+    ----------
+    survey : Survey
+    stated : mapping of str to str
+        The unit that the file states for a column, by the column's name in the store; empty
+        where it states none.
+    file : str
+        For messages.
+
+    Returns
+    -------
+    UnitPlan
+
+    Raises
+    ------
+    SpecError
+        If they are units of different things, naming both.
+    """
+    factors: dict[str, float] = {}
+    own: dict[str, str] = {}
+    notes: list[str] = []
+    sky = (survey.sky.ra, survey.sky.dec) if survey.sky else ()
+    photometry = set(survey.in_photometry_unit)
+    positions = {
+        name: stated.get(name, "") or survey.column[name].unit for name in sky if name in stated
+    }
+    factor: float | None
+    for name, arrived in stated.items():
+        column = survey.column.get(name)
+        if not arrived:
+            continue
+        if column is None:
+            own[name] = arrived
+            continue
+        where = f"{file}: column '{name}'"
+        if name in positions:
+            if not units.is_hours(arrived) and units.factor(arrived, "deg") is None:
+                raise _contradiction(where, arrived, "a unit of angle (deg)")
+            if units.factor(arrived, "deg") != 1.0:
+                notes.append(f"column '{name}' is in {arrived}: converted to deg")
+            continue
+        if name in photometry:
+            wanted = survey.photometry.unit
+            factor = _photometric(survey, where, arrived)
+        else:
+            wanted = column.unit
+            if not wanted:
+                own[name] = arrived
+                continue
+            factor = units.factor(arrived, wanted)
+            if factor is None and (units.unit(arrived) is None or units.unit(wanted) is None):
+                if arrived != wanted:
+                    notes.append(
+                        f"column '{name}': unit '{arrived}' cannot be compared with '{wanted}': "
+                        "taken for the same"
+                    )
+                continue
+            if factor is None:
+                raise _contradiction(where, arrived, f"'{wanted}', as the survey says")
+        if factor != 1.0:
+            assert factor is not None
+            factors[name] = factor
+            notes.append(f"column '{name}' is in {arrived}: converted to {wanted}")
+    return UnitPlan(factors, positions, own, tuple(notes))
+
+
+def _photometric(survey: Survey, where: str, arrived: str) -> float:
+    wanted = survey.photometry.unit
+    factor = units.factor(arrived, wanted)
+    if factor is not None:
+        return factor
+    if survey.photometry.quantity == "magnitude":
+        raise SpecError(where, f"unit '{arrived}' {not_ab(arrived)}")
+    raise _contradiction(where, arrived, f"'{wanted}', as photometry.unit says")
+
+
+def _contradiction(where: str, arrived: str, expected: str) -> SpecError:
+    return SpecError(
+        where,
+        f"its unit is '{arrived}', expected {expected}",
+        "correct the unit in the survey, or convert the column",
+    )
+
+
+def converted(survey: Survey, table: pa.Table, plan: UnitPlan) -> pa.Table:
+    """A table with values in the survey's units; sentinels stay the numbers they are.
+
+    Parameters
+    ----------
+    survey : Survey
+    table : pyarrow.Table
+        With the store's column names.
+    plan : UnitPlan
+
+    Returns
+    -------
+    pyarrow.Table
+        The same where nothing differs; converted columns are float64.
+    """
+    sentinels = [(one.value, one.tolerance) for one in survey.photometry.sentinels]
+    photometry = set(survey.in_photometry_unit)
+    for name, factor in plan.factors.items():
+        place = table.schema.get_field_index(name)
+        if place < 0:
+            continue
+        kept = sentinels if name in photometry else ()
+        table = table.set_column(place, name, _scaled(table.column(place), factor, kept))
+    return table
+
+
+def _scaled(
+    column: pa.ChunkedArray, factor: float, kept: Iterable[tuple[float, float]]
+) -> pa.Array:
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
+    if pa.types.is_fixed_size_list(whole.type):
+        size = whole.type.list_size
+        flat = whole.values.slice(whole.offset * size, len(whole) * size)
+        mask = whole.is_null() if whole.null_count else None
+        return pa.FixedSizeListArray.from_arrays(_product(flat, factor, kept), size, mask=mask)
+    return _product(whole, factor, kept)
+
+
+def _product(array: pa.Array, factor: float, kept: Iterable[tuple[float, float]]) -> pa.Array:
+    values: NDArray[np.float64] = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    found = values * factor
+    for sentinel, tolerance in kept:
+        found = np.where(np.abs(values - sentinel) <= tolerance, values, found)
+    return pa.array(found, mask=array.is_null().to_numpy(zero_copy_only=False))

@@ -1,0 +1,218 @@
+"""Which table of a file is meant, where a file may hold several."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from galbatch.errors import SpecError, did_you_mean
+from galbatch.readers.base import FileColumn, Header
+
+ALL = "all"
+"""What a job says for every table, one after the other."""
+
+_SHOWN = 8
+_PLAIN = re.compile(r"(?!(?i:all|null|true|false|yes|no|on|off)$)[A-Za-z_][\w./-]*")
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a format speaks of its tables.
+
+    Parameters
+    ----------
+    kind : str
+        The format, as a job names it.
+    key : str
+        The word of ``source.format`` that names a table.
+    noun : str
+        What the format calls one.
+    """
+
+    kind: str
+    key: str
+    noun: str
+
+    def hint(self, value: str) -> str:
+        """What to write in the job."""
+        return f"source.format: {{kind: {self.kind}, {self.key}: {value}}}"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One of the tables in a file.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What the file calls it, any of which a job may write.
+    number : int or None
+        Its place in the file, where the format counts.
+    rows : int or None
+        None where the file does not say.
+    columns : int
+        How many there are.
+    aside : bool
+        Whether the file itself says that it is no result but a word about one.
+    """
+
+    names: tuple[str, ...]
+    number: int | None
+    rows: int | None
+    columns: int
+    aside: bool = False
+
+    def label(self, words: Words) -> str:
+        """For a list in a message: ``NORTH (HDU 1, 750 rows)``."""
+        size = "rows not stated"
+        if self.rows is not None:
+            size = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        place = "" if self.number is None else f"{words.noun} {self.number}"
+        if not self.names:
+            return f"{place} ({size})"
+        return f"{self.names[0]} ({place}{', ' if place else ''}{size})"
+
+
+def wants_all(wanted: int | str | None) -> bool:
+    """Whether a job asks for every table."""
+    return isinstance(wanted, str) and wanted.strip().lower() == ALL
+
+
+def choose(
+    path: str, tables: Sequence[Listed], wanted: int | str | None, words: Words
+) -> tuple[int, ...]:
+    """The tables to read, as places in `tables`.
+
+    Unless the job names one, those count that have columns and rows (or else columns), and are
+    no words about another; there must be one. With `ALL` every one of them is read.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    tables : sequence of Listed
+        In file order.
+    wanted : int, str or None
+        What the job says.
+    words : Words
+
+    Raises
+    ------
+    SpecError
+        If there is no table, several and none named, or not the one that the job names.
+    """
+    if wanted is None or wants_all(wanted):
+        found = _countable(tables)
+        if not found:
+            raise SpecError(path, "none of its tables has columns")
+        if len(found) > 1 and wanted is None:
+            raise SpecError(
+                path,
+                f"holds several tables: {_shown([tables[place] for place in found], words)}",
+                f"name one, {words.hint(_writable(tables, found[0]))}, or {words.key}: {ALL} to "
+                "read them one after the other, where they have the same columns",
+            )
+        return found
+    found = _named(tables, wanted)
+    if len(found) > 1:
+        raise SpecError(
+            path,
+            f"several tables are called '{wanted}': "
+            f"{_shown([tables[place] for place in found], words)}",
+            f"write the number, {words.hint(str(tables[found[0]].number))}",
+        )
+    if not found:
+        names = [name for table in tables for name in table.names]
+        hint = did_you_mean(str(wanted), names) if isinstance(wanted, str) else ""
+        if not hint.startswith("did"):
+            hint = f"tables in it: {_shown(tables, words)}" if tables else ""
+        raise SpecError(path, f"there is no {words.noun} '{wanted}'", hint)
+    return found
+
+
+def united(path: str, tables: Sequence[Listed], headers: Sequence[Header], words: Words) -> Header:
+    """The header of tables that are read one after the other.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    tables : sequence of Listed
+    headers : sequence of Header
+        One for each.
+    words : Words
+
+    Raises
+    ------
+    SpecError
+        If they do not have the same columns: names, types and units.
+    """
+    first = {column.name: column for column in headers[0].columns}
+    for table, header in zip(tables[1:], headers[1:], strict=True):
+        other = {column.name: column for column in header.columns}
+        if other != first:
+            a, b = tables[0].label(words), table.label(words)
+            raise SpecError(
+                path,
+                f"its tables have not the same columns, which '{words.key}: {ALL}' needs: "
+                f"{_difference(a, first, b, other)}",
+                f"name one, {words.hint(_writable(tables, 0))}",
+            )
+    notes = tuple(dict.fromkeys(note for header in headers for note in header.notes))
+    if len(tables) > 1:
+        notes = (f"read one after the other: {_shown(tables, words)}", *notes)
+    return Header(headers[0].columns, notes)
+
+
+def _countable(tables: Sequence[Listed]) -> tuple[int, ...]:
+    found = [place for place, table in enumerate(tables) if table.columns]
+    for counts in (lambda one: not one.aside, lambda one: one.rows != 0):
+        better = [place for place in found if counts(tables[place])]
+        found = better or found
+    return tuple(found)
+
+
+def _named(tables: Sequence[Listed], wanted: int | str) -> tuple[int, ...]:
+    if isinstance(wanted, int):
+        return tuple(place for place, one in enumerate(tables) if one.number == wanted)
+    name = wanted.strip()
+    exact = tuple(place for place, one in enumerate(tables) if name in one.names)
+    return exact or tuple(
+        place
+        for place, one in enumerate(tables)
+        if name.lower() in (other.lower() for other in one.names)
+    )
+
+
+def _writable(tables: Sequence[Listed], place: int) -> str:
+    """How a job names a table, with quotes where YAML needs them."""
+    table = tables[place]
+    for name in table.names:
+        if len(_named(tables, name)) == 1:
+            return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return str(table.number)
+
+
+def _shown(tables: Sequence[Listed], words: Words) -> str:
+    labels = [table.label(words) for table in tables[:_SHOWN]]
+    more = len(tables) - len(labels)
+    return ", ".join(labels) + (f" and {more} more" if more > 0 else "")
+
+
+def _difference(a: str, first: dict[str, FileColumn], b: str, other: dict[str, FileColumn]) -> str:
+    found = []
+    for only, mine, yours in ((a, first, other), (b, other, first)):
+        names = [name for name in mine if name not in yours]
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" * (len(names) > 5))
+            found.append(f"only {only} has {shown}")
+    for name, column in first.items():
+        there = other.get(name, column)
+        if there.type != column.type:
+            found.append(f"{name} is {column.type} in {a}, {there.type} in {b}")
+        elif there.unit != column.unit:
+            units = (column.unit or "no unit", there.unit or "no unit")
+            found.append(f"{name} has {units[0]} in {a}, {units[1]} in {b}")
+    return "; ".join(found[:3])

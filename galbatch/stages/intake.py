@@ -1,0 +1,222 @@
+"""From what a file holds to rows of the catalogue: what `scan` does and `validate` tries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from galbatch.intake.ids import id_type, made_id, no_ids, refused_parts
+from galbatch.intake.positions import (
+    HIGHEST_RA,
+    LOWEST_RA,
+    degrees,
+    is_sexagesimal,
+    wrapped,
+)
+from galbatch.intake.types import is_text, wanted_type
+from galbatch.intake.units import UnitPlan, converted, plan_units
+from galbatch.readers.base import Batch, Header, Reader
+from galbatch.spec.resolve import Resolution, resolve_columns
+from galbatch.spec.survey import Survey
+from galbatch.store.quarantine import GOT, as_table, rejected_table
+from galbatch.store.tables import HEALPIX, OWN, ROW
+
+_SAMPLE = 1_000
+"""Rows of a text format that are looked at to tell what its ids and positions are."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How the columns of a file become the survey's.
+
+    Parameters
+    ----------
+    resolution : Resolution
+    units : UnitPlan
+    notes : tuple of str
+        What a user should know of the file, a line each.
+    """
+
+    resolution: Resolution
+    units: UnitPlan
+    notes: tuple[str, ...] = ()
+
+
+def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
+    """Match a file's columns and units with the survey's, by its header alone.
+
+    Parameters
+    ----------
+    survey : Survey
+    header : Header
+    file : str
+        For messages.
+
+    Raises
+    ------
+    SpecError
+        Naming the file and the column.
+    """
+    columns = [column for column in header.columns if column.name not in OWN]
+    resolution = resolve_columns(survey, [column.name for column in columns], file)
+    stated = {resolution.names[column.name]: column.unit for column in columns}
+    return Intake(resolution, plan_units(survey, stated, file), header.notes)
+
+
+def column_types(
+    survey: Survey, reader: Reader, path: str, header: Header, resolution: Resolution
+) -> dict[str, pa.DataType]:
+    """What each column of the file is read as, by the file's spelling.
+
+    Of text formats, the first rows are looked at to tell what ids and positions are.
+    """
+    arrived = {column.name: column.type for column in header.columns}
+    spelled = {name: spelling for spelling, name in resolution.names.items()}
+    ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
+    sky = [survey.sky.ra, survey.sky.dec] if survey.sky else []
+    unsure = [name for name in ids if survey.column[name].dtype is None] + sky
+    sample = _sample(reader, path, [spelled[one] for one in unsure if not arrived[spelled[one]]])
+    types: dict[str, pa.DataType] = {}
+    for spelling, name in resolution.names.items():
+        column, own = survey.column.get(name), arrived[spelling]
+        if column is None:
+            types[spelling] = pa.null()  # as it comes
+        elif name in ids:
+            types[spelling] = id_type(column, own, sample.get(spelling))
+        elif name in sky and _is_text(own, sample.get(spelling)):
+            types[spelling] = pa.string()
+        else:
+            types[spelling] = wanted_type(column, own)
+    return types
+
+
+def _sample(reader: Reader, path: str, spellings: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    """The first values of columns of a text format, as they stand there."""
+    if not spellings:
+        return {}
+    first = next(reader.batches(path, dict.fromkeys(spellings, pa.null()), _SAMPLE), None)
+    return {} if first is None else {name: first.table[name] for name in spellings}
+
+
+def _is_text(arrived: pa.DataType | None, sample: pa.ChunkedArray | None) -> bool:
+    """Whether a position is to be read as text."""
+    if arrived is not None:
+        return is_text(arrived)
+    return sample is not None and is_sexagesimal(sample)
+
+
+def catalogue_rows(
+    survey: Survey, batch: Batch, units: UnitPlan, file: str
+) -> tuple[pa.Table, pa.Table]:
+    """The rows of a batch that have an id and a place on the sky, in the survey's units.
+
+    Parameters
+    ----------
+    survey : Survey
+    batch : Batch
+        With the store's column names.
+    units : UnitPlan
+    file : str
+        For the quarantine.
+
+    Returns
+    -------
+    tuple of pyarrow.Table
+        Rows with `_healpix_29` and `_row`; and those that were rejected, by the reader too.
+    """
+    table = _with_text_ids(survey, batch.table)
+    good = np.ones(table.num_rows, bool)
+    refused = [as_table([replace(row, file=file) for row in batch.rejected])]
+
+    def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
+        nonlocal good
+        places = np.flatnonzero(bad & good)
+        good &= ~bad
+        if not len(places):
+            return
+        reasons = pa.repeat(reason, len(places))
+        if values is not None:
+            arrived = pc.fill_null(values.take(pa.array(places)).cast(pa.string()), "nothing")
+            reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
+        refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
+
+    for name in survey.id.parts or (survey.id.column,):
+        refuse(_is_missing(table[name]), f"column '{name}': the id is missing", None)
+    for name in survey.id.parts:
+        expected, bad = refused_parts(survey, name, table[name])
+        refuse(bad, f"column '{name}': expected {expected}", table[name])
+    if survey.id.parts and survey.id.column not in table.column_names:
+        made = made_id(survey, [table[name] for name in survey.id.parts])
+        table = table.append_column(survey.id.column, made)
+    healpix: NDArray[np.int64] | None = None
+    if survey.sky is not None:
+        ra, dec = (
+            degrees(table[name], units.positions.get(name, ""), hours=name == survey.sky.ra)
+            for name in (survey.sky.ra, survey.sky.dec)
+        )
+        for name, values, low, high in (
+            (survey.sky.ra, ra, LOWEST_RA, HIGHEST_RA),
+            (survey.sky.dec, dec, -90.0, 90.0),
+        ):
+            expected = f"column '{name}': expected an angle from {low:g} to {high:g} degrees"
+            refuse(~((values >= low) & (values <= high)), expected, table[name])
+        ra = wrapped(ra)
+        for name, values in ((survey.sky.ra, ra), (survey.sky.dec, dec)):
+            table = _in_degrees(table, name, values, good)
+        healpix = _healpix(ra[good], dec[good])
+    table = _with_units(converted(survey, table, units), units.own)
+    table = table.append_column(ROW, pa.array(batch.rows))
+    if not good.all():
+        table = table.filter(pa.array(good))
+    if healpix is not None:
+        table = table.append_column(HEALPIX, pa.array(healpix))
+    return table, pa.concat_tables(refused)
+
+
+def _with_text_ids(survey: Survey, table: pa.Table) -> pa.Table:
+    """With ids as text where the survey says so and the file holds (whole) numbers."""
+    for name in (survey.id.column, *survey.id.parts):
+        place = table.schema.get_field_index(name)
+        if place >= 0 and survey.column[name].dtype == "string":
+            table = table.set_column(place, name, table.column(place).cast(pa.string()))
+    return table
+
+
+def _in_degrees(
+    table: pa.Table, name: str, values: NDArray[np.float64], good: NDArray[np.bool_]
+) -> pa.Table:
+    """With a position as the store has it; what is so already stays as the file has it."""
+    place = table.schema.get_field_index(name)
+    column = table.column(place)
+    if not is_text(column.type):
+        raw = pc.cast(column, pa.float64()).to_numpy()
+        if np.array_equal(raw[good], values[good]):
+            return table
+    return table.set_column(place, name, pa.array(values))
+
+
+def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
+    """With the units that the file alone states, for the store to keep."""
+    schema = table.schema
+    for name, unit in own.items():
+        place = schema.get_field_index(name)
+        if place >= 0:
+            schema = schema.set(place, schema.field(place).with_metadata({"unit": unit}))
+    return table.cast(schema) if schema is not table.schema else table
+
+
+def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
+    return missing if not is_text(column.type) else no_ids(column).to_numpy()
+
+
+def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
+    from hats.pixel_math.spatial_index import compute_spatial_index
+
+    healpix: NDArray[np.int64] = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
+    return healpix

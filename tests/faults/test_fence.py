@@ -1,0 +1,167 @@
+"""What a killed run has left running does no harm to the next one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from faults.campaign import Moment, Run, begin_at, contents
+from small import job_words, of_photometric, write_job
+from world import World
+
+from galbatch.errors import SpecError
+from galbatch.run import execute, opened
+from galbatch.spec import load_job, load_survey
+from galbatch.stages.base import Site
+from galbatch.stages.scan import Scan
+from galbatch.stages.train import Fit, Train, _folder, _in_a_process_of_its_own
+from galbatch.store import fence
+from galbatch.store.fence import Fenced, Holder
+from galbatch.store.layout import Layout
+from galbatch.store.receipts import Need
+
+pytestmark = pytest.mark.timeout(600)
+ANOTHER = Holder("another", 7, "elsewhere").to_bytes()
+ENDS_WITHIN = 10.0
+LONG = {
+    "kind": "photometric",
+    "members": 1,
+    "width": 16,
+    "layers": 1,
+    "bins": 40,
+    "epochs": 20_000,
+    "patience": 20_000,
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path, "alhambra", rows=400)
+    world.write("a", world.frames[0])
+    return world
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def fits(folder: Path) -> list[psutil.Process]:
+    """Fits that work in this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "galbatch.stages.train" in process.cmdline() and process.cwd() == str(folder):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_a_task_of_a_run_that_is_over_lands_nowhere(world: World) -> None:
+    """As on a worker that outlives its driver."""
+    site = world.site
+    with opened(site):
+        old = fence.attempt()
+    with opened(site):
+        pending = Scan().pending(site)
+        stage = Scan().begin(site, pending)
+        before = files(world.folder)
+        with fence.working_for(old):
+            result = execute(stage, site, pending.tasks[0], lambda *_: None)
+        assert isinstance(result.error, Fenced)
+        assert files(world.folder) == before
+
+
+def test_a_task_that_is_under_way_when_its_store_is_taken_over_lands_nowhere(world: World) -> None:
+    site, seen = world.site, []
+
+    def report(*_: Any) -> None:
+        if not seen:
+            site.layout.lock.write_bytes(ANOTHER)
+            seen.append(files(site.layout.root))
+
+    with opened(site):
+        pending = Scan().pending(site)
+        result = execute(Scan().begin(site, pending), site, pending.tasks[0], report)
+        assert isinstance(result.error, Fenced)
+        assert "another run has taken over this store" in str(result.error)
+        assert [files(site.layout.root)] == seen
+
+
+def test_who_is_ousted_from_a_new_store_does_not_empty_it(world: World) -> None:
+    site = world.site
+    with pytest.raises(SpecError, match="a mistake"), opened(site):
+        site.layout.lock.write_bytes(ANOTHER)
+        site.layout.sources.write_bytes(b"another's")
+        raise SpecError("", "a mistake")
+    assert site.layout.sources.read_bytes() == b"another's"
+
+
+def test_a_fit_takes_up_its_checkpoints_under_a_name_of_its_own(world: World) -> None:
+    fit = Fit("net", Need("train", "net", {}), "c" * 64)
+    mine = _folder(world.site, "net", fit)
+    (mine / "state").write_bytes(b"mine")
+    other = _folder(world.site, "net-deep", fit)
+    again = _folder(world.site, "net", fit)
+    assert (again / "state").read_bytes() == b"mine"
+    assert again != mine
+    assert not mine.exists()
+    changed = _folder(world.site, "net", Fit("net", Need("train", "net", {"a": 1}), "c" * 64))
+    assert sorted(world.site.layout.staging.iterdir()) == sorted([changed, other])
+    assert list(changed.iterdir()) == []
+
+
+def test_a_driver_killed_in_training_leaves_nothing_to_the_next_run(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    begin_at(finished, folder, "train")
+    (folder / "small.duckdb").unlink()
+    write_job(folder, models=[LONG])
+    first = Run(folder)
+    assert first.reach("train")
+    staging = folder / "store" / "work" / "staging"
+    end = time.monotonic() + 120
+    while not (kept := [*staging.rglob("state.npz")]):
+        assert time.monotonic() < end, first.said
+        time.sleep(0.05)
+    (old,) = fits(folder)
+    assert first.kill(Moment("train", 0.0, "driver"), 0.0)
+    write_job(folder, models=job_words()["models"][:1])
+    second = Run(folder)
+    _, alive = psutil.wait_procs([old], timeout=ENDS_WITHIN)
+    assert alive == [], "the fit outlives its run"
+    assert second.wait() == 0, second.said
+    assert of_photometric(contents(folder)) == of_photometric(contents(finished))
+    assert not any(path.exists() for path in kept)
+    assert list((folder / "store").rglob(".*.tmp")) == []
+
+
+def test_a_fit_whose_parent_outlives_its_run_ends(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a worker of a cluster: only the lock says that the run is over."""
+    folder = tmp_path / "copy"
+    begin_at(finished, folder, "train")
+    monkeypatch.chdir(folder)
+    job = load_job(write_job(folder, models=[LONG]), ())
+    site = Site(job, load_survey(job.survey), Layout(folder / "store"))
+    (task,) = Train().pending(site).tasks
+    taken: list[float] = []
+
+    def report(*_: Any) -> None:
+        if not taken:
+            site.layout.lock.write_bytes(ANOTHER)
+            taken.append(time.monotonic())
+
+    with opened(site):
+        fitted = _folder(site, task.unit, task.payload)
+        with pytest.raises(SpecError, match="another run has taken over this store"):
+            _in_a_process_of_its_own(site, "photometric", fitted, report)
+    assert time.monotonic() - taken[0] < ENDS_WITHIN
+    assert fits(folder) == []
+    assert not site.layout.model("photometric").exists()

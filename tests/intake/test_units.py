@@ -1,0 +1,151 @@
+"""Units of a file against those of the survey: the same, converted or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from galbatch.errors import SpecError
+from galbatch.intake.units import converted, plan_units
+from galbatch.spec import Survey
+from galbatch.spec.units import factor, is_magnitude, unit
+
+COLUMNS = [
+    {"name": "id", "dtype": "int64"},
+    {"name": "ra"},
+    {"name": "dec"},
+    {"name": "g"},
+    {"name": "dg"},
+    {"name": "size", "unit": "arcsec"},
+    {"name": "other"},
+]
+
+
+def survey(**photometry: Any) -> Survey:
+    return Survey.model_validate(
+        {
+            "name": "toy",
+            "title": "Toy",
+            "id": {"column": "id"},
+            "sky": {"ra": "ra", "dec": "dec"},
+            "reference_band": "g",
+            "photometry": photometry,
+            "bands": [
+                {"name": "g", "wavelength": 4800, "width": 1400, "value": "g", "error": "dg"}
+            ],
+            "columns": COLUMNS,
+        }
+    )
+
+
+FLUX = {"quantity": "flux", "unit": "uJy"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "expected"),
+    [
+        ("nJy", "uJy", 1e-3),
+        ("mJy", "uJy", 1e3),
+        ("microJansky", "uJy", 1),
+        ("nanomaggies", "uJy", 3.631),
+        ("maggy", "nmgy", 1e9),
+        ("erg/s/cm2/A", "1e-19 erg / (s cm2 Angstrom)", 1e19),
+        ("1E-17 erg/cm^2/s/Ang", "1e-19 erg / (s cm2 Angstrom)", 100),
+        ("degrees", "deg", 1),
+        ("rad", "deg", 180 / np.pi),
+        ("ABmag", "mag", 1),
+        ("mag(AB)", "mag", 1),
+        ("mag.arcsec**-2", "mag / arcsec2", 1),
+        ("mag", "uJy", None),
+        ("mag(Vega)", "mag", None),
+        ("furlong per fortnight?", "deg", None),
+    ],
+)
+def test_spellings_of_catalogues(text: str, wanted: str, expected: float | None) -> None:
+    assert factor(text, wanted) == (expected and pytest.approx(expected, rel=1e-12))
+
+
+def test_a_flux_per_wavelength_is_one_per_frequency_at_a_wavelength() -> None:
+    assert factor("erg/s/cm2/A", "uJy") is None
+    in_microjansky = factor("1e-17 erg/s/cm2/A", "uJy", 5000.0)
+    # F_nu = F_lambda lambda^2 / c, by hand.
+    assert in_microjansky == pytest.approx(1e-17 * 5000**2 / 2.99792458e18 / 1e-29)
+    assert factor("1e-17 erg/s/cm2/A", "nanomaggy", 5000.0) == pytest.approx(in_microjansky / 3.631)
+
+
+@pytest.mark.parametrize("text", ["Vega mag", "mag(Vega)", "STmag", "luptitude", "asinh mag", ""])
+def test_magnitudes_that_are_not_ab(text: str) -> None:
+    assert unit(text) is None
+    assert not is_magnitude(text)
+
+
+@pytest.mark.parametrize(
+    ("photometry", "says"),
+    [
+        ({"unit": "uJy"}, r"unit 'uJy' is of a flux density: say photometry: \{quantity: flux"),
+        ({"quantity": "flux"}, "quantity: flux needs its unit, got no unit; write e.g. unit: uJy"),
+        ({"quantity": "flux", "unit": "mag"}, "needs its unit, got 'mag'"),
+        ({"unit": "mag(Vega)"}, "is not of AB magnitudes: convert the column to AB"),
+        ({"unit": "deg"}, "is not of AB magnitudes: say unit: mag, or quantity: flux"),
+    ],
+)
+def test_a_survey_that_contradicts_itself(photometry: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        survey(**photometry)
+
+
+def test_columns_that_contradict_the_photometry() -> None:
+    raw = survey(**FLUX).model_dump(exclude_unset=True)
+    raw["columns"] = list(raw["columns"])
+    raw["columns"][3] = {"name": "g", "unit": "nJy"}
+    with pytest.raises(ValueError, match="column 'g' has unit 'nJy', but photometry"):
+        Survey.model_validate(raw)
+    raw["columns"][3] = {"name": "g", "unit": "microjansky"}
+    Survey.model_validate(raw)
+
+
+def test_what_differs_is_converted_and_said() -> None:
+    plan = plan_units(
+        survey(**FLUX),
+        {"ra": "rad", "dec": "deg", "g": "nJy", "dg": "", "size": "arcmin"},
+        "a.fits",
+    )
+    assert plan.factors == pytest.approx({"g": 1e-3, "size": 60})
+    assert plan.positions == {"ra": "rad", "dec": "deg"}
+    assert plan.notes == (
+        "column 'ra' is in rad: converted to deg",
+        "column 'g' is in nJy: converted to uJy",
+        "column 'size' is in arcmin: converted to arcsec",
+    )
+    assert plan_units(survey(**FLUX), {"other": "pix"}, "a.fits").own == {"other": "pix"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "photometry", "says"),
+    [
+        ({"ra": "pix"}, {}, "a.fits: column 'ra': its unit is 'pix', expected a unit of angle"),
+        ({"g": "mag(Vega)"}, {}, "column 'g': unit 'mag\\(Vega\\)' is not of AB magnitudes"),
+        ({"g": "nJy"}, {}, "column 'g': unit 'nJy' is of a flux density"),
+        ({"g": "mag"}, FLUX, "its unit is 'mag', expected 'uJy', as photometry.unit says"),
+        ({"g": "counts per s"}, FLUX, "its unit is 'counts per s', expected 'uJy'"),
+        ({"size": "kg"}, {}, "its unit is 'kg', expected 'arcsec', as the survey says"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(
+    stated: dict[str, str], photometry: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SpecError, match=says):
+        plan_units(survey(**photometry), stated, "a.fits")
+
+
+def test_sentinels_stay_what_they_are() -> None:
+    words = {**FLUX, "sentinels": [{"value": -99, "meaning": "not_observed"}]}
+    made = survey(**words)
+    table = pa.table({"g": pa.array([2000.0, -99.0, None], pa.float32()), "id": [1, 2, 3]})
+    found = converted(made, table, plan_units(made, {"g": "nJy"}, "a.fits"))
+    assert found["g"].to_pylist() == [2.0, -99.0, None]
+    assert found["g"].type == pa.float64()
+    assert found["id"] == table["id"]

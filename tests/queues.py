@@ -1,0 +1,167 @@
+"""A queue for tests: `sbatch`, `qsub`, `bsub` and their kin, which run jobs on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_SUBMIT = r"""
+refuse=$(cat "$Q/refuse" 2>/dev/null) && { echo "$refuse" >&2; exit 1; }
+exec 9>"$Q/lock"; flock 9
+number=$(( $(cat "$Q/number" 2>/dev/null || echo 100) + 1 ))
+echo $number >"$Q/number"
+flock -u 9; exec 9>&-
+cat "${1:-/dev/stdin}" >"$Q/$number.sh"
+directive() { sed -n "s/^#[A-Z\$]* *-$1 \([^ ]*\)$/\1/p" "$Q/$number.sh" | head -n 1; }
+place() {
+    case "$2" in
+        */) echo "$2dask-worker.$1$number" ;;
+        *) echo "$2" | sed "s/%J/$number/" ;;
+    esac
+}
+out=$(place o "$(directive o)") err=$(place e "$(directive e)")
+grep -q '^#\$ -j y' "$Q/$number.sh" && err=$out
+setsid bash -c '
+    while [ -e "$1/hold" ]; do sleep 0.1; done
+    touch "$1/$2.began"
+    bash "$1/$2.sh" >"$3" 2>"$4"
+    echo $? >"$1/$2.code"
+' job "$Q" $number "$out" "$err" </dev/null >/dev/null 2>&1 &
+echo $! >"$Q/$number.pid"
+"""
+_CANCEL = r"""
+echo cancelled >>"$Q/$1.cancelled"
+kill -9 -- -$(cat "$Q/$1.pid") 2>/dev/null
+exit 0
+"""
+# Of each job: its number, and P(ending), R(unning), F(ailed), C(ancelled) or D(one).
+_LIST = r"""
+jobs() {
+    for file in "$Q"/*.pid; do
+        [ -e "$file" ] || continue
+        number=$(basename "$file" .pid)
+        if [ -e "$Q/$number.code" ]; then
+            [ "$(cat "$Q/$number.code")" = 0 ] && echo $number D || echo $number F
+        elif ! kill -0 -- -$(cat "$file") 2>/dev/null; then echo $number C
+        elif [ -e "$Q/$number.began" ]; then echo $number R
+        else echo $number P
+        fi
+    done
+}
+"""
+_TOOLS = {
+    "slurm": {
+        "sbatch": _SUBMIT + 'echo "Submitted batch job $number"',
+        "scancel": _CANCEL,
+        "squeue": _LIST
+        + r"""jobs | sed -e 's/P$/PENDING Resources/' -e 's/R$/RUNNING None/' \
+            -e 's/F$/FAILED NonZeroExitCode/' -e 's/C$/CANCELLED None/' \
+            -e 's/D$/COMPLETED None/'""",
+    },
+    "pbs": {
+        "qsub": _SUBMIT + 'echo "$number.stub"',
+        "qdel": _CANCEL,
+        "qstat": _LIST
+        + r"""printf '\nstub:\nJob ID  Username Queue Jobname SessID NDS TSK Memory Time  S Time\n'
+        jobs | sed -n -e 's/P$/Q/' \
+            -e 's/^\([0-9]*\) \([QR]\)$/\1.stub me work dask-worke 1 1 1 1gb 01:00 \2 00:01/p'""",
+    },
+    "sge": {
+        "qsub": _SUBMIT + 'echo "Your job $number (\\"dask-worker\\") has been submitted"',
+        "qdel": _CANCEL,
+        "qstat": _LIST
+        + r"""printf 'job-ID  prior   name       user  state submit/start at  queue\n-------\n'
+        jobs | sed -n -e 's/P$/qw/' -e 's/R$/r/' \
+            -e 's/^\([0-9]*\) \([a-z]*\)$/  \1 0.5 dask-worke me \2 11-27-2026 10:00 all.q 1/p'""",
+    },
+    "lsf": {
+        "bsub": _SUBMIT + 'echo "Job <$number> is submitted to default queue <normal>."',
+        "bkill": _CANCEL,
+        "bjobs": _LIST
+        + r"""found=$(jobs); [ "$found" ] || { echo "No job found" >&2; exit 255; }
+        echo 'JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME'
+        echo "$found" | sed -e 's/P$/PEND/' -e 's/R$/RUN/' -e 's/[FC]$/EXIT/' -e 's/D$/DONE/' \
+            -e 's/$/ normal here here dask-worker Nov 27 10:00/' \
+            -e 's/^\([0-9]*\)/\1 me/'""",
+    },
+}
+
+
+class StubQueue:
+    """A queue in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty. Its `bin` belongs in front of PATH.
+    kind : str
+        `slurm`, `pbs`, `sge` or `lsf`.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir(parents=True)
+        for name, text in _TOOLS[kind].items():
+            tool = self.bin / name
+            tool.write_text(f"#!/bin/bash\nQ={folder}\n{text}\n", encoding="utf-8")
+            tool.chmod(0o755)
+
+    @property
+    def path(self) -> str:
+        """PATH with the tools of this queue in front."""
+        return f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+
+    def refuse(self, words: str) -> None:
+        """Refuse all jobs from now on."""
+        (self.folder / "refuse").write_text(words, encoding="utf-8")
+
+    def hold(self) -> None:
+        """Keep all jobs pending from now on."""
+        (self.folder / "hold").touch()
+
+    def release(self) -> None:
+        """Start what is pending."""
+        (self.folder / "hold").unlink()
+
+    def submitted(self) -> list[int]:
+        """Numbers of all jobs."""
+        return sorted(int(path.stem) for path in self.folder.glob("*.pid"))
+
+    def running(self) -> list[int]:
+        """Numbers of those that began, and have not ended."""
+        return [
+            number
+            for number in self.submitted()
+            if (self.folder / f"{number}.began").exists()
+            and not (self.folder / f"{number}.code").exists()
+            and self._alive(number)
+        ]
+
+    def kill(self) -> None:
+        """End all jobs, without a warning."""
+        for number in self.submitted():
+            with suppress(ProcessLookupError):
+                os.killpg(self._leader(number), signal.SIGKILL)
+
+    def all_end(self, seconds: float = 20.0) -> bool:
+        """Whether no job is left within a while."""
+        until = time.monotonic() + seconds
+        while any(self._alive(number) for number in self.submitted()):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def _leader(self, number: int) -> int:
+        return int((self.folder / f"{number}.pid").read_text())
+
+    def _alive(self, number: int) -> bool:
+        try:
+            os.killpg(self._leader(number), 0)
+        except ProcessLookupError:
+            return False
+        return True
