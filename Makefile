@@ -4,10 +4,15 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 RUN := $(UV) run --frozen
 
+# uv keeps a cache in the user's home: where that cannot be written, in .tools.
+ifneq ($(shell [ -n "$$HOME" ] && mkdir -p "$${XDG_CACHE_HOME:-$$HOME/.cache}" 2>/dev/null && echo y),y)
+export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
+endif
+
 # The tests start some hundred processes: where this is set, each would compile all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test lint bench faults schemas clean
+.PHONY: setup run test lint bench faults broken cases surroundings schemas clean
 
 run: .venv/ready
 	$(RUN) galbatch run jobs/quickstart.yaml
@@ -27,6 +32,16 @@ bench: .venv/ready
 
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
+
+broken: .venv/ready
+	$(RUN) python tests/broken/campaign.py --files 2000
+
+cases: .venv/ready
+	$(RUN) python benchmarks/cases.py
+
+# The tests in surroundings that are all unusual at once.
+surroundings: .venv/ready
+	bash tests/faults/surroundings.sh .venv/bin/python -m pytest
 
 schemas: .venv/ready
 	$(RUN) python -m galbatch.spec.jsonschema schemas

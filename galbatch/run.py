@@ -568,10 +568,11 @@ def distributed(
 
 def _next_batch(waiting: Any, look: Callable[[], None]) -> list[Any]:
     """Those of `as_completed` that are done, when there are any."""
+    look()
     while not waiting.has_ready():
-        look()
         with waiting.thread_condition:
             waiting.thread_condition.wait(timeout=_LOOKS_EVERY)
+        look()
     batch: list[Any] = waiting.next_batch(block=False)
     return batch
 

@@ -58,7 +58,8 @@ _TOOLS = {
         "scancel": _CANCEL,
         "squeue": _LIST
         + r"""jobs | sed -e 's/P$/PENDING Resources/' -e 's/R$/RUNNING None/' \
-            -e 's/F$/FAILED NonZeroExitCode/' -e 's/C$/CANCELLED None/' -e 's/D$/COMPLETED None/'""",
+            -e 's/F$/FAILED NonZeroExitCode/' -e 's/C$/CANCELLED None/' \
+            -e 's/D$/COMPLETED None/'""",
     },
     "pbs": {
         "qsub": _SUBMIT + 'echo "$number.stub"',
@@ -74,7 +75,7 @@ _TOOLS = {
         "qstat": _LIST
         + r"""printf 'job-ID  prior   name       user  state submit/start at  queue\n-------\n'
         jobs | sed -n -e 's/P$/qw/' -e 's/R$/r/' \
-            -e 's/^\([0-9]*\) \([a-z]*\)$/  \1 0.5 dask-worke me \2 11\/27\/2026 10:00:00 all.q 1/p'""",
+            -e 's/^\([0-9]*\) \([a-z]*\)$/  \1 0.5 dask-worke me \2 11-27-2026 10:00 all.q 1/p'""",
     },
     "lsf": {
         "bsub": _SUBMIT + 'echo "Job <$number> is submitted to default queue <normal>."',

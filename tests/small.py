@@ -60,6 +60,12 @@ def galbatch(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
     )
 
 
+def of_photometric(contents: dict[str, bytes | str]) -> dict[str, bytes | str]:
+    """What a job with the first model alone makes the same."""
+    other = ("thesis", "collection.properties")
+    return {name: data for name, data in contents.items() if not any(o in name for o in other)}
+
+
 def partitions(folder: Path, table: str) -> list[Path]:
     """The files of a table of a store with a sky."""
     return sorted((folder / "store" / table / "dataset").rglob("Npix=*.parquet"))

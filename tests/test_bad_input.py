@@ -129,7 +129,7 @@ def test_a_few_bad_rows_are_quarantined_and_the_rest_goes_on(tmp_path: Path) -> 
     assert sorted(rejected["row"]) == [5, 7, 10]
     parts = (tmp_path / "store/predictions/photometric/dataset").rglob("Npix=*.parquet")
     assert sum(len(pd.read_parquet(p)) for p in parts) == GOOD_ROWS - 3
-    assert str(path) in (tmp_path / "store/report/index.html").read_text()
+    assert str(path) in (tmp_path / "store/report/index.html").read_text(encoding="utf-8")
 
 
 def test_all_sentinel_rows_are_flagged_not_lost(tmp_path: Path) -> None:

@@ -144,6 +144,30 @@ def test_a_second_run_is_refused_and_a_dead_one_is_not(s3: Any, work: Path) -> N
     assert not s3.exists(lock)
 
 
+def test_who_is_ousted_in_the_background_of_a_script_writes_nothing_more(
+    s3: Any, work: Path, tmp_path: Path
+) -> None:
+    source = {"kind": "files", "paths": ["s3://bucket/data/*.parquet"]}
+    write_job(tmp_path, source=source, store="s3://bucket/ousted", partition={"rows": 200})
+    another = json.dumps({"run": "x", "process": 7, "host": "elsewhere"}).encode()
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    with subprocess.Popen(
+        [*ignoring, sys.executable, "-m", "galbatch.cli", "run", "job.yaml"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, encoding="utf-8",
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("galbatch ingest: ") and "to do" in line:
+                s3.pipe_file("bucket/ousted/.galbatch.lock", another)
+                break
+        rest = process.stderr.read().splitlines()
+    assert process.returncode == 2
+    assert "another run has taken over this store (process 7 on elsewhere)" in rest[-1]
+    assert not any("Traceback" in line for line in rest)
+    assert s3.cat_file("bucket/ousted/.galbatch.lock") == another
+    assert not s3.exists("bucket/ousted/receipts/ingest/catalogue.json")
+
+
 def test_secrets_in_urls_are_refused_and_not_repeated(tmp_path: Path) -> None:
     source = {"kind": "files", "paths": ["https://me:hunter2@example.org/a.csv"]}
     write_job(tmp_path, source=source)

@@ -51,7 +51,7 @@ def test_the_database_has_every_row_once(finished: Path) -> None:
 
 
 def test_the_report_tells_what_happened(finished: Path) -> None:
-    page = (finished / "store/report/index.html").read_text()
+    page = (finished / "store/report/index.html").read_text(encoding="utf-8")
     counted = f"{ROWS:,}".replace(",", "\u202f")
     for word in ("photometric", "thesis", "σ", "held out", "simulated", counted):
         assert word in page
@@ -133,7 +133,8 @@ def test_the_report_counts_the_rows_that_trained(finished: Path) -> None:
 
 
 def test_the_readme_example_of_an_own_catalogue_runs(tmp_path: Path) -> None:
-    survey, job = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.S)
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    survey, job = re.findall(r"```yaml\n(.*?)```", readme, re.S)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "my_survey.yaml").write_text(survey)
     (tmp_path / "own" / "my_job.yaml").write_text(job)

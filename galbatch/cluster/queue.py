@@ -61,7 +61,7 @@ _SYSTEMS = {
     "slurm": _System(
         "SLURMCluster",
         ("squeue", "--noheader", "--states=all", "--format=%i %T %r", "--user={user}"),
-        lambda words: f"{words[1]} ({' '.join(words[2:])})" if words[2:] != ["None"] else words[1],
+        lambda words: " ".join(words[1:]).removesuffix(" None"),
         re.compile(
             "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED"
             "|REVOKED|TIMEOUT"

@@ -133,7 +133,7 @@ class OwnWorkers(Workers):
         self._where = where
         self._wanted = len(cluster.worker_spec)
         self._rounds = 0
-        self._any_came = False
+        self._any_came = bool(self._here())
 
     @abstractmethod
     def _ended(self, here: set[Any]) -> Mapping[Any, str]:
@@ -165,7 +165,7 @@ class OwnWorkers(Workers):
         *_, reason = ended.values()
         if len(ended) == len(self._cluster.worker_spec):
             if not self._any_came:
-                raise SpecError(self._where, reason, "no worker came")
+                raise SpecError(self._where, reason, "see the words of 'cluster' in the job")
             if self._rounds > TRIES:
                 problem = f"workers end before they get anything done: {reason}"
                 raise TransientError(self._where, problem, _KEPT)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.intake.types import is_number, is_text, item_type
+from galbatch.intake.types import is_text, item_type
 from galbatch.spec.survey import Column, Survey
 
 HYPHEN = "-"
@@ -17,7 +17,9 @@ HYPHEN = "-"
 _HALF = 2**32
 # As text an id of digits keeps its zeros in front: 007 is not 7.
 _INTEGER = r"^\s*(0|[+-]?[1-9]\d*)(\.0*)?\s*$"
-_BEYOND_INT64 = 2**63
+_BEYOND_INT64, _BEYOND_UINT64 = 2**63, 2**64
+_NOTHING = ("", "null", "none", "na", "n/a", "nan", "--", "\\n")
+"""What stands for "no value" in text, in small letters."""
 
 
 def id_type(
@@ -38,53 +40,60 @@ def id_type(
     -------
     pyarrow.DataType
         What the survey says; otherwise the file's own integers, int64 for floats (each must be a
-        whole number), int64 or uint64 for text of a text format whose first values are such
-        numbers, and text.
+        whole number, also where the survey wants text), int64 or uint64 for text of a text format
+        whose first values are such numbers, and text.
     """
+    is_float = arrived is not None and pa.types.is_floating(arrived)
+    if is_float and column.dtype in (None, "string"):
+        return pa.int64()
     if column.dtype is not None:
         return item_type(column)
     if arrived is None:
         return _type_of_text(sample)
     if pa.types.is_integer(arrived):
         return arrived
-    return pa.int64() if is_number(arrived) or pa.types.is_decimal(arrived) else pa.string()
+    return pa.int64() if pa.types.is_decimal(arrived) else pa.string()
 
 
 def _type_of_text(sample: pa.ChunkedArray | None) -> pa.DataType:
     if sample is None or not len(sample):
         return pa.int64()
-    known = sample.filter(pc.not_equal(pc.utf8_trim_whitespace(sample), ""))
+    known = sample.filter(pc.invert(no_ids(sample)))
     if not pc.all(pc.match_substring_regex(known, _INTEGER), min_count=0).as_py():
         return pa.string()
     digits = pc.utf8_trim(pc.replace_substring_regex(known, r"\.0*\s*$", ""), characters=" +")
-    largest = max((int(value) for value in digits.to_pylist()), default=0)
-    return pa.uint64() if largest >= _BEYOND_INT64 else pa.int64()
-
-
-def common_id_type(types: Iterable[pa.DataType], low: int, high: int) -> pa.DataType:
-    """One type for the ids of all files.
-
-    Parameters
-    ----------
-    types : iterable of pyarrow.DataType
-        Integers of any kind, and text.
-    low, high : int
-        The smallest and the largest of the integers.
-
-    Returns
-    -------
-    pyarrow.DataType
-        The widest of the integers; uint64 where they are beyond int64 and none is negative; text
-        where one is text, or no integer type holds them all.
-    """
-    found = set(types)
-    if any(is_text(one) for one in found):
-        return pa.string()
-    if len(found) == 1:
-        return found.pop()
-    if high < _BEYOND_INT64:
+    values = [int(value) for value in digits.to_pylist()] or [0]
+    if min(values) >= -_BEYOND_INT64 and max(values) < _BEYOND_INT64:
         return pa.int64()
-    return pa.uint64() if low >= 0 else pa.string()
+    return pa.uint64() if min(values) >= 0 and max(values) < _BEYOND_UINT64 else pa.string()
+
+
+def no_ids(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where text stands for no id: it is null, empty, or a word for nothing."""
+    known = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    return pc.or_(pc.is_null(text), pc.is_in(known, value_set=pa.array(_NOTHING)))
+
+
+def beyond(column: Column, ids: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Ids that the 64-bit integers which the survey wants do not hold."""
+    if column.dtype not in ("int64", "uint64") or not pa.types.is_integer(ids.type):
+        return np.zeros(len(ids), bool)
+    signed = pa.types.is_signed_integer(ids.type)
+    if column.dtype == "uint64" and signed:
+        return _true(pc.less(ids, 0))
+    if column.dtype == "int64" and ids.type == pa.uint64():
+        return _true(pc.greater_equal(ids, pa.scalar(_BEYOND_INT64, pa.uint64())))
+    return np.zeros(len(ids), bool)
+
+
+def as_wanted(column: Column, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ids in the type that the survey says, if that is text or of 64 bits.
+
+    Those that are `beyond` it come out as other numbers.
+    """
+    if column.dtype in ("int64", "uint64", "string"):
+        return ids.cast(item_type(column), safe=False)
+    return ids
 
 
 def refused_parts(

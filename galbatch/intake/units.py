@@ -77,7 +77,8 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
         where = f"{file}: column '{name}'"
         if name in positions:
             if not units.is_hours(arrived) and units.factor(arrived, "deg") is None:
-                raise _contradiction(where, arrived, "a unit of angle (deg)")
+                wanted = f"a unit of angle, as the survey's '{column.unit or 'deg'}'"
+                raise _contradiction(where, arrived, wanted)
             if units.factor(arrived, "deg") != 1.0:
                 notes.append(f"column '{name}' is in {arrived}: converted to deg")
             continue

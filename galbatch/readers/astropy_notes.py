@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from typing import Any
 
 from galbatch.errors import DataError
+from galbatch.spec.yaml import read_as_written
 
 HDF5_SUFFIX = "__table_column_meta__"
 """How the name of the dataset ends that holds them in HDF5."""
@@ -35,7 +33,7 @@ class Notes:
 
 
 def read_notes(path: str, text: str) -> Notes:
-    """Understand the YAML that astropy writes; its types make nothing here.
+    """Understand the YAML that astropy writes.
 
     Raises
     ------
@@ -43,41 +41,26 @@ def read_notes(path: str, text: str) -> Notes:
         If it is no such YAML: masked values could be taken for real ones.
     """
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
-    except (YAMLError, RecursionError, ValueError) as error:
-        raise _unreadable(path) from error
-    columns = _words(root).get("datatype")
-    if not isinstance(columns, SequenceNode):
-        raise _unreadable(path)
-    found = [_words(column) for column in columns.value]
-    units = {_text(one["name"]): _text(one.get("unit")) for one in found if "name" in one}
-    return Notes({name: unit for name, unit in units.items() if unit}, dict(_masks(root, set())))
+        found = read_as_written(text)
+        columns = found["datatype"] if isinstance(found, dict) else []
+        units = {
+            str(column["name"]): str(column["unit"]) for column in columns if column.get("unit")
+        }
+        masks = dict(_masks(found, set()))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = "what astropy noted of its columns cannot be understood"
+        raise DataError(path, problem, "write it again") from error
+    return Notes(units, masks)
 
 
-def _unreadable(path: str) -> DataError:
-    problem = "what astropy noted of its columns cannot be understood"
-    return DataError(path, problem, "write it again")
-
-
-def _words(node: Node | None) -> dict[str, Node]:
-    if not isinstance(node, MappingNode):
-        return {}
-    return {_text(key): value for key, value in node.value}
-
-
-def _text(node: Node | None) -> str:
-    return str(node.value).strip() if isinstance(node, ScalarNode) else ""
-
-
-def _masks(node: Node, seen: set[int]) -> Iterator[tuple[str, str]]:
-    """Data and mask of every column that has both, however deep they are."""
-    if id(node) in seen or isinstance(node, ScalarNode):
+def _masks(found: Any, seen: set[int]) -> Iterator[tuple[str, str]]:
+    """Data and mask, of every column that has both, however deep they are."""
+    if id(found) in seen or not isinstance(found, dict | list | tuple):
         return
-    seen.add(id(node))
-    words = _words(node)
-    data, mask = (_text(_words(words.get(key)).get("name")) for key in ("data", "mask"))
-    if data and mask:
-        yield data, mask
-    for inner in words.values() if words else node.value:
-        if isinstance(inner, Node):
-            yield from _masks(inner, seen)
+    seen.add(id(found))
+    if isinstance(found, dict):
+        data, mask = found.get("data"), found.get("mask")
+        if isinstance(data, dict) and isinstance(mask, dict) and "name" in data and "name" in mask:
+            yield str(data["name"]), str(mask["name"])
+    for inner in found.values() if isinstance(found, dict) else found:
+        yield from _masks(inner, seen)

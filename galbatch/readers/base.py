@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.door import no_file
 from galbatch.readers.hats import PIXEL_COLUMNS, check_rows, is_pixel_file, pixel_files
+from galbatch.readers.packed import PACKINGS
 from galbatch.readers.remote import expand_url, is_url, stamp_url
 from galbatch.spec.job import (
     CsvFormat,
@@ -29,23 +30,19 @@ from galbatch.values import RejectedRow
 
 ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat]] = {
     ".csv": CsvFormat,
-    ".csv.gz": CsvFormat,
     ".parquet": ParquetFormat,
     ".pq": ParquetFormat,
     ".parq": ParquetFormat,
     ".fits": FitsFormat,
-    ".fits.gz": FitsFormat,
     ".fit": FitsFormat,
-    ".fit.gz": FitsFormat,
     ".hdf5": Hdf5Format,
     ".h5": Hdf5Format,
     ".vot": VotableFormat,
-    ".vot.gz": VotableFormat,
     ".votable": VotableFormat,
-    ".votable.gz": VotableFormat,
     ".xml": VotableFormat,
-    ".xml.gz": VotableFormat,
 }
+PACKABLE = (CsvFormat, FitsFormat, VotableFormat)
+"""Formats that are read packed, too; of the others no part could be read without the rest."""
 
 
 @dataclass(frozen=True)
@@ -222,13 +219,18 @@ def _format_by_ending(path: str) -> Format:
         # A HATS catalogue gives its files what ending it likes.
         return ParquetFormat()
     name = Path(path).name.lower()
-    # The longest ending first: `.fits.gz` is no `.gz`.
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if name.endswith(ending):
-            return ENDINGS[ending]()
+    packed = [packing.ending for packing in PACKINGS]
+    inside = name
+    for ending in packed:
+        inside = inside.removesuffix(ending)
+    for ending, format in ENDINGS.items():
+        if name.endswith(ending) or (inside.endswith(ending) and format in PACKABLE):
+            return format()
+    packable = [ending for ending, format in ENDINGS.items() if format in PACKABLE]
     raise SpecError(
         path,
-        f"its ending is none of {', '.join(ENDINGS)}",
+        f"its ending is none of {', '.join(ENDINGS)}, "
+        f"nor {', '.join(packed)} behind {', '.join(packable)}",
         "say what it is, e.g. source.format: {kind: csv}",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,8 +19,12 @@ NULLS = ("", "null", "NULL", "Null", "None", "NA", "N/A", "n/a", "--", "\\N")
 """What stands for "no value" in text."""
 
 _NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^-?(?i:nan|inf|infinity)$"
-_WHOLE = r"^-?\d{1,18}$"
 _FLOATS = {11: "float16", 24: "float32", 53: "float64"}
+_WHOLE = r"^[+-]?\d+$"
+_INFINITE = r"^[+-]?(?i:inf|infinity)$"
+_EXACT = 2.0**53
+"""From here on not every whole number is a float64."""
+_WIDE = pa.decimal256(76, 0)
 _BRACKETS = r"[\[\](){},;\s]+"
 
 
@@ -43,6 +48,8 @@ class Conformed:
         Bad rows of which there is something else to say than what was expected.
     why : str
         That: ``is beyond 2**53, ...``.
+    wanted : pyarrow.DataType or None
+        What a number in the text should have become; None where the bad rows hold no numbers.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class Conformed:
         text: pa.Array | None = None,
         beyond: NDArray[np.bool_] | None = None,
         why: str = "",
+        wanted: pa.DataType | None = None,
     ) -> None:
         self.values = values
         self.bad = bad if bad is not None and bad.any() else None
@@ -60,17 +68,44 @@ class Conformed:
         self.text = text
         self.beyond = beyond
         self.why = why
+        self.wanted = wanted
 
     def reason(self, name: str, row: int) -> str:
         """Why a row was rejected."""
         arrived = str(self.text[row].as_py()) if self.text is not None else ""
+        beyond = _beyond(arrived.strip(), self.wanted) if self.wanted is not None else ""
         if len(arrived) > 40:
             arrived = arrived[:37] + "..."
         if self.beyond is not None and self.beyond[row]:
             return f"column '{name}': {arrived} {self.why}"
+        if beyond:
+            return f"column '{name}': {arrived.strip()} {beyond}"
         is_number = self.text is not None and _is_number(self.text.type)
         shown = arrived if is_number else repr(arrived)
         return f"column '{name}': expected {self.expected}, got {shown}"
+
+
+def _beyond(text: str, wanted: pa.DataType) -> str:
+    """What is the matter with a number that `wanted` cannot hold; empty for none."""
+    if re.match(_WHOLE, text, re.ASCII) is None:
+        number = re.match(_NUMBER, text.lstrip("+"), re.ASCII)
+        too_large = number is not None and pa.types.is_floating(wanted)
+        return f"is too large for {_name(wanted)}" if too_large else ""
+    if wanted not in (pa.int64(), pa.uint64()) and not pa.types.is_floating(wanted):
+        return ""
+    exactly = " exactly" if pa.types.is_floating(wanted) else ""
+    # Python takes no more than 4,300 digits.
+    whole = int(text) if len(text) < 40 else 10**40
+    fitting = ["int64"] if -(2**63) <= whole < 2**63 else []
+    fitting += ["uint64"] if 2**63 <= whole < 2**64 else []
+    return (
+        f"is a whole number that {_name(wanted)} cannot hold{exactly}: "
+        f"give the column's dtype in the survey ({', '.join([*fitting, 'string'])})"
+    )
+
+
+def _name(type_: pa.DataType) -> str:
+    return {"double": "float64", "float": "float32"}.get(str(type_), str(type_))
 
 
 def make_batch(
@@ -268,13 +303,16 @@ def _numbers(text: pa.Array, wanted: pa.DataType) -> Conformed:
     empty = pc.is_in(trimmed, value_set=pa.array(NULLS))
     trimmed = pc.if_else(empty, pa.scalar(None, pa.string()), trimmed)
     try:
-        return Conformed(trimmed.cast(wanted))
+        values = trimmed.cast(wanted)
+        if not misread(trimmed, values).any():
+            return Conformed(values)
     except pa.ArrowInvalid:
         pass
     trimmed = pc.replace_substring_regex(trimmed, r"^\+([0-9.])", r"\1")
     if pa.types.is_floating(wanted):
         good = pc.match_substring_regex(trimmed, _NUMBER)
         values = _where(good, trimmed).cast(wanted)
+        good = pc.and_(good, pa.array(~misread(trimmed, values)))
         expected = "a number"
     elif pa.types.is_integer(wanted):
         values, good = _whole_numbers(trimmed, wanted)
@@ -282,35 +320,86 @@ def _numbers(text: pa.Array, wanted: pa.DataType) -> Conformed:
     else:
         raise Mismatch(f"expected {wanted}, the file holds text")
     bad = ~np.asarray(pc.fill_null(good, True).to_numpy(zero_copy_only=False), dtype=bool)
-    return Conformed(values, bad, expected, text)
+    return Conformed(values, bad, expected, text, wanted=wanted)
 
 
 def _where(good: pa.Array, text: pa.Array) -> pa.Array:
     return pc.if_else(pc.fill_null(good, False), text, pa.scalar(None, pa.string()))
 
 
+def is_large(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether there are floats in it that may be rounded whole numbers: a quick look."""
+    if not pa.types.is_floating(values.type):
+        return False
+    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    return any(
+        bool((np.abs(chunk.to_numpy(zero_copy_only=False)) >= _EXACT).any()) for chunk in chunks
+    )
+
+
+def misread(
+    text: pa.Array | pa.ChunkedArray, values: pa.Array | pa.ChunkedArray
+) -> NDArray[np.bool_]:
+    """Where numbers are not what a text says.
+
+    A whole number is rounded to a float, a number is too large for one, or an integer is written
+    as 0xFF (Arrow takes one of 64 bits for a negative one).
+
+    Parameters
+    ----------
+    text : pyarrow array of n strings
+    values : pyarrow array of n numbers
+        Read from `text`.
+    """
+    if not pa.types.is_floating(values.type):
+        found = pc.fill_null(pc.match_substring(_whole(text), "x", ignore_case=True), False)
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+    numbers = _whole(values).to_numpy(zero_copy_only=False).astype(np.float64)
+    wrong: NDArray[np.bool_] = np.abs(numbers) >= _EXACT
+    large = pa.array(np.flatnonzero(wrong))
+    found = pc.utf8_trim_whitespace(_whole(text).take(large))
+    infinite = np.isinf(numbers[wrong])
+    claimed = pc.match_substring_regex(found, _INFINITE).to_numpy(zero_copy_only=False)
+    whole = pc.match_substring_regex(found, _WHOLE)
+    # Decimals have 76 digits; a whole number with more is rounded, but for rare chance.
+    short = pc.and_(whole, pc.less(pc.utf8_length(found), 76))
+    short = pc.and_(short, pa.array(np.abs(numbers[wrong]) < 1e75))
+    exact = pc.equal(
+        _where(short, found).cast(_WIDE),
+        pa.array(np.where(short, numbers[wrong], 0)).cast(_WIDE),
+    )
+    rounded = pc.and_(whole, pc.invert(pc.fill_null(exact, False)))
+    wrong[wrong] = np.where(infinite, ~claimed, rounded)
+    return wrong
+
+
 def _whole_numbers(text: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, pa.Array]:
     """Integers, also where they are written as `3.0` or `nan`; which are fine (null: was null)."""
-    digits = pc.utf8_ltrim(text, characters="-")
-    # 19 digits fit into int64 up to its largest number; as text they compare in the same order.
-    long = pc.and_(pc.equal(pc.utf8_length(digits), 19), pc.match_substring_regex(text, r"^-?\d+$"))
-    fits = pc.and_(long, pc.less_equal(digits, "9223372036854775807"))
-    exact = _where(pc.or_(pc.match_substring_regex(text, _WHOLE), fits), text).cast(pa.int64())
+    limits = np.iinfo(wanted.to_pandas_dtype())
+    low, high = int(limits.min), int(limits.max)
+    digits = pc.utf8_ltrim(pc.utf8_ltrim(text, characters="-"), characters="0")
+    minus = pc.starts_with(text, "-")
+    # As text of the same length, numbers compare in the same order.
+    most = pc.if_else(minus, str(-low), str(high))
+    length, longest = pc.utf8_length(digits), pc.utf8_length(most)
+    fits = pc.or_(
+        pc.less(length, longest), pc.and_(pc.equal(length, longest), pc.less_equal(digits, most))
+    )
+    fits = pc.and_(fits, pc.match_substring_regex(text, _WHOLE))
+    sign = pc.if_else(pc.and_(minus, pc.greater(length, 0)), "-", "")
+    plain = pc.binary_join_element_wise(sign, pc.if_else(pc.equal(length, 0), "0", digits), "")
+    exact = _where(fits, plain).cast(wanted)
     real = _where(pc.match_substring_regex(text, _NUMBER), text).cast(pa.float64())
     missing = pc.is_nan(real)
-    # Beyond 2**53 a float no longer says which integer it was.
-    integral = pc.and_(pc.equal(real, pc.trunc(real)), pc.less_equal(pc.abs(real), 2.0**53))
-    rounded = pc.if_else(pc.fill_null(integral, False), real, pa.scalar(None, pa.float64()))
-    values = pc.coalesce(exact, rounded.cast(pa.int64()))
-    limits = np.iinfo(wanted.to_pandas_dtype())
-    low, high = max(int(limits.min), -(2**63)), min(int(limits.max), 2**63 - 1)
-    inside = pc.fill_null(
-        pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)), False
+    # From 2**53 on a float no longer says which integer it was.
+    integral = pc.and_(pc.equal(real, pc.trunc(real)), pc.less(pc.abs(real), _EXACT))
+    inside = pc.and_(pc.greater_equal(real, float(low)), pc.less_equal(real, float(high)))
+    rounded = pc.if_else(
+        pc.fill_null(pc.and_(integral, inside), False), real, pa.scalar(None, pa.float64())
     )
-    good = pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), inside)
-    good = pc.or_(good, pc.fill_null(missing, False))
-    values = pc.if_else(inside, values, pa.scalar(None, pa.int64())).cast(wanted)
-    return values, good
+    values = pc.coalesce(exact, rounded.cast(wanted))
+    good = pc.or_(pc.is_valid(values), pc.fill_null(missing, False))
+    return values, pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), good)
 
 
 def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:

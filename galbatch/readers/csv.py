@@ -1,10 +1,10 @@
-"""Comma-separated values, plain or gzipped."""
+"""Comma-separated values, plain or packed."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import re
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
-from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
-from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import broken, kind, must_have, not_that, unzipped
+from galbatch.readers.conform import NULLS, is_large, make_batch, misread
+from galbatch.readers.door import broken, kind, must_have, not_that, opened
+from galbatch.readers.records import Block, Rule, first_line, places
 from galbatch.values import RejectedRow
 
 _PIECE = 1 << 18
@@ -45,7 +45,7 @@ class CsvReader:
     def header(self, path: str) -> Header:
         """Names in the header line; columns without a name are left out."""
         with _open(path) as stream:
-            pieces = _Pieces(stream, self.delimiter)
+            pieces = _Pieces(stream)
             names = _header(pieces, path, self.delimiter)
             return Header(tuple(FileColumn(name) for name in names if name))
 
@@ -58,15 +58,17 @@ class CsvReader:
         self, path: str, types: Mapping[str, pa.DataType], rows: int, count: _Count
     ) -> Iterator[Batch]:
         with _open(path) as stream, ThreadPoolExecutor(1) as ahead:
-            pieces = _Pieces(stream, self.delimiter)
+            pieces = _Pieces(stream)
             names = _header(pieces, path, self.delimiter)
             must_have(path, types, [name for name in names if name])
             types = {
                 name: pa.string() if pa.types.is_null(wanted) else wanted
                 for name, wanted in types.items()
             }
+            numbers = [names.index(name) for name, wanted in types.items() if _is_numeric(wanted)]
+            rule = Rule(self.delimiter, len(names), numbers)
             parser = _Parser(path, self.delimiter, names, types)
-            yield from _regrouped(_parsed(pieces, parser, ahead, count), rows)
+            yield from _regrouped(_parsed(pieces, rule, parser, ahead, count), rows)
             if pieces.failure is not None:
                 raise broken(path, pieces.failure, parser.done)
             if pieces.endless:
@@ -75,22 +77,23 @@ class CsvReader:
 
 @dataclass
 class _Count:
-    """Records so far, by the ends of lines."""
+    """Records so far, by the rule that asks no parser."""
 
     records: int = 0
 
-    def add(self, block: bytes) -> None:
-        self.records += block.count(b"\n") + (not block.endswith(b"\n"))
+
+def _is_numeric(wanted: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(wanted) or pa.types.is_floating(wanted))
 
 
 def _parsed(
-    pieces: _Pieces, parser: _Parser, ahead: ThreadPoolExecutor, count: _Count
+    pieces: _Pieces, rule: Rule, parser: _Parser, ahead: ThreadPoolExecutor, count: _Count
 ) -> Iterator[Batch]:
-    """A batch for each block; the next block is unzipped while this one is parsed and used."""
-    next_block = ahead.submit(pieces.block)
+    """A batch for each block; the next block is unpacked while this one is parsed and used."""
+    next_block = ahead.submit(pieces.block, rule)
     while block := next_block.result():
-        next_block = ahead.submit(pieces.block)
-        count.add(block)
+        next_block = ahead.submit(pieces.block, rule)
+        count.records += block.records
         yield parser.parse(block)
 
 
@@ -124,24 +127,18 @@ def _together(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def _open(path: str) -> pa.NativeFile:
-    zipped, start = unzipped(path)
+def _open(path: str) -> pa.NativeFile | io.BufferedReader:
+    stream, start = opened(path)
     if kind(start):
         raise not_that(path, "CSV", start)
-    if b"\0" in start:
-        raise SpecError(path, "is not CSV but binary data")
-    try:
-        return pa.input_stream(path, compression="gzip" if zipped else None)
-    except OSError as error:
-        raise broken(path, error, 0) from error
+    return stream
 
 
 class _Pieces:
-    """Blocks of whole rows from a stream; a stream that breaks ends with what came before."""
+    """Blocks of whole records from a stream; one that breaks ends with what came before."""
 
-    def __init__(self, stream: pa.NativeFile, delimiter: str) -> None:
+    def __init__(self, stream: pa.NativeFile | io.BufferedReader) -> None:
         self._stream = stream
-        self._delimiter = delimiter
         self._rest = b""
         self._ended = False
         self.failure: OSError | None = None
@@ -149,36 +146,34 @@ class _Pieces:
 
     def line(self) -> bytes:
         """The next line, empty at the end."""
-        while b"\n" not in self._rest and not self._ended and len(self._rest) < _LONGEST_ROW:
+        while not (end := first_line(self._rest, ended=self._ended)):
+            if self._ended or len(self._rest) > _LONGEST_ROW:
+                end = len(self._rest)
+                break
             self._fill(len(self._rest) + _PIECE)
-        line, newline, self._rest = self._rest.partition(b"\n")
-        return line + newline
+        line, self._rest = self._rest[:end], self._rest[end:]
+        return line
 
     def back(self, line: bytes) -> None:
         """Put a line back."""
         self._rest = line + self._rest
 
-    def block(self) -> bytes:
-        """About 4 MiB that end with a row, empty at the end."""
+    def block(self, rule: Rule) -> Block | None:
+        """About 4 MiB of records, None at the end."""
         size = _BLOCK
         while True:
             self._fill(size)
-            if self._ended:
-                # Where the stream broke, its last row is incomplete.
-                end = self._rest.rfind(b"\n") + 1 if self.failure else len(self._rest)
-                block, self._rest = self._rest[:end], b""
+            # Where the stream broke, its last record is incomplete.
+            ended = self._ended and self.failure is None
+            long = len(self._rest) > _LONGEST_ROW
+            block, used = rule.cut(self._rest, ended=ended, patient=not long)
+            self._rest = self._rest[used:]
+            if block.records:
                 return block
-            end = _row_end(self._rest, self._delimiter)
-            if end == 0 and len(self._rest) > _LONGEST_ROW:
-                # A quote that never closes: cut at a line, and let the parser reject it.
-                end = self._rest.rfind(b"\n") + 1
-                if end == 0:
-                    self.endless, self._rest, self._ended = True, b"", True
-                    return b""
-            if end:
-                block, self._rest = self._rest[:end], self._rest[end:]
-                return block
-            size = 2 * len(self._rest)
+            if self._ended or (long and not used):
+                self.endless = not self._ended
+                return None
+            size = max(_BLOCK, 2 * len(self._rest))
 
     def _fill(self, size: int) -> None:
         pieces = [self._rest]
@@ -194,17 +189,6 @@ class _Pieces:
         self._rest = b"".join(pieces)
 
 
-def _row_end(data: bytes, delimiter: str) -> int:
-    """Where the last whole row ends: at a newline that is not inside quotes."""
-    end = data.rfind(b"\n") + 1
-    if data.count(b'"', 0, end) % 2 == 0:
-        return end
-    # A value with a newline, or a quote that is part of a value: look at what quotes enclose.
-    opening = rb"(?<![^" + re.escape(delimiter.encode()) + rb"\r\n])"
-    quoted = re.compile(opening + rb'"(?:[^"]++|"")*+(?:"|\Z)')
-    return quoted.sub(lambda match: b"x" * len(match[0]), data).rfind(b"\n") + 1
-
-
 def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
     """Read up to the first row of data; the names, empty where a column has none."""
     comment = b""
@@ -215,6 +199,8 @@ def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
         comment = line if line.strip() else comment
     if pieces.failure is not None:
         raise broken(path, pieces.failure, 0)
+    if b"\0" in line:
+        raise SpecError(path, "is not CSV but binary data")
     names = _names(line, delimiter)
     commented = _names(comment.lstrip(b"#"), delimiter)
     if len(commented) == len(names) > 1 and _is_data(names) and not _is_data(commented):
@@ -233,9 +219,12 @@ def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
 
 
 def _names(line: bytes, delimiter: str) -> list[str]:
-    text = line.decode("utf-8", errors="replace").strip("\r\n").replace("\r", "\n")
-    reader = csv.reader([text], delimiter=delimiter, skipinitialspace=True)
-    return [name.strip() for name in next(reader, [])]
+    text = line.decode("utf-8", errors="replace").strip("\r\n")
+    try:
+        names = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # a name of more than 131,072 letters
+        names = text.split(delimiter)
+    return [name.strip() for name in names]
 
 
 def _is_data(names: Sequence[str]) -> bool:
@@ -282,70 +271,74 @@ class _Parser:
         # Columns are addressed by position: names may repeat or be missing.
         self._position = {name: str(self.names.index(name)) for name in self.types}
         self._fields = [str(position) for position in range(len(self.names))]
+        self._integers = [
+            name for name, wanted in self.types.items() if pa.types.is_integer(wanted)
+        ]
         # Integers that the file writes as `3.0`, found on the way.
         self._loose: set[str] = set()
         self.done = 0
 
-    def parse(self, block: bytes) -> Batch:
+    def parse(self, block: Block) -> Batch:
         """The rows of the next block."""
+        rejected = {
+            self.done + number: RejectedRow(self.path, self.done + number, reason)
+            for number, reason in block.damaged.items()
+        }
+        rows = self.done + block.numbers
         try:
-            columns = self._typed(block)
-        except pa.ArrowInvalid:
-            try:
-                return self._careful(block)
-            except pa.ArrowInvalid as error:
-                raise broken(self.path, error, self.done) from error
-        count = len(next(iter(columns.values()))) if columns else 0
-        rows = np.arange(self.done + 1, self.done + 1 + count, dtype=np.int64)
-        self.done += count
-        return make_batch(self.path, rows, columns, self.types)
+            columns = self._typed(block) if len(rows) else self._nothing()
+            if columns is None:
+                columns, bad = self._texts(block)
+                self._loosen(columns)
+                for row, reason in bad.items():
+                    number = int(rows[row])
+                    rejected[number] = RejectedRow(self.path, number, reason)
+                rows = np.delete(rows, list(bad))
+        except pa.ArrowInvalid as error:
+            raise broken(self.path, error, self.done) from error
+        self.done += block.records
+        rejections = tuple(rejected[row] for row in sorted(rejected))
+        return make_batch(self.path, rows, columns, self.types, rejections)
 
-    def _typed(self, block: bytes) -> dict[str, pa.ChunkedArray]:
-        types = {}
-        for name, wanted in self.types.items():
-            if pa.types.is_fixed_size_list(wanted):
-                wanted = pa.string()
-            types[self._position[name]] = pa.float64() if name in self._loose else wanted
+    def _typed(self, block: Block) -> dict[str, pa.ChunkedArray] | None:
+        """The columns as they should be; None where some value has to be looked at."""
+        types = {
+            name: pa.string() if pa.types.is_fixed_size_list(wanted)
+            else pa.float64() if name in self._loose else wanted
+            for name, wanted in self.types.items()
+        }  # fmt: skip
+        try:
+            columns = self._converted(block, types)
+            for name in self._loose:
+                columns[name] = columns[name].cast(self.types[name])
+            doubtful = [name for name in columns if is_large(columns[name])]
+            if self._integers and _holds_hexadecimal(block.text):
+                doubtful += self._integers
+            texts = self._converted(block, dict.fromkeys(doubtful, pa.string())) if doubtful else {}
+        except pa.ArrowInvalid:
+            return None
+        whole = all(len(column) == len(block.numbers) for column in columns.values())
+        exact = not any(misread(texts[name], columns[name]).any() for name in doubtful)
+        return columns if whole and exact else None
+
+    def _converted(
+        self, block: Block, types: Mapping[str, pa.DataType]
+    ) -> dict[str, pa.ChunkedArray]:
         table = pv.read_csv(
-            pa.BufferReader(block),
+            pa.BufferReader(block.text),
             read_options=pv.ReadOptions(column_names=self._fields, block_size=1 << 20),
-            parse_options=pv.ParseOptions(
-                delimiter=self.delimiter, newlines_in_values=b'"' in block
-            ),
+            parse_options=pv.ParseOptions(delimiter=self.delimiter, newlines_in_values=block.spans),
             convert_options=pv.ConvertOptions(
-                column_types=types,
-                include_columns=list(types),
+                column_types={self._position[name]: wanted for name, wanted in types.items()},
+                include_columns=[self._position[name] for name in types],
                 null_values=list(NULLS),
                 strings_can_be_null=False,
             ),
         )
-        columns = {name: table[position] for name, position in self._position.items()}
-        for name in self._loose:
-            columns[name] = columns[name].cast(self.types[name])
-        return columns
+        return {name: table[self._position[name]] for name in types}
 
-    def _careful(self, block: bytes) -> Batch:
-        """As text, row by row where need be."""
-        block = _as_utf8(block)
-        try:
-            parts = [self._texts(block)]
-        except _OpenQuote as quote:
-            # From there on quotes mean nothing, or the value would swallow the rows behind it.
-            parts = [self._texts(block[: quote.at])] if quote.at else []
-            parts.append(self._texts(block[quote.at :], quoted=False))
-        columns = {
-            name: pa.concat_arrays([part.columns[position] for part in parts])
-            for name, position in self._position.items()
-        }
-        rows, rejected = [], []
-        for part in parts:
-            rows.append(self.done + part.rows)
-            rejected += [
-                RejectedRow(self.path, self.done + row, reason) for row, reason in part.bad.items()
-            ]
-            self.done += len(part.rows) + len(part.bad)
-        self._loosen(columns)
-        return make_batch(self.path, np.concatenate(rows), columns, self.types, tuple(rejected))
+    def _nothing(self) -> dict[str, pa.ChunkedArray]:
+        return {name: pa.chunked_array([], wanted) for name, wanted in self.types.items()}
 
     def _loosen(self, columns: Mapping[str, pa.Array]) -> None:
         """Spare the next blocks the careful way where integers are written as `3.0`."""
@@ -355,70 +348,58 @@ class _Parser:
                 if pc.any(pc.match_substring(text, ".")).as_py():
                     self._loose.add(name)
 
-    def _texts(self, block: bytes, *, quoted: bool = True) -> _Texts:
+    def _texts(self, block: Block) -> tuple[dict[str, pa.Array], dict[int, str]]:
+        """The columns as text, and why which records, counted from 0, are left out.
+
+        Raises
+        ------
+        DataError
+            If the parser finds more or fewer records than the lines hold.
+        """
         bad: dict[int, str] = {}
-        at: int | None = None
 
         def reject(row: pv.InvalidRow) -> str:
-            nonlocal at
-            if quoted and "\n" in row.text.strip("\r\n"):
-                at = max(block.find(row.text.encode()), 0)
-                return "error"
-            bad[row.number] = f"expected {row.expected_columns} values, got {row.actual_columns}"
+            reason = f"expected {row.expected_columns} values, got {row.actual_columns}"
+            bad[row.number - 1] = reason
             return "skip"
 
-        try:
-            table = pv.read_csv(
-                pa.BufferReader(block),
-                # One thread and one block: only then the rows are numbered.
-                read_options=pv.ReadOptions(
-                    column_names=self._fields, use_threads=False, block_size=len(block) + 1
-                ),
-                parse_options=pv.ParseOptions(
-                    delimiter=self.delimiter,
-                    quote_char='"' if quoted else False,
-                    newlines_in_values=quoted,
-                    invalid_row_handler=reject,
-                ),
-                convert_options=pv.ConvertOptions(
-                    column_types={position: pa.string() for position in self._fields},
-                    include_columns=list(self._position.values()),
-                    null_values=[],
-                    strings_can_be_null=False,
-                ),
-            )
-        except pa.ArrowInvalid:
-            if at is None:
-                raise
-            raise _OpenQuote(at) from None
-        count = table.num_rows + len(bad)
-        rows = np.setdiff1d(np.arange(1, count + 1), np.fromiter(bad, dtype=np.int64))
+        text = _as_utf8(block.text)
+        table = pv.read_csv(
+            pa.BufferReader(text),
+            # One thread and one block: only then the rows are numbered.
+            read_options=pv.ReadOptions(
+                column_names=self._fields, use_threads=False, block_size=len(text) + 1
+            ),
+            parse_options=pv.ParseOptions(
+                delimiter=self.delimiter,
+                newlines_in_values=block.spans,
+                invalid_row_handler=reject,
+            ),
+            convert_options=pv.ConvertOptions(
+                column_types={position: pa.string() for position in self._fields},
+                include_columns=list(self._position.values()),
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+        found, expected = table.num_rows + len(bad), len(block.numbers)
+        if found != expected:
+            problem = f"after row {self.done:,}: {expected:,} records by their lines, {found:,} "
+            raise DataError(self.path, problem + "by quotes and delimiters")
         columns = {
-            position: _decoded(table[position].combine_chunks(), quoted)
-            for position in self._position.values()
+            name: table[position].combine_chunks() for name, position in self._position.items()
         }
-        return _Texts(rows, columns, bad)
+        return columns, bad
 
 
-@dataclass
-class _Texts:
-    """Rows of a block as text: the good rows' numbers and columns, the bad rows and why."""
-
-    rows: NDArray[np.int64]
-    columns: dict[str, pa.Array]
-    bad: dict[int, str]
-
-
-class _OpenQuote(Exception):
-    """A quote opens at byte `at` of a block and closes in a later row, if at all."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        super().__init__(at)
-
-
-def _decoded(column: pa.Array, quoted: bool) -> pa.Array:
-    return column if quoted else pc.replace_substring_regex(column, '^"(.*)"$', r"\1")
+def _holds_hexadecimal(text: bytes) -> bool:
+    """Whether something like 0xFF may be in it, which Arrow reads as an integer."""
+    data = np.frombuffer(text, np.uint8)
+    return any(
+        bool((data[places(data, ord(mark)) - 1] == ord("0")).any())
+        for mark in "xX"
+        if mark.encode() in text
+    )
 
 
 def _as_utf8(block: bytes) -> bytes:

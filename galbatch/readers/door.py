@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,21 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError, did_you_mean
+from galbatch.readers.packed import PACKINGS, Unpackable, packing_of, unpacked
 
-GZIP = b"\x1f\x8b"
 _MAGIC = {
-    GZIP: "gzip",
     b"PAR1": "Parquet",
     b"SIMPLE  =": "FITS",
     b"\x89HDF\r\n\x1a\n": "HDF5",
-    b"PK\x03\x04": "a zip archive",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
     b"%PDF": "PDF",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+_TAR = slice(257, 262)
 _WEB = (b"<!doctype", b"<html", b"<head")
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EREMOTEIO}
 
@@ -63,9 +60,14 @@ def no_file(folder: str) -> SpecError:
 
 def kind(start: bytes) -> str:
     """What a file is, judging by its first bytes: ``"FITS"``, ..., or ``""`` for unknown."""
+    packing = packing_of(start)
+    if packing is not None:
+        return "a zip archive" if packing.name == "zip" else packing.name
     for magic, name in _MAGIC.items():
         if start.startswith(magic):
             return name
+    if start[_TAR] == b"ustar":
+        return "a tar archive"
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(_WEB):
         return "a web page"
@@ -85,8 +87,10 @@ def not_that(path: str, wanted: str, start: bytes) -> SpecError:
     match found:
         case "a web page":
             hint = "the download may have failed: open it in a browser"
-        case "gzip":
-            hint = "if the ending .gz is missing, add it"
+        case "UTF-16 text":
+            hint = "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"
+        case "a zip archive" | "a tar archive" | "gzip" | "bzip2" | "xz" | "Zstandard":
+            hint = "unpack it first"
         case "Parquet" | "FITS" | "HDF5" | "VOTable":
             hint = f"give it that ending, or say source.format: {{kind: {found.lower()}}}"
         case _:
@@ -94,42 +98,68 @@ def not_that(path: str, wanted: str, start: bytes) -> SpecError:
     return SpecError(path, problem, hint)
 
 
-def unzipped(path: str) -> tuple[bool, bytes]:
-    """Whether a file is gzipped, and the first bytes of what it holds.
+def opened(path: str) -> tuple[pa.NativeFile | io.BufferedReader, bytes]:
+    """What a file holds as a stream, unpacked where it is packed, and its first bytes.
+
+    Parameters
+    ----------
+    path : str
+        Packed or not, whatever its name says.
+
+    Returns
+    -------
+    tuple of stream and bytes
+        The stream stands at its begin; it can be seeked in if the file is not packed. At most
+        512 bytes.
 
     Raises
     ------
     SpecError
-        If the file cannot be read, or ends in .gz and is not gzipped.
+        If the file cannot be read, holds nothing, or is not packed as its name says.
+    DataError
+        If it is damaged.
     """
     start = head(path)
-    if start.startswith(GZIP):
-        try:
-            with pa.input_stream(path, compression="gzip") as stream:
-                return True, stream.read(512)
-        except OSError as error:
-            raise broken(path, error, 0) from error
-    if path.lower().endswith(".gz"):
-        raise SpecError(
-            path,
-            f"ends in .gz but is {kind(start) or 'not gzipped'}",
-            "the download may have failed, or unpacked it: then drop the .gz",
-        )
-    return False, start
+    packing = packing_of(start)
+    try:
+        if packing is None:
+            _check_ending(path, start)
+            return pa.OSFile(path), start
+        with unpacked(path, packing) as stream:
+            start = bytes(stream.read(512))
+        if not start:
+            raise SpecError(path, f"is empty once it is unpacked ({packing.name})")
+        return unpacked(path, packing), start
+    except OSError as error:
+        raise broken(path, error, 0) from error
+
+
+def _check_ending(path: str, start: bytes) -> None:
+    """See that a file that is not packed has no name of one that is."""
+    for packing in PACKINGS:
+        if path.lower().endswith(packing.ending):
+            packed = "gzipped" if packing.name == "gzip" else f"packed ({packing.name})"
+            raise SpecError(
+                path,
+                f"ends in {packing.ending} but is {kind(start) or f'not {packed}'}",
+                f"the download may have failed, or unpacked it: then drop the {packing.ending}",
+            )
 
 
 def broken(path: str, error: Exception, row: int) -> GalbatchError:
     """The error for a file that breaks after `row` rows, from what a library raised."""
     if isinstance(error, OSError) and error.errno in _PASSING:
         return TransientError(path, f"could not be read: {error.strerror}")
-    text = str(error)
-    lower = text.lower()
-    if "truncated compressed" in lower:
-        return cut_short(path, row, "the gzip stream")
-    if "zlib" in lower or "inflate" in lower:
+    if isinstance(error, Unpackable):
+        what = "archive" if error.packing.name == "zip" else "stream"
+        if error.early:
+            return cut_short(path, row, f"the {error.packing.name} {what}")
         return DataError(
-            path, f"is damaged after row {row:,} (gzip)", "fetch it again; gzip -t checks it"
+            path,
+            f"is damaged after row {row:,} ({error.packing.name}: {error.problem[:200]})",
+            f"fetch it again; {error.packing.check} checks it",
         )
+    text = str(error)
     first_line = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     return DataError(path, f"is damaged after row {row:,}: {first_line[:200]}", "fetch it again")
 

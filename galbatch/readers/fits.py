@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from galbatch.errors import DataError, GalbatchError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
 from galbatch.readers.conform import make_batch
-from galbatch.readers.door import broken, cut_short, head, must_have, not_that, unzipped
+from galbatch.readers.door import broken, cut_short, head, must_have, not_that, opened
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.several import Listed, Words, choose, united, wants_all
 from galbatch.values import RejectedRow
@@ -143,15 +144,11 @@ class _Contents:
 
 
 class _Stream:
-    """The bytes of a file, unzipped where need be."""
+    """The bytes of a file, unpacked where need be."""
 
-    def __init__(self, path: str, *, zipped: bool) -> None:
-        self.path, self.at = path, 0
-        try:
-            self._file = pa.input_stream(path, compression="gzip") if zipped else pa.OSFile(path)
-        except OSError as error:
-            raise broken(path, error, 0) from error
-        self.size: int | None = None if zipped else self._file.size()
+    def __init__(self, path: str, file: pa.NativeFile | io.BufferedReader) -> None:
+        self.path, self.at, self._file = path, 0, file
+        self.size: int | None = file.size() if isinstance(file, pa.NativeFile) else None
 
     def __enter__(self) -> _Stream:
         return self
@@ -179,7 +176,7 @@ class _Stream:
 
     def rows(self, width: int, count: int, row: int) -> tuple[pa.Buffer, GalbatchError | None]:
         """The next rows; where the file breaks, what comes before that, and why."""
-        if self.size is not None:
+        if self.size is not None and isinstance(self._file, pa.NativeFile):
             # Not more than there is: a header that lies would ask for all the memory.
             there = min(count, (self.size - self.at) // width)
             buffer = self._file.read_buffer(there * width)
@@ -203,10 +200,10 @@ class _Stream:
 
 
 def _open(path: str) -> _Stream:
-    zipped, start = unzipped(path)
+    file, start = opened(path)
     if not start.startswith(b"SIMPLE  ="):
         raise not_that(path, "FITS", start)
-    return _Stream(path, zipped=zipped)
+    return _Stream(path, file)
 
 
 @contextmanager

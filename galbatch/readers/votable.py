@@ -30,7 +30,7 @@ from galbatch.readers.door import (
     must_have,
     not_that,
     only_once,
-    unzipped,
+    opened,
 )
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.several import Listed, Words, choose, united, wants_all
@@ -46,6 +46,8 @@ _PIECE = 1 << 20
 _LONGEST_TAG = 1 << 16
 
 _TEXT = ("char", "unicodeChar")
+_UNPACKED_BYTES = 10_000
+"""Of one byte in a packed file, at most: no table is packed tighter."""
 _ELEMENTS = {
     "boolean": pa.bool_(), "bit": pa.bool_(), "unsignedByte": pa.uint8(), "short": pa.int16(),
     "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
@@ -298,17 +300,17 @@ class _Walk:
             raise cut_short(self.path, self.before + rows, "the VOTable's stream", self._declared)
 
     def _parse(self, watch: _Watch, columns: Sequence[int] | None) -> None:
-        zipped, start = unzipped(self.path)
+        stream, start = opened(self.path)
         is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") and b"\0" not in start
         if not is_xml or kind(start) not in ("VOTable", "XML", ""):
             raise not_that(self.path, "VOTable", start)
-        # What gzip makes of one byte, at most.
-        self._most_rows = Path(self.path).stat().st_size * (1032 if zipped else 1)
+        packed = not isinstance(stream, pa.NativeFile)
+        self._most_rows = Path(self.path).stat().st_size * (_UNPACKED_BYTES if packed else 1)
         # Not invalid="mask": it shifts the cells behind a bad one by a column (astropy 8.0).
         config = {"verify": "ignore", "invalid": "exception", "filename": self.path,
                   "columns": list(columns) if columns else None}  # fmt: skip
         try:
-            with pa.input_stream(self.path, compression="gzip" if zipped else None) as stream:
+            with stream:
                 stream.read(start.index(b"<"))  # services write empty lines before the first
                 with get_xml_iterator(stream.read) as events:
                     document = tree.VOTableFile(config=config, pos=(1, 1))
@@ -490,8 +492,9 @@ class _Walk:
     def _counting_bytes(self, binparse: Any) -> Any:
         def counting(read: Any) -> Any:
             def counted(size: int) -> Any:
+                found = read(size)  # raises at the end of the stream, where nothing was read
                 self._varying_bytes += size
-                return read(size)
+                return found
 
             return binparse(counted)
 
@@ -540,10 +543,9 @@ def _holds_more(path: str, _: tuple[int, int | str]) -> bool:
     This is some fifty times as fast as a look at the XML. Comments can make it say so in vain,
     which costs time.
     """
-    zipped = unzipped(path)[0]
     rest, tables = b"", 0
     try:
-        with pa.input_stream(path, compression="gzip" if zipped else None) as stream:
+        with opened(path)[0] as stream:
             while piece := stream.read(_PIECE):
                 text = rest + piece
                 # Cut before a tag, so that none is seen in halves or twice.

@@ -110,6 +110,21 @@ def check_sink(spec: SinkSpec) -> None:
             check_file(Path(spec.path).expanduser())
 
 
+def check_table(spec: SinkSpec, origin: Origin) -> None:
+    """Refuse a table that is not for these predictions, without writing.
+
+    Raises
+    ------
+    SpecError
+        If it is of others, or the database cannot be opened. Nothing is said of one that is busy.
+    """
+    match spec.kind:
+        case "duckdb":
+            from galbatch.sinks.duckdb import check_table
+
+            check_table(spec, origin)
+
+
 def open_sink(spec: SinkSpec, origin: Origin) -> Sink:
     """Connect to a database.
 

@@ -255,19 +255,7 @@ class DuckdbTable:
             )
 
     def _compare(self, schema: pa.Schema, wanted: dict[str, str]) -> None:
-        found = self._database.execute(
-            "SELECT comment FROM duckdb_tables() WHERE table_name = ?"
-            " AND database_name = current_database() AND schema_name = current_schema()",
-            [self._table],
-        ).fetchall()
-        title = found[0][0] if found else None
-        if title != self._title:
-            says = f"it says '{title}'" if title else "galbatch did not make it"
-            raise SpecError(
-                self.where,
-                f"expected {self._title}; {says}",
-                "give the sink another 'table', or drop this one",
-            )
+        _check_title(self._database, self._table, self._title, self.where)
         columns = dict(
             self._database.execute(
                 "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?"
@@ -287,7 +275,7 @@ class DuckdbTable:
 
     @property
     def _title(self) -> str:
-        return f"galbatch: predictions of model {self._origin.model}, survey {self._origin.survey}"
+        return _title(self._origin)
 
     @property
     def _quoted(self) -> str:
@@ -371,6 +359,57 @@ def check_file(path: Path) -> None:
     if start and start[_MAGIC] != b"DUCK":
         raise SpecError(
             str(path), "expected a DuckDB database, it is another file", "give another 'path'"
+        )
+
+
+def check_table(spec: DuckdbSink, origin: Origin) -> None:
+    """Refuse a table that is not for these predictions, as far as can be seen without writing.
+
+    Raises
+    ------
+    SpecError
+        If the name is taken, the file cannot be opened, or its table is of others. Nothing is said
+        while another process writes to it.
+    """
+    path, table = Path(spec.path).expanduser(), spec.table or origin.model
+    where = f"{path}, table {table}"
+    if table.lower() == RECEIPTS:
+        raise SpecError(where, "this table's name is taken", "give another 'table'")
+    check_file(path)
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with duckdb.connect(str(path), read_only=True) as database:
+            found = database.execute(
+                "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]
+            ).fetchall()
+            if found:
+                _check_title(database, table, _title(origin), where)
+    except duckdb.Error as error:
+        if "lock" not in str(error).lower():
+            raise SpecError(str(path), f"DuckDB: {str(error).splitlines()[0]}") from error
+
+
+def _title(origin: Origin) -> str:
+    return f"galbatch: predictions of model {origin.model}, survey {origin.survey}"
+
+
+def _check_title(
+    database: duckdb.DuckDBPyConnection, table: str, expected: str, where: str
+) -> None:
+    """A table says of which model's predictions it is."""
+    found = database.execute(
+        "SELECT comment FROM duckdb_tables() WHERE table_name = ?"
+        " AND database_name = current_database() AND schema_name = current_schema()",
+        [table],
+    ).fetchall()
+    title = found[0][0] if found else None
+    if title != expected:
+        says = f"it says '{title}'" if title else "galbatch did not make it"
+        raise SpecError(
+            where,
+            f"expected {expected}; {says}",
+            "give the sink another 'table', or drop this one",
         )
 
 

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from galbatch.spec.base import (
     Line,
@@ -20,54 +20,10 @@ from galbatch.spec.base import (
     must_rise,
     say,
 )
+from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
 from galbatch.spec.survey import Condition
 from galbatch.values import WORKER_MEMORY, Target
 
-_UNITS = {f"{prefix}{i}B": (1024 if i else 1000) ** power
-          for power, prefix in enumerate("KMGT", 1) for i in ("", "i")}  # fmt: skip
-_MOST_MEMORY = 100 * 2**40
-
-
-def in_bytes(size: str) -> int:
-    """Bytes of a size as a job writes it: `3 GiB`."""
-    number = size.rstrip("KMGTiB ")
-    return int(float(number) * _UNITS[size[len(number) :].strip()])
-
-
-def _enough(size: str) -> str:
-    if in_bytes(size) < WORKER_MEMORY:
-        raise ValueError(f"{_needs()}, not {size}")
-    if in_bytes(size) > _MOST_MEMORY:
-        raise ValueError(f"no worker has more than {_MOST_MEMORY >> 40} TiB, not {size}")
-    return size
-
-
-def _needs() -> str:
-    return f"a worker needs at least {WORKER_MEMORY >> 20} MiB before it has read any rows"
-
-
-def _some_time(walltime: str) -> str:
-    if not walltime.strip("0:"):
-        raise ValueError("a job with no time does nothing; an hour is 01:00:00")
-    return walltime
-
-
-Size = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})? ?[KMGT]i?B$",
-        json_schema_extra=say("a size with its unit, e.g. 3 GiB"),
-    ),
-    AfterValidator(_enough),
-]
-Walltime = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9]{1,3}:[0-5][0-9]:[0-5][0-9]$",
-        json_schema_extra=say("hours:minutes:seconds, e.g. 01:30:00"),
-    ),
-    AfterValidator(_some_time),
-]
 Table = Annotated[int, Field(ge=0, le=9999)] | Line
 """A number or a name."""
 BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -380,7 +336,7 @@ class QueueCluster(Words):
         if each < WORKER_MEMORY:
             raise ValueError(
                 f"memory: {self.memory} for {self.cores} workers (cores) are {each >> 20} MiB for "
-                f"each; {_needs()}"
+                f"each; {too_little()}"
             )
         return self
 

@@ -113,6 +113,42 @@ def read_value(text: str, name: str) -> Any:
     return _read(text, _Source(name, numbered=False), variables=False).words
 
 
+def read_as_written(text: str) -> Any:
+    """The mappings, lists and words of YAML that another program wrote, whatever its tags say.
+
+    Returns
+    -------
+    object
+        Every word is text; what an alias stands for is there once, however often it is named.
+
+    Raises
+    ------
+    ValueError
+        If it is not YAML.
+    """
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+        return None if root is None else _as_written(root, {})
+    except (YAMLError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _as_written(node: Node, made: dict[int, Any]) -> Any:
+    if isinstance(node, ScalarNode):
+        return str(node.value)
+    if id(node) in made:
+        return made[id(node)]
+    found: Any
+    if isinstance(node, MappingNode):
+        found = made[id(node)] = {}
+        for key, value in node.value:
+            found[str(key.value)] = _as_written(value, made)
+    else:
+        found = made[id(node)] = []
+        found += [_as_written(item, made) for item in node.value]
+    return found
+
+
 def as_scalar(text: str) -> Any:
     """What text would be in YAML without quotes; the text itself where it would be ambiguous."""
     yaml = YAML(typ="safe", pure=True)

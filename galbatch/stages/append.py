@@ -85,12 +85,7 @@ class Append:
                 }
                 need = Need("append", unit, words)
                 receipt = book.get("append", unit)
-                origin = Origin(
-                    site.survey.name,
-                    _held_as(sink, model.name, version),
-                    site.survey.id.column,
-                    optional_columns(),
-                )
+                origin = origin_of(site, sink, model.name, version)
                 delivery = Delivery(sink, version, origin, extension.facts["fingerprint"], need)
                 why = book.why(receipt, need)
                 if book.holds(receipt, need):
@@ -147,6 +142,13 @@ class Append:
 def delivery_unit(sink: SinkSpec, model: str) -> str:
     """The unit of a receipt for one model, or a version of it, in one database."""
     return f"{sink.kind}.{sink.path}.{sink.table or model}.{model}"
+
+
+def origin_of(site: Site, sink: SinkSpec, name: str, version: str) -> Origin:
+    """Whose predictions a database's table is to hold: those of a version of a model."""
+    survey = site.survey
+    held = _held_as(sink, name, version)
+    return Origin(survey.name, held, survey.id.column, optional_columns())
 
 
 def _held_as(sink: SinkSpec, name: str, version: str) -> str:

@@ -9,20 +9,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.flux.clean import microjansky
 from galbatch.readers.base import check_catalogues
 from galbatch.readers.remote import is_url
-from galbatch.sinks.base import check_sink
+from galbatch.sinks.base import check_sink, check_table
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.apart import other_stores
+from galbatch.stages.append import origin_of
 from galbatch.stages.base import Site
 from galbatch.stages.catalogue import Standing, standing
 from galbatch.stages.headers import FileFacts, read_headers
 from galbatch.stages.scan import source_facts
 from galbatch.stages.together import Known, compare, few
-from galbatch.stages.train import is_trained
+from galbatch.stages.train import current_version, is_trained
 from galbatch.store.identity import Identity, check_identity
 from galbatch.store.layout import Layout
 from galbatch.store.places import check_writable, local_copy, place
@@ -97,13 +97,6 @@ def _check_survey(survey: Survey) -> None:
                 f"survey {survey.name}: {words[0]}",
                 f"expected a column of numbers, '{name}' holds {what}",
                 "correct its dtype and length in 'columns', or name another",
-            )
-    if survey.photometry.quantity == "flux":
-        for band in survey.bands:
-            microjansky(
-                survey.photometry.unit,
-                band.wavelength,
-                f"survey {survey.name}: photometry.unit",
             )
 
 
@@ -194,6 +187,7 @@ def check_news(site: Site) -> None:
     away = [file for file in files if is_url(file)][_AWAY:]
     files = [file for file in files if file not in set(away)]
     if files:
+        check_catalogues(job.source.paths)
         facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
         compare(job, survey, facts, _known(site, state, files, unseen=bool(away)))
 
@@ -204,13 +198,17 @@ def check_places(site: Site) -> None:
     Raises
     ------
     SpecError
-        If the store is another job's or no store, or a folder cannot be written.
+        If the store is another job's or no store, a folder cannot be written, or a database's
+        table is of others.
     """
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
     for sink in site.job.sinks:
         check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+        for model in site.job.models:
+            version = current_version(site, model)
+            check_table(sink, origin_of(site, sink, model.name, version))
 
 
 def identity_of(site: Site) -> Identity:
@@ -247,13 +245,13 @@ def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = 
         if receipt is not None and origin.unit not in read:
             there[origin.unit] = source_facts(receipt)
             scanned += 1
-    types: dict[str, pa.DataType] = {}
+    fields: dict[str, pa.Field] = {}
     held = [one for one in state.held if one.partition not in state.lost]
     if held:
         schema = read_schema(site.layout.partition(held[0].partition))
-        types = {field.name: field.type for field in schema if field.name not in OWN}
+        fields = {one.name: one for one in schema if one.name not in OWN}
     return Known(
-        types,
+        fields,
         {unit: words["absent"] for unit, words in there.items() if unit not in read},
         {t: sum(words["labelled"].get(t, 0) for words in there.values()) for t in TARGETS},
         unseen=unseen or scanned > 0,

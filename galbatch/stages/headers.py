@@ -1,4 +1,4 @@
-"""What the headers and the first rows of sources say: each by itself, and together."""
+"""What the header and the first rows of a source say."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from galbatch.errors import DataError, SpecError, counted
-from galbatch.intake.units import UnitPlan
+from galbatch.intake.types import is_number
 from galbatch.readers.base import Batch, Header, Reader, open_reader
 from galbatch.readers.conform import Mismatch, conform
 from galbatch.readers.remote import at_hand
 from galbatch.spec.job import FilesSource
 from galbatch.spec.survey import Survey
-from galbatch.stages.intake import catalogue_rows, column_types, plan_intake
+from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
+from galbatch.store.tables import OWN
 from galbatch.training.labels import labels
 from galbatch.values import Target
 
@@ -25,6 +26,7 @@ FIRST_ROWS = 1_000
 """Rows that are looked at of a file."""
 _SAMPLED = 2
 """Files of each kind of header whose first rows are looked at."""
+_UNIT = "unit"
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,15 @@ class FirstRows:
     Parameters
     ----------
     rows : int
-        That can be used.
+        That are sound.
     refused : int
-        That cannot.
+        That are not.
     example : str
-        Why one of those cannot.
+        Which one is not, and why.
     labelled : mapping of Target to int
         Rows with a label.
     limits : mapping of str to (int, int)
-        The smallest and the largest number of each column of integers.
+        Smallest and largest integer of each column of integers.
     """
 
     rows: int
@@ -65,12 +67,11 @@ class FileFacts:
         ``RAdeg -> RA``: spellings that differ from the survey's.
     absent : tuple of str
         Columns of the survey that it lacks.
-    types : mapping of str to DataType
-        What its columns are in the store, by their name there.
+    fields : mapping of str to Field
+        What its columns are when they are read, by their name in the store, with the units that
+        it alone states.
     spellings : mapping of str to str
         How it spells them.
-    units : UnitPlan
-        How its values come into the survey's units.
     notes : tuple of str
         What a user should know of it, a line each.
     problem : str
@@ -82,9 +83,8 @@ class FileFacts:
     columns: int = 0
     aliases: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
-    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    fields: Mapping[str, pa.Field] = field(default_factory=dict)
     spellings: Mapping[str, str] = field(default_factory=dict)
-    units: UnitPlan = field(default_factory=UnitPlan)
     notes: tuple[str, ...] = ()
     problem: str = ""
     first: FirstRows | None = None
@@ -95,6 +95,15 @@ class FileFacts:
         taken = f", {'; '.join(self.aliases)}" if self.aliases else ""
         notes = "".join(f"; {note}" for note in self.notes)
         return f"{self.file}: {counted(self.columns, 'column')}{taken}{notes}"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Files with the same header."""
+
+    facts: FileFacts
+    intake: Intake
+    types: Mapping[str, pa.DataType]
 
 
 def read_headers(
@@ -120,7 +129,7 @@ def read_headers(
     SpecError
         Naming the file and the column.
     """
-    kinds: dict[Header, FileFacts] = {}
+    kinds: dict[Header, _Kind] = {}
     looked: dict[Header, int] = defaultdict(int)
     for file in files:
         try:
@@ -128,13 +137,13 @@ def read_headers(
                 reader = open_reader(source.format, copy)
                 header = reader.header(copy)
                 if header not in kinds:
-                    kinds[header] = _looked_at(
-                        survey, reader, copy, header, file, first_run=first_run
-                    )
-                facts = replace(kinds[header], file=file)
-                if looked[header] < _SAMPLED and not facts.problem:
+                    intake = _intake(survey, header, file, first_run=first_run)
+                    kinds[header] = _kind(survey, reader, copy, header, intake)
+                kind = kinds[header]
+                facts = replace(kind.facts, file=file)
+                if looked[header] < _SAMPLED:
                     looked[header] += 1
-                    first = _first_rows(survey, reader, copy, facts)
+                    first = _first_rows(survey, reader, copy, kind)
                     facts = replace(facts, first=first)
         except _Unsound as error:
             raise error.why from error
@@ -153,84 +162,80 @@ class _Unsound(Exception):
         self.why = why
 
 
-def _looked_at(
-    survey: Survey, reader: Reader, path: str, header: Header, file: str, *, first_run: bool
-) -> FileFacts:
-    """What a header says, matched with the survey."""
+def _intake(survey: Survey, header: Header, file: str, *, first_run: bool) -> Intake:
     try:
-        intake = plan_intake(survey, header, file)
+        return plan_intake(survey, header, file)
     except SpecError as error:
         if first_run:
             raise _Unsound(error) from error
         raise
-    names = intake.resolution.names
-    wanted = column_types(survey, reader, path, header, intake.resolution)
+
+
+def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Intake) -> _Kind:
+    """What a header says, matched with the survey."""
+    columns = [column for column in header.columns if column.name not in OWN]
+    types = column_types(survey, reader, path, header, intake.resolution)
+    names, own = intake.resolution.names, intake.units.own
     # Text formats say of no column what it is; others not of those that cannot be read.
-    is_text = all(column.type is None for column in header.columns)
-    types = {}
-    for column in header.columns:
-        if column.name not in names or (column.type is None and not is_text):
-            continue
-        kind = wanted[column.name]
-        if column.type is None:
-            kind = pa.string() if pa.types.is_null(kind) else kind
-        else:
+    text = all(column.type is None for column in columns)
+    fields = {}
+    for column in columns:
+        wanted, name = types[column.name], names[column.name]
+        if text:
+            kind = pa.string() if pa.types.is_null(wanted) else wanted
+        elif column.type is not None:
             try:
-                kind = conform(pa.array([], column.type), kind).values.type
+                kind = conform(pa.array([], column.type), wanted).values.type
             except Mismatch as mismatch:
-                raise SpecError(file, f"column '{column.name}': {mismatch}") from None
-        types[names[column.name]] = kind
-    return FileFacts(
-        file,
-        len(names),
+                raise SpecError(path, f"column '{column.name}': {mismatch}") from None
+        else:
+            continue
+        unit = {_UNIT: own[name]} if name in own else None
+        fields[name] = pa.field(name, kind, metadata=unit)
+    facts = FileFacts(
+        path,
+        len(columns),
         intake.resolution.aliases,
         intake.resolution.absent,
-        types,
+        fields,
         {name: spelling for spelling, name in names.items()},
-        intake.units,
         (*intake.notes, *intake.units.notes),
     )
+    return _Kind(facts, intake, types)
 
 
-def _first_rows(survey: Survey, reader: Reader, path: str, facts: FileFacts) -> FirstRows | None:
-    """What the first rows hold in the columns that the survey knows, and in long integers."""
+def _first_rows(survey: Survey, reader: Reader, path: str, kind: _Kind) -> FirstRows | None:
+    """What the first rows hold, in the columns that the survey knows and in integers."""
+    names, fields = kind.intake.resolution.names, kind.facts.fields
     wanted = {
-        facts.spellings[name]: kind
-        for name, kind in facts.types.items()
-        if name in survey.column or _is_long(kind)
+        spelling: kind.types[spelling]
+        for spelling, name in names.items()
+        if name in fields and (name in survey.column or pa.types.is_integer(fields[name].type))
     }
     batch = next(reader.batches(path, wanted, FIRST_ROWS), None)
     if batch is None:
         return None
-    stored = {spelling: name for name, spelling in facts.spellings.items()}
-    names = [stored[name] for name in batch.table.column_names]
-    first = Batch(
-        batch.rows[:FIRST_ROWS],
-        batch.table.rename_columns(names).slice(0, FIRST_ROWS),
-        batch.rejected[:FIRST_ROWS],
-    )
-    table, refused = catalogue_rows(survey, first, facts.units, facts.file)
+    table = batch.table.rename_columns([names[name] for name in batch.table.column_names])
+    first = Batch(batch.rows[:FIRST_ROWS], table.slice(0, FIRST_ROWS), batch.rejected)
+    sound, refused = catalogue_rows(survey, first, kind.intake.units, path)
     example = refused.slice(0, 1).to_pylist()
     return FirstRows(
-        rows=table.num_rows,
+        rows=sound.num_rows,
         refused=refused.num_rows,
         example=f"row {example[0]['row']}: {example[0]['reason']}" if example else "",
         labelled={
             target: int(np.isfinite(values).sum())
-            for target, values in labels(survey, table).items()
+            for target, values in labels(survey, sound).items()
         },
         limits={
-            name: ends
+            name: (ends["min"].as_py() or 0, ends["max"].as_py() or 0)
             for name in table.column_names
-            if _is_long(table[name].type) and (ends := _limits(table[name])) is not None
+            if pa.types.is_integer(table[name].type)
+            for ends in [pc.min_max(table[name])]
         },
     )
 
 
-def _is_long(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) and kind.bit_width == 64)
-
-
-def _limits(column: pa.ChunkedArray) -> tuple[int, int] | None:
-    ends = pc.min_max(column)
-    return (ends["min"].as_py(), ends["max"].as_py()) if ends["min"].is_valid else None
+def is_of_numbers(kind: pa.DataType) -> bool:
+    """Whether a condition can be asked of a column."""
+    return is_number(kind) or pa.types.is_boolean(kind)

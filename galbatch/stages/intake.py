@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.intake.ids import id_type, made_id, refused_parts
+from galbatch.intake.ids import (
+    as_wanted,
+    beyond,
+    id_type,
+    made_id,
+    no_ids,
+    refused_parts,
+)
 from galbatch.intake.positions import (
     HIGHEST_RA,
     LOWEST_RA,
@@ -131,6 +138,7 @@ def catalogue_rows(
     """
     table = batch.table
     good = np.ones(table.num_rows, bool)
+    ids = [one for one in (survey.id.column, *survey.id.parts) if one in table.column_names]
     refused = [as_table([replace(row, file=file) for row in batch.rejected])]
 
     def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
@@ -145,6 +153,10 @@ def catalogue_rows(
             reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
         refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
 
+    for name in ids:
+        bad = beyond(survey.column[name], table[name])
+        refuse(bad, f"column '{name}': expected {survey.column[name].dtype}", table[name])
+    table = _with_ids_as_wanted(survey, table, ids)
     for name in survey.id.parts or (survey.id.column,):
         refuse(_is_missing(table[name]), f"column '{name}': the id is missing", None)
     for name in survey.id.parts:
@@ -178,6 +190,14 @@ def catalogue_rows(
     return table, pa.concat_tables(refused)
 
 
+def _with_ids_as_wanted(survey: Survey, table: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """With ids in the type that the survey says; what is beyond it was refused."""
+    for name in ids:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, as_wanted(survey.column[name], table.column(place)))
+    return table
+
+
 def _in_degrees(
     table: pa.Table, name: str, values: NDArray[np.float64], good: NDArray[np.bool_]
 ) -> pa.Table:
@@ -203,11 +223,7 @@ def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
 
 def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
-    if not is_text(column.type):
-        return missing
-    empty = pc.equal(pc.utf8_trim_whitespace(column), "")
-    missing |= pc.fill_null(empty, True).to_numpy()
-    return missing
+    return missing if not is_text(column.type) else no_ids(column).to_numpy()
 
 
 def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:

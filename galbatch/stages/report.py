@@ -174,7 +174,9 @@ def report_data(site: Site) -> ReportData:
             "and no number here says how well a model does on the real sky."
         )
     absent = {unit: words["absent"] for unit, words in facts["sources"].items()}
-    notes = [f"{line[0].upper()}{line[1:]}." for line in absent_lines(survey, absent)]
+    notes = [_law_of_rows(facts, catalogue.rows)]
+    lines = (*absent_lines(survey, absent), *facts["notes"])
+    notes += [f"{line[0].upper()}{line[1:]}." for line in lines]
     used = {survey.id.column, *optional_columns(survey)}
     unused = [name for name in facts["absent"] if name not in used]
     if unused:
@@ -207,6 +209,17 @@ def report_data(site: Site) -> ReportData:
         sky=_sky(site, catalogue),
         max_points=site.job.report.max_points,
     )
+
+
+def _law_of_rows(facts: Mapping[str, Any], rows: int) -> str:
+    """Where the records of the files are: counted by the files themselves, and by the readers."""
+    refused = facts["rejected"] + facts["duplicates"]
+    lost = facts["records"] - rows - refused
+    said = (
+        f"The files hold {counted(facts['records'], 'record')} by their own count; as many were "
+        f"read: {rows:,} are in the catalogue, {refused:,} in quarantine"
+    )
+    return f"{said}, {lost:,} in partitions that could not be written." if lost else f"{said}."
 
 
 def _need(site: Site, left: Sequence[str]) -> Need | None:

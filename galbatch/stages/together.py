@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.intake.types import is_text
 from galbatch.spec.job import FilesSource, Job, PhotometricModel
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
-from galbatch.stages.headers import FileFacts
+from galbatch.stages.headers import FileFacts, is_of_numbers
 from galbatch.store.unify import THE_STORE, unify
 from galbatch.values import TARGETS, Target
 
@@ -26,7 +27,7 @@ class Known:
 
     Parameters
     ----------
-    types : mapping of str to DataType
+    fields : mapping of str to Field
         Of the columns of the catalogue; none where there is no catalogue.
     absent : mapping of str to tuple of str
         Columns of the survey that each of the files lacks.
@@ -36,7 +37,7 @@ class Known:
         Whether there are files of whose columns, but for the survey's, nothing is known.
     """
 
-    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+    fields: Mapping[str, pa.Field] = field(default_factory=dict)
     absent: Mapping[str, Collection[str]] = field(default_factory=dict)
     labelled: Mapping[str, int] = field(default_factory=dict)
     unseen: bool = False
@@ -44,7 +45,7 @@ class Known:
     def columns(self, survey: Survey) -> set[str]:
         """Columns that there are."""
         every = set(survey.column)
-        return set(self.types).union(*(every.difference(names) for names in self.absent.values()))
+        return set(self.fields).union(*(every.difference(names) for names in self.absent.values()))
 
 
 def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) -> tuple[str, ...]:
@@ -74,22 +75,34 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
         one = facts[0]
         others = f", nor can the other {len(facts) - 1:,} files" if len(facts) > 1 else ""
         raise SpecError(one.file, f"cannot be used{others}: {one.problem}")
-    columns = {name for one in usable for name in one.types} | known.columns(survey)
+    kinds = _one_of_each(usable)
+    columns = {name for one in kinds for name in one.fields} | known.columns(survey)
     spellings = {
         spelling
-        for one in usable
+        for one in kinds
         for name, spelling in one.spellings.items()
         if name not in survey.column
     }
     _refuse_what_all_lack(job, survey, columns, spellings, known)
-    _check_report(job, columns, usable, unseen=known.unseen)
-    _refuse_bad_rows(job, usable)
+    _check_report(job, columns, kinds, unseen=known.unseen)
+    _refuse_bad_rows(job, kinds)
     absent = {one.file: one.absent for one in usable} | dict(known.absent)
     return (
         *absent_lines(survey, absent, spellings),
-        *_compare_types(survey, usable, known.types),
-        *_labels_seen(survey, usable, known.labelled),
+        *_compare_types(survey, kinds, known.fields),
+        *_labels_seen(survey, kinds, known.labelled),
     )
+
+
+def _one_of_each(usable: Sequence[FileFacts]) -> list[FileFacts]:
+    """Of files with the same header, those whose first rows were looked at."""
+    seen: set[int] = set()
+    kept = []
+    for one in usable:
+        if one.first is not None or id(one.fields) not in seen:
+            kept.append(one)
+        seen.add(id(one.fields))
+    return kept
 
 
 def absent_lines(
@@ -191,13 +204,17 @@ def _check_report(
                 "report.where", f"no file has the column '{name}'", did_you_mean(name, columns)
             )
         for one in usable:
-            kind = one.types.get(name)
-            if kind is not None and _sort(kind) != "numbers":
+            found = one.fields.get(name)
+            if found is not None and not is_of_numbers(found.type):
                 raise SpecError(
                     "report.where",
-                    f"expected numbers in column '{name}', {one.file} holds {_words(kind)}",
+                    f"expected numbers in column '{name}', {one.file} holds {_words(found.type)}",
                     "choose another column",
                 )
+
+
+def _words(kind: pa.DataType) -> str:
+    return "text" if is_text(kind) else str(kind)
 
 
 def _refuse_bad_rows(job: Job, usable: Sequence[FileFacts]) -> None:
@@ -216,46 +233,33 @@ def _refuse_bad_rows(job: Job, usable: Sequence[FileFacts]) -> None:
 
 
 def _compare_types(
-    survey: Survey, usable: Sequence[FileFacts], held: Mapping[str, pa.DataType]
+    survey: Survey, usable: Sequence[FileFacts], held: Mapping[str, pa.Field]
 ) -> tuple[str, ...]:
-    """A column is one thing in all files. Of ids that are not, what becomes of them."""
-    found: dict[str, dict[tuple[pa.DataType, str], str]] = defaultdict(dict)
-    for name, kind in held.items():
-        found[name][kind, ""] = THE_STORE
+    """A column is one thing in all files, by the rule of ingest; what is to be said of the id.
+
+    Of integers, what the first rows hold is known.
+    """
+    found: dict[str, list[tuple[str, pa.Field]]] = defaultdict(list)
+    for name, field_ in held.items():
+        found[name].append((THE_STORE, field_))
     for one in usable:
-        for name, kind in one.types.items():
-            found[name].setdefault((kind, one.units.own.get(name, "")), one.file)
+        for name, field_ in one.fields.items():
+            found[name].append((one.file, field_))
     seen = {one.file: one.first.limits for one in usable if one.first}
 
-    def limits(column: str, files: Collection[str]) -> tuple[int, int]:
-        ends = [seen[file][column] for file in files if column in seen.get(file, {})]
+    def limits(name: str, files: Collection[str]) -> tuple[int, int]:
+        ends = [seen[file].get(name, (0, 0)) for file in files if file in seen]
         return min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
 
     lines = []
-    for name, kinds in found.items():
-        if len(kinds) == 1:
-            continue
-        fields = [
-            (file, pa.field(name, kind, metadata={"unit": unit}))
-            for (kind, unit), file in kinds.items()
-        ]
-        field = unify(name, fields, limits, is_id=name == survey.id.column)
-        if pa.types.is_string(field.type) and not all(one == field.type for one, _ in kinds):
-            said = ", ".join(f"{kind} in {file}" for (kind, _), file in kinds.items())
-            lines.append(f"column '{name}' holds {said}: ids become text")
+    for name, fields in found.items():
+        is_id = name == survey.id.column
+        kinds = {_words(one.type): file for file, one in reversed(fields)}
+        unified = unify(name, fields, limits, is_id=is_id)
+        if is_id and len(kinds) > 1 and is_text(unified.type):
+            said = ", ".join(f"{kind} in {file}" for kind, file in sorted(kinds.items()))
+            lines.append(f"column '{name}' is {said}: ids become text")
     return tuple(lines)
-
-
-def _sort(kind: pa.DataType) -> str:
-    """What a column holds, in a word."""
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return "numbers"
-    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
-
-
-def _words(kind: pa.DataType) -> str:
-    sort = _sort(kind)
-    return str(kind) if sort == "numbers" else sort
 
 
 def _labels_seen(

@@ -114,9 +114,21 @@ def examine(layout: Layout) -> Iterator[bool]:
 @contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
     with _lease_or_flock(layout) as holder, working_for(Attempt(layout.lock, holder.run)):
+        if is_remote(layout.root):
+            _see_to_scratch(layout.work)
         sweep(layout.work)
         remove_tree(layout.spill)
         yield
+
+
+def _see_to_scratch(work: Path) -> None:
+    """A store in object storage has it in the user's home, unless the job names another folder."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(
+            str(work), f"cannot be made: {error.strerror}", "name a folder for 'scratch' in the job"
+        ) from error
 
 
 @contextmanager

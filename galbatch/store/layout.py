@@ -176,7 +176,12 @@ class Layout:
             # Other stores may have the same scratch, and the user files in it.
             return self.scratch / f"galbatch-{name}"
         cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-        return Path(cache).expanduser() / "galbatch" / name
+        try:
+            return Path(cache).expanduser() / "galbatch" / name
+        except RuntimeError as error:
+            raise SpecError(
+                "scratch", "there is no home to keep it in", "name a folder for it in the job"
+            ) from error
 
     @property
     def logs(self) -> Path:

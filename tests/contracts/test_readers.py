@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import lzma
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,10 +58,39 @@ def write_csv(table: pa.Table, path: Path) -> None:
     pyarrow.csv.write_csv(pa.table(columns), path)
 
 
-def write_csv_gz(table: pa.Table, path: Path) -> None:
+def zipped(content: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("folder/catalogue", content)
+    return archive.getvalue()
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": lambda content: bz2.compress(content, 1),
+    "xz": lambda content: lzma.compress(content, preset=0),
+    "zst": zstd,
+    "zip": zipped,
+}
+
+
+def packed(write: Callable[[pa.Table, Path], None], path: Path, table: pa.Table) -> None:
+    """Write a file, then pack it as its ending says."""
     plain = path.with_suffix(".plain")
-    write_csv(table, plain)
-    path.write_bytes(gzip.compress(plain.read_bytes()))
+    write(table, plain)
+    path.write_bytes(PACK[path.suffix[1:]](plain.read_bytes()))
+
+
+def write_csv_packed(table: pa.Table, path: Path) -> None:
+    packed(write_csv, path, table)
+
+
+def write_fits_packed(table: pa.Table, path: Path) -> None:
+    packed(write_fits, path, table)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -101,7 +134,7 @@ def write_votable(table: pa.Table, path: Path, serialization: str = "tabledata")
     plain = path.with_suffix(".plain")
     whole.to_xml(str(plain), tabledata_format=serialization)
     content = plain.read_bytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(PACK[path.suffix[1:]](content) if path.suffix[1:] in PACK else content)
 
 
 def write_binary(table: pa.Table, path: Path) -> None:
@@ -114,17 +147,22 @@ def write_binary2(table: pa.Table, path: Path) -> None:
 
 WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "csv": write_csv,
-    "csv.gz": write_csv_gz,
+    "csv.gz": write_csv_packed,
+    "csv.bz2": write_csv_packed,
+    "csv.xz": write_csv_packed,
+    "csv.zst": write_csv_packed,
+    "csv.zip": write_csv_packed,
     "parquet": write_parquet,
     "fits": write_fits,
     "fits.gz": write_fits,
+    "fits.bz2": write_fits_packed,
     "hdf5": write_hdf5,
     "vot": write_votable,
     "xml": write_binary,
     "votable": write_binary2,
     "vot.gz": write_votable,
 }
-WHOLE = ("parquet", "hdf5", "vot", "xml", "votable", "vot.gz")
+WHOLE = ("parquet", "hdf5", "vot", "xml", "votable", "vot.gz", "csv.zip")
 """Formats of which nothing is readable when their end is missing."""
 every_format = pytest.mark.parametrize("ending", WRITERS)
 
@@ -137,7 +175,11 @@ def write(folder: Path, ending: str, rows: int = ROWS) -> tuple[str, pa.Table]:
 
 
 def read(path: str, types: dict[str, pa.DataType] = TYPES, rows: int = 128) -> list[Batch]:
-    return list(open_reader(None, path).batches(path, types, rows))
+    found = open_reader(None, path).batches(path, types, rows)
+    batches = list(found)
+    # The law of rows.
+    assert found.records == sum(len(batch.rows) + len(batch.rejected) for batch in batches)
+    return batches
 
 
 def joined(batches: list[Batch]) -> pa.Table:
@@ -275,12 +317,23 @@ def test_no_permission(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPa
         open_reader(None, path).header(path)
 
 
+def two_files() -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("[Content_Types].xml", "<?xml version='1.0'?>")
+        file.writestr("xl/workbook.xml", "<?xml version='1.0'?>")
+    return archive.getvalue()
+
+
+TWO_FILES = two_files()
+
+
 @every_format
 @pytest.mark.parametrize(
     ("content", "what"),
     [
         (b"<!DOCTYPE html>\n<html><body>404</body></html>\n", "a web page"),
-        (b"PK\x03\x04" + bytes(100), "a zip archive"),
+        (TWO_FILES, "zip archive"),
     ],
 )
 def test_something_else_under_that_name(
@@ -314,7 +367,10 @@ def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float) -> 
     assert joined(batches).to_pylist() == table.slice(0, before).to_pylist()
 
 
-@pytest.mark.parametrize("ending", ["csv.gz", "fits.gz", "parquet", "vot.gz"])
+@pytest.mark.parametrize(
+    "ending",
+    ["csv.gz", "csv.bz2", "csv.xz", "csv.zst", "csv.zip", "fits.gz", "parquet", "vot.gz"],
+)
 def test_a_damaged_file(tmp_path: Path, ending: str) -> None:
     path, _ = write(tmp_path, ending, rows=20_000)
     content = bytearray(Path(path).read_bytes())

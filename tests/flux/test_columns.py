@@ -75,3 +75,25 @@ def test_bands_with_columns_of_their_own() -> None:
         "u_photzi25",
         "eu_photzi25",
     )
+
+
+def test_what_need_not_be_there_is_none() -> None:
+    survey = load_survey("jpas")
+    b = len(survey.bands)
+    kind = pa.list_(pa.float32(), b)
+    bands = {name: pa.array([[20.0] * b], kind) for name in ("MAG_AUTO", "MAG_ERR_AUTO")}
+    raw = raw_photometry(pa.table(bands), survey, survey.band_names, reddening=True)
+    assert raw.mask is None and raw.reddening is None
+    whole = bands | {"MASK_FLAGS": pa.array([[1] * b], kind), "EBV": [0.1]}
+    raw = raw_photometry(pa.table(whole), survey, survey.band_names)
+    assert raw.mask is not None and raw.mask.all()
+    # It is read where it is asked for.
+    assert raw.reddening is None and "EBV" not in photometry_inputs(survey, ["rSDSS"])
+    assert "EBV" in photometry_inputs(survey, ["rSDSS"], reddening=True)
+    raw = raw_photometry(pa.table(whole), survey, ["rSDSS"], reddening=True)
+    assert raw.reddening == [0.1]
+    with pytest.raises(DataError, match="'MAG_AUTO': is not in the table"):
+        raw_photometry(pa.table({"EBV": [0.1]}), survey, ["rSDSS"])
+    alhambra = load_survey("alhambra")
+    columns = {name: [20.0] for name in alhambra.photometry_columns}
+    assert raw_photometry(pa.table(columns), alhambra, alhambra.band_names).saturated is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from galbatch.intake.ids import id_type, made_id, refused_parts
+from galbatch.intake.ids import as_wanted, beyond, id_type, made_id, no_ids, refused_parts
 from galbatch.spec import Survey, load_survey
 from galbatch.spec.survey import Column
 
@@ -80,3 +80,19 @@ def test_an_id_cannot_be_a_float() -> None:
     raw["columns"] = [{"name": "ID", "dtype": "float64"}, *raw["columns"][1:]]
     with pytest.raises(ValueError, match="an id cannot be float64, which rounds long ones"):
         Survey.model_validate(raw)
+
+
+def test_ids_take_the_type_that_the_survey_says() -> None:
+    whole = column([-1, 7], pa.int64())
+    assert beyond(Column(name="id", dtype="uint64"), whole).tolist() == [True, False]
+    large = column([2**63, 7], pa.uint64())
+    assert beyond(Column(name="id", dtype="int64"), large).tolist() == [True, False]
+    assert not beyond(Column(name="id", dtype="string"), large).any()
+    text = as_wanted(Column(name="id", dtype="string"), large)
+    assert text.to_pylist() == ["9223372036854775808", "7"]
+    assert as_wanted(Column(name="id"), large) is large
+
+
+def test_words_for_nothing_are_no_ids() -> None:
+    words = column(["None", " ", "\\N", "--", None, "N/A", "nan", "J1", "0"])
+    assert no_ids(words).to_pylist() == [True] * 7 + [False] * 2

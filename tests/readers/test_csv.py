@@ -67,14 +67,39 @@ def test_a_column_without_a_name_is_left_out(tmp_path: Path) -> None:
         ("81473306375,150.5,2.1\n", ",", "put a line with the names before it"),
         ("\n\n", ",", "no header line"),
         ("# nothing\n", ",", "no header line"),
+        ("", ",", r"is empty \(0 bytes\)"),
         ("ID,\0\n", ",", "binary data"),
+        ("ID,RA\n1,2\n".encode("utf-16"), ",", "UTF-16 text .*iconv"),
+        (b"\xfe\xff" + "ID,RA\n".encode("utf-16-be"), ",", "UTF-16 text"),
+        ("ID,RA\n1,2\n".encode("utf-16-le"), ",", "binary data"),
+        ("x" * 200_000, ",", "has no column 'ID'"),
         ("<?xml version='1.0'?><VOTABLE/>", ",", "VOTable"),
     ],
 )
-def test_no_csv_with_a_header(tmp_path: Path, text: str, delimiter: str, message: str) -> None:
+def test_no_csv_with_a_header(
+    tmp_path: Path, text: str | bytes, delimiter: str, message: str
+) -> None:
     path = write(tmp_path, text)
     with pytest.raises(SpecError, match=message):
-        CsvReader(delimiter).header(path)
+        list(CsvReader(delimiter).batches(path, {"ID": LONG}, 10))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("rows", [0, 1, 200])
+def test_ends_of_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, last: bool, rows: int
+) -> None:
+    # A block ends between CR and LF, sooner or later.
+    monkeypatch.setattr(reader_module, "_BLOCK", 61)
+    monkeypatch.setattr(reader_module, "_PIECE", 7)
+    lines = ["# made by hand", "", "ID,RA", *(f"{row},{row / 4}" for row in range(rows))]
+    path = write(tmp_path, end.join(lines) + end * last)
+    assert CsvReader().header(path).names == ("ID", "RA")
+    batches = CsvReader().batches(path, {"ID": LONG, "RA": FLOAT}, 50)
+    ids = [number for batch in batches for number in batch.table["ID"].to_pylist()]
+    assert ids == list(range(rows))
+    assert batches.records == rows
 
 
 def test_a_column_as_it_comes_is_text(tmp_path: Path) -> None:
@@ -169,8 +194,8 @@ def test_a_column_that_is_not_read_may_hold_anything(tmp_path: Path) -> None:
 def test_a_row_of_rubbish(tmp_path: Path) -> None:
     path = write(tmp_path, b'ID,name\n1,a\n\xff\xfe\n"\xff\n3,c\n4,"d\n')
     batch = read(path, {"ID": LONG, "name": TEXT})
-    assert batch.table.to_pydict() == {"ID": [1, 3, 4], "name": ["a", "c", '"d']}
-    assert [row.row for row in batch.rejected] == [2, 3]
+    assert batch.table.to_pydict() == {"ID": [1, 3], "name": ["a", "c"]}
+    assert [row.row for row in batch.rejected] == [2, 3, 5]
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
@@ -184,6 +209,85 @@ def test_long_ids_survive_a_bad_neighbour(tmp_path: Path, number: int) -> None:
     batch = read(path, {"ID": LONG})
     assert batch.table["ID"].to_pylist() == [number, 1000]
     assert [row.row for row in batch.rejected] == [2, 3, 5]
+
+
+HINT = "give the column's dtype in the survey"
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize(
+    ("text", "wanted", "value"),
+    [
+        ("9007199254740991", pa.float64(), 2.0**53 - 1),
+        ("9007199254740992", pa.float64(), 2.0**53),
+        ("-9223372036854775808", pa.float64(), -(2.0**63)),
+        ("1e30", pa.float64(), 1e30),
+        ("1237648720000000001.0", pa.float64(), 1237648720000000001.0),
+        ("-inf", pa.float32(), -np.inf),
+        ("3e38", pa.float32(), float(np.float32(3e38))),
+        ("9223372036854775807", LONG, 2**63 - 1),
+        ("-9223372036854775808", LONG, -(2**63)),
+        ("00000000000000000000012", LONG, 12),
+        ("9007199254740991.0", LONG, 2**53 - 1),
+        ("18446744073709551615", pa.uint64(), 2**64 - 1),
+        ("0018446744073709551615", pa.uint64(), 2**64 - 1),
+        ("-0", pa.uint64(), 0),
+        ("5.0", pa.uint64(), 5),
+        ("007", TEXT, "007"),
+        ("9007199254740993", TEXT, "9007199254740993"),
+    ],
+)
+def test_numbers_are_exact(
+    tmp_path: Path, careful: bool, text: str, wanted: pa.DataType, value: object
+) -> None:
+    spoilt = "x,1\n" if careful else ""
+    path = write(tmp_path, f"V,F\n{text},0\n{spoilt}")
+    batch = read(path, {"V": wanted, "F": FLOAT})
+    assert batch.table["V"].to_pylist()[0] == value
+    assert batch.table.schema.field("V").type == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "reason"),
+    [
+        ("1237648720000000001", pa.float64(),
+         f"1237648720000000001 is a whole number that float64 cannot hold exactly: {HINT} "
+         "(int64, string)"),
+        ("+9007199254740993", FLOAT, f"float32 cannot hold exactly: {HINT} (int64, string)"),
+        ("12376487200000000017", pa.float64(), f"cannot hold exactly: {HINT} (uint64, string)"),
+        ("1" * 60, pa.float64(), f"cannot hold exactly: {HINT} (string)"),
+        ("1" * 300, pa.float64(), f"cannot hold exactly: {HINT} (string)"),
+        ("1e400", pa.float64(), "1e400 is too large for float64"),
+        ("-1e39", FLOAT, "-1e39 is too large for float32"),
+        ("true", pa.float64(), "expected a number, got 'true"),
+        ("9223372036854775808", LONG, f"int64 cannot hold: {HINT} (uint64, string)"),
+        ("-9223372036854775809", LONG, f"int64 cannot hold: {HINT} (string)"),
+        ("9007199254740992.0", LONG, "expected a whole number (int64), got"),
+        ("0x8000000000000001", LONG, "expected a whole number (int64), got"),
+        ("0X1F", pa.uint64(), "expected a whole number (uint64), got"),
+        ("\uff11", LONG, "expected a whole number (int64), got"),
+        ("-1", pa.uint64(), f"uint64 cannot hold: {HINT} (int64, string)"),
+        ("18446744073709551616", pa.uint64(), f"uint64 cannot hold: {HINT} (string)"),
+        ("true", LONG, "expected a whole number (int64), got 'true"),
+    ],
+)  # fmt: skip
+def test_numbers_that_would_be_others(
+    tmp_path: Path, text: str, wanted: pa.DataType, reason: str
+) -> None:
+    path = write(tmp_path, f"V,F\n1,0\n{text},0\n{text} ,1\n3,0\n,0\n")
+    batch = read(path, {"V": wanted, "F": FLOAT})
+    assert batch.table["V"].to_pylist() == [1, 3, None]
+    assert [row.row for row in batch.rejected] == [2, 3]
+    for row in batch.rejected:
+        assert row.reason.startswith("column 'V': ")
+        assert reason in row.reason
+
+
+def test_letters_x_in_a_text_beside_integers(tmp_path: Path) -> None:
+    path = write(tmp_path, "ID,name\n1,0x1F\n2,10X\n")
+    batch = read(path, {"ID": LONG, "name": TEXT})
+    assert batch.table.to_pydict() == {"ID": [1, 2], "name": ["0x1F", "10X"]}
+    assert not batch.rejected
 
 
 def test_vectors(tmp_path: Path) -> None:
@@ -307,6 +411,7 @@ def test_numbers_survive_the_round_trip(
 def test_no_text_brings_it_down(tmp_path_factory: pytest.TempPathFactory, rows: list[str]) -> None:
     path = write(tmp_path_factory.mktemp("csv"), "ID,F\n" + "\n".join(rows))
     seen: list[int] = []
-    for batch in CsvReader().batches(path, {"ID": LONG, "F": FLOAT}, 5):
+    batches = CsvReader().batches(path, {"ID": LONG, "F": FLOAT}, 5)
+    for batch in batches:
         seen += batch.rows.tolist() + [row.row for row in batch.rejected]
-    assert sorted(seen) == list(range(1, len(seen) + 1))
+    assert sorted(seen) == list(range(1, batches.records + 1))

@@ -116,7 +116,8 @@ FLOAT_LIMIT = "no longer says which integer it is"
          f"18446744073709551615 is beyond 2**53, where a float64 {FLOAT_LIMIT} "
          "(give the column's dtype in the survey: int64 or string)"),
         (pa.array([Decimal(1), Decimal(10**19 + 1)]), pa.int64(),
-         "expected a whole number (int64), got '10000000000000000001'"),
+         "10000000000000000001 is a whole number that int64 cannot hold: "
+             "give the column's dtype in the survey (uint64, string)"),
         (pa.array([Decimal("1.0"), Decimal("1.5")]), pa.int64(),
          "expected a whole number (int64), got '1.5'"),
         (pa.array([Decimal(1), Decimal(2**53 + 1)]), pa.float64(),

@@ -12,7 +12,7 @@ from small import REPOSITORY, job_words
 
 from galbatch.errors import SpecError
 from galbatch.spec import load_job, load_survey
-from galbatch.spec.job import in_bytes
+from galbatch.spec.sizes import in_bytes
 
 MAGNITUDES = "a number from 0 to 50"
 

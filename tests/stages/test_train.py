@@ -102,7 +102,7 @@ def test_a_job_begins_with_a_model_of_another(finished: Path, tmp_path: Path) ->
     leak = "rows held out here may have taught it"
     assert any(leak in note for note in notes)
     assert any(leak in said for said in card.training["warnings"])
-    page = (tmp_path / "store" / "report" / "index.html").read_text()
+    page = (tmp_path / "store" / "report" / "index.html").read_text(encoding="utf-8")
     assert "alhambra, then alhambra" in page and "read as not observed" in page and leak in page
     # It is needed to train alone.
     (tmp_path / "before").rename(tmp_path / "away")

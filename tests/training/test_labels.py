@@ -82,3 +82,13 @@ def test_quasars(survey: Survey, kept: bool) -> None:
 def test_what_a_star_label_cannot_say(words: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         StarLabel.model_validate({"column": "kind", "galaxy": [0], "star": [1], **words})
+
+
+def test_a_column_that_some_files_lack(survey: Survey) -> None:
+    """In the catalogue their rows say nothing; a column that no file has asks nothing."""
+    z = pa.array([0.5, 0.5, 0.5])
+    secure = pa.array([1.0, None, -1.0])
+    found = labels(survey, pa.table({"z_spec": z, "secure": secure}))
+    np.testing.assert_array_equal(found["redshift"], [0.5, np.nan, np.nan])
+    np.testing.assert_array_equal(labels(survey, pa.table({"z_spec": z}))["redshift"], z)
+    assert all(np.isnan(values).all() for values in labels(survey, pa.table({"x": z})).values())

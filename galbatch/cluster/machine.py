@@ -26,7 +26,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start(spec: LocalCluster | CudaCluster, scratch: Path) -> Any:
+def launch(spec: LocalCluster | CudaCluster, scratch: Path) -> Any:
     """Start the processes.
 
     Parameters

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.disks import Disks, tokens
-from galbatch.cluster.local import LocalWorkers, start
+from galbatch.cluster.machine import LocalWorkers, launch
 from galbatch.cluster.queue import WORKER_ENVIRONMENT, QueueWorkers, submit
 from galbatch.cluster.workers import Workers
 from galbatch.errors import SpecError
@@ -74,19 +76,17 @@ def connect(
 
     with dask.config.set(_SETTINGS), _quiet(), ExitStack() as stack:
         disks = stack.enter_context(tokens(shared))
-        workers: Workers
-        if isinstance(spec, SchedulerCluster):
-            workers = Workers(stack.enter_context(_closed(_join(spec))), disks)
-        else:
-            if isinstance(spec, QueueCluster):
-                cluster = submit(spec, scratch, logs)
-            else:
-                cluster = start(spec, scratch)
-            stack.enter_context(_closed(cluster))
-            client = stack.enter_context(_closed(Client(cluster, set_as_default=False)))
-            if isinstance(spec, QueueCluster):
+        with _deaf():
+            if isinstance(spec, SchedulerCluster):
+                workers = Workers(stack.enter_context(_closed(_join(spec))), disks)
+            elif isinstance(spec, QueueCluster):
+                stack.callback(_removed_if_empty, logs)
+                cluster = stack.enter_context(_closed(submit(spec, scratch, logs)))
+                client = stack.enter_context(_closed(Client(cluster, set_as_default=False)))
                 workers = QueueWorkers(client, disks, cluster, spec, logs)
             else:
+                cluster = stack.enter_context(_closed(launch(spec, scratch)))
+                client = stack.enter_context(_closed(Client(cluster, set_as_default=False)))
                 workers = LocalWorkers(client, disks, cluster, f"cluster ({spec.kind})")
         stack.enter_context(_asked(workers, disks))
         yield workers
@@ -103,6 +103,21 @@ def _join(spec: SchedulerCluster) -> Any:
             f"no Dask scheduler answers at {spec.address}",
             "start one with 'dask scheduler', or use cluster: {kind: local}",
         ) from error
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """What starts here does not hear Ctrl-C, which a terminal sends to all processes of a run.
+
+    The driver alone does, and ends them. A thread hands down to threads and processes what it does
+    not hear, so this holds for workers that are started later as well.
+    """
+    resource_tracker.ensure_running()  # it would have this thread hear it again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -134,6 +149,11 @@ def _closed(what: Any) -> Iterator[Any]:
         with suppress(Exception):
             what.close(timeout=_CLOSES_WITHIN)
         what.shutdown_on_close = False  # else Dask tries once more when Python ends
+
+
+def _removed_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager

@@ -1,0 +1,68 @@
+"""A stage that does next to nothing: for what is about workers, and not about rows."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from small import job_words
+
+from galbatch.run import Result
+from galbatch.spec import load_survey
+from galbatch.spec.job import Job
+from galbatch.stages.base import Pending, Site, Task
+from galbatch.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Each task takes a moment, and says in a file that it was done, and by whom."""
+
+    folder: Path
+    seconds: float = 0.0
+    name = "scan"
+    word = "rows"
+    where = "workers"
+
+    def run(self, site: Site, task: Task, report: Any) -> tuple[()]:
+        time.sleep(self.seconds)
+        (self.folder / task.unit).write_text(str(os.getpid()), encoding="ascii")
+        return ()
+
+    def done(self) -> list[str]:
+        """Units that were done."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+class Heard:
+    """A monitor that keeps what it is told of the workers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def waiting(self, text: str) -> None:
+        self.said.append(text)
+
+    def start(self, stage: Any, pending: Pending) -> None: ...
+    def progress(self, unit: str, done: int, total: int | None, note: str) -> None: ...
+    def retry(self, result: Result, attempt: int) -> None: ...
+    def failed(self, result: Result) -> None: ...
+    def end(self, record: Any) -> None: ...
+
+
+def toy(folder: Path, seconds: float = 0.0) -> Toy:
+    """The stage, with a folder of its own."""
+    made = folder / "done"
+    made.mkdir()
+    return Toy(made, seconds)
+
+
+def tasks(number: int) -> list[Task]:
+    return [Task(f"unit-{n:03d}", 1, None) for n in range(number)]
+
+
+def site(folder: Path) -> Site:
+    return Site(Job.model_validate(job_words()), load_survey("alhambra"), Layout(folder / "store"))
