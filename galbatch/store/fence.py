@@ -35,7 +35,7 @@ class Holder:
     Parameters
     ----------
     run : str
-        Another one for each run.
+        Another one for each run; empty when it is over, but may have left something unfinished.
     process : int
     host : str
     """
@@ -82,7 +82,7 @@ class Attempt:
             holder = read_holder(self.lock)
         except OSError as error:
             raise TransientError(str(self.lock), f"cannot be read: {error}") from error
-        if holder is None:
+        if holder is None or not holder.run:
             raise Fenced(str(self.lock.parent), "fenced: this run holds the store no longer")
         if holder.run != self.run:
             raise Fenced(
