@@ -25,6 +25,7 @@ bench: .venv/ready
 
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
+	PYTHONPATH=tests $(RUN) python tests/faults/lost_workers.py
 
 schemas: .venv/ready
 	$(RUN) python -m galbatch.spec.jsonschema schemas
