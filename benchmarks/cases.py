@@ -270,10 +270,10 @@ def validate_misses(case: Case) -> Iterator[str]:
     yield from case.galbatch("run", "job.yaml", *plain).problems(0)
     ran = case.galbatch("validate", "job2.yaml")
     yield from ran.problems(2, naming=["unit"])
-    ran = case.galbatch("validate", "job3.yaml")
+    words = ("--set", BY_ID, "--set", "store=third")
+    ran = case.galbatch("validate", "job3.yaml", *words)
     yield from ran.problems(0, 2, naming=["objid"] if ran.code else [])
     if not ran.code:
-        words = ("--set", BY_ID, "--set", "store=third")
         yield from case.galbatch("run", "job3.yaml", *words).problems(0)
     where = Case(case.folder / "report-where-misspelt")
     yield from where.galbatch("validate", "job.yaml").problems(2, naming=["r_magg", "r_mag'"])

@@ -24,8 +24,11 @@ if __package__ is None or __package__ == "":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from broken.catalogues import seeded
-from broken.judge import Verdict, judge
+from broken.judge import Verdict, in_pieces, judge
 from broken.truth import Catalogue
+
+_SIZES = (1 << 18, 61, 1 << 18, 509, 1 << 18)
+"""Bytes that the readers take at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ def trial(seed: int, keep: Path | None = None) -> Trial:
     catalogue = seeded(seed)
     with tempfile.TemporaryDirectory(prefix="broken-") as temporary:
         folder = Path(temporary)
-        verdict = judge(catalogue, folder, again=seed % 4 == 0)
+        with in_pieces(_SIZES[seed % len(_SIZES)]):
+            verdict = judge(catalogue, folder, again=seed % 4 == 0)
         if keep is not None and verdict.problems:
             shutil.copytree(folder, keep / str(seed), dirs_exist_ok=True)
     return Trial(seed, catalogue, verdict)

@@ -145,13 +145,15 @@ def seeded(seed: int) -> Catalogue:
 
 def make_catalogue(draw: random.Random) -> Catalogue:
     """Choose a survey, and one to three files for it."""
+    id_dtype = draw.choice(["", "", "int64", "int64", "string"] + ["uint64"] * _UNSIGNED)
     plan = Plan(
-        id_dtype=draw.choice(["", "", "int64", "int64", "string"] + ["uint64"] * _UNSIGNED),
+        id_dtype=id_dtype,
         sky_unit=draw.choice(["deg"] * 6 + ["rad"]),
         flux_unit=draw.choice(["", "", "uJy", "nJy", "uJy"]),
         detection=draw.choice(["int64", "int64", "float64", "string", None]),
         extra=draw.random() < 0.3,
-        family=draw.choice(list(_FAMILIES)),
+        # Mostly ids that can be what the survey says of them.
+        family=draw.choice(_FIT[id_dtype] if draw.random() < 0.8 else list(_FAMILIES)),
         sky=draw.random() < 0.9,
     )
     drafts: list[Draft] = []
@@ -230,6 +232,14 @@ _FAMILIES: dict[str, tuple[Callable[[int], Any], tuple[str, ...]]] = {
     "ids with fractions": (lambda n: n + 0.5 * (n % 3 == 0), ("float64",)),
     "ids of many kinds": (lambda n: n, ()),
 }
+_WHOLE = ["small ids", "19-digit ids", "ids with leading zeros"]
+_SIGNED = [*_WHOLE, "negative ids"]
+_FIT = {
+    "int64": _SIGNED,
+    "uint64": [*_WHOLE, "ids beyond int64"],
+    "string": [*_SIGNED, "names as ids", "ids beyond int64", "ids beyond uint64"],
+    "": [*_SIGNED, "names as ids", "ids beyond int64", "ids of many kinds", "ids of many kinds"],
+}
 _MIXED = [name for name in _FAMILIES if _FAMILIES[name][1] and "float" not in name]
 
 
@@ -278,7 +288,9 @@ def _draft(draw: random.Random, plan: Plan, number: int, before: Sequence[Draft]
     if header:
         _units(draw, plan, draft)
     if draw.random() < 0.3:
-        draft.columns.remove(draft.column(draw.choice([LABEL, "flag", "remark"])))
+        # The first file keeps its labels: without any a run is refused.
+        names = ["flag", "remark", *([LABEL] if before else [])]
+        draft.columns.remove(draft.column(draw.choice(names)))
     for _ in range(draw.choice([0, 0, 1, 1, 2])):
         draw.choice(_ROW_DEFECTS)(draw, draft)
     if before and draw.random() < 0.35:
@@ -428,6 +440,7 @@ def _units(draw: random.Random, plan: Plan, draft: Draft) -> None:
     if roll < 0.04 and plan.sky:
         unit = draw.choice(["kg", "m", "s"])
         draft.column(RA).unit = draft.column(DEC).unit = unit
+        draft.refuse("must", unit, "deg")
         draft.refuse("must", unit, plan.sky_unit)
         draft.defects.append(f"positions in {unit}")
     bands = [draft.column(name) for name in PHOTOMETRY]

@@ -13,11 +13,12 @@ import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ from hats.pixel_math.spatial_index import compute_spatial_index
 from world import STAGES, Silent
 
 from galbatch.errors import GalbatchError, SpecError
+from galbatch.readers import csv, fits, packed, records, votable
 from galbatch.run import Result, opened, run
 from galbatch.spec import load_job, load_survey
 from galbatch.stages.base import Site
@@ -42,6 +44,18 @@ from galbatch.values import RejectedRow
 _DEGREES = 1e-9
 _TEXT_OF_NOTHING = {word.strip().lower() for word in NULLS}
 _PLAIN = re.compile(r"^(0|-?[1-9]\d*)$")
+
+
+@contextmanager
+def in_pieces(size: int) -> Iterator[None]:
+    """Readers take so many bytes at a time: a small file has as many seams as a large one."""
+    with ExitStack() as stack:
+        for module, name in (
+            (csv, "_PIECE"), (csv, "_BLOCK"), (records, "_PART"), (packed, "_PIECE"),
+            (packed, "_BUFFER"), (fits, "_PIECE"), (votable, "_PIECE"),
+        ):  # fmt: skip
+            stack.enter_context(patch.object(module, name, size))
+        yield
 
 
 @dataclass
