@@ -32,6 +32,7 @@ bench: .venv/ready
 
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
+	PYTHONPATH=tests $(RUN) python tests/faults/lost_workers.py
 
 broken: .venv/ready
 	$(RUN) python tests/broken/campaign.py --files 2000

@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 from distributed import Client, WorkerPlugin
 
 from galbatch.cluster import connect
+from galbatch.cluster.workers import Workers
 from galbatch.mock.observe import mock_batches
 from galbatch.models.base import tabulate
 from galbatch.run import run
@@ -136,11 +137,14 @@ class Quiet:
 
     failed = None
 
+    def waiting(self, text: str) -> None:
+        """As `run.Monitor`."""
+
     def end(self, record: Any) -> None:
         """As `run.Monitor`."""
 
 
-def make_catalogue(folder: Path, rows: int, client: Client) -> Site:
+def make_catalogue(folder: Path, rows: int, workers: Workers) -> Site:
     """A store with 123 columns, and the receipt of a model that was trained on it."""
     alhambra = load_survey("alhambra")
     more = COLUMNS - OWN - len(alhambra.columns)
@@ -166,7 +170,7 @@ def make_catalogue(folder: Path, rows: int, client: Client) -> Site:
         }
     )
     site = Site(job, survey, Layout(folder / "store"))
-    run((Scan(), Ingest()), site, lambda: nullcontext(client), Quiet())  # type: ignore[arg-type]
+    run((Scan(), Ingest()), site, lambda: nullcontext(workers), Quiet())  # type: ignore[arg-type]
     site.layout.model(MODEL).mkdir(parents=True)
     trained = train_need(site, job.models[0], MODEL).receipt(
         digest="", rows=0, outputs={}, seconds=0, facts={"fingerprint": "f" * 64, "catalogue": ""}
@@ -175,9 +179,9 @@ def make_catalogue(folder: Path, rows: int, client: Client) -> Site:
     return site
 
 
-def with_galbatch(site: Site, client: Client) -> Path:
+def with_galbatch(site: Site, workers: Workers) -> Path:
     """Predict, as `galbatch run` does."""
-    outcome = run((Predict(),), site, lambda: nullcontext(client), Quiet())  # type: ignore[arg-type]
+    outcome = run((Predict(),), site, lambda: nullcontext(workers), Quiet())  # type: ignore[arg-type]
     assert outcome.records[0].failed == 0
     return site.layout.extension(MODEL)
 
@@ -243,22 +247,24 @@ def main() -> None:
     cluster = LocalCluster(workers=WORKERS, memory="6 GiB")
     with (
         tempfile.TemporaryDirectory(dir=arguments.folder) as temporary,
-        connect(cluster, Path(temporary) / "scratch") as client,
+        connect(cluster, Path(temporary) / "scratch", Path(temporary) / "logs", {}) as workers,
     ):
-        compare(Path(temporary), arguments.rows, arguments.repeats, client)
+        assert workers is not None
+        compare(Path(temporary), arguments.rows, arguments.repeats, workers)
 
 
-def compare(folder: Path, rows: int, repeats: int, client: Client) -> None:
+def compare(folder: Path, rows: int, repeats: int, workers: Workers) -> None:
     """Make the catalogue, time all ways by turns, and print."""
+    client = workers.client
     inputs = load_survey("alhambra").photometry_columns
     client.register_plugin(UseFive(inputs))
     UseFive(inputs).setup(None)
-    site = make_catalogue(folder, rows, client)
+    site = make_catalogue(folder, rows, workers)
     schema = pq.read_schema(site.layout.dataset() / "_common_metadata")
     partitions = len(list(site.layout.dataset().rglob("Npix=*.parquet")))
     lsdb = partial(with_lsdb, site, client)
     ways: dict[str, Callable[[Path], Path]] = {
-        "galbatch": lambda _: with_galbatch(site, client),
+        "galbatch": lambda _: with_galbatch(site, workers),
         "separate, zstd-1": partial(lsdb, separate=True, options=LEVEL_1),
         "separate, zstd-15": partial(lsdb, separate=True, options=None),
         "rewrite, zstd-1": partial(lsdb, separate=False, options=LEVEL_1),
@@ -266,7 +272,7 @@ def compare(folder: Path, rows: int, repeats: int, client: Client) -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     made: dict[str, Path] = {}
-    with_galbatch(site, client)  # once for the imports of both, which a longer run does not see
+    with_galbatch(site, workers)  # once for the imports of both, which a longer run does not see
     forget(site)
     lsdb(folder / "first", separate=True, options=LEVEL_1)
     for turn in range(repeats):

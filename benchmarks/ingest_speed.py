@@ -60,8 +60,9 @@ def measure(folder: Path, rows: int) -> None:
     job = load_job("alhambra", [f"source.paths=[{catalogue}]", f"store={store}"])
     site = Site(job, survey, Layout(store))
     plain, ours = [], []
-    with connect(job.cluster, folder / "scratch") as client:
-        client.run(_warm)
+    with connect(job.cluster, folder / "scratch", folder / "logs", {}) as workers:
+        assert workers is not None
+        workers.client.run(_warm)
         for _ in range(2):
             began = time.perf_counter()
             with (
@@ -76,7 +77,7 @@ def measure(folder: Path, rows: int) -> None:
             plain.append(time.perf_counter() - began)
             shutil.rmtree(store, ignore_errors=True)
             with opened(site):
-                outcome = run((Scan(), Ingest()), site, lambda: nullcontext(client), Silent())
+                outcome = run((Scan(), Ingest()), site, lambda: nullcontext(workers), Silent())
             ours.append([record.seconds for record in outcome.records])
     best = min(ours, key=sum)
     print(f"pyarrow, CSV.gz to plain Parquet: {rows / min(plain):,.0f} rows/s")

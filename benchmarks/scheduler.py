@@ -38,6 +38,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from galbatch.cluster.disks import Disks
+from galbatch.cluster.workers import Workers
 from galbatch.run import Outcome, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
@@ -136,6 +138,9 @@ class Clock:
     def failed(self, result: Any) -> None:
         """As `run.Monitor`; nothing may fail here."""
         raise result.error
+
+    def waiting(self, text: str) -> None:
+        """As `run.Monitor`."""
 
     def end(self, record: Any) -> None:
         """As `run.Monitor`."""
@@ -254,7 +259,7 @@ def drive(site: Site, stage: Sleep, workers: int, scratch: str, profile: str, an
         spans: list[tuple[float, float]] = []
         watched = Watched(spans)
         began = time.process_time()
-        outcome = watched.run((stage,), site, client, clock, profile)
+        outcome = watched.run((stage,), site, Workers(client, Disks()), clock, profile)
         cpu = time.process_time() - began
         ended = time.time()
         after, peak = memory("VmRSS"), memory("VmHWM")
@@ -285,7 +290,7 @@ class Watched:
         self.spans = spans
 
     def run(
-        self, plan: tuple[Stage, ...], site: Site, client: Any, clock: Clock, profile: str
+        self, plan: tuple[Stage, ...], site: Site, workers: Workers, clock: Clock, profile: str
     ) -> Outcome:
         """Carry out the plan; of each receipt keep two numbers."""
         from galbatch import run as room
@@ -301,11 +306,11 @@ class Watched:
         room.distributed = spied  # type: ignore[assignment]
         try:
             if not profile:
-                return run(plan, site, lambda: nullcontext(client), clock)
+                return run(plan, site, lambda: nullcontext(workers), clock)
             import cProfile
 
             with cProfile.Profile() as profiler:
-                outcome = run(plan, site, lambda: nullcontext(client), clock)
+                outcome = run(plan, site, lambda: nullcontext(workers), clock)
             profiler.dump_stats(profile)
             return outcome
         finally:

@@ -166,7 +166,10 @@ def status_command(
     raise typer.Exit(QUARANTINED if state["left" if check else "quarantine"] else DONE)
 
 
-@app.command("validate", epilog=_help("validate jobs/zcosmos.yaml", "0 valid"))
+@app.command(
+    "validate",
+    epilog=_help("validate jobs/zcosmos.yaml", "0 valid", "1 valid but for files that are named"),
+)
 def validate_command(
     job: JobArgument,
     set_: SetOption = None,

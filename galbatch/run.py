@@ -203,6 +203,9 @@ class _UnderWay:
         site, monitor, tally = self._site, self._monitor, _Tally()
         asked = pending = planned.pending(site)
         for turn in range(1, TRIES + 1):
+            if pending.tasks and planned.where != "driver" and not self._connected:
+                # Before the stage takes down what it will replace: there may be no workers.
+                self._client, self._connected = self._connect(), True
             monitor.start(planned, pending)
             fence.check()
             stage = planned.begin(site, pending)
@@ -246,10 +249,7 @@ class _UnderWay:
         return asked
 
     def _results(self, stage: Stage, tasks: Sequence[Task]) -> Iterable[Result]:
-        site, monitor = self._site, self._monitor
-        if tasks and stage.where != "driver" and not self._connected:
-            self._client, self._connected = self._connect(), True
-        client = self._client
+        site, monitor, client = self._site, self._monitor, self._client
         if stage.where == "driver" or client is None:
             return serially(stage, site, tasks, monitor)
         if stage.where == "one worker":

@@ -57,16 +57,16 @@ _TOOLS = {
         "sbatch": _SUBMIT + 'echo "Submitted batch job $number"',
         "scancel": _CANCEL,
         "squeue": _LIST
-        + r"""jobs | sed -e 's/P$/PENDING Resources/' -e 's/R$/RUNNING None/' \
-            -e 's/F$/FAILED NonZeroExitCode/' -e 's/C$/CANCELLED None/' \
-            -e 's/D$/COMPLETED None/'""",
+        + r"""jobs | sed -e 's/ P$/ PENDING Resources/' -e 's/ R$/ RUNNING None/' \
+            -e 's/ F$/ FAILED NonZeroExitCode/' -e 's/ C$/ CANCELLED None/' \
+            -e 's/ D$/ COMPLETED None/'""",
     },
     "pbs": {
         "qsub": _SUBMIT + 'echo "$number.stub"',
         "qdel": _CANCEL,
         "qstat": _LIST
         + r"""printf '\nstub:\nJob ID  Username Queue Jobname SessID NDS TSK Memory Time  S Time\n'
-        jobs | sed -n -e 's/P$/Q/' \
+        jobs | sed -n -e 's/ P$/ Q/' \
             -e 's/^\([0-9]*\) \([QR]\)$/\1.stub me work dask-worke 1 1 1 1gb 01:00 \2 00:01/p'""",
     },
     "sge": {
@@ -74,7 +74,7 @@ _TOOLS = {
         "qdel": _CANCEL,
         "qstat": _LIST
         + r"""printf 'job-ID  prior   name       user  state submit/start at  queue\n-------\n'
-        jobs | sed -n -e 's/P$/qw/' -e 's/R$/r/' \
+        jobs | sed -n -e 's/ P$/ qw/' -e 's/ R$/ r/' \
             -e 's/^\([0-9]*\) \([a-z]*\)$/  \1 0.5 dask-worke me \2 11-27-2026 10:00 all.q 1/p'""",
     },
     "lsf": {
@@ -83,7 +83,8 @@ _TOOLS = {
         "bjobs": _LIST
         + r"""found=$(jobs); [ "$found" ] || { echo "No job found" >&2; exit 255; }
         echo 'JOBID   USER    STAT  QUEUE      FROM_HOST   EXEC_HOST   JOB_NAME   SUBMIT_TIME'
-        echo "$found" | sed -e 's/P$/PEND/' -e 's/R$/RUN/' -e 's/[FC]$/EXIT/' -e 's/D$/DONE/' \
+        echo "$found" | sed -e 's/ P$/ PEND/' -e 's/ R$/ RUN/' \
+            -e 's/ [FC]$/ EXIT/' -e 's/ D$/ DONE/' \
             -e 's/$/ normal here here dask-worker Nov 27 10:00/' \
             -e 's/^\([0-9]*\)/\1 me/'""",
     },

@@ -44,7 +44,7 @@ ONLY_IN = {
     "dask_jobqueue": {"cluster"},
     "dask_cuda": {"cluster"},
     "cupy": {"arrays"},
-    "ruamel": {"spec"},
+    "ruamel": {"spec", "readers"},
     "yaml": set(),
     "bagpipes": {"mock"},
     "pickle": set(),

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from pydantic import TypeAdapter
 from small import REPOSITORY, galbatch, write_job
-from toy import Heard, site, tasks, toy
+from toy import Heard, done_by, site, tasks, toy
 
 from galbatch.cluster import connect, disks, workers
 from galbatch.cluster.disks import Disks, tokens
@@ -73,7 +73,6 @@ def test_a_local_worker_is_replaced_and_nobody_else_can_reach_it(
     tmp_path: Path, quickly: None
 ) -> None:
     spec = WORDS.validate_python({"kind": "local", "workers": 1, "memory": "1 GiB"})
-    stage, monitor = toy(tmp_path, seconds=0.1), Heard()
     with connected(spec, tmp_path) as found:
         info = found.client.scheduler_info()
         assert info["address"].startswith("tcp://127.0.0.1:")
@@ -83,20 +82,20 @@ def test_a_local_worker_is_replaced_and_nobody_else_can_reach_it(
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     assert connection.laddr.ip == "127.0.0.1", process.cmdline()
-        results = distributed(found, stage, site(tmp_path), tasks(20), monitor)
-        assert next(results).error is None
         (nanny,) = found._cluster.workers.values()
-        os.kill(nanny.pid, signal.SIGKILL)
-        for _ in range(5):
-            assert next(results).error is None
-        first, last = monitor.said
-        assert first.startswith("no progress and no workers for ")
-        assert "1 worker processes of this machine ended" in first
-        assert last == "workers came, going on"
+        first = done_by(found)
+        os.kill(first, signal.SIGKILL)
+        while found.threads():
+            time.sleep(0.01)
+        said: list[str] = []
+        second = done_by(found, said.append)
+        text = "the worker processes of this machine ended and are started again"
+        assert said[0].startswith("no progress and no workers for ") and said[0].endswith(text)
+        assert said[1:] == ["workers came, going on"]
         found._cluster.sync(nanny.close)  # as one does whose process ends while it starts
-        assert all(result.error is None for result in results)
-        assert "worker process 0 ended while it was started; it is replaced" in monitor.said
-    assert len(stage.done()) == 20
+        third = done_by(found, said.append)
+        assert "a worker process ended while it was started; replaced" in said
+        assert len({first, second, third, os.getpid()}) == 4
     assert list((tmp_path / "work").glob("token*")) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import sys
 from contextlib import nullcontext
@@ -16,7 +17,6 @@ import yaml
 from rich.console import Console
 from small import job_words, partitions
 from typer.testing import CliRunner
-from world import World
 
 from galbatch import cli
 from galbatch.cli import app
@@ -24,9 +24,11 @@ from galbatch.errors import DataError, SpecError, counted
 from galbatch.monitor import BarMonitor, LineMonitor
 from galbatch.run import Outcome, run
 from galbatch.spec import load_job, load_survey
+from galbatch.spec.job import Job
 from galbatch.stages import predict
 from galbatch.stages.base import Pending, Report, Site, Task, Where
-from galbatch.stages.checks import Header, summarise
+from galbatch.stages.checks import summarise
+from galbatch.stages.headers import FileFacts
 from galbatch.store.layout import Layout
 from galbatch.store.quarantine import quarantine
 from galbatch.values import Receipt, RejectedRow
@@ -117,6 +119,7 @@ class Stub:
         return self.asked
 
     def begin(self, site: Site, pending: Pending) -> Stub:
+        self.ran.append("begin")
         return self
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
@@ -130,7 +133,8 @@ class Stub:
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A store that holds nothing."""
-    site = World(tmp_path, "lsst_dc2", rows=4).site
+    words = job_words(survey="lsst_dc2", split=None, sinks=[], models=[{"kind": "photometric"}])
+    site = Site(Job.model_validate(words), load_survey("lsst_dc2"), Layout(tmp_path / "store"))
     site.layout.root.mkdir()
     return site
 
@@ -155,6 +159,18 @@ def test_a_stage_that_waits_has_not_nothing_to_do(
     printed = capsys.readouterr()
     assert "nothing to do" not in printed.out and "index.html" not in printed.out
     assert printed.err.strip() == "ingest: waits for scan"
+
+
+def test_nothing_is_taken_down_before_there_are_workers(site: Site) -> None:
+    def nobody() -> Any:
+        raise SpecError("cluster", "no Dask scheduler answers")
+
+    stage = Stub(Pending((Task("p0", 1, None),)), where="workers")
+    with pytest.raises(SpecError, match="no Dask scheduler"):
+        run((stage,), site, nobody, LineMonitor(io.StringIO()))
+    assert stage.ran == []
+    heard(site, stage)
+    assert stage.ran == ["begin", "p0"]
 
 
 def test_bars_say_so_too(site: Site) -> None:
@@ -191,24 +207,27 @@ def test_one_and_many(number: int, what: str, text: str) -> None:
 
 
 def test_many_files_are_told_in_a_few_lines() -> None:
-    headers = [Header(f"{number}.csv", 113) for number in range(500)]
-    assert summarise(headers) == ("500 files, 113 columns each",)
+    facts = [FileFacts(f"{number}.csv", 113) for number in range(500)]
+    assert summarise(facts) == ("500 files, 113 columns each",)
     for number in (7, 8, 400):
-        headers[number] = Header(f"{number}.csv", 113, ("RAdeg -> RA",))
-    assert summarise(headers) == (
+        facts[number] = FileFacts(f"{number}.csv", 113, ("RAdeg -> RA",), notes=("no unit of RA",))
+    told = (
         "500 files, 113 columns each",
         "3 files spell RA as RAdeg: 7.csv, 8.csv, 400.csv",
+        "3 files: 7.csv, 8.csv, 400.csv: no unit of RA",
     )
-    headers[9] = Header("9.csv", 112, ("DEdeg -> Dec",))
-    assert summarise(headers)[:2] == (
-        "500 files, 113 columns in most",
-        "112 columns in 1 file: 9.csv",
-    )
-    assert summarise(headers)[-1] == "1 file spells Dec as DEdeg: 9.csv"
-    everywhere = [
-        Header(f"{n}.csv", 9, tuple(f"{c} -> {c.upper()}" for c in "abcdefgh")) for n in (1, 2)
-    ]
-    assert summarise(everywhere)[1] == "all spell A as a, B as b, C as c, D as d, E as e and 3 more"
+    assert summarise(facts) == told
+    facts[9] = FileFacts("9.csv", problem="is empty")
+    assert summarise(facts) == (
+        "499 files, 113 columns each", *told[1:], "9.csv: a run would set it aside: is empty",
+    )  # fmt: skip
+    facts[9] = FileFacts("9.csv", 112, ("DEdeg -> Dec",))
+    assert summarise(facts)[1] == "112 columns in 1 file: 9.csv"
+    assert "1 file spells Dec as DEdeg: 9.csv" in summarise(facts)
+    spelt = tuple(f"{name} -> {name.upper()}" for name in "abcdefgh")
+    facts = [FileFacts(f"{number}.csv", 9, spelt) for number in (1, 2)]
+    assert summarise(facts)[1].startswith("all spell A as a, B as b, ")
+    assert re.search(r" and \d more$", summarise(facts)[1])
 
 
 def test_validate_of_many_files_is_short_unless_all_is_asked_for(

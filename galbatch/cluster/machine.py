@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +77,17 @@ def launch(spec: LocalCluster | CudaCluster, scratch: Path) -> Any:
 class LocalWorkers(OwnWorkers):
     """Processes that a nanny each starts again when they end."""
 
-    def _ended(self, here: set[Any]) -> Mapping[Any, str]:
+    def _ended(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
         """Whose nanny gave up: one does when its process ends while it starts."""
-        return {
-            name: f"worker process {name} ended while it was started"
+        names = [
+            name
             for name, nanny in list(self._cluster.workers.items())
             if name not in here and nanny.status.name in ("closed", "failed")
-        }
+        ]
+        return {"a worker process ended while it was started": names} if names else {}
 
     def _scale(self, number: int) -> None:
         self._cluster.scale(number)
 
     def _absent(self) -> str:
-        number = len(self._cluster.worker_spec)
-        return f"{number:,} worker processes of this machine ended and are started again"
+        return "the worker processes of this machine ended and are started again"

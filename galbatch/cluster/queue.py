@@ -35,8 +35,9 @@ _SHOWS_WITHIN = 15.0
 """Seconds after which a queue knows a job that it accepted."""
 _GIVES_A_SIGN_WITHIN = 60.0
 """Seconds that a job may run on without the workers it had: one that ended is started again."""
-_LOG_LINES = 3
-_LOG_WIDTH = 300
+_LOG_BYTES, _LOG_LINES, _LOG_WIDTH = 16_384, 3, 300
+"""What is read of the end of a log, and what is shown of it."""
+_WELL = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
 _ONLY_HERE = "127.0.0.1:0"
 """For dashboards, which galbatch has no use for."""
 
@@ -53,6 +54,8 @@ class _System:
     """The state of a job, from the words of its line; its number is the first of them."""
     ended: re.Pattern[str]
     """States of a job that does not run, and will not."""
+    shows_ended: bool = False
+    """Whether jobs that ended are listed, for a while."""
     none: str = ""
     """What the command fails with where there is no job."""
 
@@ -66,6 +69,7 @@ _SYSTEMS = {
             "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED"
             "|REVOKED|TIMEOUT"
         ),
+        shows_ended=True,
     ),
     "pbs": _System(
         "PBSCluster", ("qstat", "-u", "{user}"), lambda words: words[-2], re.compile("[CFX]$")
@@ -79,6 +83,7 @@ _SYSTEMS = {
         ("bjobs", "-a", "-w", "-u", "{user}"),
         lambda words: words[2],
         re.compile("DONE|EXIT|ZOMBI"),
+        shows_ended=True,
         none="job found",
     ),
 }
@@ -206,6 +211,7 @@ class QueueWorkers(OwnWorkers):
         self._asked = -ASKED_EVERY
         self._states: dict[str, str] = {}
         self._unknown = ""
+        self._listed: set[str] = set()
         self._seen: dict[str, float] = {}
 
     def _tend(self) -> Iterator[str]:
@@ -214,7 +220,7 @@ class QueueWorkers(OwnWorkers):
             problem = f"no worker came within {self._spec.timeout:.0f} s: {self._absent()}"
             raise SpecError(self._where, problem, "wait longer for them with 'timeout'")
 
-    def _ended(self, here: set[Any]) -> Mapping[Any, str]:
+    def _ended(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
         now = time.monotonic()
         jobs = dict(self._cluster.workers)
         self._seen |= {jobs[name].job_id: now for name in here if name in jobs}
@@ -222,25 +228,34 @@ class QueueWorkers(OwnWorkers):
         if missing and now - self._asked >= ASKED_EVERY:
             self._asked = now
             self._ask()
-        found = {name: self._why_ended(job, now) for name, job in missing.items()}
-        return {name: why for name, why in found.items() if why}
+        ends: dict[tuple[str, str], list[Any]] = defaultdict(list)
+        for name, job in missing.items():
+            if job.refusal:
+                ends[job.refusal, ""].append(name)
+            elif self._is_over(job, now):
+                state = self._states.get(job.job_id, "the queue has forgotten")
+                came = job.job_id in self._seen
+                ends["lost" if came else "ended before a worker came", state].append(name)
+        found = {}
+        for (what, state), names in ends.items():
+            numbers = sorted((jobs[name].job_id for name in names if state), key=int)
+            words = f"{_jobs(numbers)} {what} ({state}){self._log(numbers[0])}" if state else what
+            found[words] = names
+        return found
 
-    def _why_ended(self, job: Any, now: float) -> str:
-        """Why nothing will come of a job any more; empty where something may."""
-        if job.refusal:
-            return str(job.refusal)
+    def _is_over(self, job: Any, now: float) -> bool:
+        """Whether nothing will come of a job any more."""
         seen = self._seen.get(job.job_id)
+        if seen is not None and now - seen > _GIVES_A_SIGN_WITHIN:
+            return True
         state = self._states.get(job.job_id, "")
-        over = bool(self._system.ended.match(state))
-        if not state and not self._unknown:
-            # Asked before the queue could know of it, it may be there all the same.
-            over = seen is not None or self._asked - job.submitted > _SHOWS_WITHIN
-        if seen is None:
-            words = f"job {job.job_id} ended before its worker came"
-        else:
-            words = f"job {job.job_id} was lost"
-            over = over or now - seen > _GIVES_A_SIGN_WITHIN
-        return f"{words} ({state or 'the queue has forgotten it'}){self._log(job.job_id)}" * over
+        if state or self._unknown:
+            return bool(self._system.ended.match(state))
+        if job.job_id in self._listed:
+            return True
+        # Asked before the queue could know of it, it may be there all the same; and what a queue
+        # never shows that shows also what has ended, is somewhere else.
+        return not self._system.shows_ended and self._asked - job.submitted > _SHOWS_WITHIN
 
     def _scale(self, number: int) -> None:
         self._cluster.scale(jobs=number)
@@ -252,8 +267,10 @@ class QueueWorkers(OwnWorkers):
         for job in list(self._cluster.workers.values()):
             if job.job_id:
                 state = self._states.get(job.job_id, "submitted")
-                states[state + self._log(job.job_id)].append(job.job_id)
-        return "; ".join(f"{_jobs(jobs)} {state}" for state, jobs in states.items()) or "no jobs"
+                states[state].append(job.job_id)
+        found = {state: sorted(jobs, key=int) for state, jobs in states.items()}
+        words = [f"{_jobs(jobs)} {state}{self._log(jobs[0])}" for state, jobs in found.items()]
+        return "; ".join(words) or "no jobs"
 
     def _ask(self) -> None:
         """What the queue says of each job."""
@@ -271,6 +288,7 @@ class QueueWorkers(OwnWorkers):
             return
         self._unknown = ""
         self._states = dict(self._told(done.stdout))
+        self._listed |= self._states.keys()
 
     def _told(self, text: str) -> Iterator[tuple[str, str]]:
         for line in text.splitlines():
@@ -289,7 +307,7 @@ class QueueWorkers(OwnWorkers):
         except OSError:
             return ""
         path = max(lines, key=lambda path: (bool(lines[path]), ".e" in path.name), default=None)
-        return f", {path} ends with: {' / '.join(lines[path])}" if path and lines[path] else ""
+        return f", {path} ends: {' / '.join(lines[path])}" if path and lines[path] else ""
 
 
 def _jobs(numbers: Sequence[str]) -> str:
@@ -298,12 +316,14 @@ def _jobs(numbers: Sequence[str]) -> str:
 
 
 def _last_lines(path: Path) -> list[str]:
+    """The end of a log, without what Dask says when all is well, unless there is nothing else."""
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(file.tell() - 4096, 0))
+        file.seek(max(file.tell() - _LOG_BYTES, 0))
         text = file.read().decode(errors="replace")
     lines = [" ".join(line.split())[:_LOG_WIDTH] for line in text.splitlines() if line.strip()]
-    return lines[-_LOG_LINES:]
+    said = [line for line in lines if not _WELL.match(line)]
+    return said[-_LOG_LINES:] or [_WELL.sub("", line) for line in lines[-1:]]
 
 
 def _user() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from galbatch.cluster.disks import Disks
@@ -136,8 +137,8 @@ class OwnWorkers(Workers):
         self._any_came = bool(self._here())
 
     @abstractmethod
-    def _ended(self, here: set[Any]) -> Mapping[Any, str]:
-        """Of those who are not here: who will not come any more, and why."""
+    def _ended(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
+        """Of those who are not here: who will not come any more, by what is to be said of it."""
 
     @abstractmethod
     def _scale(self, number: int) -> None:
@@ -162,8 +163,9 @@ class OwnWorkers(Workers):
         if not ended:
             return
         self._rounds += 1
-        *_, reason = ended.values()
-        if len(ended) == len(self._cluster.worker_spec):
+        names = list(chain.from_iterable(ended.values()))
+        if len(names) == len(self._cluster.worker_spec):
+            *_, reason = ended
             if not self._any_came:
                 raise SpecError(self._where, reason, "see the words of 'cluster' in the job")
             if self._rounds > TRIES:
@@ -171,9 +173,9 @@ class OwnWorkers(Workers):
                 raise TransientError(self._where, problem, _KEPT)
         replaced = self._any_came and self._rounds <= TRIES
         if not replaced:
-            self._wanted -= len(ended)
-        for problem in ended.values():
-            yield f"{problem}; {'it is replaced' if replaced else 'the others go on without it'}"
+            self._wanted -= len(names)
+        for problem in ended:
+            yield f"{problem}; {'replaced' if replaced else 'the others go on without'}"
         with suppress(Exception):  # whatever is left of them is seen at the next look
-            self._cluster.sync(self._cluster.scale_down, list(ended), callback_timeout=_ANSWER)
+            self._cluster.sync(self._cluster.scale_down, names, callback_timeout=_ANSWER)
         self._scale(self._wanted)

@@ -491,12 +491,18 @@ class _Walk:
 
     def _counting_bytes(self, binparse: Any) -> Any:
         def counting(read: Any) -> Any:
-            def counted(size: int) -> Any:
-                found = read(size)  # raises at the end of the stream, where nothing was read
-                self._varying_bytes += size
+            size = 0
+
+            def counted(wanted: int) -> Any:
+                nonlocal size
+                found = read(wanted)
+                size += wanted
                 return found
 
-            return binparse(counted)
+            # Raises where the stream ends: a cell that is not whole is no cell.
+            value = binparse(counted)
+            self._varying_bytes += size
+            return value
 
         return counting
 

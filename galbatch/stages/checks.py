@@ -258,30 +258,35 @@ def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = 
     )
 
 
-def summarise(headers: Sequence[FileFacts]) -> tuple[str, ...]:
+def summarise(facts: Sequence[FileFacts]) -> tuple[str, ...]:
     """What the headers of many files say, in a few lines.
 
     Parameters
     ----------
-    headers : sequence of FileFacts
+    facts : sequence of FileFacts
         One at least.
 
     Returns
     -------
     tuple of str
-        ``500 files, 113 columns each``; ``3 files spell RA as RAdeg: a.csv, b.csv, c.csv``.
+        ``500 files, 113 columns each``; ``3 files spell RA as RAdeg: a.csv, b.csv, c.csv``; what is
+        noted of files; and a line for each file that a run would set aside.
     """
+    sound = [one for one in facts if not one.problem]
     by_columns: dict[int, list[str]] = defaultdict(list)
     by_alias: dict[str, list[str]] = defaultdict(list)
-    for header in headers:
-        by_columns[header.columns].append(header.file)
-        for alias in header.aliases:
-            by_alias[alias].append(header.file)
-    usual = max(by_columns, key=lambda columns: len(by_columns[columns]))
-    files, each = counted(len(headers), "file"), counted(usual, "column")
-    lines = [f"{files}, {each} {'each' if len(by_columns) == 1 else 'in most'}"]
-    for columns, found in sorted(by_columns.items()):
-        if columns != usual:
+    by_note: dict[str, list[str]] = defaultdict(list)
+    for one in sound:
+        by_columns[one.columns].append(one.file)
+        for alias in one.aliases:
+            by_alias[alias].append(one.file)
+        for note in one.notes:
+            by_note[note].append(one.file)
+    lines = []
+    for columns, found in sorted(by_columns.items(), key=lambda item: -len(item[1])):
+        if len(by_columns) == 1:
+            lines.append(f"{counted(len(sound), 'file')}, {counted(columns, 'column')} each")
+        else:
             lines.append(f"{counted(columns, 'column')} in {_named(found)}")
     # Files of one kind spell many columns otherwise: they are told together.
     spelt: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -289,12 +294,14 @@ def summarise(headers: Sequence[FileFacts]) -> tuple[str, ...]:
         spelling, _, name = alias.partition(" -> ")
         spelt[tuple(found)].append(f"{name} as {spelling}")
     for who, names in spelt.items():
-        if len(who) == len(headers):
+        if len(who) == len(sound):
             lines.append(f"all spell {few(names)}")
         else:
             spell = "spells" if len(who) == 1 else "spell"
             lines.append(f"{counted(len(who), 'file')} {spell} {few(names)}: {few(who)}")
-    return tuple(lines)
+    for note, found in by_note.items():
+        lines.append(f"{'all' if len(found) == len(sound) else _named(found)}: {note}")
+    return (*lines, *(str(one) for one in facts if one.problem))
 
 
 def _named(files: Sequence[str]) -> str:

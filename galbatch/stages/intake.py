@@ -134,7 +134,7 @@ def catalogue_rows(
     Returns
     -------
     tuple of pyarrow.Table
-        Rows with `_healpix_29` and `_row`; and those that were rejected, by the reader too.
+        Rows with `_row`, without their pixels; and those that were rejected, by the reader too.
     """
     table = batch.table
     good = np.ones(table.num_rows, bool)
@@ -165,7 +165,6 @@ def catalogue_rows(
     if survey.id.parts and survey.id.column not in table.column_names:
         made = made_id(survey, [table[name] for name in survey.id.parts])
         table = table.append_column(survey.id.column, made)
-    healpix: NDArray[np.int64] | None = None
     if survey.sky is not None:
         ra, dec = (
             degrees(table[name], units.positions.get(name, ""), hours=name == survey.sky.ra)
@@ -180,14 +179,27 @@ def catalogue_rows(
         ra = wrapped(ra)
         for name, values in ((survey.sky.ra, ra), (survey.sky.dec, dec)):
             table = _in_degrees(table, name, values, good)
-        healpix = _healpix(ra[good], dec[good])
     table = _with_units(converted(survey, table, units), units.own)
     table = table.append_column(ROW, pa.array(batch.rows))
     if not good.all():
         table = table.filter(pa.array(good))
-    if healpix is not None:
-        table = table.append_column(HEALPIX, pa.array(healpix))
     return table, pa.concat_tables(refused)
+
+
+def with_pixels(survey: Survey, table: pa.Table) -> pa.Table:
+    """Rows from `catalogue_rows` with `_healpix_29`, where the survey has a sky.
+
+    By itself, as the library takes longer to import than `validate` has work for.
+    """
+    if survey.sky is None:
+        return table
+    from hats.pixel_math.spatial_index import compute_spatial_index
+
+    ra, dec = (
+        pc.cast(table[name], pa.float64()).to_numpy() for name in (survey.sky.ra, survey.sky.dec)
+    )
+    healpix = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
+    return table.append_column(HEALPIX, pa.array(healpix))
 
 
 def _with_ids_as_wanted(survey: Survey, table: pa.Table, ids: Sequence[str]) -> pa.Table:
@@ -224,10 +236,3 @@ def _with_units(table: pa.Table, own: Mapping[str, str]) -> pa.Table:
 def _is_missing(column: pa.ChunkedArray) -> NDArray[np.bool_]:
     missing: NDArray[np.bool_] = np.array(pc.is_null(column, nan_is_null=True))
     return missing if not is_text(column.type) else no_ids(column).to_numpy()
-
-
-def _healpix(ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.int64]:
-    from hats.pixel_math.spatial_index import compute_spatial_index
-
-    healpix: NDArray[np.int64] = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
-    return healpix

@@ -26,7 +26,7 @@ from galbatch.stages.catalogue import (
     Origin,
     standing,
 )
-from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
+from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake, with_pixels
 from galbatch.store.quarantine import (
     Rejects,
     release_others,
@@ -112,7 +112,7 @@ class Scan:
                     if target == "star":
                         stars += int((values[known] == STAR).sum())
                 numbers = np.full(table.num_rows, origin.number, np.int32)
-                table = table.append_column(FILE, pa.array(numbers))
+                table = with_pixels(survey, table).append_column(FILE, pa.array(numbers))
                 name = f"{origin.number:06d}-{len(shards):06d}"
                 if table.num_rows:
                     shards.append(write_shard(site.layout, name, table, file=origin.number))

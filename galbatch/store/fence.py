@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
+from galbatch.store.places import file_system, is_remote
 
 
 class Fenced(SpecError):
@@ -34,7 +35,7 @@ class Holder:
     Parameters
     ----------
     run : str
-        Another one for each run.
+        Another one for each run; empty when it is over, but may have left something unfinished.
     process : int
     host : str
     """
@@ -81,7 +82,7 @@ class Attempt:
             holder = read_holder(self.lock)
         except OSError as error:
             raise TransientError(str(self.lock), f"cannot be read: {error}") from error
-        if holder is None:
+        if holder is None or not holder.run:
             raise Fenced(str(self.lock.parent), "fenced: this run holds the store no longer")
         if holder.run != self.run:
             raise Fenced(
@@ -145,7 +146,12 @@ def read_holder(lock: Path) -> Holder | None:
         If it is there and cannot be read.
     """
     try:
-        page = lock.read_bytes()
+        if is_remote(lock):
+            # One request: by way of a file it would be two, and none if it is renewed in between.
+            system, name = file_system(lock)
+            page: bytes = system.cat_file(name)
+        else:
+            page = lock.read_bytes()
     except FileNotFoundError:
         return None
     if not page.strip():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from galbatch.errors import SpecError
-from galbatch.store.commit import commit_bytes, sweep
+from galbatch.store.commit import commit_bytes, explained, sweep
 from galbatch.store.fence import Attempt, Holder, read_holder, working_for
 from galbatch.store.layout import Layout
 from galbatch.store.lease import lease
@@ -145,24 +145,27 @@ def _lease_or_flock(layout: Layout) -> Iterator[Holder]:
     with lock:
         _flock(layout, lock, fcntl.LOCK_EX)
         before, mine = read_holder(layout.lock), Holder()
-        _write(lock, mine.to_bytes())
+        _write(layout, lock, mine.to_bytes())
         if before is not None:
-            # It was killed, or it would have given the lock back.
+            # It was killed, or stopped and its workers with it.
             sweep(layout.root)
+        last = Holder(run="").to_bytes()
         try:
             yield mine
+            last = b""
         finally:
             # Where there are no locks, another run may have it by now; or the store is gone.
             if read_holder(layout.lock) == mine:
-                _write(lock, b"")
+                _write(layout, lock, last)
 
 
-def _write(lock: IO[bytes], page: bytes) -> None:
-    lock.truncate(0)
-    lock.write(page)
-    lock.flush()
-    # Workers of other machines read it.
-    os.fsync(lock.fileno())
+def _write(layout: Layout, lock: IO[bytes], page: bytes) -> None:
+    with explained(layout.lock, len(page)):
+        lock.truncate(0)
+        lock.write(page)
+        lock.flush()
+        # Workers of other machines read it.
+        os.fsync(lock.fileno())
 
 
 def _flock(layout: Layout, lock: IO[bytes], kind: int) -> None:

@@ -186,7 +186,8 @@ class Layout:
     @property
     def logs(self) -> Path:
         """What the jobs of a queue said: beside what a run may take away again."""
-        beside = self.root if self.work.is_relative_to(self.root) else self.work
+        in_store = self.scratch is None and not is_remote(self.root)
+        beside = self.root if in_store else self.work
         return beside.with_name(f"{beside.name}.logs")
 
     @property

@@ -10,11 +10,13 @@ import psutil
 import pytest
 from faults.campaign import Moment, Run, begin_at, contents
 from small import job_words, of_photometric, write_job
-from world import World
+from world import Silent, World
 
+from galbatch.cluster import connect
 from galbatch.errors import SpecError
-from galbatch.run import execute, opened
+from galbatch.run import distributed, execute, opened
 from galbatch.spec import load_job, load_survey
+from galbatch.spec.job import LocalCluster
 from galbatch.stages.base import Site
 from galbatch.stages.scan import Scan
 from galbatch.stages.train import Fit, Train, _folder, _in_a_process_of_its_own
@@ -90,6 +92,16 @@ def test_a_task_that_is_under_way_when_its_store_is_taken_over_lands_nowhere(wor
         assert isinstance(result.error, Fenced)
         assert "another run has taken over this store" in str(result.error)
         assert [files(site.layout.root)] == seen
+
+
+def test_workers_know_whom_they_work_for(world: World) -> None:
+    site, local = world.site, LocalCluster(kind="local", workers=1, memory="2 GiB")
+    with opened(site), connect(local, site.layout.work) as client:
+        pending = Scan().pending(site)
+        stage = Scan().begin(site, pending)
+        site.layout.lock.write_bytes(ANOTHER)
+        (result,) = distributed(client, stage, site, pending.tasks, Silent())
+    assert isinstance(result.error, Fenced)
 
 
 def test_who_is_ousted_from_a_new_store_does_not_empty_it(world: World) -> None:

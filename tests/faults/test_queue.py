@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,10 @@ import pytest
 from faults.campaign import Run
 from queues import StubQueue
 from small import REPOSITORY, galbatch, partitions, write_job
-from toy import Heard, site, tasks, toy
+from toy import done_by
 
 from galbatch.cluster import connect, queue, workers
-from galbatch.run import distributed
+from galbatch.errors import SpecError, TransientError
 from galbatch.spec.job import QueueCluster
 from galbatch.store.commit import digest_file
 
@@ -54,72 +55,123 @@ def registered(folder: Path, jobs: Iterable[int]) -> bool:
     return any("Registered to:" in log.read_text() for log in logs)
 
 
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a while is noticed at once."""
+    monkeypatch.setattr(workers, "SILENCE", 0.3)
+    monkeypatch.setattr(workers, "EVERY", 0.05)
+    monkeypatch.setattr(queue, "ASKED_EVERY", 0.2)
+
+
+def connected(kind: str, folder: Path, **changes: Any) -> Any:
+    spec = QueueCluster.model_validate(words(kind, **changes))
+    return connect(spec, folder / "work", folder / "logs", {"scratch": folder / "token"})
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_refused_job_is_one_line(kind: str, tmp_path: Path, stub: Any) -> None:
+def test_a_refused_job_stops_the_run(kind: str, tmp_path: Path, stub: Any, quickly: None) -> None:
     stub(kind).refuse("error: no such partition: nowhere")
-    done = galbatch("run", write_job(tmp_path, cluster=words(kind)), cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    *before, line = done.stderr.splitlines()
-    assert before == ["galbatch scan: 1 to do"]
     # dask-jobqueue throws away what bsub says.
     reason = "no such partition: nowhere" if kind != "lsf" else "Exit code: 1"
-    assert line.startswith(f"error: cluster ({kind}): ")
-    assert " refused a job: " in line and reason in line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml", "queue"]
+    with (
+        pytest.raises(SpecError, match=rf"^cluster \({kind}\): .* refused a job: .*{reason}"),
+        connected(kind, tmp_path) as found,
+    ):
+        done_by(found)
+    assert [path.name for path in tmp_path.iterdir()] == ["queue"]
 
 
-def test_a_job_that_ends_before_its_worker_comes_is_one_line(tmp_path: Path, stub: Any) -> None:
-    stub("slurm")
-    cluster = words("slurm", workers=2, prologue=["echo no such module >&2; exit 3"])
-    done = galbatch("run", write_job(tmp_path, cluster=cluster), cwd=tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_jobs_that_end_at_once_stop_the_run(
+    kind: str, tmp_path: Path, stub: Any, quickly: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub(kind)
+    monkeypatch.setattr(queue, "_SHOWS_WITHIN", 0.5)
+    broken = ["echo no such module >&2; exit 3"]
+    with (
+        pytest.raises(SpecError, match=r"2 jobs \(101, 102\) ended before a worker") as caught,
+        connected(kind, tmp_path, workers=2, prologue=broken) as found,
+    ):
+        done_by(found)
+    (log,) = (path for path in (tmp_path / "logs").glob("*101*") if path.stat().st_size)
+    assert f"{log} ends: no such module" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jobs_are_waited_for_and_replaced(
+    kind: str, tmp_path: Path, stub: Any, quickly: None
+) -> None:
+    jobs = stub(kind)
+    jobs.hold()
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if len(said) == 1:
+            jobs.release()
+
+    with connected(kind, tmp_path) as found:
+        first = done_by(found, say)
+        state = {"slurm": "PENDING Resources", "pbs": "Q", "sge": "qw", "lsf": "PEND"}[kind]
+        assert said[0].startswith("no progress and no workers for ")
+        assert said[0].endswith(f" s: job 101 {state}")
+        assert said[1:] == ["workers came, going on"]
+        jobs.kill()
+        while found.threads():
+            time.sleep(0.01)
+        assert done_by(found, say) != first
+        state = {"slurm": "CANCELLED", "lsf": "EXIT"}.get(kind, "the queue has forgotten")
+        assert any(text.startswith(f"job 101 lost ({state})") for text in said)
+    assert jobs.submitted() == [101, 102]
+    assert jobs.all_end()
+
+
+def test_a_queue_is_not_waited_for_for_ever(tmp_path: Path, stub: Any, quickly: None) -> None:
+    stub("slurm").hold()
+    with (
+        pytest.raises(SpecError, match=r"no worker came within 1 s: job 101 PENDING Resources"),
+        connected("slurm", tmp_path, timeout=1) as found,
+    ):
+        done_by(found)
+
+
+def test_a_queue_that_cannot_be_asked(tmp_path: Path, stub: Any, quickly: None) -> None:
+    jobs = stub("slurm")
+    jobs.hold()
+    (jobs.bin / "squeue").write_text("#!/bin/bash\necho slurmctld is away >&2\nexit 1\n")
+    with (
+        pytest.raises(SpecError, match=r"the queue cannot be asked: squeue: slurmctld is away"),
+        connected("slurm", tmp_path, timeout=1) as found,
+    ):
+        done_by(found)
+
+
+def test_workers_that_end_again_and_again_stop_the_run(
+    tmp_path: Path, stub: Any, quickly: None
+) -> None:
+    jobs = stub("slurm")
+    with connected("slurm", tmp_path) as found:
+        done_by(found)
+        jobs.refuse("error: no more jobs today")
+        jobs.kill()
+        while found.threads():
+            time.sleep(0.01)
+        said: list[str] = []
+        with pytest.raises(TransientError, match="refused a job: error: no more jobs today"):
+            done_by(found, said.append)
+    assert sum("refused a job" in text and "replaced" in text for text in said) == 2
+
+
+def test_a_run_that_a_queue_refuses_is_one_line(tmp_path: Path, stub: Any) -> None:
+    stub("slurm").refuse("sbatch: error: no such partition")
+    done = galbatch("run", write_job(tmp_path, cluster=words("slurm")), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    line = done.stderr.splitlines()[-1]
-    log = tmp_path / "store.logs" / "dask-worker-102.err"
-    assert f"job 102 ended before its worker came (FAILED NonZeroExitCode), {log}" in line
-    assert "ends with: no such module" in line
-    assert log.exists()
-    assert not (tmp_path / "store").exists()
-
-
-@pytest.mark.parametrize("kind", KINDS[1:])
-def test_each_queue_gives_workers(
-    kind: str, tmp_path: Path, stub: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lose_and_replace(kind, tmp_path, stub(kind), monkeypatch, lose=False)
-
-
-def lose_and_replace(
-    kind: str, folder: Path, found: StubQueue, patch: pytest.MonkeyPatch, lose: bool
-) -> None:
-    """Have jobs wait, run, and perhaps be lost, and hear what is said of them."""
-    patch.setattr(workers, "SILENCE", 0.5)
-    patch.setattr(workers, "EVERY", 0.1)
-    patch.setattr(queue, "ASKED_EVERY", 0.2)
-    spec = QueueCluster.model_validate(words(kind))
-    stage, monitor = toy(folder, seconds=0.1), Heard()
-    found.hold()
-    with connect(spec, folder / "work", folder / "logs", {"scratch": folder / "token"}) as those:
-        results = distributed(those, stage, site(folder), tasks(20), monitor)
-
-        def waiting(text: str) -> None:
-            monitor.said.append(text)
-            if "no workers" in text and (found.folder / "hold").exists():
-                found.release()
-
-        monitor.waiting = waiting  # type: ignore[method-assign]
-        assert next(results).error is None
-        state = {"slurm": "PENDING", "pbs": "Q", "sge": "qw", "lsf": "PEND"}[kind]
-        assert monitor.said[0].startswith("no progress and no workers for ")
-        assert f" s: job 101 {state}" in monitor.said[0]
-        assert monitor.said[1:] == ["workers came, going on"]
-        if lose:
-            found.kill()
-        assert all(result.error is None for result in results)
-        if lose:
-            assert any("job 101 was lost" in text for text in monitor.said)
-    assert len(stage.done()) == 20
-    assert found.submitted() == ([101, 102] if lose else [101])
-    assert found.all_end()
+    assert done.stderr.splitlines() == [
+        "galbatch scan: 1 to do",
+        "error: cluster (slurm): sbatch refused a job: sbatch: error: no such partition "
+        "(see the words of 'cluster' in the job)",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml", "queue"]
 
 
 @pytest.mark.parametrize("ignored", [False, True], ids=["terminal", "background"])
@@ -153,19 +205,19 @@ def test_a_queue_ends_with_the_same_words(tmp_path: Path, stub: Any, ignored: bo
 
 def test_all_workers_lost_in_every_stage(finished: Path, tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
-    job = write_job(tmp_path, cluster=words("slurm", workers=2))
+    job = write_job(tmp_path, cluster=words("slurm"))
     assert job == str(tmp_path / "job.yaml")
     run = Run(tmp_path)
-    lost: dict[str, float] = {}
-    for stage in ("scan", "ingest", "train", "predict"):
+    stages = ("scan", "ingest", "train", "predict")
+    for stage in stages:
         assert run.reach(stage), run.said
         while not registered(tmp_path, found.running()):
             time.sleep(0.1)
         found.kill()
-        lost[stage] = time.monotonic()
     assert run.wait() == 0, run.said
-    for stage in lost:
-        assert any(line.startswith(f"galbatch {stage}: job ") for line in run.said), run.said
+    for stage in stages:
+        lost_then = re.compile(rf"galbatch {stage}: job \d+ lost \(CANCELLED\).*; replaced")
+        assert any(map(lost_then.match, run.said)), run.said
     assert not any("Traceback" in line for line in run.said)
     for table in ("catalogue", "predictions/photometric", "predictions/thesis"):
         ours, theirs = partitions(finished, table), partitions(tmp_path, table)

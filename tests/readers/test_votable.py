@@ -335,6 +335,23 @@ def test_a_stream_is_read_to_its_last_byte(tmp_path: Path, serialization: str) -
         assert rows_before(write(tmp_path, odd), "is no base64") == 0
 
 
+@pytest.mark.parametrize("serialization", ["binary", "binary2"])
+def test_a_stream_that_begins_with_text(tmp_path: Path, serialization: str) -> None:
+    """Where the first cell of a row ends in its length, in its text, or there is none."""
+    fields = '<FIELD name="t" datatype="char" arraysize="*"/><FIELD name="a" datatype="short"/>'
+    path = write(tmp_path, document(table(fields, [["abcdefghi", "1"]] * 20)))
+    parse(path).to_xml(path, tabledata_format=serialization)
+    batch = read(path, {"t": pa.string(), "a": pa.int16()})
+    assert batch.table.to_pydict() == {"t": ["abcdefghi"] * 20, "a": [1] * 20}
+    text = re.sub(r' nrows="\d+"', "", Path(path).read_text(encoding="utf-8"))
+    start, end = text.index('encoding="base64">') + 18, text.index("</STREAM>")
+    stream = base64.b64decode(text[start:end])
+    row = len(stream) // 20
+    for size in range(19 * row + 1, 20 * row):
+        cut = text[:start] + base64.b64encode(stream[:size]).decode() + text[end:]
+        assert rows_before(write(tmp_path, cut), "ends early, after row 19 ") == 19
+
+
 def test_a_batch_without_any_text(tmp_path: Path) -> None:
     path = write(tmp_path, document(table(FOUR, [["1", "2", "1 2 3", ""]])))
     assert read(path, {"t": pa.string()}).table["t"].to_pylist() == [None]

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from world import STAGES, Silent, World
 
+from galbatch.cluster import connect as cluster_of
 from galbatch.errors import DataError, TransientError
 from galbatch.readers.base import stamp
 from galbatch.run import Outcome, opened, run, status
+from galbatch.spec.job import SchedulerCluster
 from galbatch.stages import scan
 from galbatch.stages.base import Site
 from galbatch.store.quarantine import rejected_rows
@@ -36,18 +38,22 @@ class Heard(Silent):
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(site: Site) -> Iterator[None]:
     """This process."""
     yield None
 
 
 @contextmanager
-def on_dask() -> Iterator[Any]:
+def on_dask(site: Site) -> Iterator[Any]:
     """Workers that are threads of this process, so that they see what a test has changed."""
-    from distributed import Client
+    from distributed import LocalCluster
 
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as one:
-        yield one
+    with LocalCluster(
+        1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as cluster:
+        spec = SchedulerCluster(kind="scheduler", address=cluster.scheduler_address)
+        with cluster_of(spec, site.layout.work, site.layout.logs, site.layout.shared) as workers:
+            yield workers
 
 
 @pytest.fixture
@@ -60,11 +66,11 @@ def world(tmp_path: Path) -> World:
 
 
 def carried_out(
-    world: World, connect: Callable[[], Any] = alone, site: Site | None = None
+    world: World, connect: Callable[[Site], Any] = alone, site: Site | None = None
 ) -> tuple[Outcome, list[str]]:
     site, heard = site or world.site, Heard()
     with opened(site):
-        return run(STAGES, site, connect, heard), heard.again
+        return run(STAGES, site, lambda: connect(site), heard), heard.again
 
 
 def when_read(
@@ -72,22 +78,22 @@ def when_read(
 ) -> list[str]:
     """Do something each time that rows of a file have been read; which were read is returned."""
     read: list[str] = []
-    checked = scan._checked
+    taken = scan.catalogue_rows
 
-    def spied(survey: Any, batch: Any, unit: str, rejects: Any) -> Any:
+    def spied(survey: Any, batch: Any, units: Any, unit: str) -> Any:
         read.append(Path(unit).stem)
         if Path(unit).stem == file and read.count(file) <= times:
             change()
-        return checked(survey, batch, unit, rejects)
+        return taken(survey, batch, units, unit)
 
-    monkeypatch.setattr(scan, "_checked", spied)
+    monkeypatch.setattr(scan, "catalogue_rows", spied)
     return read
 
 
 @pytest.mark.parametrize("connect", [alone, on_dask])
 @pytest.mark.parametrize("rows", [60, 90], ids=["touched", "more rows"])
 def test_a_file_that_changes_while_it_is_read_is_read_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, connect: Callable[[], Any], rows: int
+    world: World, monkeypatch: pytest.MonkeyPatch, connect: Callable[[Site], Any], rows: int
 ) -> None:
     longer = pd.concat([world.frames[0], world.frames[2]]).head(rows)
     read = when_read(monkeypatch, "a", lambda: world.write("a", longer), times=1)
@@ -103,7 +109,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 
 @pytest.mark.parametrize("connect", [alone, on_dask])
 def test_a_file_that_grows_for_ever_is_set_aside_and_the_others_go_on(
-    world: World, monkeypatch: pytest.MonkeyPatch, connect: Callable[[], Any]
+    world: World, monkeypatch: pytest.MonkeyPatch, connect: Callable[[Site], Any]
 ) -> None:
     longer = world.frames[0]
 

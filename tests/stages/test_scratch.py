@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from world import World
@@ -89,6 +90,25 @@ def test_a_shard_that_is_not_what_was_written_is_made_anew(
     data[len(data) // 2] ^= 1  # one bit: the size is the same
     shard.write_bytes(data)
     assert world.run().records[0].units == 1
+    world.expect(world.frames[0])
+
+
+def test_a_shard_that_is_gone_stops_the_run_and_quarantines_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest = Ingest.run
+
+    def later(self: Ingest, site: Site, *arguments: Any) -> Any:
+        for shard in site.layout.shards.iterdir():
+            shard.unlink()
+        return ingest(self, site, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ingest, "run", later)
+        with pytest.raises(SpecError, match=r"scan wrote .* rows there, and it is gone"):
+            world.run()
+    assert not world.site.layout.root.exists()
+    world.run()
     world.expect(world.frames[0])
 
 

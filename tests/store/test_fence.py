@@ -67,6 +67,11 @@ def test_what_a_run_has_left_running_writes_no_more_when_it_is_over(tmp_path: Pa
         old = fence.attempt()
     with fence.working_for(old), pytest.raises(Fenced, match="holds the store no longer"):
         commit_bytes(layout.sources, b"stale")
+    with pytest.raises(KeyboardInterrupt), hold(layout, ME):
+        stopped = fence.attempt()
+        raise KeyboardInterrupt
+    with fence.working_for(stopped), pytest.raises(Fenced, match="holds the store no longer"):
+        commit_bytes(layout.sources, b"stale")
     with hold(layout, ME):
         ours = fence.attempt()
         with fence.working_for(old), pytest.raises(Fenced, match="another run has taken over"):

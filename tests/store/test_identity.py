@@ -115,10 +115,11 @@ def test_without_a_receipt_it_is_said_what_to_write(tmp_path: Path, text: str | 
         assert not fresh
 
 
-def test_what_a_killed_run_has_left_unfinished_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_killed_run_has_left_unfinished_is_removed(tmp_path: Path, killed: bool) -> None:
     layout = Layout(tmp_path / "store", tmp_path / "scratch")
-    with hold(layout, ME):
-        pass
+    with pytest.raises(KeyboardInterrupt), hold(layout, ME):
+        raise KeyboardInterrupt  # its workers are killed
     names = [
         layout.receipt("predict", "o3-p7").with_name(".o3-p7.json.0123456789ab.tmp"),
         layout.predictions / "net" / "dataset" / ".Npix=7.parquet.0123456789ab.tmp",
@@ -135,7 +136,8 @@ def test_what_a_killed_run_has_left_unfinished_is_removed(tmp_path: Path) -> Non
         path.write_bytes(b"half")
     whole = layout.staging / "model-net-0-0" / "work" / "state.npz"
     whole.write_bytes(b"whole")
-    layout.lock.write_bytes(Holder().to_bytes())
+    if killed:
+        layout.lock.write_bytes(Holder().to_bytes())
     with hold(layout, ME):
         assert [path for path in names if path.exists()] == []
         assert whole.exists()

@@ -38,6 +38,16 @@ def test_units_become_different_safe_file_names(first: str, second: str) -> None
     assert (name == file_name(second)) == (first == second)
 
 
+def test_what_a_run_takes_away_holds_no_logs() -> None:
+    inside, apart = Layout(Path("/s/a")), Layout(Path("/s/a"), Path("/fast"))
+    assert inside.logs == Path("/s/a.logs")
+    assert apart.logs == apart.work.with_name(f"{apart.work.name}.logs")
+    assert {word: path.parent for word, path in apart.shared.items()} == {
+        "store": apart.root,
+        "scratch": apart.work,
+    }
+
+
 def test_a_model_cannot_take_the_collections_name() -> None:
     with pytest.raises(SpecError, match="taken"):
         Layout(Path("s")).extension_properties("Collection")

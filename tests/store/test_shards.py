@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from galbatch.errors import DataError, SpecError
+from galbatch.errors import SpecError
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import plan_partitions, plan_row_ranges
@@ -195,14 +195,14 @@ def test_text_in_one_file_and_numbers_in_another_is_said(layout: Layout, toy: An
         catalogue_schema(layout, shards, "ID", NAMES)
 
 
-def test_a_lost_or_damaged_shard_is_data(layout: Layout, toy: Any) -> None:
+def test_a_lost_or_damaged_shard_stops_the_run(layout: Layout, toy: Any) -> None:
     shard = toy.shard(layout, "a", toy.rows(np.arange(10)), 0)
     path = layout.shard("a")
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(SpecError, match="scan wrote 10 rows there, and it cannot be read"):
         count_pixels(layout, [shard], 3)
     path.unlink()
-    with pytest.raises(DataError, match="is gone"):
+    with pytest.raises(SpecError, match=r"it is gone \(is 'scratch' on a disk that all workers"):
         count_pixels(layout, [shard], 3)
 
 
