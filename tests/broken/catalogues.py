@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -89,6 +90,8 @@ class Draft:
     tolerance: dict[str, float] = field(default_factory=dict)
     readable: bool = True
     content: bytes = b""
+    parts: tuple[str, ...] = ()
+    """Columns that the id is made of, where it is none itself."""
     sky: dict[tuple[int, str], float] = field(default_factory=dict)
     """Degrees of positions that are no numbers, by row and column."""
 
@@ -99,6 +102,10 @@ class Draft:
     @property
     def rows(self) -> int:
         return len(self.columns[0].values)
+
+    @property
+    def ids(self) -> list[Column]:
+        return [self.column(name) for name in self.parts or (ID,)]
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
@@ -131,6 +138,8 @@ class Plan:
     family: str
     sky: bool
     """Without, the catalogue is cut by rows and has no positions."""
+    parts: tuple[str, ...] = ()
+    """Columns that the id is made of; the survey says what it is then."""
 
 
 def catalogues() -> st.SearchStrategy[Catalogue]:
@@ -156,6 +165,9 @@ def make_catalogue(draw: random.Random) -> Catalogue:
         family=draw.choice(_FIT[id_dtype] if draw.random() < 0.8 else list(_FAMILIES)),
         sky=draw.random() < 0.9,
     )
+    if draw.random() < 0.1:
+        parts = draw.choice([_HALVES, _HALVES, (*_HALVES, "ccd"), ("field", "number")])
+        plan = replace(plan, id_dtype="", parts=parts)
     drafts: list[Draft] = []
     for number in range(draw.choice([1, 1, 1, 2, 2, 3])):
         drafts.append(_draft(draw, plan, number, drafts))
@@ -193,7 +205,12 @@ def _survey(plan: Plan) -> dict[str, Any]:
     if plan.flux_unit:
         photometry = {"quantity": "flux", "unit": unit}
     listed: list[dict[str, Any]] = [
-        {"name": ID} | ({"dtype": plan.id_dtype} if plan.id_dtype else {}),
+        *({"name": name, "dtype": "string" if name == "field" else "int64"} for name in plan.parts),
+        *(
+            []
+            if plan.parts
+            else [{"name": ID} | ({"dtype": plan.id_dtype} if plan.id_dtype else {})]
+        ),
         *({"name": name, "unit": plan.sky_unit} for name in (RA, DEC) if plan.sky),
         *({"name": name, "unit": unit} for name in PHOTOMETRY),
         {"name": LABEL},
@@ -205,7 +222,7 @@ def _survey(plan: Plan) -> dict[str, Any]:
     return {
         "name": "broken",
         "title": "A broken catalogue",
-        "id": {"column": ID},
+        "id": {"column": ID} | ({"parts": list(plan.parts)} if plan.parts else {}),
         **({"sky": {"ra": RA, "dec": DEC}} if plan.sky else {}),
         "reference_band": "r",
         "photometry": photometry,
@@ -258,6 +275,35 @@ def _ids(draw: random.Random, plan: Plan, ending: str, first: int, rows: int) ->
     return family, Column(ID, kind, values)
 
 
+_HALVES = ("tile", "number")
+_HALF = 2**32
+
+
+def _parts(draw: random.Random, plan: Plan, first: int, rows: int) -> list[Column]:
+    columns = []
+    for name in plan.parts:
+        numbers = [first + 3 * n for n in range(rows)]
+        if name != "number":
+            few = draw.choice([1, 7, 123_456, 2**31 - 1])
+            numbers = [few - n % 2 for n in range(rows)]
+        kind = "text" if name == "field" else draw.choice(["int32", "int64", "int64", "float64"])
+        convert = {"text": lambda n: f"F{n:03d}", "float64": float}.get(kind, int)
+        columns.append(Column(name, kind, [convert(number) for number in numbers]))
+    return columns
+
+
+def _joined(parts: Sequence[str], values: Sequence[Any]) -> Any:
+    """The id that parts make, or None where they make none."""
+    try:
+        numbers = [value if part == "field" else int(Decimal(str(value)))
+                   for part, value in zip(parts, values, strict=True)]  # fmt: skip
+    except (ArithmeticError, ValueError):
+        return None
+    if tuple(parts) == _HALVES:
+        return numbers[0] * _HALF + numbers[1]
+    return "-".join(map(str, numbers))
+
+
 def _draft(draw: random.Random, plan: Plan, number: int, before: Sequence[Draft]) -> Draft:
     """A file with sound rows, and what may be wrong with rows in any format."""
     ending = draw.choices(ENDINGS, [_WEIGHTS.get(ending, 1) for ending in ENDINGS])[0]
@@ -266,10 +312,13 @@ def _draft(draw: random.Random, plan: Plan, number: int, before: Sequence[Draft]
     family, ids = _ids(draw, plan, ending, 1 + 1000 * number, rows)
     header = ".csv" not in ending
     columns = [ids]
+    if plan.parts:
+        family, columns = "ids of parts", _parts(draw, plan, 1 + 1000 * number, rows)
     degrees = {}
     if plan.sky:
-        columns += _positions(draw, rng, plan, rows, header)
-        degrees = {column.name: column.notes["degrees"] for column in columns[1:]}
+        positions = _positions(draw, rng, plan, rows, header)
+        columns += positions
+        degrees = {column.name: column.notes["degrees"] for column in positions}
     columns += _photometry(rng, plan, rows)
     columns.append(Column(LABEL, "float64", _gaps(rng, np.round(rng.uniform(0.01, 3, rows), 4))))
     columns.append(Column("flag", "int32", rng.integers(0, 9, rows).tolist()))
@@ -281,8 +330,10 @@ def _draft(draw: random.Random, plan: Plan, number: int, before: Sequence[Draft]
         values = rng.integers(0, 10**6, rows).tolist()
         convert = {"text": str, "float64": float}.get(kind, int)
         columns.append(Column("extra", kind, [convert(value) for value in values]))
-    draft = Draft(f"f{number}{ending}", ending, columns, degrees)
+    draft = Draft(f"f{number}{ending}", ending, columns, degrees, parts=plan.parts)
     draft.defects.append(family)
+    if ending == ".parquet" and draw.random() < 0.3:
+        _odd_column(draw, draft)
     if plan.extra and draw.random() < 0.3:
         draw.shuffle(draft.columns)
     if header:
@@ -296,6 +347,26 @@ def _draft(draw: random.Random, plan: Plan, number: int, before: Sequence[Draft]
     if before and draw.random() < 0.35:
         _repeat(draw, draft, draw.choice(before))
     return draft
+
+
+_ODD: tuple[tuple[pa.DataType, Any], ...] = (
+    (pa.bool_(), True), (pa.int8(), -7), (pa.uint8(), 200), (pa.float16(), 1.5),
+    (pa.decimal128(12, 3), Decimal("1.5")), (pa.date32(), date(2020, 2, 29)), (pa.null(), None),
+    (pa.timestamp("us", "UTC"), datetime(2020, 2, 29, tzinfo=UTC)), (pa.duration("s"), 3),
+    (pa.binary(), b"\xff"), (pa.binary(4), b"1234"), (pa.list_(pa.float32()), [1.5, None]),
+    (pa.list_(pa.float64(), 3), [1.0, 2.0, 3.0]), (pa.struct([("a", pa.int32())]), {"a": 1}),
+    (pa.map_(pa.string(), pa.int32()), [("a", 1)]), (pa.large_binary(), b""),
+    (pa.list_(pa.string()), ["a", "b"]), (pa.time64("us"), 5), (pa.string_view(), "x"),
+)  # fmt: skip
+
+
+def _odd_column(draw: random.Random, draft: Draft) -> None:
+    """A column that nobody asked for, of a type that few files have: it stops nothing."""
+    kind, value = draw.choice(_ODD)
+    column = Column("odd", "odd", [value if row % 3 else None for row in range(draft.rows)])
+    column.notes["type"] = kind
+    draft.columns.append(column)
+    draft.defects.append(f"a column of {kind}")
 
 
 def _positions(
@@ -369,7 +440,7 @@ def _detection(
 
 
 def _no_id(draw: random.Random, draft: Draft) -> None:
-    ids = draft.column(ID)
+    ids = draw.choice(draft.ids)
     nullable = draft.text or ids.kind != "uint64"
     if not draft.free() or not nullable or (draft.ending == ".hdf5" and ids.kind.startswith("int")):
         return
@@ -417,15 +488,33 @@ def _repeat(draw: random.Random, draft: Draft, other: Draft) -> None:
         if not rows or not sources:
             return
         row, source = draw.choice(rows), draw.choice(sources)
-        if other.column(ID).kind != draft.column(ID).kind:
+        if [column.kind for column in other.ids] != [column.kind for column in draft.ids]:
             return
-        names = [column.name for column in draft.columns] if whole and other is draft else [ID]
+        names = [column.name for column in draft.ids]
+        if whole and other is draft:
+            names = [column.name for column in draft.columns]
         for name in names:
             draft.column(name).values[row] = other.column(name).values[source]
     draft.defects.append("rows twice" if other is draft else f"ids of {other.name}")
 
 
-_ROW_DEFECTS = (_no_id, _off_the_sky, _edges_of_the_sky, _twice)
+def _bad_part(draw: random.Random, draft: Draft) -> None:
+    """A half of an id that is none."""
+    if tuple(draft.parts) != _HALVES or not draft.free():
+        return
+    column = draw.choice(draft.ids)
+    bad: list[Any] = [-3]
+    if column.kind != "int32":
+        bad.append(_HALF)
+    if column.kind == "float64":
+        bad = [5.5, float(_HALF), -3.0]
+    row = draw.choice(draft.free())
+    column.values[row] = draw.choice(bad)
+    draft.fates[row] = ("quarantined", f"{column.name} is {column.values[row]}")
+    draft.defects.append(f"{column.name} is {column.values[row]}")
+
+
+_ROW_DEFECTS = (_bad_part, _no_id, _off_the_sky, _edges_of_the_sky, _twice)
 
 
 # Units in the header.
@@ -476,6 +565,10 @@ def _compare(plan: Plan, drafts: Sequence[Draft]) -> None:
     for draft in drafts:
         if draft.has("detection"):
             _compare_detection(plan, draft, drafts)
+    odd = [draft for draft in drafts if draft.has("odd")]
+    if len({str(draft.column("odd").notes["type"]) for draft in odd}) > 1:
+        for draft in odd:
+            draft.refuse("may", "odd")
     kinds = {"text" if d.text else d.column("extra").kind for d in drafts if d.has("extra")}
     if "text" in kinds and len(kinds) > 1:
         for draft in drafts:
@@ -535,7 +628,7 @@ def _id_fate(plan: Plan, draft: Draft, value: Any) -> Fate:
 
 
 def _file(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> SourceFile:
-    for row, value in enumerate(draft.column(ID).values):
+    for row, value in enumerate([] if draft.parts else draft.column(ID).values):
         fate = "stored" if value is None else _id_fate(plan, draft, value)
         if fate != "stored":
             draft.fates.setdefault(row, (fate, f"id {value}"))
@@ -642,9 +735,13 @@ def record(draft: Draft, row: int) -> Record:
         factor = column.notes.get("factor")
         if factor is not None and value is not None:
             value = float(value) * factor
-        values[column.name] = value
+        if column.kind != "odd":
+            values[column.name] = value
     ra, dec = (_degrees(draft, row, name, values.pop(name, None)) for name in (RA, DEC))
-    return Record(row + 1, values.pop(ID), ra, dec, values, fate, damage)
+    key = values.pop(ID, None)
+    if draft.parts:
+        key = _joined(draft.parts, [values[name] for name in draft.parts])
+    return Record(row + 1, key, ra, dec, values, fate, damage)
 
 
 def _degrees(draft: Draft, row: int, name: str, value: Any) -> float | None:
@@ -669,7 +766,7 @@ def _no_rows(draw: random.Random, draft: Draft) -> None:
 
 
 def _no_column(draw: random.Random, draft: Draft) -> None:
-    name = draw.choice([name for name in (ID, RA, DEC, "g_val", "r_err") if draft.has(name)])
+    name = draw.choice([name for name in (ID, RA, DEC, "g_val", "number") if draft.has(name)])
     draft.columns.remove(draft.column(name))
     draft.columns.append(Column(name, "float64", [None] * draft.rows))
     draft.content = _written(draw, replace(draft, columns=draft.columns[:-1], content=b""))
@@ -713,7 +810,7 @@ def _status(draw: random.Random, draft: Draft) -> None:
 def _ragged(draw: random.Random, draft: Draft) -> None:
     if draft.ending != ".hdf5":
         return
-    column = draft.column(draw.choice([ID, "r_err", "g_val"]))
+    column = draft.column(draw.choice(["r_err", "g_val"]))
     short = replace(column, values=column.values[:-1])
     columns = [short if one is column else one for one in draft.columns]
     draft.content = writers.hdf5([("", columns)], compound=False, fixed=False)
@@ -746,6 +843,7 @@ def _text(draw: random.Random, plan: Plan, draft: Draft, delimiter: str) -> Sour
         numbers.append("detection")
     if plan.id_dtype in ("int64", "uint64"):
         numbers.append(ID)
+    numbers += [name for name in plan.parts if name != "field"]
     text.numbers = tuple(name for name in numbers if draft.has(name))
     for _ in range(draw.choice([0, 1, 1, 1, 2, 3])):
         draw.choice(TEXT_DEFECTS)(draw, text)

@@ -36,7 +36,9 @@ def contradictions(catalogue: Catalogue) -> Iterator[str]:
         for number, record in enumerate(file.records):
             truth = {"objid": record.id, "ra": record.ra, "dec": record.dec, **record.values}
             for name, values in columns.items():
-                if not _agree(values[number], truth[name], (file.tolerance or {}).get(name, 0)):
+                if name in truth and not _agree(
+                    values[number], truth[name], (file.tolerance or {}).get(name, 0)
+                ):
                     yield (
                         f"{file.name} row {record.row}: {name} is {truth[name]!r}, "
                         f"others read {values[number]!r}"

@@ -105,7 +105,7 @@ def test_a_file_cut_at_any_byte(tmp_path: Path, ending: str) -> None:
         rows, rejected, records = read(path)
         if ending != ".csv" and records is not None:
             # What is missing was of no account: padding, say.
-            assert rows == whole
+            assert str(rows) == str(whole)
             return
         same = [row for row in rows if str(rows[row]) == str(whole[row])]
         # Of text, the row that the cut goes through is as good as any.

@@ -325,6 +325,8 @@ def _written_otherwise(draw: random.Random, text: TextFile) -> None:
 
 
 def _ids_as_floats(draw: random.Random, text: TextFile) -> None:
+    if not text.draft.has("objid"):
+        return
     ids = text.draft.column("objid")
     if not all(value.isdigit() and not value.startswith("0") and int(value) < 2**53
                for value in ids.values):  # fmt: skip
@@ -416,8 +418,42 @@ def _header_alone(draw: random.Random, text: TextFile) -> None:
     text.say("a header and nothing else")
 
 
+def _header_spelling(draw: random.Random, text: TextFile) -> None:
+    change: Callable[[str], str] = draw.choice([str.upper, str.title, quoted, " {} ".format])
+    text.header = [change(name) for name in text.header]
+    text.draft.readable = False
+    text.say(f"a header like {text.header[0]!r}")
+
+
+def _infinite(draw: random.Random, text: TextFile) -> None:
+    row = text.pick()
+    names = [name for name in text.numbers if name in ("ra", "dec", "g_val", "r_err")]
+    if row is None or not names:
+        return
+    name, word = draw.choice(names), draw.choice(["inf", "-inf", "Infinity", "1e400", "nan"])
+    text.set(row, name, word)
+    text.damage(row, f"{name} is {word}", "either" if "_" in name else "quarantined")
+    text.say(f"row {row + 1}: {name} is {word}")
+    text.draft.readable = False
+
+
+def _ids_otherwise(draw: random.Random, text: TextFile) -> None:
+    """Whole numbers with a sign or blanks."""
+    if "objid" not in text.numbers:
+        return
+    change = draw.choice([" {}", "{} ", "+{}"])
+    for row in text.free():
+        if text.value(row, "objid").isdigit():
+            text.set(row, "objid", change.format(text.value(row, "objid")))
+    text.draft.readable = False
+    text.say(f"ids like {change!r}")
+
+
 def _no_column(draw: random.Random, text: TextFile) -> None:
-    name = draw.choice([one for one in ("objid", "ra", "dec", "r_err") if one in text.header])
+    names = [one for one in ("objid", "ra", "dec", "r_err", "number") if one in text.header]
+    if not names:
+        return
+    name = draw.choice(names)
     text.header[text.header.index(name)] = "other"
     text.draft.refuse("must", name)
     text.draft.readable = False
@@ -425,7 +461,7 @@ def _no_column(draw: random.Random, text: TextFile) -> None:
 
 
 def _column_twice(draw: random.Random, text: TextFile) -> None:
-    name = draw.choice(["g_val", "objid", "r_err"])
+    name = draw.choice(["g_val", "r_err"])
     other = next((one for one in ("flag", "remark", "zspec") if text.draft.has(one)), None)
     if other is None or name not in text.header or other not in text.header:
         return
@@ -451,5 +487,6 @@ TEXT_DEFECTS = (
     *(_open_quote, _two_strays, _legitimate_quotes, _line_ends, _bad_number) * 3,
     *(_after_closing, _quoted_numbers, _blank_lines, _values_too_few_or_many, _nulls, _cut) * 2,
     _written_otherwise, _ids_as_floats, _sexagesimal, _mark, _latin_1, _utf_16, _nul, _empty,
+    _header_spelling, _infinite, _ids_otherwise,
     _header_alone, _no_column, _column_twice, _comments, _trailing_delimiters, _no_final_end,
 )  # fmt: skip

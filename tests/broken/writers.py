@@ -63,7 +63,9 @@ def parquet(columns: Sequence[Column], group_rows: int, text: pa.DataType) -> by
     """Parquet; the unit is in the metadata of each field."""
     arrays, fields = [], []
     for column in columns:
-        kind = text if column.kind == "text" else _ARROW[column.kind]
+        kind = column.notes["type"] if column.kind == "odd" else _ARROW[column.kind]
+        if column.kind == "text":
+            kind = text
         plain = text.value_type if pa.types.is_dictionary(text) and column.kind == "text" else kind
         array = pa.array(column.values, plain)
         arrays.append(array.dictionary_encode() if pa.types.is_dictionary(kind) else array)
