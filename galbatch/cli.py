@@ -341,16 +341,24 @@ def main() -> None:
 
 
 def _fit_in() -> None:
-    """Work the same where the home cannot be written, or the terminal knows ASCII alone."""
+    """Work the same where no home can be written, or the terminal knows ASCII alone."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    try:
+        Path.home()
+    except RuntimeError:  # a user whom this machine does not know: astropy cannot be imported
+        os.environ["HOME"] = _folder_for_now()
     if "MPLCONFIGDIR" in os.environ or _writable(os.environ.get("XDG_CONFIG_HOME") or "~/.config"):
         return
     # Otherwise each process would complain, and make one of its own.
-    folder = tempfile.mkdtemp(prefix="galbatch-matplotlib-")
+    os.environ["MPLCONFIGDIR"] = _folder_for_now()
+
+
+def _folder_for_now() -> str:
+    folder = tempfile.mkdtemp(prefix="galbatch-home-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["MPLCONFIGDIR"] = folder
+    return folder
 
 
 def _writable(folder: str) -> bool:
@@ -360,7 +368,7 @@ def _writable(folder: str) -> bool:
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         with tempfile.TemporaryFile(dir=existing):
             return True
-    except (OSError, RuntimeError):  # RuntimeError: this user has no home at all
+    except OSError:
         return False
 
 

@@ -15,6 +15,9 @@ from galbatch.spec.survey import Column, Survey
 HYPHEN = "-"
 """Between the parts of an id that is made as text."""
 _HALF = 2**32
+_WIDE = pa.decimal128(38, 0)
+_MOST_DIGITS = 21
+"""Of a 64-bit integer, with its sign."""
 # As text an id of digits keeps its zeros in front: 007 is not 7.
 _INTEGER = r"^\s*(0|[+-]?[1-9]\d*)(\.0*)?\s*$"
 _BEYOND_INT64, _BEYOND_UINT64 = 2**63, 2**64
@@ -66,6 +69,39 @@ def _type_of_text(sample: pa.ChunkedArray | None) -> pa.DataType:
     if min(values) >= -_BEYOND_INT64 and max(values) < _BEYOND_INT64:
         return pa.int64()
     return pa.uint64() if min(values) >= 0 and max(values) < _BEYOND_UINT64 else pa.string()
+
+
+def integers(
+    text: pa.ChunkedArray, wanted: pa.DataType
+) -> tuple[pa.ChunkedArray, NDArray[np.bool_]]:
+    """Ids of a text format as the integers that the first of them are.
+
+    Parameters
+    ----------
+    text : pyarrow.ChunkedArray, n rows
+    wanted : pyarrow.DataType
+        int64 or uint64.
+
+    Returns
+    -------
+    tuple of pyarrow.ChunkedArray and array, shape (n,), bool
+        The ids, null where there is none, and where there is text that is no such integer: with
+        zeros in front, too, which an integer would lose.
+    """
+    missing = no_ids(text)
+    whole = pc.match_substring_regex(text, _INTEGER)
+    digits = pc.utf8_trim(pc.replace_substring_regex(text, r"\.0*\s*$", ""), characters=" \t+")
+    short = pc.less_equal(pc.utf8_length(digits), _MOST_DIGITS)
+    usable = pc.fill_null(pc.and_(whole, short), False)
+    values = pc.if_else(usable, digits, pa.scalar(None, pa.string())).cast(_WIDE)
+    low, high = (0, _BEYOND_UINT64) if wanted == pa.uint64() else (-_BEYOND_INT64, _BEYOND_INT64)
+    fits = pc.and_(
+        pc.greater_equal(values, pa.scalar(low, _WIDE)), pc.less(values, pa.scalar(high, _WIDE))
+    )
+    bad = pc.invert(pc.or_(missing, pc.fill_null(fits, False)))
+    good = pc.fill_null(fits, False)
+    found = pc.if_else(good, values, pa.scalar(None, _WIDE)).cast(wanted)
+    return found, np.array(bad)
 
 
 def no_ids(text: pa.ChunkedArray) -> pa.ChunkedArray:

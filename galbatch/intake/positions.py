@@ -37,8 +37,7 @@ def degrees(column: pa.ChunkedArray, unit: str, *, hours: bool) -> NDArray[np.fl
     unit : str
         Of the numbers: any unit of angle; empty for degrees. Hours (of time, too) are of angle.
     hours : bool
-        Whether sexagesimal text is in hours, as right ascension is, unless `unit` is of degrees
-        and not empty.
+        Whether sexagesimal text is in hours, as right ascension is.
 
     Returns
     -------
@@ -52,7 +51,7 @@ def degrees(column: pa.ChunkedArray, unit: str, *, hours: bool) -> NDArray[np.fl
     """
     per_unit = degrees_per_unit(unit)
     if is_text(column.type):
-        return _from_text(column, per_unit, hours and (not unit or units.is_hours(unit)))
+        return _from_text(column, per_unit, hours)
     values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy()
     return values if per_unit == 1.0 else values * per_unit
 

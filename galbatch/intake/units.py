@@ -25,6 +25,9 @@ class UnitPlan:
         out.
     positions : mapping of str to str
         Unit of the columns with the position, as far as it is known.
+    in_degrees : frozenset of str
+        Those of which the file itself says so: sexagesimal text in them is no right ascension in
+        hours.
     own : mapping of str to str
         Units that the file states and the survey does not.
     notes : tuple of str
@@ -33,6 +36,7 @@ class UnitPlan:
 
     factors: Mapping[str, float] = field(default_factory=dict)
     positions: Mapping[str, str] = field(default_factory=dict)
+    in_degrees: frozenset[str] = frozenset()
     own: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -104,7 +108,8 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
             assert factor is not None
             factors[name] = factor
             notes.append(f"column '{name}' is in {arrived}: converted to {wanted}")
-    return UnitPlan(factors, positions, own, tuple(notes))
+    in_degrees = {name for name in positions if units.factor(stated[name], "deg") is not None}
+    return UnitPlan(factors, positions, frozenset(in_degrees), own, tuple(notes))
 
 
 def _photometric(survey: Survey, where: str, arrived: str) -> float:

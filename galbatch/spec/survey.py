@@ -330,15 +330,17 @@ class Survey(Words):
     @cached_property
     def stored_columns(self) -> tuple[Column, ...]:
         """The columns as the store has them where no file says otherwise: positions in degrees,
-        the id as an integer.
+        photometry in its unit, the id as an integer.
         """
         positions = (self.sky.ra, self.sky.dec) if self.sky else ()
-        ids = (self.id.column, *self.id.parts)
+        ids, photometry = (self.id.column, *self.id.parts), set(self.in_photometry_unit)
         found = []
         for column in self.columns:
             changes: dict[str, str] = {}
             if column.name in positions:
                 changes["unit"] = "deg"
+            if column.name in photometry and not column.unit:
+                changes["unit"] = self.photometry.unit
             if column.name in ids and column.dtype is None:
                 changes["dtype"] = "int64"
             found.append(column.model_copy(update=changes) if changes else column)

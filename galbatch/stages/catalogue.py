@@ -387,7 +387,10 @@ def _cut_words(site: Site) -> dict[str, Any]:
 
 
 def _meaning(site: Site) -> dict[str, Any]:
-    return site.survey.model_dump(mode="json", include={"id", "sky", "columns", "labels"})
+    # Values are converted into the unit of the photometry, but for its sentinels.
+    photometry = {"photometry": {"quantity", "unit", "error", "vectors", "sentinels"}}
+    whole = dict.fromkeys(("id", "sky", "columns", "labels"), True)
+    return site.survey.model_dump(mode="json", include={**whole, **photometry})
 
 
 def _origins(site: Site, sources: Mapping[str, Any]) -> tuple[tuple[Origin, ...], tuple[str, ...]]:

@@ -136,7 +136,8 @@ def read_headers(
             with at_hand(file) as copy:
                 reader = open_reader(source.format, copy)
                 header = reader.header(copy)
-                if header not in kinds:
+                # Headers of text say nothing of what ids and positions are: their rows do.
+                if header not in kinds or _is_text(header):
                     intake = _intake(survey, header, file, first_run=first_run)
                     kinds[header] = _kind(survey, reader, copy, header, intake)
                 kind = kinds[header]
@@ -171,18 +172,21 @@ def _intake(survey: Survey, header: Header, file: str, *, first_run: bool) -> In
         raise
 
 
+def _is_text(header: Header) -> bool:
+    """Text formats say of no column what it is; others not of those that cannot be read."""
+    return all(column.type is None for column in header.columns)
+
+
 def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Intake) -> _Kind:
     """What a header says, matched with the survey."""
     columns = [column for column in header.columns if column.name not in OWN]
-    types = column_types(survey, reader, path, header, intake.resolution)
+    types, intake = column_types(survey, reader, path, header, intake)
     names, own = intake.resolution.names, intake.units.own
-    # Text formats say of no column what it is; others not of those that cannot be read.
-    text = all(column.type is None for column in columns)
-    fields = {}
+    text, fields = _is_text(header), {}
     for column in columns:
         wanted, name = types[column.name], names[column.name]
         if text:
-            kind = pa.string() if pa.types.is_null(wanted) else wanted
+            kind = pa.string() if pa.types.is_null(wanted) else intake.ids.get(name, wanted)
         elif column.type is not None:
             try:
                 kind = conform(pa.array([], column.type), wanted).values.type
@@ -217,7 +221,7 @@ def _first_rows(survey: Survey, reader: Reader, path: str, kind: _Kind) -> First
         return None
     table = batch.table.rename_columns([names[name] for name in batch.table.column_names])
     first = Batch(batch.rows[:FIRST_ROWS], table.slice(0, FIRST_ROWS), batch.rejected)
-    sound, refused = catalogue_rows(survey, first, kind.intake.units, path)
+    sound, refused = catalogue_rows(survey, first, kind.intake, path)
     example = refused.slice(0, 1).to_pylist()
     return FirstRows(
         rows=sound.num_rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from galbatch.intake.ids import (
     as_wanted,
     beyond,
     id_type,
+    integers,
     made_id,
     no_ids,
     refused_parts,
@@ -47,11 +48,15 @@ class Intake:
     units : UnitPlan
     notes : tuple of str
         What a user should know of the file, a line each.
+    ids : mapping of str to pyarrow.DataType
+        Integers that ids of a text format become, by the store's name; known once the first of
+        them were looked at.
     """
 
     resolution: Resolution
     units: UnitPlan
     notes: tuple[str, ...] = ()
+    ids: Mapping[str, pa.DataType] = field(default_factory=dict)
 
 
 def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
@@ -76,12 +81,15 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
 
 
 def column_types(
-    survey: Survey, reader: Reader, path: str, header: Header, resolution: Resolution
-) -> dict[str, pa.DataType]:
+    survey: Survey, reader: Reader, path: str, header: Header, intake: Intake
+) -> tuple[dict[str, pa.DataType], Intake]:
     """What each column of the file is read as, by the file's spelling.
 
-    Of text formats, the first rows are looked at to tell what ids and positions are.
+    Of text formats, the first rows are looked at to tell what ids and positions are. Their ids
+    are read as text, since a number would not tell 007 from 7, and `catalogue_rows` makes the
+    integers of them that the first ones are: the intake that is returned says which.
     """
+    resolution = intake.resolution
     arrived = {column.name: column.type for column in header.columns}
     spelled = {name: spelling for spelling, name in resolution.names.items()}
     ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
@@ -89,17 +97,21 @@ def column_types(
     unsure = [name for name in ids if survey.column[name].dtype is None] + sky
     sample = _sample(reader, path, [spelled[one] for one in unsure if not arrived[spelled[one]]])
     types: dict[str, pa.DataType] = {}
+    integers_of: dict[str, pa.DataType] = {}
     for spelling, name in resolution.names.items():
         column, own = survey.column.get(name), arrived[spelling]
         if column is None:
             types[spelling] = pa.null()  # as it comes
         elif name in ids:
             types[spelling] = id_type(column, own, sample.get(spelling))
+            if column.dtype is None and own is None and types[spelling] != pa.string():
+                integers_of[name] = types[spelling]
+                types[spelling] = pa.string()
         elif name in sky and _is_text(own, sample.get(spelling)):
             types[spelling] = pa.string()
         else:
             types[spelling] = wanted_type(column, own)
-    return types
+    return types, replace(intake, ids=integers_of)
 
 
 def _sample(reader: Reader, path: str, spellings: Sequence[str]) -> dict[str, pa.ChunkedArray]:
@@ -118,7 +130,7 @@ def _is_text(arrived: pa.DataType | None, sample: pa.ChunkedArray | None) -> boo
 
 
 def catalogue_rows(
-    survey: Survey, batch: Batch, units: UnitPlan, file: str
+    survey: Survey, batch: Batch, intake: Intake, file: str
 ) -> tuple[pa.Table, pa.Table]:
     """The rows of a batch that have an id and a place on the sky, in the survey's units.
 
@@ -127,7 +139,8 @@ def catalogue_rows(
     survey : Survey
     batch : Batch
         With the store's column names.
-    units : UnitPlan
+    intake : Intake
+        From `column_types`.
     file : str
         For the quarantine.
 
@@ -153,6 +166,12 @@ def catalogue_rows(
             reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
         refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
 
+    units = intake.units
+    for name, kind in intake.ids.items():
+        whole, bad = integers(table[name], kind)
+        expected = f"column '{name}': expected {kind} without zeros in front, as in the first rows"
+        refuse(bad, expected, table[name])
+        table = table.set_column(table.schema.get_field_index(name), name, whole)
     for name in ids:
         bad = beyond(survey.column[name], table[name])
         refuse(bad, f"column '{name}': expected {survey.column[name].dtype}", table[name])
@@ -166,15 +185,18 @@ def catalogue_rows(
         made = made_id(survey, [table[name] for name in survey.id.parts])
         table = table.append_column(survey.id.column, made)
     if survey.sky is not None:
+        in_hours = {survey.sky.ra} - units.in_degrees
         ra, dec = (
-            degrees(table[name], units.positions.get(name, ""), hours=name == survey.sky.ra)
+            degrees(table[name], units.positions.get(name, ""), hours=name in in_hours)
             for name in (survey.sky.ra, survey.sky.dec)
         )
         for name, values, low, high in (
             (survey.sky.ra, ra, LOWEST_RA, HIGHEST_RA),
             (survey.sky.dec, dec, -90.0, 90.0),
         ):
-            expected = f"column '{name}': expected an angle from {low:g} to {high:g} degrees"
+            unit = units.positions.get(name, "")
+            known = f" (in {unit})" if unit not in ("", "deg") else ""
+            expected = f"column '{name}'{known}: expected an angle from {low:g} to {high:g} degrees"
             refuse(~((values >= low) & (values <= high)), expected, table[name])
         ra = wrapped(ra)
         for name, values in ((survey.sky.ra, ra), (survey.sky.dec, dec)):

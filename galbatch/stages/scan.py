@@ -104,7 +104,7 @@ class Scan:
         ):
             intake, batches = _batches(site, origin, path, batch_rows, first=news_to == "")
             for batch in batches:
-                table, refused = catalogue_rows(survey, batch, intake.units, origin.unit)
+                table, refused = catalogue_rows(survey, batch, intake, origin.unit)
                 rejects.add(refused)
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
@@ -180,7 +180,7 @@ def _batches(
         with nullcontext() if first else _set_aside():
             intake = plan_intake(survey, header, origin.unit)
         with _set_aside():
-            types = column_types(survey, reader, path, header, intake.resolution)
+            types, intake = column_types(survey, reader, path, header, intake)
         batches = reader.batches(path, types, batch_rows)
         renamed = _renamed(batches, intake.resolution)
         return intake, Batches(renamed, lambda: batches.records)

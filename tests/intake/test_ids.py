@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from galbatch.intake.ids import as_wanted, beyond, id_type, made_id, no_ids, refused_parts
+from galbatch.intake.ids import (
+    as_wanted,
+    beyond,
+    id_type,
+    integers,
+    made_id,
+    no_ids,
+    refused_parts,
+)
 from galbatch.spec import Survey, load_survey
 from galbatch.spec.survey import Column
 
@@ -96,3 +105,13 @@ def test_ids_take_the_type_that_the_survey_says() -> None:
 def test_words_for_nothing_are_no_ids() -> None:
     words = column(["None", " ", "\\N", "--", None, "N/A", "nan", "J1", "0"])
     assert no_ids(words).to_pylist() == [True] * 7 + [False] * 2
+
+
+def test_text_becomes_the_integers_that_the_first_ids_are() -> None:
+    text = column([" 12", "+7", "3.0", "0000001", "x", "", None, "9223372036854775808", "-5"])
+    found, bad = integers(text, pa.int64())
+    assert found.to_pylist() == [12, 7, 3, None, None, None, None, None, -5]
+    assert np.flatnonzero(bad).tolist() == [3, 4, 7]
+    found, bad = integers(text, pa.uint64())
+    assert found.to_pylist()[7] == 2**63
+    assert np.flatnonzero(bad).tolist() == [3, 4, 8]

@@ -38,8 +38,9 @@ def test_sexagesimal_text_is_what_astropy_says() -> None:
     found = degrees(column(dec), "", hours=False)
     np.testing.assert_allclose(found[:3], known.dec.deg, rtol=1e-14)
     np.testing.assert_allclose(found[4:7], [1.5, -1 / 3600, -12.5])
-    # A column that says degrees is of degrees, also of right ascension.
-    assert degrees(column(["10:30:00"]), "deg", hours=True) == [10.5]
+    # What a survey says of the unit is said of numbers.
+    assert degrees(column(["10:30:00"]), "deg", hours=True) == pytest.approx(157.5)
+    assert degrees(column(["10:30:00"]), "deg", hours=False) == pytest.approx(10.5)
 
 
 def test_what_is_sexagesimal() -> None:

@@ -115,6 +115,8 @@ def test_what_differs_is_converted_and_said() -> None:
     )
     assert plan.factors == pytest.approx({"g": 1e-3, "size": 60})
     assert plan.positions == {"ra": "rad", "dec": "deg"}
+    assert plan.in_degrees == {"ra", "dec"}
+    assert not plan_units(survey(), {"ra": "h", "dec": ""}, "a.csv").in_degrees
     assert plan.notes == (
         "column 'ra' is in rad: converted to deg",
         "column 'g' is in nJy: converted to uJy",
