@@ -456,7 +456,7 @@ def _no_column(draw: random.Random, text: TextFile) -> None:
     if not names:
         return
     name = draw.choice(names)
-    text.header[text.header.index(name)] = "other"
+    text.header[text.header.index(name)] = f"other_{name}"
     text.draft.refuse("must", name)
     text.draft.readable = False
     text.say(f"no column {name}")
