@@ -69,6 +69,8 @@ class Verdict:
     quarantined: int = 0
     refused: list[str] = field(default_factory=list)
     """Files that were refused as a whole."""
+    empty: bool = False
+    """Whether no row of some file is stored."""
     said: str = ""
     """The message that stopped the run, if one did."""
 
@@ -155,7 +157,8 @@ def judge(catalogue: Catalogue, folder: Path, *, again: bool = False) -> Verdict
             _refused(catalogue, site, verdict, first)
             return verdict
         _compare(catalogue, site, verdict)
-        if refused and not verdict.refused:
+        # A file of which no row is stored may have another type, unnoticed by the run.
+        if refused and not verdict.refused and not verdict.empty:
             verdict.problems.append("validate refuses what run takes")
         if again and not verdict.problems:
             _again(catalogue, site, verdict)
@@ -208,7 +211,9 @@ def _refused(catalogue: Catalogue, site: Site, verdict: Verdict, first: int) -> 
 
 
 def _again(catalogue: Catalogue, site: Site, verdict: Verdict) -> None:
-    """Nothing is different after another run."""
+    """Nothing is different after another run, and validate takes what is in the store."""
+    if not (verdict.refused or verdict.empty) and _validate(site, verdict):
+        verdict.problems.append("validate refuses what is in the store")
     said = _run(site, verdict)
     if said:
         verdict.problems.append(f"the next run is refused: {said}")
@@ -315,6 +320,7 @@ def _compare(catalogue: Catalogue, site: Site, verdict: Verdict) -> None:
         rows = [one for one in mine if one.row]
         verdict.rows += len(file.records)
         verdict.stored += len(stored[file.name])
+        verdict.empty |= not stored[file.name]
         verdict.quarantined += len(rows)
         verdict.problems += _rows(file, stored[file.name], rows, seen, table.schema)
     for one in rejected:
