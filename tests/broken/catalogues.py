@@ -195,7 +195,8 @@ def _compare_with_store(drafts: Sequence[Draft], later: int) -> None:
                 for one in drafts
                 if one.has(column.name) and column.name in (ID, "detection", "extra")
             }
-            if len(kinds) > 1:
+            text_ids = column.name == ID and draft.text
+            if len(kinds) > 1 or text_ids:
                 draft.refuse("may", column.name)
 
 

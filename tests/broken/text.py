@@ -420,9 +420,11 @@ def _header_alone(draw: random.Random, text: TextFile) -> None:
 
 def _header_spelling(draw: random.Random, text: TextFile) -> None:
     change: Callable[[str], str] = draw.choice([str.upper, str.title, quoted, " {} ".format])
-    text.header = [change(name) for name in text.header]
+    # Columns that the survey may not know are told apart by their case.
+    unknown = ("extra", "detection")
+    text.header = [name if name in unknown else change(name) for name in text.header]
     text.draft.readable = False
-    text.say(f"a header like {text.header[0]!r}")
+    text.say(f"a header like {change('ra')!r}")
 
 
 def _infinite(draw: random.Random, text: TextFile) -> None:
