@@ -53,6 +53,9 @@ app = typer.Typer(
 _out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
+_A_MOMENT = 0.05
+"""Seconds."""
+
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="A job file, or the name of a job galbatch ships.")
 ]
@@ -82,7 +85,7 @@ def run_command(
     ] = False,
 ) -> None:
     """Do everything the job says that has not been done yet."""
-    signal.signal(signal.SIGTERM, _stop)
+    _stop_on_signals()
     try:
         site = _site(job, set_)
         from galbatch.cluster import connect
@@ -455,8 +458,26 @@ def _version_line(version: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+def _stop_on_signals() -> None:
+    """SIGTERM is what Ctrl-C is, and neither is lost.
+
+    Python throws away what is raised while it collects garbage, where Dask has something to do
+    each time: then it is raised once more, a moment later.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGALRM, _stop)
+    sys.unraisablehook = _raise_again
+
+
 def _stop(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _A_MOMENT)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 if __name__ == "__main__":
