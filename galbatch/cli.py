@@ -49,8 +49,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_out = Console(soft_wrap=True, highlight=False)
-_err = Console(stderr=True, soft_wrap=True, highlight=False)
+# What is printed is of users and files: [brackets] and :words: in it are no markup.
+_out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+_err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+_A_MOMENT = 0.05
+"""Seconds."""
 
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="A job file, or the name of a job galbatch ships.")
@@ -81,7 +85,7 @@ def run_command(
     ] = False,
 ) -> None:
     """Do everything the job says that has not been done yet."""
-    signal.signal(signal.SIGTERM, _stop)
+    _stop_on_signals()
     try:
         site = _site(job, set_)
         from galbatch.cluster import connect
@@ -155,14 +159,14 @@ def status_command(
             table.add_row(row["stage"], done, left, stale, f"{row['rows']:,}", waits)
         _out.print(table)
         for version in state["models"]:
-            _out.print(f"model: {_version_line(version)}", markup=False)
+            _out.print(f"model: {_version_line(version)}")
         for row in state["stages"]:
             for reason, count in row["reasons"].items():
-                _out.print(f"stale: {row['stage']}, {count:,} x {reason}", markup=False)
+                _out.print(f"stale: {row['stage']}, {count:,} x {reason}")
             for note in row["notes"]:
-                _out.print(f"note: {note}", markup=False)
+                _out.print(f"note: {note}")
         for line in _quarantined(site):
-            _out.print(line, markup=False)
+            _out.print(line)
     raise typer.Exit(QUARANTINED if state["left" if check else "quarantine"] else DONE)
 
 
@@ -191,13 +195,13 @@ def validate_command(
     facts = list(check_sources(site.job, site.survey))
     if verbose or len(facts) <= _MANY:
         for one in facts:
-            _out.print(str(one), markup=False)
+            _out.print(str(one))
     else:
         for line in (*summarise(facts), "--verbose tells of each file"):
-            _out.print(line, markup=False)
+            _out.print(line)
     for note in source_notes(site.job, site.survey, facts):
-        _out.print(f"note: {note}", markup=False)
-    _out.print(f"[green]{job}: valid")
+        _out.print(f"note: {note}")
+    _out.print(f"{job}: valid", style="green")
     if any(one.problem for one in facts):
         raise typer.Exit(QUARANTINED)
 
@@ -225,7 +229,7 @@ def verify_command(
         identity = read_identity(layout)
         found = list(verify(layout))
         for damage in found:
-            _out.print(str(damage), markup=False)
+            _out.print(str(damage))
             moved += withdraw(layout, damage) if writable else 0
     if found:
         assert identity is not None  # examine() refuses what is no store
@@ -235,9 +239,9 @@ def verify_command(
         if not writable:
             words.append("nothing was moved, since the store cannot be written")
         line = f"{', '.join(words)}; 'galbatch run' with job '{identity.job}' makes just that anew"
-        _err.print(line, markup=False)
+        _err.print(line)
         raise typer.Exit(QUARANTINED)
-    _out.print(f"[green]{layout.root}: sound")
+    _out.print(f"{layout.root}: sound", style="green")
 
 
 @app.command("drop", epilog=_help("drop jobs/zcosmos.yaml photometric_v2"))
@@ -258,7 +262,7 @@ def drop_command(
         _ask_to_drop(site, model)
     with opened(site):
         for line in drop(site, model):
-            _out.print(line, markup=False)
+            _out.print(line)
 
 
 @app.command("export", epilog=_help("export jobs/zcosmos.yaml redshifts.hdf5"))
@@ -280,7 +284,7 @@ def export_command(
     with opened(site):
         version = model or current_version(site, site.job.models[0])
         rows = export_qp(site, version, path, force)
-    _out.print(f"{path}: {counted(rows, 'distribution')} of {version}", markup=False)
+    _out.print(f"{path}: {counted(rows, 'distribution')} of {version}")
 
 
 @app.command("mock", epilog=_help("mock alhambra sky.csv.gz --rows 100000"))
@@ -307,7 +311,7 @@ def report_command(job: JobArgument, set_: SetOption = None) -> None:
 
     with opened(site):
         path = draw(plan(site.job, site.survey), site)
-    _out.print(f"{path}", markup=False)
+    _out.print(f"{path}")
 
 
 @app.callback(invoke_without_command=True)
@@ -326,16 +330,17 @@ def main() -> None:
         app(standalone_mode=True)
     except GalbatchError as error:
         code = CHANGE_SOMETHING if isinstance(error, SpecError) else FAILED
-        _err.print("[bold red]error:[/] ", end="")
-        _err.print(" ".join(str(error).split()), markup=False)
+        _err.print("error: ", style="bold red", end="")
+        _err.print(" ".join(str(error).split()))
         sys.exit(code)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     except Exception:
-        _err.print(traceback.format_exc(), markup=False, style="dim")
-        _err.print("[bold red]failed:[/] this is a defect in galbatch, not a mistake of yours; ")
+        _err.print(traceback.format_exc(), style="dim")
+        _err.print("failed: ", style="bold red", end="")
+        _err.print("this is a defect in galbatch, not a mistake of yours; ")
         _err.print("finished work is kept: run the same command again, and please report it")
         sys.exit(FAILED)
 
@@ -400,7 +405,7 @@ def _ask_to_drop(site: Site, model: str) -> None:
     if not sys.stdin.isatty():
         raise SpecError(model, loss, "--yes removes it all the same")
     if not typer.confirm(f"{model} {loss}: remove it?", err=True):
-        _out.print(f"{model} stays", markup=False)
+        _out.print(f"{model} stays")
         raise typer.Exit(CHANGE_SOMETHING)
 
 
@@ -422,7 +427,7 @@ def _tell(site: Site, outcome: Outcome) -> None:
         _out.print(f"{site.job.name}: nothing to do, all of it is in {site.layout.root}")
     quarantined = _quarantined(site)
     for line in (*quarantined, *outcome.left):
-        _err.print(line, markup=False)
+        _err.print(line)
     _out.print(f"store   {site.layout.root}")
     page = site.layout.report / "index.html"
     if page.exists():
@@ -453,8 +458,26 @@ def _version_line(version: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+def _stop_on_signals() -> None:
+    """SIGTERM is what Ctrl-C is, and neither is lost.
+
+    Python throws away what is raised while it collects garbage, where Dask has something to do
+    each time: then it is raised once more, a moment later.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGALRM, _stop)
+    sys.unraisablehook = _raise_again
+
+
 def _stop(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> None:
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _A_MOMENT)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 if __name__ == "__main__":

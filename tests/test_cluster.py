@@ -258,6 +258,29 @@ def test_tokens_leave_nothing_behind(tmp_path: Path) -> None:
         pass
 
 
+def test_a_signal_that_python_throws_away_is_heard_all_the_same() -> None:
+    """Dask has a word in each collection of garbage: what is raised in there is lost."""
+    script = (
+        "import gc, signal, time\n"
+        "from galbatch.cli import _stop_on_signals\n"
+        "_stop_on_signals()\n"
+        "def collecting(*_):\n"
+        "    gc.callbacks.clear()\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    for _ in range(9): pass\n"
+        "gc.callbacks.append(collecting)\n"
+        "gc.collect()\n"
+        "print('went on')\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('stopped')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=55
+    )
+    assert done.stdout.split("\n") == ["went on", "stopped", ""]
+    assert done.stderr == ""
+
+
 @pytest.fixture
 def dask_scheduler(tmp_path: Path) -> Iterator[tuple[str, Any]]:
     """The address of a `dask scheduler`, and what starts workers for it."""

@@ -90,3 +90,12 @@ def test_help_has_an_example_and_the_exit_codes(command: str) -> None:
     parsed(shlex.split(example[1]))
     codes = re.findall(r"(?:^|, )(\d+) ", example[2])
     assert codes == sorted(codes, key=int) and {"0", "2", "3"} <= set(codes)
+
+
+@pytest.mark.parametrize("name", ["alhambra", "zcosmos"])
+def test_the_thesis_networks_are_added_as_the_job_says(name: str) -> None:
+    assert [model.kind for model in load_job(name).models] == ["photometric"]
+    text = (REPOSITORY / "jobs" / f"{name}.yaml").read_text(encoding="utf-8")
+    (words,) = re.findall(r"--set '(.*)'", text)
+    kinds = [model.kind for model in load_job(name, [words]).models]
+    assert kinds == ["photometric", "thesis"]

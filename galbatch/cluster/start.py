@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
@@ -89,7 +90,11 @@ def connect(
                 client = stack.enter_context(_closed(Client(cluster, set_as_default=False)))
                 workers = LocalWorkers(client, disks, cluster, f"cluster ({spec.kind})")
         stack.enter_context(_asked(workers, disks))
-        yield workers
+        try:
+            yield workers
+        except BaseException:
+            warnings.simplefilter("ignore")  # of what was interrupted in Dask
+            raise
 
 
 def _join(spec: SchedulerCluster) -> Any:

@@ -20,6 +20,7 @@ _MOST_DIGITS = 21
 """Of a 64-bit integer, with its sign."""
 # As text an id of digits keeps its zeros in front: 007 is not 7.
 _INTEGER = r"^\s*(0|[+-]?[1-9]\d*)(\.0*)?\s*$"
+_FLOAT = r"^\s*[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?\s*$"
 _BEYOND_INT64, _BEYOND_UINT64 = 2**63, 2**64
 _NOTHING = ("", "null", "none", "na", "n/a", "nan", "--", "\\n")
 """What stands for "no value" in text, in small letters."""
@@ -63,7 +64,9 @@ def _type_of_text(sample: pa.ChunkedArray | None) -> pa.DataType:
         return pa.int64()
     known = sample.filter(pc.invert(no_ids(sample)))
     if not pc.all(pc.match_substring_regex(known, _INTEGER), min_count=0).as_py():
-        return pa.string()
+        # Numbers that are no integers are no ids: a spreadsheet may have rounded them.
+        floats = pc.all(pc.match_substring_regex(known, _FLOAT), min_count=0).as_py()
+        return pa.int64() if floats else pa.string()
     digits = pc.utf8_trim(pc.replace_substring_regex(known, r"\.0*\s*$", ""), characters=" +")
     values = [int(value) for value in digits.to_pylist()] or [0]
     if min(values) >= -_BEYOND_INT64 and max(values) < _BEYOND_INT64:

@@ -80,6 +80,9 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
             continue
         where = f"{file}: column '{name}'"
         if name in positions:
+            if units.is_sexagesimal(arrived):
+                positions[name] = ""
+                continue
             if not units.is_hours(arrived) and units.factor(arrived, "deg") is None:
                 wanted = f"a unit of angle, as the survey's '{column.unit or 'deg'}'"
                 raise _contradiction(where, arrived, wanted)
@@ -108,7 +111,12 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
             assert factor is not None
             factors[name] = factor
             notes.append(f"column '{name}' is in {arrived}: converted to {wanted}")
-    in_degrees = {name for name in positions if units.factor(stated[name], "deg") is not None}
+    in_degrees = {
+        name
+        for name in positions
+        if units.factor(stated[name], "deg") is not None
+        or (units.is_sexagesimal(stated[name]) and "d" in stated[name].lower())
+    }
     return UnitPlan(factors, positions, frozenset(in_degrees), own, tuple(notes))
 
 

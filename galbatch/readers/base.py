@@ -266,6 +266,9 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
         if has_magic(pattern) and not path.exists():
             # Unlike Path.glob, glob leaves out hidden files (half-written copies, say).
             names = glob(str(path), recursive=True)  # noqa: PTH207
+            lost = next((name for name in names if not Path(name).exists()), None)
+            if lost is not None:
+                raise SpecError(lost, "is a link to a file that is not there", "mend or remove it")
             matches = sorted(name for name in names if Path(name).is_file())
             if not matches:
                 raise SpecError(pattern, "no file matches", _nearby(path))

@@ -201,6 +201,7 @@ def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
         raise broken(path, pieces.failure, 0)
     if b"\0" in line:
         raise SpecError(path, "is not CSV but binary data")
+    _check_quotes(line, path, delimiter)
     names = _names(line, delimiter)
     commented = _names(comment.lstrip(b"#"), delimiter)
     if len(commented) == len(names) > 1 and _is_data(names) and not _is_data(commented):
@@ -216,6 +217,18 @@ def _header(pieces: _Pieces, path: str, delimiter: str) -> list[str]:
             "put a line with the names before it",
         )
     return names
+
+
+def _check_quotes(line: bytes, path: str, delimiter: str) -> None:
+    """See that the names end with their line: what a quote leaves open would be the first row."""
+    text = line.decode("utf-8", errors="replace").strip("\r\n")
+    try:
+        next(csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise SpecError(
+                path, "a quote in the header line does not close", "write each name in one line"
+            ) from None
 
 
 def _names(line: bytes, delimiter: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""FITS binary tables, plain or gzipped."""
+"""FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
 
 from __future__ import annotations
 

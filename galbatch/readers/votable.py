@@ -1,4 +1,4 @@
-"""VOTable: the XML that the services of the Virtual Observatory answer with, plain or gzipped."""
+"""VOTable: the XML that the services of the Virtual Observatory answer with, plain or packed."""
 
 from __future__ import annotations
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from galbatch.spec.yaml import FromEnvironment, as_scalar
 
@@ -16,6 +17,21 @@ def say(words: str) -> dict[str, Any]:
     return {"patternErrorMessage": words}
 
 
+def _can_be_a_path(text: str) -> str:
+    """Refuse what every use of a path would fail over."""
+    protocol, _, rest = text.rpartition("://")
+    if protocol and not rest.strip("/"):
+        raise ValueError(
+            f"'{text}' names no bucket and no folder; write e.g. {protocol}://bucket/a"
+        )
+    if text.startswith("~") and os.path.expanduser(text) == text:  # noqa: PTH111
+        raise ValueError(f"there is no home folder of {text.partition('/')[0]}")
+    if any(len(part.encode()) > _LONGEST_NAME for part in text.split("/")):
+        raise ValueError(f"a name in a path has at most {_LONGEST_NAME} bytes")
+    return text
+
+
+_LONGEST_NAME = 255
 # No control characters: they would be lines of their own in scripts, logs and messages.
 _LINE = r"^[^\x00-\x08\x0a-\x1f\x7f]+$"
 
@@ -37,6 +53,7 @@ Line = Annotated[
 Place = Annotated[
     str,
     Field(pattern=_LINE, max_length=4096, json_schema_extra=say("a path")),
+    AfterValidator(_can_be_a_path),
 ]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """What NumPy, TensorFlow and Keras all take."""

@@ -32,7 +32,7 @@ Workers = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class CsvFormat(Words):
-    """Comma-separated values, plain or gzipped."""
+    """Comma-separated values, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
 
     kind: Literal["csv"] = "csv"
     delimiter: str = Field(
@@ -49,7 +49,7 @@ class ParquetFormat(Words):
 
 
 class FitsFormat(Words):
-    """FITS binary tables, plain or gzipped."""
+    """FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
 
     kind: Literal["fits"] = "fits"
     hdu: Table | None = None
@@ -69,7 +69,7 @@ class Hdf5Format(Words):
 
 
 class VotableFormat(Words):
-    """A VOTable, plain or gzipped."""
+    """A VOTable, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
 
     kind: Literal["votable"] = "votable"
     table: Table | None = None

@@ -16,6 +16,7 @@ _AB_MAGNITUDE = re.compile(
     r"(ab[ _-]?mags?|mags?[ _-]?ab|mags?\s*\(ab\)|\[?mags?\]?|magnitudes?)", re.IGNORECASE
 )
 _OTHER_MAGNITUDE = re.compile(r"vega|\bst\b|stmag|mag_?st|johnson|asinh|lup(t|titude)", re.I)
+_SEXAGESIMAL = re.compile(r"""["']?(hh?|dd?)[: ]mm?[: ]ss?(\.s*)?["']?""", re.IGNORECASE)
 # What catalogues write for units that astropy knows under another name.
 _SPELLINGS = (
     (r"\bdegrees?\b", "deg"),
@@ -78,6 +79,11 @@ def is_magnitude(text: str) -> bool:
 
     found = unit(text)
     return found is not None and found.is_equivalent(u.mag)
+
+
+def is_sexagesimal(text: str) -> bool:
+    """Whether it says that angles are text such as 10:12:03.5, as VizieR does (``"h:m:s"``)."""
+    return _SEXAGESIMAL.fullmatch(text) is not None
 
 
 def is_hours(text: str) -> bool:

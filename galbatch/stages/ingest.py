@@ -78,7 +78,7 @@ from galbatch.store.tables import (
     read_partition,
     read_schema,
 )
-from galbatch.values import Partition, Receipt
+from galbatch.values import Partition, Receipt, RejectedRow
 
 _MAGNITUDE_EDGES = np.linspace(8.0, 32.0, 97)
 _EVERY_ROW = (0, 2**62)
@@ -282,6 +282,7 @@ class Ingest:
             fingerprint=digest,
             histogram=histogram,
         )
+        _say_what_went_away(site, cut)
         outputs |= _recorded(site, cut)
         names = {unit: words["number"] for unit, words in cut.sources.items()}
         page = {str(number): unit for unit, number in sorted(names.items(), key=lambda x: x[1])}
@@ -363,6 +364,19 @@ def _recorded(site: Site, cut: Cut) -> dict[str, str]:
             elif name in guarded and path.exists():  # they may be lost with the source itself
                 found[name] = guarded[name]
     return found
+
+
+def _say_what_went_away(site: Site, cut: Cut) -> None:
+    """Rows of a file that went away between scan and ingest are in no partition."""
+    for unit in set(site.book.all("scan")) - set(cut.sources):
+        lost = RejectedRow(
+            f"scan {unit}",
+            0,
+            f"{unit}: went away after it was read: none of its rows is in the catalogue "
+            "(bring it back, if they should be, and run again)",
+            "DataError",
+        )
+        quarantine(site.layout, f"scan.{unit}", (lost,))
 
 
 def _clean(site: Site) -> None:

@@ -77,7 +77,10 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     columns = [column for column in header.columns if column.name not in OWN]
     resolution = resolve_columns(survey, [column.name for column in columns], file)
     stated = {resolution.names[column.name]: column.unit for column in columns}
-    return Intake(resolution, plan_units(survey, stated, file), header.notes)
+    own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
+    left_out = f"the store has its own {', '.join(own)}: left out"
+    notes = (*header.notes, *([left_out] if own else []))
+    return Intake(resolution, plan_units(survey, stated, file), notes)
 
 
 def column_types(
@@ -169,7 +172,10 @@ def catalogue_rows(
     units = intake.units
     for name, kind in intake.ids.items():
         whole, bad = integers(table[name], kind)
-        expected = f"column '{name}': expected {kind} without zeros in front, as in the first rows"
+        expected = (
+            f"column '{name}': expected a whole number ({kind}) as in the first rows, written out, "
+            "without zeros in front (if ids are text, say dtype: string in the survey)"
+        )
         refuse(bad, expected, table[name])
         table = table.set_column(table.schema.get_field_index(name), name, whole)
     for name in ids:

@@ -71,7 +71,7 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
         Naming the word of the job or the survey, the column and the files.
     """
     usable = [one for one in facts if not one.problem]
-    if facts and not usable and not known.absent:
+    if facts and not usable and not known.absent and not known.fields:
         one = facts[0]
         others = f", nor can the other {len(facts) - 1:,} files" if len(facts) > 1 else ""
         raise SpecError(one.file, f"cannot be used{others}: {one.problem}")

@@ -89,12 +89,13 @@ def test_jobs_that_end_at_once_stop_the_run(
     monkeypatch.setattr(queue, "_SHOWS_WITHIN", 0.5)
     broken = ["echo no such module >&2; exit 3"]
     with (
-        pytest.raises(SpecError, match=r"2 jobs \(101, 102\) ended before a worker") as caught,
+        pytest.raises(SpecError, match=r"job.* ended before a worker came") as caught,
         connected(kind, tmp_path, workers=2, prologue=broken) as found,
     ):
         done_by(found)
-    (log,) = (path for path in (tmp_path / "logs").glob("*101*") if path.stat().st_size)
-    assert f"{log} ends: no such module" in str(caught.value)
+    logs = [path for path in (tmp_path / "logs").iterdir() if path.stat().st_size]
+    assert len(logs) == 2
+    assert any(f"{log} ends: no such module" in str(caught.value) for log in logs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,7 +212,9 @@ def test_all_workers_lost_in_every_stage(finished: Path, tmp_path: Path, stub: A
     stages = ("scan", "ingest", "train", "predict")
     for stage in stages:
         assert run.reach(stage), run.said
+        until = time.monotonic() + 120
         while not registered(tmp_path, found.running()):
+            assert time.monotonic() < until, run.said
             time.sleep(0.1)
         found.kill()
     assert run.wait() == 0, run.said

@@ -117,6 +117,9 @@ def test_what_differs_is_converted_and_said() -> None:
     assert plan.positions == {"ra": "rad", "dec": "deg"}
     assert plan.in_degrees == {"ra", "dec"}
     assert not plan_units(survey(), {"ra": "h", "dec": ""}, "a.csv").in_degrees
+    text = plan_units(survey(), {"ra": '"h:m:s"', "dec": '"d:m:s"'}, "a.vot")
+    assert text.positions == {"ra": "", "dec": ""}
+    assert text.in_degrees == {"dec"}
     assert plan.notes == (
         "column 'ra' is in rad: converted to deg",
         "column 'g' is in nJy: converted to uJy",

@@ -415,3 +415,10 @@ def test_no_text_brings_it_down(tmp_path_factory: pytest.TempPathFactory, rows: 
     for batch in batches:
         seen += batch.rows.tolist() + [row.row for row in batch.rejected]
     assert sorted(seen) == list(range(1, batches.records + 1))
+
+
+@pytest.mark.parametrize("header", ['id,"ra\ndec",x', 'id,"ra'])
+def test_a_header_with_an_open_quote_is_refused(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path, f"{header}\n1,2,3\n")
+    with pytest.raises(SpecError, match="a quote in the header line does not close"):
+        CsvReader().header(path)

@@ -142,3 +142,16 @@ def test_a_missing_band_column_is_named_with_a_suggestion() -> None:
         resolve_columns(survey, names, "data/alh.csv")
     assert "data/alh.csv: column 'F365W' of band F365W is not in the file" in str(error.value)
     assert "did you mean 'F365W_a'?" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("store=~nobody9/store", "there is no home folder of ~nobody9"),
+        ("store=s3://", "names no bucket and no folder"),
+        (f"scratch={'x' * 300}", "a name in a path has at most 255 bytes"),
+    ],
+)
+def test_paths_that_nothing_can_use(word: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        load_job("quickstart", [word])

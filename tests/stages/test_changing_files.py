@@ -247,6 +247,21 @@ def test_a_file_that_goes_before_it_is_read_is_set_aside(
     world.expect(world.frames[0])
 
 
+def test_a_file_that_goes_when_it_was_read_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.folder / "a.parquet"
+    when_read(monkeypatch, "b", lambda: path.unlink(missing_ok=True))
+    outcome, _ = carried_out(world)
+    assert outcome.left == ()
+    world.expect(world.frames[1])
+    (lost,) = rejected_rows(world.site.layout)
+    assert (lost.file, lost.row) == (f"scan {path}", 0)
+    assert "went away after it was read" in lost.reason
+    assert not carried_out(world)[0].worked
+    assert rejected_rows(world.site.layout) == ()
+
+
 def test_a_file_that_changes_when_all_is_read_is_what_is_left(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,7 +194,7 @@ def test_what_was_refused_leaves_with_its_file(world: World) -> None:
         pytest.skip("no position to be wrong")
     bad[sky.dec] = 95.5
     world.write("z", bad)
-    with pytest.raises(SpecError, match=r"row 1: column .*got 95\.5.*300 of 300 rows are bad"):
+    with pytest.raises(SpecError, match=r"row 1: column .*got 95\.5: all of the first 300 rows"):
         world.run()
     (world.folder / "z.parquet").unlink()
     world.run()
@@ -210,7 +210,7 @@ def test_rows_are_rejected_with_what_arrived_and_counted_without(tmp_path: Path)
     world.write("a", bad)
     words = {**world.words["source"], "batch_rows": 5}
     world.run(world.site_of("store", {**world.words, "source": words}))
-    reason = f"column '{sky.dec}': expected degrees from -90 to 90"
+    reason = f"column '{sky.dec}': expected an angle from -90 to 90 degrees"
     assert rejected_counts(world.site.layout) == {reason: 4}
     rows = rejected_rows(world.site.layout)
     assert [row.row for row in rows] == [4, 5, 6, 7]
@@ -255,4 +255,6 @@ def test_two_files_never_share_a_number(world: World, monkeypatch: pytest.Monkey
     assert len(set(numbers)) == len(numbers)
     world.run()
     world.expect(*world.frames[:3], world.frames[3].iloc[50:150])
+    (lost,) = rejected_rows(world.site.layout, f"scan.{world.folder / 'd.parquet'}")
+    assert "went away after it was read" in lost.reason
     assert world.catalogue().groupby("_file").size().tolist() == [300, 300, 95, 50, 50]
