@@ -76,7 +76,7 @@ def degrees_per_unit(unit: str) -> float:
 
 def wrapped(ra: NDArray[np.float64]) -> NDArray[np.float64]:
     """Right ascension from 0 up to, and without, 360 degrees."""
-    turned = np.mod(ra, 360.0)
+    turned = np.mod(np.where(np.isfinite(ra), ra, np.nan), 360.0)
     # A tiny negative angle rounds to 360 itself.
     return np.where(turned >= 360.0, 0.0, turned)
 

@@ -194,6 +194,8 @@ def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Int
                 raise SpecError(path, f"column '{column.name}': {mismatch}") from None
         else:
             continue
+        if survey.sky is not None and name in (survey.sky.ra, survey.sky.dec):
+            kind = pa.float64()  # in degrees, whatever it was
         unit = {_UNIT: own[name]} if name in own else None
         fields[name] = pa.field(name, kind, metadata=unit)
     facts = FileFacts(

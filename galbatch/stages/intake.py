@@ -241,13 +241,11 @@ def _with_ids_as_wanted(survey: Survey, table: pa.Table, ids: Sequence[str]) -> 
 def _in_degrees(
     table: pa.Table, name: str, values: NDArray[np.float64], good: NDArray[np.bool_]
 ) -> pa.Table:
-    """With a position as the store has it; what is so already stays as the file has it."""
+    """With a position as the store has it: float64, in every batch of a file alike."""
     place = table.schema.get_field_index(name)
     column = table.column(place)
-    if not is_text(column.type):
-        raw = pc.cast(column, pa.float64()).to_numpy()
-        if np.array_equal(raw[good], values[good]):
-            return table
+    if column.type == pa.float64() and np.array_equal(column.to_numpy()[good], values[good]):
+        return table
     return table.set_column(place, name, pa.array(values))
 
 

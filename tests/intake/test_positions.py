@@ -56,3 +56,9 @@ def test_right_ascension_is_wrapped_into_the_circle(ra: float) -> None:
     assert np.isclose(np.cos(np.radians(turned - ra)), 1)
     if 0 <= ra < 360:
         assert turned == ra
+
+
+def test_no_number_is_no_angle() -> None:
+    turned = wrapped(np.array([np.inf, -np.inf, np.nan, 361.0]))
+    assert np.isnan(turned[:3]).all()
+    assert turned[3] == 1
