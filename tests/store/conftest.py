@@ -39,7 +39,7 @@ PREDICTED = (
 def make_survey(sky: bool = True) -> Survey:
     words = {
         "name": "toy",
-        "title": "A toy survey = # one",
+        "title": "A toy survey",
         "id": {"column": "ID"},
         "bands": [
             {"name": "r", "wavelength": 6200, "width": 1000, "value": "r", "error": "dr"},

@@ -150,7 +150,7 @@ def test_damaged_properties_are_not_listed_until_they_are_written_again(
 def test_a_missing_partition_is_named(store: Any) -> None:
     path = store.layout.partition(store.partitions[2])
     path.unlink()
-    with pytest.raises(DataError, match=f"{path.name}: 1 partitions have not been written"):
+    with pytest.raises(DataError, match=f"{path.name}: 1 partition not written"):
         finish_catalogue(
             store.layout, store.survey, store.partitions, fingerprint="c1",
             histogram=store.histogram,
