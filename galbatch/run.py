@@ -606,7 +606,7 @@ def _answer(client: Any, future: Any, look: Callable[[], None]) -> Result | Exce
         raise
     except CancelledError as error:
         # Nobody here cancels anything: that is what becomes of all when the scheduler goes away.
-        problem = f"the scheduler went away and forgot what it was given: {error}"
+        problem = f"the scheduler went away ({getattr(error, 'reason', error)})"
         raise TransientError("cluster", problem, "finished work is kept: run again") from error
     except Exception as error:
         return error

@@ -34,13 +34,25 @@ class Workers:
     """
 
     def __init__(self, client: Any, disks: Disks) -> None:
-        self.client = client
+        self._client = client
         self.disks = disks
         self._address: str = client.scheduler.address
         self._heard = self._looked = time.monotonic()
         self._progress = False
         self._waiting = False
         self._refused: SpecError | None = None
+
+    @property
+    def client(self) -> Any:
+        """The `distributed.Client`.
+
+        Raises
+        ------
+        TransientError
+            If the scheduler is gone.
+        """
+        self._meet_scheduler()
+        return self._client
 
     def heard(self) -> None:
         """Take note of progress. May be called from any thread."""
@@ -59,7 +71,6 @@ class Workers:
         TransientError
             If the scheduler is gone.
         """
-        self._meet_scheduler()
         try:
             return sum(self.client.nthreads(callback_timeout=_ANSWER).values())
         except OSError as error:
@@ -108,7 +119,7 @@ class Workers:
         return f"start some with 'dask worker {self._address}'"
 
     def _meet_scheduler(self) -> None:
-        if self.client.status != "running":
+        if self._client.status != "running":
             raise self._scheduler_is_gone()
 
     def _scheduler_is_gone(self) -> TransientError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,9 @@ def words(kind: str, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], StubQueue]]:
     made: list[StubQueue] = []
+    for tool in ("bash", "flock", "setsid"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no '{tool}' here")
 
     def make(kind: str) -> StubQueue:
         found = StubQueue(tmp_path / "queue", kind)
