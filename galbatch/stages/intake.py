@@ -152,66 +152,88 @@ def catalogue_rows(
     tuple of pyarrow.Table
         Rows with `_row`, without their pixels; and those that were rejected, by the reader too.
     """
-    table = batch.table
-    good = np.ones(table.num_rows, bool)
-    ids = [one for one in (survey.id.column, *survey.id.parts) if one in table.column_names]
-    refused = [as_table([replace(row, file=file) for row in batch.rejected])]
+    sieve = _Sieve(batch, file)
+    table = _with_ids(survey, batch.table, intake, sieve)
+    table = _with_positions(survey, table, intake.units, sieve)
+    table = _with_units(converted(survey, table, intake.units), intake.units.own)
+    table = table.append_column(ROW, pa.array(batch.rows))
+    if not sieve.good.all():
+        table = table.filter(pa.array(sieve.good))
+    return table, pa.concat_tables(sieve.refused)
 
-    def refuse(bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None) -> None:
-        nonlocal good
-        places = np.flatnonzero(bad & good)
-        good &= ~bad
+
+class _Sieve:
+    """Which rows of a batch are good so far, and why the others are not."""
+
+    def __init__(self, batch: Batch, file: str) -> None:
+        self._rows, self._file = batch.rows, file
+        self.good = np.ones(batch.table.num_rows, bool)
+        self.refused = [as_table([replace(row, file=file) for row in batch.rejected])]
+
+    def refuse(
+        self, bad: NDArray[np.bool_], reason: str, values: pa.ChunkedArray | None = None
+    ) -> None:
+        """Take rows out, for a reason that ends with what arrived, if values are given."""
+        places = np.flatnonzero(bad & self.good)
+        self.good &= ~bad
         if not len(places):
             return
         reasons = pa.repeat(reason, len(places))
         if values is not None:
             arrived = pc.fill_null(values.take(pa.array(places)).cast(pa.string()), "nothing")
             reasons = pc.binary_join_element_wise(reasons, arrived.combine_chunks(), GOT)
-        refused.append(rejected_table(file, pa.array(batch.rows[places]), reasons))
+        rows = pa.array(self._rows[places])
+        self.refused.append(rejected_table(self._file, rows, reasons))
 
-    units = intake.units
+
+def _with_ids(survey: Survey, table: pa.Table, intake: Intake, sieve: _Sieve) -> pa.Table:
+    """With the id in one column, of the type that the survey says or the first rows have."""
     for name, kind in intake.ids.items():
         whole, bad = integers(table[name], kind)
         expected = (
             f"column '{name}': expected a whole number ({kind}) as in the first rows, written out, "
             "without zeros in front (if ids are text, say dtype: string in the survey)"
         )
-        refuse(bad, expected, table[name])
+        sieve.refuse(bad, expected, table[name])
         table = table.set_column(table.schema.get_field_index(name), name, whole)
-    for name in ids:
-        bad = beyond(survey.column[name], table[name])
-        refuse(bad, f"column '{name}': expected {survey.column[name].dtype}", table[name])
-    table = _with_ids_as_wanted(survey, table, ids)
+    for name in (survey.id.column, *survey.id.parts):
+        place = table.schema.get_field_index(name)
+        if place >= 0:
+            column, values = survey.column[name], table.column(place)
+            sieve.refuse(
+                beyond(column, values), f"column '{name}': expected {column.dtype}", values
+            )
+            table = table.set_column(place, name, as_wanted(column, values))
     for name in survey.id.parts or (survey.id.column,):
-        refuse(_is_missing(table[name]), f"column '{name}': the id is missing", None)
+        sieve.refuse(_is_missing(table[name]), f"column '{name}': the id is missing")
     for name in survey.id.parts:
         expected, bad = refused_parts(survey, name, table[name])
-        refuse(bad, f"column '{name}': expected {expected}", table[name])
+        sieve.refuse(bad, f"column '{name}': expected {expected}", table[name])
     if survey.id.parts and survey.id.column not in table.column_names:
         made = made_id(survey, [table[name] for name in survey.id.parts])
         table = table.append_column(survey.id.column, made)
-    if survey.sky is not None:
-        in_hours = {survey.sky.ra} - units.in_degrees
-        ra, dec = (
-            degrees(table[name], units.positions.get(name, ""), hours=name in in_hours)
-            for name in (survey.sky.ra, survey.sky.dec)
-        )
-        for name, values, low, high in (
-            (survey.sky.ra, ra, LOWEST_RA, HIGHEST_RA),
-            (survey.sky.dec, dec, -90.0, 90.0),
-        ):
-            unit = units.positions.get(name, "")
-            known = f" (in {unit})" if unit not in ("", "deg") else ""
-            expected = f"column '{name}'{known}: expected an angle from {low:g} to {high:g} degrees"
-            refuse(~((values >= low) & (values <= high)), expected, table[name])
-        ra = wrapped(ra)
-        for name, values in ((survey.sky.ra, ra), (survey.sky.dec, dec)):
-            table = _in_degrees(table, name, values, good)
-    table = _with_units(converted(survey, table, units), units.own)
-    table = table.append_column(ROW, pa.array(batch.rows))
-    if not good.all():
-        table = table.filter(pa.array(good))
-    return table, pa.concat_tables(refused)
+    return table
+
+
+def _with_positions(survey: Survey, table: pa.Table, units: UnitPlan, sieve: _Sieve) -> pa.Table:
+    """With the position in degrees, where the survey has a sky."""
+    if survey.sky is None:
+        return table
+    found = {}
+    for name, low, high in (
+        (survey.sky.ra, LOWEST_RA, HIGHEST_RA),
+        (survey.sky.dec, -90.0, 90.0),
+    ):
+        unit = units.positions.get(name, "")
+        is_ra = name == survey.sky.ra
+        values = degrees(table[name], unit, hours=is_ra and name not in units.in_degrees)
+        known = f" (in {unit})" if unit not in ("", "deg") else ""
+        expected = f"column '{name}'{known}: expected an angle from {low:g} to {high:g} degrees"
+        sieve.refuse(~((values >= low) & (values <= high)), expected, table[name])
+        found[name] = wrapped(values) if is_ra else values
+    for name, values in found.items():
+        table = _in_degrees(table, name, values, sieve.good)
+    return table
 
 
 def with_pixels(survey: Survey, table: pa.Table) -> pa.Table:
@@ -228,14 +250,6 @@ def with_pixels(survey: Survey, table: pa.Table) -> pa.Table:
     )
     healpix = np.asarray(compute_spatial_index(ra, dec), dtype=np.int64)
     return table.append_column(HEALPIX, pa.array(healpix))
-
-
-def _with_ids_as_wanted(survey: Survey, table: pa.Table, ids: Sequence[str]) -> pa.Table:
-    """With ids in the type that the survey says; what is beyond it was refused."""
-    for name in ids:
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, as_wanted(survey.column[name], table.column(place)))
-    return table
 
 
 def _in_degrees(
