@@ -339,7 +339,7 @@ class _Parser:
     ) -> dict[str, pa.ChunkedArray]:
         table = pv.read_csv(
             pa.BufferReader(block.text),
-            read_options=pv.ReadOptions(column_names=self._fields, block_size=1 << 20),
+            read_options=pv.ReadOptions(column_names=self._fields, block_size=len(block.text) + 1),
             parse_options=pv.ParseOptions(delimiter=self.delimiter, newlines_in_values=block.spans),
             convert_options=pv.ConvertOptions(
                 column_types={self._position[name]: wanted for name, wanted in types.items()},
