@@ -25,33 +25,44 @@ place() {
 out=$(place o "$(directive o)") err=$(place e "$(directive e)")
 grep -q '^#\$ -j y' "$Q/$number.sh" && err=$out
 setsid bash -c '
+    touch "$1/$2.ready"
     while [ -e "$1/hold" ]; do sleep 0.1; done
     touch "$1/$2.began"
     bash "$1/$2.sh" >"$3" 2>"$4"
     echo $? >"$1/$2.code"
 ' job "$Q" $number "$out" "$err" </dev/null >/dev/null 2>&1 &
 echo $! >"$Q/$number.pid"
+until [ -e "$Q/$number.ready" ]; do sleep 0.01; done
 """
-_CANCEL = r"""
-echo cancelled >>"$Q/$1.cancelled"
-kill -9 -- -$(cat "$Q/$1.pid") 2>/dev/null
+# The number of a process that ended may be another's by now.
+_ALIVE = r"""
+alive() { { tr '\0' '\n' <"/proc/$(cat "$Q/$1.pid")/cmdline" | grep -qxF "$Q"; } 2>/dev/null; }
+"""
+_CANCEL = (
+    _ALIVE
+    + r"""
+alive "$1" && kill -9 -- -$(cat "$Q/$1.pid")
 exit 0
 """
+)
 # Of each job: its number, and P(ending), R(unning), F(ailed), C(ancelled) or D(one).
-_LIST = r"""
+_LIST = (
+    _ALIVE
+    + r"""
 jobs() {
     for file in "$Q"/*.pid; do
         [ -e "$file" ] || continue
         number=$(basename "$file" .pid)
         if [ -e "$Q/$number.code" ]; then
             [ "$(cat "$Q/$number.code")" = 0 ] && echo $number D || echo $number F
-        elif ! kill -0 -- -$(cat "$file") 2>/dev/null; then echo $number C
+        elif ! alive $number; then echo $number C
         elif [ -e "$Q/$number.began" ]; then echo $number R
         else echo $number P
         fi
     done
 }
 """
+)
 _TOOLS = {
     "slurm": {
         "sbatch": _SUBMIT + 'echo "Submitted batch job $number"',
@@ -145,8 +156,9 @@ class StubQueue:
     def kill(self) -> None:
         """End all jobs, without a warning."""
         for number in self.submitted():
-            with suppress(ProcessLookupError):
-                os.killpg(self._leader(number), signal.SIGKILL)
+            if self._alive(number):
+                with suppress(ProcessLookupError):
+                    os.killpg(self._leader(number), signal.SIGKILL)
 
     def all_end(self, seconds: float = 20.0) -> bool:
         """Whether no job is left within a while."""
@@ -161,8 +173,9 @@ class StubQueue:
         return int((self.folder / f"{number}.pid").read_text())
 
     def _alive(self, number: int) -> bool:
+        """The number of a process that ended may be another's by now."""
         try:
-            os.killpg(self._leader(number), 0)
-        except ProcessLookupError:
+            words = Path(f"/proc/{self._leader(number)}/cmdline").read_bytes().split(b"\0")
+        except OSError:
             return False
-        return True
+        return os.fsencode(self.folder) in words
