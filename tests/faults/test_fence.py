@@ -34,8 +34,8 @@ LONG = {
     "width": 16,
     "layers": 1,
     "bins": 40,
-    "epochs": 20_000,
-    "patience": 20_000,
+    "epochs": 10_000,
+    "patience": 10_000,
 }
 
 
@@ -96,11 +96,13 @@ def test_a_task_that_is_under_way_when_its_store_is_taken_over_lands_nowhere(wor
 
 def test_workers_know_whom_they_work_for(world: World) -> None:
     site, local = world.site, LocalCluster(kind="local", workers=1, memory="2 GiB")
-    with opened(site), connect(local, site.layout.work) as client:
+    places = site.layout
+    with opened(site), connect(local, places.work, places.logs, places.shared) as workers:
+        assert workers is not None
         pending = Scan().pending(site)
         stage = Scan().begin(site, pending)
         site.layout.lock.write_bytes(ANOTHER)
-        (result,) = distributed(client, stage, site, pending.tasks, Silent())
+        (result,) = distributed(workers, stage, site, pending.tasks, Silent())
     assert isinstance(result.error, Fenced)
 
 
