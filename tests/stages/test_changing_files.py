@@ -49,7 +49,7 @@ def on_dask(site: Site) -> Iterator[Any]:
     from distributed import LocalCluster
 
     with LocalCluster(
-        1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+        1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
     ) as cluster:
         spec = SchedulerCluster(kind="scheduler", address=cluster.scheduler_address)
         with cluster_of(spec, site.layout.work, site.layout.logs, site.layout.shared) as workers:
