@@ -69,9 +69,9 @@ def test_what_a_run_could_not_do_is_said_everywhere(
     assert "quarantined: 1 partition x the disk: is tired: see " in err
     assert str(copy / "store/quarantine") in err
     assert "nothing to do, all of it" not in out
-    page = (copy / "store/report/index.html").read_text()
+    page = (copy / "store/report/index.html").read_text(encoding="utf-8")
     assert "Not complete" in page and "Complete:" not in page and line in page, unit
-    numbers = json.loads((copy / "store/report/report.json").read_text())
+    numbers = json.loads((copy / "store/report/report.json").read_text(encoding="utf-8"))
     assert numbers["left"] == [line]
 
     code, out, _ = told("status", "job.yaml", "--json", "--check")
@@ -80,7 +80,7 @@ def test_what_a_run_could_not_do_is_said_everywhere(
     code, out, err = told("run", "job.yaml")
     assert code == 0, err
     assert "left" not in err
-    page = (copy / "store/report/index.html").read_text()
+    page = (copy / "store/report/index.html").read_text(encoding="utf-8")
     assert "Complete: every row of" in page and "Not complete" not in page
     assert told("status", "job.yaml", "--check")[0] == 0
 
