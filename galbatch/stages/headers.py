@@ -235,9 +235,9 @@ def _first_rows(survey: Survey, reader: Reader, path: str, kind: _Kind) -> First
         },
         limits={
             name: (ends["min"].as_py() or 0, ends["max"].as_py() or 0)
-            for name in table.column_names
-            if pa.types.is_integer(table[name].type)
-            for ends in [pc.min_max(table[name])]
+            for name in sound.column_names
+            if pa.types.is_integer(sound[name].type)
+            for ends in [pc.min_max(sound[name])]
         },
     )
 
