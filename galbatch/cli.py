@@ -379,13 +379,9 @@ def _writable(folder: str) -> bool:
 
 def _site(job: str, overrides: list[str] | None) -> Site:
     from galbatch.stages.base import Site
-    from galbatch.store.layout import Layout
-    from galbatch.store.places import place
 
     words = load_job(job, overrides or ())
-    survey = load_survey(words.survey, beside=Path(job).parent)
-    scratch = Path(words.scratch).expanduser().absolute() if words.scratch else None
-    return Site(words, survey, Layout(place(words.store), scratch))
+    return Site.of(words, load_survey(words.survey, beside=Path(job).parent))
 
 
 def _monitor() -> BarMonitor | LineMonitor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from galbatch.errors import TransientError
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
+from galbatch.store.places import place
 from galbatch.store.receipts import ReceiptBook
 from galbatch.values import WORKER_MEMORY, Receipt
 
@@ -41,6 +43,12 @@ class Site:
     job: Job
     survey: Survey
     layout: Layout
+
+    @classmethod
+    def of(cls, job: Job, survey: Survey) -> Site:
+        """Where the job says that it works."""
+        scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
+        return cls(job, survey, Layout(place(job.store), scratch))
 
     @property
     def book(self) -> ReceiptBook:

@@ -24,7 +24,6 @@ from galbatch.stages.scan import source_facts
 from galbatch.stages.together import Known, compare, few
 from galbatch.stages.train import current_version, is_trained
 from galbatch.store.identity import Identity, check_identity
-from galbatch.store.layout import Layout
 from galbatch.store.places import check_writable, local_copy, place
 from galbatch.store.tables import OWN, read_schema
 from galbatch.training.transfer import read_pretrained
@@ -107,7 +106,7 @@ def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None
         with local_copy(place(model.pretrained)) as folder:
             read_pretrained(folder, model, model.bands or survey.band_names)
     except SpecError:
-        if not is_trained(_site(job, survey), model):
+        if not is_trained(Site.of(job, survey), model):
             raise
 
 
@@ -128,7 +127,7 @@ def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:
         Naming the file and the column, or the word of the job or the survey. What files are
         together is known, and said, behind the last of them.
     """
-    site = _site(job, survey)
+    site = Site.of(job, survey)
     check_places(site)
     if isinstance(job.source, MockSource):
         _check_mock(job, survey)
@@ -160,7 +159,7 @@ def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[
     """
     if isinstance(job.source, MockSource):
         return ()
-    site = _site(job, survey)
+    site = Site.of(job, survey)
     files = [one.file for one in facts]
     known = _known(site, standing(site), files)
     return (*compare(job, survey, facts, known), *other_stores(files))
@@ -216,11 +215,6 @@ def identity_of(site: Site) -> Identity:
     # Files may come and change; the catalogue follows.
     source = site.job.source.model_dump(mode="json", exclude={"batch_rows", "bad_rows", "paths"})
     return Identity(site.job.name, site.survey.name, source)
-
-
-def _site(job: Job, survey: Survey) -> Site:
-    scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
-    return Site(job, survey, Layout(place(job.store), scratch))
 
 
 def _check_mock(job: Job, survey: Survey) -> None:

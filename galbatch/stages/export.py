@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError, counted, did_you_mean
+from galbatch.intake.types import is_text
 from galbatch.models.base import read_card
 from galbatch.models.pdf import QUANTILES
 from galbatch.stages.base import Site
@@ -210,13 +211,9 @@ def _extent(site: Site, version: str, partitions: tuple[Partition, ...]) -> tupl
     for partition in partitions:
         table = _with_redshift(site, version, partition, (identity, "z_mode"))
         rows += table.num_rows
-        if table.num_rows and _is_text(table[identity].type):
+        if table.num_rows and is_text(table[identity].type):
             width = max(width, pc.max(pc.binary_length(table[identity])).as_py())
     return rows, width
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _with_redshift(
@@ -257,7 +254,7 @@ def _ensemble(qp: Any, table: pa.Table, identity: str, width: int) -> Any:
     z, density = steps(flat.reshape(-1, len(QUANTILES)))
     ancil = {column: table[column].to_numpy() for column in _COLUMNS}
     ids = table[identity]
-    if _is_text(ids.type):
+    if is_text(ids.type):
         # HDF5 knows no longer text than that of the first rows: all of one width.
         ancil[identity] = ids.cast(pa.binary()).to_numpy().astype(f"S{width}")
     else:
