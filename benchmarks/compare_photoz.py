@@ -51,6 +51,8 @@ from galbatch.quality.metrics import (
     redshift_residual,
     sigma_nmad,
 )
+from galbatch.sample.labels import labels
+from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import Site
@@ -58,8 +60,6 @@ from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.train import current_version, split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
-from galbatch.training.labels import labels
-from galbatch.training.split import TEST, roles
 
 Array = NDArray[np.float64]
 PEERS = ("flexzboost", "flexzboost_tuned", "knn", "extratrees", "boosting", "bpz", "bpz_cww")

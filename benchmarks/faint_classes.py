@@ -21,14 +21,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.flux.magnitudes import reference_magnitude
+from galbatch.flux.bands import reference_magnitude
 from galbatch.mock.observe import UNKNOWN_STAR, mock_batches
 from galbatch.models.zoo import load_model
 from galbatch.quality.classes import class_statistics
+from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_survey
 from galbatch.spec.job import IdSplit, PhotometricModel
 from galbatch.training.fit import train
-from galbatch.training.split import TEST, roles
 
 LIMIT = 22.5
 EDGES = (17.0, 21.5, LIMIT, 23.0, 23.5, 24.0, 24.5, 26.0)

@@ -22,16 +22,16 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from galbatch.flux.magnitudes import reference_magnitude
+from galbatch.flux.bands import reference_magnitude
 from galbatch.quality.classes import class_statistics, multiclass_statistics, star_against_galaxy
+from galbatch.sample.labels import labels
+from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.stages.base import Site
 from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.train import split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
-from galbatch.training.labels import labels
-from galbatch.training.split import TEST, roles
 from galbatch.values import CLASSES
 
 PUBLISHED = {"photometry": 0.957, "morphology": 0.986}

@@ -31,9 +31,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from galbatch.flux.bands import reference_magnitude
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import raw_photometry
-from galbatch.flux.magnitudes import reference_magnitude
 from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.distributions import crps, distribution_statistics
@@ -44,6 +44,8 @@ from galbatch.quality.metrics import (
     redshift_residual,
     sigma_nmad,
 )
+from galbatch.sample.labels import labels
+from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey
@@ -52,8 +54,6 @@ from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.train import input_columns, label_columns, split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
-from galbatch.training.labels import labels
-from galbatch.training.split import TEST, roles
 from galbatch.values import FluxBlock
 
 LEVELS = np.array(QUANTILES)

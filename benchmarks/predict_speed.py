@@ -32,6 +32,7 @@ import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
 
+from galbatch.flux import bands
 from galbatch.models import novelty, photometric, runtime
 from galbatch.spec import load_job, load_survey
 from galbatch.stages import predict
@@ -167,7 +168,7 @@ def breakdown(stage: predict.Predict, site: Site, tasks: tuple[Task, ...]) -> No
         setattr(owner, name, call)
 
     timed(runtime.OnnxNetwork, "__call__", "network")
-    timed(photometric.Reading, "block", "cleaning")
+    timed(bands.BandReader, "block", "cleaning")
     timed(photometric, "features", "features")
     timed(photometric, "redshift_statistics", "redshift statistics")
     timed(photometric, "quantiles", "other quantiles")

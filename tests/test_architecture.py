@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "galbatch"
 # Each room with those it may import besides itself.
 BASE = {"errors", "values", "arrays", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
-SCIENCE = {"intake", "flux", "quality", "mock", "models", "training"}
+SCIENCE = {"intake", "flux", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
@@ -23,10 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spec": {"errors", "values"},
     "intake": BASE,
     "flux": BASE,
+    "sample": BASE | {"flux"},
     "quality": BASE,
     "mock": BASE | {"flux", "intake"},
     "models": BASE | {"flux", "quality"},
-    "training": BASE | {"flux", "quality", "models"},
+    "training": BASE | {"flux", "sample", "quality", "models"},
     **dict.fromkeys(EDGES, BASE),
     "sinks": BASE,
     "report": BASE | {"quality"},

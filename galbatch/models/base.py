@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
+from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn, Target
 
 CARD = "card.json"
@@ -122,6 +123,11 @@ class Card:
         """Write ``card.json``."""
         text = json.dumps(self.to_json(), indent=1, sort_keys=True)
         (folder / CARD).write_text(text + "\n", encoding="utf-8")
+
+
+def survey_record(survey: Survey) -> dict[str, object]:
+    """The survey as a model's card keeps it."""
+    return survey.model_dump(mode="json", exclude={"mock", "references"})
 
 
 def read_card(folder: Path) -> Card:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 
 from galbatch.arrays import namespace, to_numpy, worker_namespace
 from galbatch.errors import SpecError
-from galbatch.flux.clean import clean, magnitude_from_flux
-from galbatch.flux.columns import has, numbers, photometry_inputs, raw_photometry
+from galbatch.flux.bands import BandReader
 from galbatch.flux.features import FeatureRecipe, features
 from galbatch.models.base import Card, tabulate
 from galbatch.models.binned import AT_ONCE, Binned, density, redshift_statistics
@@ -28,7 +26,7 @@ from galbatch.models.novelty import Novelty
 from galbatch.models.pdf import QUANTILES
 from galbatch.models.runtime import Network, open_network
 from galbatch.quality.recalibration import Calibration
-from galbatch.spec.job import PhotometricModel, StandardClean
+from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.values import CLASSES, FluxBlock, PredictedColumn, Target
 
@@ -103,84 +101,6 @@ _ALWAYS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Reading:
-    """From a catalogue's rows to the network's inputs.
-
-    Parameters
-    ----------
-    survey : Survey
-    bands : tuple of str
-    clean : StandardClean
-    morphology : tuple of str
-    """
-
-    survey: Survey
-    bands: tuple[str, ...]
-    clean: StandardClean
-    morphology: tuple[str, ...]
-
-    @classmethod
-    def of(cls, spec: PhotometricModel, survey: Survey, bands: tuple[str, ...]) -> Reading:
-        """How a model of these words reads a survey."""
-        shapes = survey.morphology if spec.morphology else ()
-        return cls(survey, bands, spec.clean, shapes)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Columns that are read."""
-        photometry = photometry_inputs(self.survey, self.bands, reddening=self.clean.extinction)
-        return (*photometry, *self.morphology)
-
-    def block(self, table: pa.Table, xp: Any = np) -> FluxBlock:
-        """Cleaned photometry of a table's rows, as arrays of namespace `xp`."""
-        raw = raw_photometry(table, self.survey, self.bands, reddening=self.clean.extinction)
-
-        def moved(array: NDArray[Any] | None) -> Any:
-            return None if array is None else xp.asarray(array)
-
-        return clean(
-            moved(raw.value),
-            moved(raw.error),
-            self.survey.photometry,
-            self.survey.named(self.bands),
-            self.clean,
-            mask=moved(raw.mask),
-            saturated=moved(raw.saturated),
-            reddening=moved(raw.reddening),
-        )
-
-    def magnitude(self, block: FluxBlock) -> Any:
-        """AB magnitude of the rows of `block` in the survey's reference band.
-
-        Parameters
-        ----------
-        block : FluxBlock
-            n rows of `bands`.
-
-        Returns
-        -------
-        array, shape (n,), float32
-            That of half the error where the flux is lower; NaN where the band was not observed, or
-            is none of `bands`.
-        """
-        xp = namespace(block.flux)
-        if self.survey.reference_band not in self.bands:
-            return xp.full(len(block), xp.nan, xp.float32)
-        band = self.bands.index(self.survey.reference_band)
-        least = xp.maximum(block.error[:, band] / 2, xp.float32(1e-9))
-        magnitude = magnitude_from_flux(xp.maximum(block.flux[:, band], least))
-        return xp.where(block.observed[:, band], magnitude, xp.nan).astype(xp.float32)
-
-    def shapes(self, table: pa.Table) -> NDArray[np.float64]:
-        """Morphology of a table's rows, shape (n, m); NaN where the table has no such column."""
-        matrix = np.full((table.num_rows, len(self.morphology)), np.nan)
-        for index, name in enumerate(self.morphology):
-            if has(table, name):
-                matrix[:, index] = numbers(table, name)
-        return matrix
-
-
 class Photometric:
     """A trained model of the default family.
 
@@ -207,7 +127,7 @@ class Photometric:
         self._folder = folder
         survey = Survey.model_validate(card.reading)
         self._spec = PhotometricModel.model_validate(card.spec)
-        self._reading = Reading.of(self._spec, survey, card.bands)
+        self._reading = BandReader.of(self._spec, survey, card.bands)
         self._features = FeatureRecipe.from_json(card.recipe["features"])
         self._heads = tuple(Head.from_json(head) for head in card.recipe["heads"])
         self._novelty = Novelty.from_json(card.recipe["novelty"])

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.flux.bands import BandReader
 from galbatch.flux.clean import thesis_clean
 from galbatch.flux.columns import has, numbers, vectors
 from galbatch.models.base import Card, tabulate
 from galbatch.models.flags import Quality
-from galbatch.models.photometric import Reading
 from galbatch.models.runtime import Network, open_network
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
@@ -174,7 +174,7 @@ class Thesis:
             target: Transform.from_json(record)
             for target, record in card.recipe["transforms"].items()
         }
-        self._reading = Reading(self._survey, card.bands, StandardClean(), ())
+        self._reading = BandReader(self._survey, card.bands, StandardClean(), ())
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:

@@ -15,11 +15,11 @@ from galbatch.intake.types import is_number
 from galbatch.readers.base import Batch, Header, Reader, open_reader
 from galbatch.readers.conform import Mismatch, conform
 from galbatch.readers.remote import at_hand
+from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource
 from galbatch.spec.survey import Survey
 from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
 from galbatch.store.tables import OWN
-from galbatch.training.labels import labels
 from galbatch.values import Target
 
 FIRST_ROWS = 1_000

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError, TransientError, counted
-from galbatch.flux.magnitudes import reference_magnitude
+from galbatch.flux.bands import reference_magnitude
 from galbatch.quality.metrics import count
 from galbatch.spec.job import FilesSource
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes

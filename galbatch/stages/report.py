@@ -21,7 +21,7 @@ from pandas.util import hash_array
 
 from galbatch import __version__
 from galbatch.errors import SpecError, counted
-from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
+from galbatch.flux.bands import reference_inputs, reference_magnitude
 from galbatch.models.base import HISTORY, read_card
 from galbatch.models.flags import Quality
 from galbatch.models.pdf import QUANTILES
@@ -40,6 +40,8 @@ from galbatch.report.data import (
     StageSummary,
     TargetLabels,
 )
+from galbatch.sample.labels import labels, meets
+from galbatch.sample.split import TEST, roles
 from galbatch.spec.job import MockSource, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.stages.base import PROCESS, UNITS, Pending, Site, Task, Where
@@ -54,8 +56,6 @@ from galbatch.store.places import local_copy
 from galbatch.store.quarantine import bare_reasons, rejected_tables, rejected_total
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_partition
-from galbatch.training.labels import labels, meets
-from galbatch.training.split import TEST, roles
 from galbatch.values import TARGETS, Receipt, RejectedRow, Target
 
 REPORT_VERSION = 4

@@ -16,6 +16,7 @@ from galbatch.errors import DataError, SpecError, counted
 from galbatch.intake.units import UnitPlan
 from galbatch.readers.base import Batch, Batches, open_reader
 from galbatch.readers.remote import at_hand
+from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, changed, row_bytes
@@ -33,7 +34,6 @@ from galbatch.store.quarantine import (
 )
 from galbatch.store.shards import Shard, write_shard
 from galbatch.store.tables import FILE
-from galbatch.training.labels import labels
 from galbatch.values import STAR, TARGETS, Receipt
 
 

@@ -32,6 +32,10 @@ from numpy.typing import NDArray
 
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.models.base import read_card
+from galbatch.sample.census import SAMPLE_ROWS, Census, added, refusals
+from galbatch.sample.labels import labels
+from galbatch.sample.lineage import origin
+from galbatch.sample.split import TEST, default_split, roles
 from galbatch.spec.job import Job, MockSource, Model, PhotometricModel, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
@@ -42,10 +46,6 @@ from galbatch.store.layout import Layout
 from galbatch.store.places import local_copy, place
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.tables import HEALPIX, read_groups
-from galbatch.training.census import SAMPLE_ROWS, Census, added, refusals
-from galbatch.training.labels import labels
-from galbatch.training.lineage import origin
-from galbatch.training.split import TEST, default_split, roles
 from galbatch.training.transfer import differences, read_pretrained
 from galbatch.values import TARGETS, Receipt
 

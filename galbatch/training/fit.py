@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from galbatch.models.base import Card
+from galbatch.sample.census import Census, take_census
 from galbatch.spec.job import PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
-from galbatch.training.census import Census, take_census
 from galbatch.training.photometric import train_photometric
 from galbatch.training.thesis import train_thesis
 
@@ -50,7 +50,7 @@ def train(
     pretrained : Path, optional
         Folder of the model that `spec.pretrained` names.
     sample : mapping, optional
-        Source and split of the rows, for the card: see `galbatch.training.lineage.origin`.
+        Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
 
     Returns
     -------

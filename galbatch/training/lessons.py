@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.flux.bands import BandReader, reference_inputs, reference_magnitude
 from galbatch.flux.features import FeatureRecipe, features
-from galbatch.flux.magnitudes import reference_inputs, reference_magnitude
-from galbatch.models.photometric import Reading
+from galbatch.sample.census import Census
+from galbatch.sample.rows import Labelled
+from galbatch.sample.weights import Matching, colours, distance, match
 from galbatch.spec.job import PhotometricModel
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
-from galbatch.training.census import Census
 from galbatch.training.data import Rows, Sample, fixed
-from galbatch.training.rows import Labelled
-from galbatch.training.weights import Matching, colours, distance, match
 from galbatch.values import FluxBlock, Target
 
 _STEP = 8192
@@ -52,12 +51,12 @@ class Measured:
         return made
 
 
-def measure(reads: Reading, table: pa.Table) -> Measured:
+def measure(reads: BandReader, table: pa.Table) -> Measured:
     """Read a table some rows at a time: cleaning needs several times as much as it leaves.
 
     Parameters
     ----------
-    reads : Reading
+    reads : BandReader
     table : pa.Table
         n rows.
 
@@ -103,14 +102,14 @@ class Lessons:
     warnings: tuple[str, ...]
 
 
-def census_columns(reads: Reading) -> tuple[str, ...]:
+def census_columns(reads: BandReader) -> tuple[str, ...]:
     """Columns of a catalogue's sample that `lessons` reads."""
     return tuple(dict.fromkeys((*reads.inputs, *reference_inputs(reads.survey))))
 
 
 def lessons(
     spec: PhotometricModel,
-    reads: Reading,
+    reads: BandReader,
     rows: Labelled,
     measured: Measured,
     answers: NDArray[np.float32],
@@ -123,7 +122,7 @@ def lessons(
     Parameters
     ----------
     spec : PhotometricModel
-    reads : Reading
+    reads : BandReader
     rows : Labelled
         n rows.
     measured : Measured
@@ -214,7 +213,7 @@ class _Rows:
 
 
 def _fainter(
-    spec: PhotometricModel, reads: Reading, taught: _Rows, around: Measured
+    spec: PhotometricModel, reads: BandReader, taught: _Rows, around: Measured
 ) -> Fainter | None:
     if spec.fainter == 0 or taught.classes is None:
         return None
@@ -237,7 +236,7 @@ def _with_weights(labels: NDArray[np.float32], weights: NDArray[np.float32]) -> 
 
 def _matched(
     spec: PhotometricModel,
-    reads: Reading,
+    reads: BandReader,
     measured: Measured,
     answers: NDArray[np.float32],
     targets: Sequence[Target],

@@ -15,14 +15,15 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.errors import SpecError
+from galbatch.flux.bands import BandReader, present
 from galbatch.flux.features import FeatureRecipe, learn_features
 from galbatch.models import binned
-from galbatch.models.base import HISTORY, Card
+from galbatch.models.base import HISTORY, Card, survey_record
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.heads import Head, redshift_cells
 from galbatch.models.mixture import Mixture, cdf, quantiles
 from galbatch.models.novelty import learn_novelty
-from galbatch.models.photometric import NETWORK, VERSION, Reading, decode
+from galbatch.models.photometric import NETWORK, VERSION, decode
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.quality.calibration import (
     FEWEST_ROWS,
@@ -31,6 +32,9 @@ from galbatch.quality.calibration import (
     fit_softmax_scale,
 )
 from galbatch.quality.recalibration import Calibration, fit_straightening, fit_warp
+from galbatch.sample.census import Census
+from galbatch.sample.choice import choose_bands, choose_targets, lacking_quasars
+from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Band, Survey
 from galbatch.training.capacity import (
@@ -42,11 +46,9 @@ from galbatch.training.capacity import (
     fitting_rate,
     fitting_size,
 )
-from galbatch.training.census import Census
 from galbatch.training.lessons import Measured, census_columns, lessons, matrix, measure
-from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
+from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
-from galbatch.training.targets import choose_bands, choose_targets, lacking_quasars
 from galbatch.training.transfer import (
     SLOWER,
     carried_heads,
@@ -87,7 +89,7 @@ def train_photometric(
     where = f"models.{spec.name}"
     bands = choose_bands(spec.bands, survey, where)
     survey = present(survey, table)
-    reads = Reading.of(spec, survey, bands)
+    reads = BandReader.of(spec, survey, bands)
     before = read_pretrained(pretrained, spec, bands) if pretrained else None
     rows = labelled_rows(survey, table, roles, spec.targets)
     choose_targets(spec.targets, survey, _training_labels(rows), where)
@@ -216,7 +218,7 @@ def train_photometric(
         calibration=calibration,
         metrics=scores(decode(outputs, heads, calibration, survey, magnitude), truth),
         spec=spec.training_words(),
-        reading=reading(survey),
+        reading=survey_record(survey),
         libraries=libraries(),
         training={
             **provenance(
@@ -243,7 +245,7 @@ def _training_labels(rows: Labelled) -> dict[Target, NDArray[np.float64]]:
     return {target: values[rows.training] for target, values in rows.known.items()}
 
 
-def _learnt_recipe(reads: Reading, taught: Measured) -> FeatureRecipe:
+def _learnt_recipe(reads: BandReader, taught: Measured) -> FeatureRecipe:
     bands = reads.survey.named(reads.bands)
     return learn_features(taught.block, bands, taught.shapes, reads.morphology)
 

@@ -14,19 +14,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from galbatch.flux.bands import BandReader, present
 from galbatch.flux.clean import thesis_clean
 from galbatch.flux.columns import photometry_inputs
-from galbatch.models.base import HISTORY, Card
+from galbatch.models.base import HISTORY, Card, survey_record
 from galbatch.models.device import prepare_tensorflow
-from galbatch.models.photometric import Reading
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.models.thesis import COLUMNS, VERSION, Transform, thesis_inputs, thesis_matrix
+from galbatch.sample.choice import choose_targets
+from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.training.data import Sample, fixed
-from galbatch.training.rows import Labelled, labelled_rows, libraries, needs_both, present, reading
+from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
-from galbatch.training.targets import choose_targets
 from galbatch.values import Target
 
 # Section 3.3.5: 95 % of the sample trains, 5 % is looked at while it does.
@@ -49,7 +50,7 @@ def train_thesis(
     names = tuple(name for name in thesis_inputs(survey) if name in table.column_names)
     # Its networks know two classes.
     rows = labelled_rows(survey, table, roles, spec.targets).without_quasars()
-    reads = Reading(survey, survey.band_names, StandardClean(), ())
+    reads = BandReader(survey, survey.band_names, StandardClean(), ())
     rows = rows.some(reads.block(rows.table).observed.any(axis=1))
     needs_both(rows, where)
     if spec.sample < 1:
@@ -105,7 +106,7 @@ def train_thesis(
         calibration={},
         metrics=scores(predicted, truth),
         spec=spec.training_words(),
-        reading=reading(survey),
+        reading=survey_record(survey),
         libraries=libraries(),
     ).sealed(weights)
     card.save(folder)

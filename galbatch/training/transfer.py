@@ -17,9 +17,9 @@ from galbatch.flux.features import FeatureRecipe
 from galbatch.models.base import CARD, Card, read_card
 from galbatch.models.heads import Head
 from galbatch.models.photometric import NETWORK, VERSION
+from galbatch.sample.lineage import leaks
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
-from galbatch.training.lineage import leaks
 from galbatch.values import CLASSES, TARGETS
 
 SLOWER = 0.2
@@ -123,7 +123,7 @@ def provenance(
     heads : sequence of Head
         Of the new network.
     sample : mapping, optional
-        Its source and split; see `galbatch.training.lineage.origin`.
+        Its source and split; see `galbatch.sample.lineage.origin`.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def differences(
         Those of its bands that are to be read.
     spec : PhotometricModel
     sample : mapping, optional
-        Source and split; see `galbatch.training.lineage.origin`.
+        Source and split; see `galbatch.sample.lineage.origin`.
 
     Returns
     -------

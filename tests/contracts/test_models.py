@@ -189,7 +189,7 @@ import sys
 from pathlib import Path
 import pyarrow.parquet as pq
 from galbatch.models.zoo import load_model
-import galbatch.training.labels, galbatch.training.split
+import galbatch.sample.labels, galbatch.sample.split
 found = load_model(Path(sys.argv[1])).predict(pq.read_table(sys.argv[2]))
 assert found.num_rows
 loaded = {name.partition(".")[0] for name in sys.modules}

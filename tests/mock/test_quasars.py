@@ -24,9 +24,9 @@ from galbatch.mock.quasars import (
     quasar_spectrum,
     smc_curve,
 )
+from galbatch.sample.labels import labels
 from galbatch.spec import load_survey
 from galbatch.spec.survey import Band, Survey
-from galbatch.training.labels import labels
 from galbatch.values import GALAXY, QSO, STAR
 
 # Effective wavelengths and widths of the SDSS bands (Fukugita et al. 1996).

@@ -14,6 +14,7 @@ import pytest
 from small import galbatch, write_job
 
 from galbatch.models.base import read_card
+from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.stages import train as stage
 from galbatch.stages.base import Site
@@ -21,7 +22,6 @@ from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.train import labelled_rows, split_of
 from galbatch.store import tables
 from galbatch.store.layout import Layout
-from galbatch.training.split import TEST, roles
 from galbatch.training.transfer import Pretrained
 
 ONE_MODEL: dict[str, Any] = {

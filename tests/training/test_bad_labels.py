@@ -11,12 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from galbatch.models.heads import Head
+from galbatch.sample.census import refusals, take_census
+from galbatch.sample.split import TEST
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Label, Labels, Survey
 from galbatch.training.capacity import fitting_size, parameters
-from galbatch.training.census import refusals, take_census
 from galbatch.training.fit import train
-from galbatch.training.split import TEST
 
 Sky = Callable[[int, int], pa.Table]
 IMPOSSIBLE = (-1.0, -0.5, 9999.0, float("inf"), float("-inf"), float("nan"))

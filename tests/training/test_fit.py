@@ -19,10 +19,10 @@ from galbatch.errors import SpecError
 from galbatch.models.base import Card
 from galbatch.models.flags import Quality
 from galbatch.models.zoo import load_model
+from galbatch.sample.split import TEST, TRAIN, roles
 from galbatch.spec.job import IdSplit, PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
-from galbatch.training.split import TEST, TRAIN, roles
 from galbatch.values import CLASSES, TARGETS, Target
 
 # TensorFlow and tf2onnx warn about their own use of NumPy and of Python.
@@ -332,7 +332,7 @@ import pyarrow.parquet as pq
 from galbatch.spec.job import IdSplit, PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
-from galbatch.training.split import roles
+from galbatch.sample.split import roles
 survey = Survey.model_validate_json(Path("survey.json").read_text())
 table = pq.read_table("sky.parquet")
 spec = PhotometricModel.model_validate_json(Path("spec.json").read_text())

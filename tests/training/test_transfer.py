@@ -17,16 +17,15 @@ import pyarrow as pa
 import pytest
 
 from galbatch.errors import SpecError
+from galbatch.flux.bands import BandReader, present
 from galbatch.flux.features import features
 from galbatch.models.base import Card, read_card
 from galbatch.models.heads import Head
-from galbatch.models.photometric import Reading
 from galbatch.models.zoo import load_model
+from galbatch.sample.lineage import leaks, origin
 from galbatch.spec.job import FilesSource, IdSplit, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
-from galbatch.training.lineage import leaks, origin
-from galbatch.training.rows import present
 from galbatch.training.transfer import (
     carried_recipe,
     carried_weights,
@@ -104,7 +103,7 @@ def test_it_begins_with_the_same_answers(
 
     old = read_pretrained(taught, small(), NEW)
     table = sky(400, 24)
-    reads = Reading.of(small(), present(survey, table), OLD)
+    reads = BandReader.of(small(), present(survey, table), OLD)
     block, shapes = reads.block(table), reads.shapes(table)
     keep = block.observed.copy()
     keep[:, 0] = False

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.errors import SpecError
+from galbatch.sample.labels import labels
+from galbatch.sample.split import TEST, TRAIN
 from galbatch.spec.survey import Survey
-from galbatch.training.labels import labels
-from galbatch.training.split import TEST, TRAIN
 from galbatch.values import QSO, Target
 
 
@@ -134,52 +133,3 @@ def needs_both(rows: Labelled, where: str) -> None:
                 f"no labelled {what} rows with photometry",
                 "change the shares or the order of 'split'" if len(rows.training) else "",
             )
-
-
-def present(survey: Survey, table: pa.Table) -> Survey:
-    """The survey without the optional columns that a table does not have.
-
-    Parameters
-    ----------
-    survey : Survey
-    table : pa.Table
-
-    Returns
-    -------
-    Survey
-
-    Raises
-    ------
-    SpecError
-        If a band's column is not there.
-    """
-    there = set(table.column_names)
-    photometry = survey.photometry
-    for name in survey.photometry_columns:
-        if name not in there and name in survey.required:
-            raise SpecError(f"survey {survey.name}", f"column '{name}' is not in the table")
-    if photometry.vectors and photometry.vectors.mask not in there:
-        vectors = photometry.vectors.model_copy(update={"mask": None})
-        photometry = photometry.model_copy(update={"vectors": vectors})
-    if photometry.saturation and photometry.saturation.column not in there:
-        photometry = photometry.model_copy(update={"saturation": None})
-    return survey.model_copy(
-        update={
-            "photometry": photometry,
-            "extinction": survey.extinction if survey.extinction in there else None,
-            "morphology": tuple(name for name in survey.morphology if name in there),
-        }
-    )
-
-
-def reading(survey: Survey) -> dict[str, object]:
-    """The survey as a model's card keeps it."""
-    return survey.model_dump(mode="json", exclude={"mock", "references"})
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what a model is made with."""
-    found = {name: version(name) for name in ("galbatch", "keras", "numpy", "onnxruntime")}
-    import tensorflow
-
-    return found | {"tensorflow": str(tensorflow.__version__)}

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galbatch.errors import SpecError
+from galbatch.sample.split import TEST, TRAIN, VALIDATION, roles
 from galbatch.spec.job import IdSplit, SkySplit
-from galbatch.training.split import TEST, TRAIN, VALIDATION, roles
 
 CELLS = np.random.default_rng(0).integers(0, 12 * 4**29, 20_000)
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from galbatch.models.heads import Head
+from galbatch.sample.weights import colours, match
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
-from galbatch.training.weights import colours, match
 from galbatch.values import FluxBlock
 
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from galbatch.flux.columns import numbers
+from galbatch.sample.labels import labels, meets
+from galbatch.sample.rows import columns_digest
+from galbatch.sample.split import TEST
 from galbatch.spec.survey import Label, Survey
-from galbatch.training.labels import labels, meets
-from galbatch.training.rows import columns_digest
-from galbatch.training.split import TEST
 from galbatch.values import QSO, STAR, TARGETS, Target
 
 SAMPLE_ROWS = 50_000

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from galbatch.sample.labels import labels
 from galbatch.spec.survey import StarLabel, Survey
-from galbatch.training.labels import labels
 
 
 def test_what_is_a_label(survey: Survey) -> None:

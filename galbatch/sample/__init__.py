@@ -1,0 +1,1 @@
+"""Which rows teach: labels, the split, the census of what is to be predicted, weights, lineage."""
