@@ -8,6 +8,7 @@ number of the catalogue in the same run: a machine twice as fast changes both.
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -24,7 +25,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "alhambra"
     rows = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
     survey = load_survey(name)
-    numbers = sum(column.length or 1 for column in survey.columns)
+    numbers = sum(math.prod(column.shape) for column in survey.columns)
 
     start = time.perf_counter()
     batches = mock_batches(survey, rows, 1, BATCH_ROWS)

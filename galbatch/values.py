@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +13,16 @@ TARGETS: tuple[Target, ...] = ("redshift", "star", "log_mass", "spectral_type", 
 CLASSES = ("galaxy", "star", "qso")
 """What the target `star` tells apart; a label is the place of its class in here."""
 GALAXY, STAR, QSO = range(3)
+
+Dtype = Literal[
+    "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
+    "float32", "float64", "string",
+]  # fmt: skip
+"""What one value of a column is."""
+
+LONGEST_LIST = 256
+"""Values of the longest row that Parquet holds; longer rows, and those of two and more axes, are
+arrays, which lie in Zarr."""
 
 WORKER_MEMORY = 550 * 2**20
 """Bytes of a process that has loaded what it needs, before it has read any rows."""
@@ -76,6 +87,38 @@ class FluxBlock:
         return int(self.flux.shape[0])
 
 
+def is_array(shape: Sequence[int]) -> bool:
+    """Whether a column lies in Zarr, not in Parquet.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of one row; empty for a scalar.
+    """
+    return len(shape) > 1 or math.prod(shape) > LONGEST_LIST
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """What the steps along a dimension stand for.
+
+    Parameters
+    ----------
+    name : str
+        Of the dimension.
+    values : tuple of float
+        One for each step.
+    unit, ucd, description : str
+        VOUnit string, UCD1+ words, one line.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    unit: str = ""
+    ucd: str = ""
+    description: str = ""
+
+
 @dataclass(frozen=True)
 class PredictedColumn:
     """What a predicted column means.
@@ -83,22 +126,31 @@ class PredictedColumn:
     Parameters
     ----------
     name : str
-        Column name in the extension catalogue.
+        Column name in the extension catalogue, or of the array.
     dtype : str
-        Arrow type: ``float32``, ``int32``, or ``list<float32>[n]`` for a fixed-size list.
+        Of one value.
     unit : str
         VOUnit string, ``""`` for dimensionless.
     ucd : str
         UCD1+ words.
     description : str
         One line.
+    shape : tuple of int
+        Of one row; empty for one value in a row.
+    dimensions : tuple of str
+        A name for each axis of a row; may be empty for a short list.
+    coordinates : tuple of Coordinate
+        Of some of the dimensions of an array.
     """
 
     name: str
-    dtype: str
+    dtype: Dtype
     unit: str
     ucd: str
     description: str
+    shape: tuple[int, ...] = ()
+    dimensions: tuple[str, ...] = ()
+    coordinates: tuple[Coordinate, ...] = ()
 
 
 @dataclass(frozen=True)

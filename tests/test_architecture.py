@@ -13,13 +13,14 @@ from small import REPOSITORY
 PACKAGE = REPOSITORY / "galbatch"
 
 # Each room with those it may import besides itself.
-BASE = {"errors", "values", "arrays", "spec", ""}
+BASE = {"errors", "values", "arrays", "columns", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
 SCIENCE = {"intake", "flux", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
     "arrays": set(),
+    "columns": {"values"},
     "spec": {"errors", "values"},
     "intake": BASE,
     "flux": BASE,

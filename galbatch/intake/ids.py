@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.intake.types import is_text, item_type
+from galbatch.columns import is_text
+from galbatch.intake.types import item_type
 from galbatch.spec.survey import Column, Survey
 
 HYPHEN = "-"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.intake.types import is_text
+from galbatch.columns import is_text
 from galbatch.spec import units
 
 LOWEST_RA, HIGHEST_RA = -180.0, 360.0

@@ -21,10 +21,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from galbatch.columns import from_numpy
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.flux.clean import ZERO_POINT, flux_from_magnitude, magnitude_from_flux, microjansky
 from galbatch.flux.dust import band_extinction
-from galbatch.intake.types import item_type
+from galbatch.intake.types import arrow_type, item_type
 from galbatch.mock.image import TO_FWHM, Image, look, stellarity
 from galbatch.mock.objects import Array, Objects
 from galbatch.mock.population import BLOCK_ROWS, Population, population
@@ -449,7 +450,7 @@ class _Telescope:
             seen.observed,
         )
         wanted = error if quantity == "aperture_error" else value
-        return wanted if column.length else wanted[:, self.reference]
+        return wanted if column.shape else wanted[:, self.reference]
 
 
 def _labelled(truth: Array) -> Array:
@@ -459,7 +460,7 @@ def _labelled(truth: Array) -> Array:
 def _arrow(column: Column, values: NDArray[Any] | float | None, rows: int) -> pa.Array:
     """Values as a column of its own type: 0 for integers and null for others where unknown."""
     item = item_type(column)
-    kind = pa.list_(item, column.length) if column.length else item
+    kind = arrow_type(column)
     integer = pa.types.is_integer(item)
     if values is None:
         if not integer:
@@ -467,13 +468,10 @@ def _arrow(column: Column, values: NDArray[Any] | float | None, rows: int) -> pa
         values = 0.0
     dtype = np.dtype(column.kind)
     if np.ndim(values) == 0:
-        shape = (rows, column.length) if column.length else (rows,)
+        shape = (rows, *column.shape)
         full = np.full(shape, values)
     else:
         full = np.asarray(values)
     if integer and full.dtype.kind == "f":
         full = np.rint(full)
-    full = np.ascontiguousarray(full, dtype)
-    if column.length:
-        return pa.FixedSizeListArray.from_arrays(pa.array(full.ravel(), item), column.length)
-    return pa.array(full, item)
+    return from_numpy(np.ascontiguousarray(full, dtype), kind)

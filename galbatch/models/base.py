@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
 from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn, Target
@@ -192,21 +193,14 @@ def tabulate(columns: Iterable[PredictedColumn], values: Mapping[str, NDArray[An
     columns : iterable of PredictedColumn
         Which, in this order.
     values : mapping of str to ndarray
-        Shape (n,), or (n, m) for a column of fixed-size lists.
+        Shape (n,), or (n, ...) for a column of lists or arrays.
 
     Returns
     -------
     pa.Table
         With the declared types; NaN stays NaN.
     """
-    arrays, fields = [], []
-    for column in columns:
-        array = values[column.name]
-        if array.ndim == 2:
-            flat = pa.array(np.ascontiguousarray(array, np.float32).reshape(-1))
-            made = pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
-        else:
-            made = pa.array(array.astype(column.dtype, copy=False))
-        arrays.append(made)
-        fields.append(pa.field(column.name, made.type))
+    kinds = {one.name: arrow_type(one.dtype, one.shape, one.dimensions) for one in columns}
+    arrays = [from_numpy(np.asarray(values[name]), kind) for name, kind in kinds.items()]
+    fields = [pa.field(name, array.type) for name, array in zip(kinds, arrays, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

@@ -74,8 +74,9 @@ _COLUMNS: Mapping[Target, tuple[PredictedColumn, ...]] = {
             "Probability of a redshift near z_mode, within the survey's odds_width (1 + z_mode)",
         ),
         PredictedColumn(
-            "z_quantiles", f"list<float32>[{len(QUANTILES)}]", "", f"stat.pdf;{_Z}",
+            "z_quantiles", "float32", "", f"stat.pdf;{_Z}",
             f"Redshift where its cumulative probability reaches {_LEVELS_TEXT}",
+            (len(QUANTILES),), ("quantile",),
         ),
     ),
     "log_mass": _interval(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -86,11 +87,12 @@ def thesis_matrix(survey: Survey, names: tuple[str, ...], table: pa.Table) -> ND
     """
     parts = []
     for name in names:
-        length = survey.column[name].length
+        length = math.prod(survey.column[name].shape)
         if name not in survey.required and not has(table, name):
-            parts.append(np.full((table.num_rows, length or 1), np.nan))
+            parts.append(np.full((table.num_rows, length), np.nan))
             continue
-        parts.append(vectors(table, name, length) if length else numbers(table, name)[:, None])
+        several = bool(survey.column[name].shape)
+        parts.append(vectors(table, name, length) if several else numbers(table, name)[:, None])
     return np.concatenate(parts, axis=1)
 
 

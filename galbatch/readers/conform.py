@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from galbatch.columns import is_text
 from galbatch.errors import SpecError
 from galbatch.readers.base import Batch
 from galbatch.readers.numpy_arrow import as_text
@@ -80,7 +81,7 @@ class Conformed:
             return f"column '{name}': {arrived} {self.why}"
         if beyond:
             return f"column '{name}': {arrived.strip()} {beyond}"
-        is_number = self.text is not None and _is_number(self.text.type)
+        is_number = self.text is not None and _is_numeric(self.text.type)
         shown = arrived if is_number else repr(arrived)
         return f"column '{name}': expected {self.expected}, got {shown}"
 
@@ -183,7 +184,7 @@ def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conforme
         return Conformed(column)
     if pa.types.is_fixed_size_list(wanted):
         return _vectors(_whole(column), wanted)
-    if _is_text(arrived) or _is_bytes(arrived):
+    if is_text(arrived) or _is_bytes(arrived):
         text = as_text(_whole(column))
         return Conformed(text) if pa.types.is_string(wanted) else _numbers(text, wanted)
     if pa.types.is_null(arrived):
@@ -192,7 +193,7 @@ def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conforme
         return Conformed(_written(_whole(column)))
     if pa.types.is_boolean(arrived):
         return Conformed(column.cast(wanted))
-    if not _is_number(arrived):
+    if not _is_numeric(arrived):
         raise Mismatch(f"expected one number per row, the file holds {arrived}")
     if pa.types.is_decimal(arrived):
         return _of_decimals(_whole(column), wanted)
@@ -265,21 +266,13 @@ def _written(column: pa.Array) -> pa.Array:
         integers = pa.array(np.where(whole, values, 0).astype(np.int64)).cast(pa.string())
         text = pc.if_else(pa.array(whole), integers, column.cast(pa.string()))
         return pc.if_else(pa.array(np.isnan(values)), pa.scalar(None, pa.string()), text)
-    if _is_number(arrived) or pa.types.is_temporal(arrived):
+    if _is_numeric(arrived) or pa.types.is_temporal(arrived):
         return column.cast(pa.string())
     raise Mismatch(f"expected text, the file holds {arrived}")
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(type_)
-        or pa.types.is_large_string(type_)
-        or pa.types.is_string_view(type_)
-    )
 
 
 def _is_bytes(type_: pa.DataType) -> bool:
@@ -291,7 +284,7 @@ def _is_bytes(type_: pa.DataType) -> bool:
     )
 
 
-def _is_number(type_: pa.DataType) -> bool:
+def _is_numeric(type_: pa.DataType) -> bool:
     return bool(
         pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
     )
@@ -409,10 +402,10 @@ def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
         if arrived.list_size != size:
             raise Mismatch(f"expected {size} values per row, the file holds {arrived.list_size}")
         inner = arrived.value_type
-        if not _is_number(inner) and not pa.types.is_boolean(inner):
+        if not _is_numeric(inner) and not pa.types.is_boolean(inner):
             raise Mismatch(f"expected {size} numbers per row, the file holds {arrived}")
         return _fixed(column, wanted)
-    if _is_text(arrived):
+    if is_text(arrived):
         text = column.cast(pa.string())
         if pc.any(pc.match_substring_regex(text, r"[\[({,;]")).as_py():
             text = pc.replace_substring_regex(text, _BRACKETS, " ")
@@ -421,7 +414,7 @@ def _vectors(column: pa.Array, wanted: pa.FixedSizeListType) -> Conformed:
         lists = pc.ascii_split_whitespace(_where(pc.invert(empty), text))
     elif pa.types.is_list(arrived) or pa.types.is_large_list(arrived):
         text, lists = None, column
-        if not (_is_number(arrived.value_type) or _is_text(arrived.value_type)):
+        if not (_is_numeric(arrived.value_type) or is_text(arrived.value_type)):
             raise Mismatch(f"expected {size} numbers per row, the file holds {arrived}")
     elif pa.types.is_null(arrived):
         return Conformed(pa.nulls(len(column), wanted))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from galbatch.spec import units
 from galbatch.spec.base import Line, Magnitude, Name, Slug, Words, must_rise
 from galbatch.spec.mock import MockSky
-from galbatch.values import Target
+from galbatch.values import Coordinate, Dtype, Target, is_array
 
-Dtype = Literal["int64", "int32", "int16", "uint64", "float32", "float64", "string"]
 Value = float
 """A number that stands in a column: of any unit, so any finite one."""
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Values along an axis."""
+Step = Annotated[float, Field(ge=-1e30, le=1e30)]
+"""A value on an axis."""
+_LARGEST_ROW = 2**24
+_LARGEST_POWER = 308
 _HIGHEST_PART = 2**30
 """Leaves room for the rows of any simulated sky in 32 bits."""
 
@@ -40,13 +46,98 @@ class Column(Words):
     """Other spellings that releases have used."""
     required: bool = False
     """A file without this column is refused. The id, sky and band columns always are required."""
-    length: int | None = Field(default=None, ge=1, le=100_000)
-    """Number of values in an array-valued column; None for a scalar."""
+    shape: tuple[Size, ...] = Field(default=(), max_length=4)
+    """Shape of one row: empty for one value, `[60]` for a value in each of 60 bands, `[4096]` for a
+    spectrum, `[5, 64, 64]` for cutouts in five bands. Up to 256 values in one row are a list in
+    Parquet; what is longer, or has more axes, is an array in Zarr, of float32 where `dtype` says
+    nothing."""
+    dimensions: tuple[Slug, ...] = ()
+    """A name for each axis of an array; columns with the same axis (a spectrum and its inverse
+    variance) share the name. By default each has axes of its own."""
 
     @property
     def kind(self) -> Dtype:
         """Type where neither the survey nor the file says one."""
-        return self.dtype or "float64"
+        return self.dtype or ("float32" if self.is_array else "float64")
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it lies in Zarr, not in Parquet."""
+        return is_array(self.shape)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """A name for each axis of an array."""
+        return self.dimensions or tuple(f"{self.name}_{axis}" for axis in range(len(self.shape)))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _had_a_length(cls, words: Any) -> Any:
+        if isinstance(words, dict) and "length" in words:
+            raise ValueError(f"'length' is called 'shape' now: write shape: [{words['length']}]")
+        return words
+
+    @model_validator(mode="after")
+    def _has_a_shape(self) -> Self:
+        if self.dimensions and len(self.dimensions) != len(self.shape):
+            raise ValueError(
+                f"column '{self.name}': {len(self.dimensions)} dimensions for a shape of "
+                f"{len(self.shape)}"
+            )
+        if len(set(self.dimensions)) != len(self.dimensions):
+            raise ValueError(f"column '{self.name}': names a dimension twice")
+        if self.is_array and self.dtype == "string":
+            raise ValueError(f"column '{self.name}': an array holds numbers, not text")
+        if math.prod(self.shape) > _LARGEST_ROW:
+            raise ValueError(f"column '{self.name}': more than {_LARGEST_ROW:,} values in a row")
+        return self
+
+
+class Axis(Words):
+    """What the steps along a dimension of arrays stand for: a grid of wavelengths, of redshifts."""
+
+    name: Slug
+    """Of the dimension."""
+    values: tuple[Step, ...] | None = None
+    """One for each step; or:"""
+    start: Step | None = None
+    """Value of the first step."""
+    step: Step | None = None
+    """From one step to the next."""
+    points: Size | None = None
+    """How many steps there are."""
+    scale: Literal["linear", "log10"] = "linear"
+    """`log10`: `start` and `step` are of the logarithm (as COEFF0 and COEFF1 of SDSS)."""
+    unit: str = ""
+    """VOUnit string."""
+    ucd: str = ""
+    """UCD1+ words."""
+    description: str = ""
+    """One line."""
+
+    @model_validator(mode="after")
+    def _says_its_values(self) -> Self:
+        even = (self.start, self.step, self.points)
+        if (self.values is None) == (None in even):
+            raise ValueError(f"axis '{self.name}': give 'values', or start, step and points")
+        if self.values is not None and any(word is not None for word in even):
+            raise ValueError(f"axis '{self.name}': give 'values' or start, step and points")
+        found = self.coordinate.values
+        if not all(map(math.isfinite, found)):
+            raise ValueError(f"axis '{self.name}': 10 to its power is beyond what a float64 holds")
+        return self
+
+    @cached_property
+    def coordinate(self) -> Coordinate:
+        """Its values."""
+        values = self.values
+        if values is None:
+            assert self.start is not None and self.step is not None and self.points is not None
+            values = tuple(self.start + self.step * place for place in range(self.points))
+            if self.scale == "log10":
+                values = tuple(10.0**value if value < _LARGEST_POWER else math.inf
+                               for value in values)  # fmt: skip
+        return Coordinate(self.name, values, self.unit, self.ucd, self.description)
 
 
 class Identifier(Words):
@@ -308,6 +399,8 @@ class Survey(Words):
     published: tuple[Published, ...] = ()
     """What others reached on this survey."""
     columns: tuple[Column, ...] = Field(min_length=1)
+    axes: tuple[Axis, ...] = ()
+    """What the dimensions of array-valued columns stand for."""
     mock: MockSky | None = None
     """How a simulated sky of this survey looks; without it there is no mock."""
 
@@ -398,6 +491,37 @@ class Survey(Words):
                 raise ValueError(f"'{name}' is used but is not in 'columns'")
         return self
 
+    @cached_property
+    def arrays(self) -> tuple[Column, ...]:
+        """The columns that lie in Zarr."""
+        return tuple(column for column in self.columns if column.is_array)
+
+    @model_validator(mode="after")
+    def _dimensions_agree(self) -> Self:
+        sizes: dict[str, int] = {}
+        for column in self.arrays:
+            for name, size in zip(column.axes, column.shape, strict=True):
+                if sizes.setdefault(name, size) != size:
+                    raise ValueError(
+                        f"column '{column.name}': dimension '{name}' has {size} values here, "
+                        f"{sizes[name]} in another column"
+                    )
+        taken = {column.name for column in self.columns}
+        for axis in self.axes:
+            if axis.name not in sizes:
+                raise ValueError(f"axes: no array has a dimension '{axis.name}'")
+            if len(axis.coordinate.values) != sizes[axis.name]:
+                raise ValueError(
+                    f"axes: '{axis.name}' has {len(axis.coordinate.values)} values, arrays have "
+                    f"{sizes[axis.name]} along it"
+                )
+        for name in sizes:
+            if name in taken:
+                raise ValueError(f"'{name}' is a column and a dimension; name them differently")
+        if len({axis.name for axis in self.axes}) != len(self.axes):
+            raise ValueError("axes: a dimension is named twice")
+        return self
+
     @model_validator(mode="after")
     def _units_agree(self) -> Self:
         for name in (self.sky.ra, self.sky.dec) if self.sky else ():
@@ -462,9 +586,9 @@ class Survey(Words):
                 raise ValueError(f"band {band.name}: 'photometry.vectors' names its columns")
         if vectors is not None:
             for name in self.photometry_columns:
-                if self.column[name].length != len(self.bands):
+                if self.column[name].shape != (len(self.bands),):
                     raise ValueError(
-                        f"column '{name}': length must be {len(self.bands)}, the number of bands"
+                        f"column '{name}': shape must be [{len(self.bands)}], the number of bands"
                     )
         if self.reference_band not in self.band_names:
             raise ValueError(f"reference_band '{self.reference_band}' is not a band")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from galbatch.columns import arrow_type, bytes_in_row
 from galbatch.errors import TransientError
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
@@ -77,9 +78,7 @@ def changed(file: str) -> TransientError:
 def row_bytes(site: Site) -> int:
     """Bytes of a row of the survey's catalogue in memory."""
     return sum(
-        (8 if column.kind.endswith("64") else 16 if column.kind == "string" else 4)
-        * (column.length or 1)
-        for column in site.survey.stored_columns
+        bytes_in_row(arrow_type(column.kind, column.shape)) for column in site.survey.stored_columns
     )
 
 

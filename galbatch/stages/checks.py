@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -90,12 +91,13 @@ def _check_survey(survey: Survey) -> None:
         )
     for name, words in optional_columns(survey).items():
         column, several = survey.column[name], {"thesis_inputs", "photometry.vectors.mask"}
-        if column.dtype == "string" or (column.length and not several.issuperset(words)):
-            what = "text" if column.dtype == "string" else f"{column.length} values in a row"
+        if column.dtype == "string" or (column.shape and not several.issuperset(words)):
+            values = f"{math.prod(column.shape)} values in a row"
+            what = "text" if column.dtype == "string" else values
             raise SpecError(
                 f"survey {survey.name}: {words[0]}",
                 f"expected a column of numbers, '{name}' holds {what}",
-                "correct its dtype and length in 'columns', or name another",
+                "correct its dtype and shape in 'columns', or name another",
             )
 
 

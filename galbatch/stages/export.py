@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from galbatch.columns import is_text
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.intake.types import is_text
 from galbatch.models.base import read_card
 from galbatch.models.pdf import QUANTILES
 from galbatch.stages.base import Site

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from galbatch.columns import is_number
 from galbatch.errors import DataError, SpecError, counted
-from galbatch.intake.types import is_number
 from galbatch.readers.base import Batch, Header, Reader, open_reader
 from galbatch.readers.conform import Mismatch, conform
 from galbatch.readers.remote import at_hand

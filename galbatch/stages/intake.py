@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from galbatch.columns import is_text
 from galbatch.intake.ids import (
     as_wanted,
     beyond,
@@ -26,7 +27,7 @@ from galbatch.intake.positions import (
     is_sexagesimal,
     wrapped,
 )
-from galbatch.intake.types import is_text, wanted_type
+from galbatch.intake.types import wanted_type
 from galbatch.intake.units import UnitPlan, converted, plan_units
 from galbatch.readers.base import Batch, Header, Reader
 from galbatch.spec.resolve import Resolution, resolve_columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -91,7 +92,7 @@ def _appearing(path: Path) -> Iterator[Path]:
 def _write_csv(file: IO[Any], columns: tuple[Column, ...], batches: Batches, rows: int) -> None:
     schema = pa.schema(
         [
-            pa.field(column.name, pa.string() if column.length else item_type(column))
+            pa.field(column.name, pa.string() if column.shape else item_type(column))
             for column in columns
         ]
     )
@@ -120,7 +121,7 @@ def _write_fits(file: IO[Any], columns: tuple[Column, ...], batches: Batches, ro
         [
             fits.Column(
                 name=column.name,
-                format=f"{column.length or ''}{_FITS_CODES.get(column.kind, 'A')}",
+                format=f"{math.prod(column.shape)}{_FITS_CODES.get(column.kind, 'A')}",
                 unit=column.unit or None,
             )
             for column in columns
@@ -142,16 +143,16 @@ def _write_fits(file: IO[Any], columns: tuple[Column, ...], batches: Batches, ro
 
 def _fits_field(column: Column) -> tuple[Any, ...]:
     dtype = "S1" if column.kind == "string" else np.dtype(column.kind).newbyteorder(">")
-    return (column.name, dtype, (column.length,)) if column.length else (column.name, dtype)
+    return (column.name, dtype, column.shape) if column.shape else (column.name, dtype)
 
 
 def _numbers(values: pa.ChunkedArray[Any], column: Column) -> np.ndarray[Any, Any]:
     whole: Any = values.combine_chunks()
-    if column.length:
+    if column.shape:
         if whole.null_count:
-            return np.full((len(whole), column.length), np.nan)
+            return np.full((len(whole), *column.shape), np.nan)
         flat = whole.flatten().to_numpy(zero_copy_only=False)
-        return np.asarray(flat.reshape(-1, column.length))
+        return np.asarray(flat.reshape(-1, *column.shape))
     return np.asarray(whole.to_numpy(zero_copy_only=False))
 
 

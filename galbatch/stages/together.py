@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from galbatch.columns import is_text
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.intake.types import is_text
 from galbatch.spec.job import FilesSource, Job, PhotometricModel
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey

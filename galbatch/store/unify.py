@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import pyarrow as pa
 
+from galbatch.columns import is_number, is_text
 from galbatch.errors import SpecError
 
 Limits = Callable[[str, Collection[str]], tuple[int, int]]
@@ -51,10 +52,10 @@ def unify(
             kinds.setdefault(_plain(field.type), []).append(file)
     kind = _type(name, kinds, limits, is_id=is_id) if kinds else pa.null()
     file, first = found[0]
-    if is_id and file == THE_STORE and _is_text(kind) and not _is_text(first.type):
+    if is_id and file == THE_STORE and is_text(kind) and not is_text(first.type):
         raise SpecError(
             f"column '{name}'",
-            f"the ids are text in {next(one for one, of in found if _is_text(of.type))}, and "
+            f"the ids are text in {next(one for one, of in found if is_text(of.type))}, and "
             f"{first.type} in the store",
             f"say dtype: {first.type} for it in the survey's 'columns', or choose another 'store'",
         )
@@ -91,10 +92,10 @@ def _type(
         return _integers(name, kinds, limits, is_id=is_id)
     if all(pa.types.is_floating(kind) for kind in kinds):
         return max(kinds, key=lambda kind: kind.bit_width)
-    if all(_is_number(kind) for kind in kinds):
+    if all(is_number(kind) for kind in kinds):
         _refuse_rounding(name, kinds, limits)
         return pa.float64()
-    if all(_is_text(kind) or (is_id and pa.types.is_integer(kind)) for kind in kinds):
+    if all(is_text(kind) or (is_id and pa.types.is_integer(kind)) for kind in kinds):
         return pa.string()
     if all(pa.types.is_fixed_size_list(kind) for kind in kinds):
         sizes = {kind.list_size for kind in kinds}
@@ -143,7 +144,7 @@ def _list_items(name: str, kinds: dict[pa.DataType, list[str]]) -> pa.DataType:
     if all(pa.types.is_signed_integer(kind) for kind in kinds):
         return max(kinds, key=lambda kind: kind.bit_width)
     narrow = all(pa.types.is_floating(kind) or kind.bit_width <= 32 for kind in kinds)
-    if narrow and all(_is_number(kind) for kind in kinds):
+    if narrow and all(is_number(kind) for kind in kinds):
         return pa.float64()
     raise _differ(name, kinds)
 
@@ -158,11 +159,3 @@ def _differ(name: str, kinds: dict[pa.DataType, list[str]]) -> SpecError:
 
 def _files(kinds: dict[pa.DataType, list[str]]) -> str:
     return ", ".join(f"{kind} in {files[0]}" for kind, files in kinds.items())
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

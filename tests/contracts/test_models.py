@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from galbatch.columns import arrow_type
 from galbatch.errors import SpecError
 from galbatch.models.base import Model
 from galbatch.models.flags import Quality
@@ -21,6 +23,7 @@ from galbatch.models.zoo import load_model
 from galbatch.spec.job import PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
+from galbatch.values import is_array
 
 # TensorFlow and tf2onnx warn about their own use of NumPy and of Python.
 pytestmark = pytest.mark.filterwarnings("ignore:::(tensorflow|keras|tf2onnx)")
@@ -48,7 +51,7 @@ SURVEY = Survey.model_validate(
             {"name": "id"},
             {"name": "z"},
             {"name": "star"},
-            *({"name": name, "length": BANDS} for name in ("flux", "error", "mask")),
+            *({"name": name, "shape": [BANDS]} for name in ("flux", "error", "mask")),
         ],
     }
 )
@@ -142,11 +145,8 @@ def test_columns_are_what_they_are_said_to_be(model: Model, sky: pa.Table) -> No
     assert found.column_names == [column.name for column in model.columns]
     for said in model.columns:
         kind = found.schema.field(said.name).type
-        if said.dtype.startswith("list"):
-            assert said.dtype == f"list<float32>[{kind.list_size}]"
-            assert kind.value_type == pa.float32() and 4 * kind.list_size <= 64
-        else:
-            assert said.dtype == str(kind).replace("float", "float32")
+        assert kind == arrow_type(said.dtype, said.shape, said.dimensions)
+        assert is_array(said.shape) or 4 * math.prod(said.shape) <= 64
         assert said.description and "\n" not in said.description and said.ucd
         assert found[said.name].null_count == 0
 

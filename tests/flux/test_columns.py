@@ -57,7 +57,7 @@ def test_a_band_of_a_vector_survey() -> None:
     made = {
         name: pa.array([list(range(b))], kind)
         for name in photometry_inputs(survey, survey.band_names)
-        if survey.column[name].length
+        if survey.column[name].shape
     }
     others = [n for n in photometry_inputs(survey, survey.band_names) if n not in made]
     table = pa.table(made | {name: [0.0] for name in others})

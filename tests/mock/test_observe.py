@@ -34,8 +34,8 @@ def test_columns_are_the_survey_s_own(name: str) -> None:
     assert len(table) == 100
     for column in survey.columns:
         kind = table.schema.field(column.name).type
-        if column.length:
-            assert kind == pa.list_(kind.value_type, column.length)
+        if column.shape:
+            assert kind == pa.list_(kind.value_type, column.shape[0])
             kind = kind.value_type
         assert (
             str(kind)

@@ -52,7 +52,7 @@ def make_survey(sky: bool = True) -> Survey:
             {"name": "r", "dtype": "float32", "unit": "mag", "ucd": "phot.mag;em.opt.R"},
             {"name": "dr", "dtype": "float32", "unit": "mag"},
             {"name": "field", "dtype": "string"},
-            {"name": "mags", "dtype": "float32", "length": 3, "unit": "mag"},
+            {"name": "mags", "dtype": "float32", "shape": [3], "unit": "mag"},
         ],
     }
     if sky:
