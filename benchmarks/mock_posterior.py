@@ -49,9 +49,9 @@ from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import input_columns, label_columns, split_of
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import input_columns, label_columns, split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.values import FluxBlock
@@ -143,7 +143,7 @@ def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: 
 
 def held_out(site: Site, wanted: int) -> Judged:
     """Galaxies of the split's test cells, a seeded random sample of them."""
-    catalogue = finished_catalogue(site)
+    catalogue = Snapshot(site).catalogue
     assert catalogue is not None, "the job has not run"
     survey = site.survey
     models = [model.name for model in site.job.models if model.kind == "photometric"]
