@@ -258,8 +258,8 @@ def _see_arrays(survey: Survey, table: pa.Table, sieve: _Sieve) -> None:
         blank = array.is_missing(to_numpy(values)) & np.asarray(values.is_valid())
         sieve.refuse(
             blank,
-            f"column '{column.name}': expected a value, all of the row's are {array.missing}, which "
-            "stands for none in the store (a wider dtype in the survey leaves room for it)",
+            f"column '{column.name}': expected a value, all of the row's are {array.missing}, "
+            "which stands for none in the store (a wider dtype in the survey leaves room for it)",
         )
 
 
