@@ -27,8 +27,8 @@ from galbatch.stages.predictions import Predictor, own_columns, predicted, predi
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.arrays import (
-    ArraySpec,
     ArrayWriter,
+    GroupSpec,
     Span,
     allocate,
     metadata_outputs,
@@ -38,7 +38,8 @@ from galbatch.store.facts import Counts, PredictFacts, PublishedFacts
 from galbatch.store.places import lasting_copy, remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
-from galbatch.store.tables import ROW_GROUP_ROWS, PartitionWriter, annotate, read_groups
+from galbatch.store.rows import read_rows
+from galbatch.store.tables import ROW_GROUP_ROWS, PartitionWriter, annotate
 from galbatch.store.units import prediction_unit, predictions_of, version_of
 from galbatch.values import Partition, Receipt
 
@@ -77,7 +78,7 @@ class Predict:
     where: Where = "workers"
     spans: Mapping[str, Mapping[str, Span]] = field(default_factory=dict, compare=False)
     """Where the arrays of every version and partition are; known when the work begins."""
-    density: ArraySpec | None = field(default=None, compare=False)
+    density: GroupSpec | None = field(default=None, compare=False)
     """What p(z) on the job's grid is, where it is written."""
 
     def summary(self, site: Site) -> str:
@@ -163,7 +164,7 @@ class Predict:
                 for version, spans in self.spans.items()
                 if version in models and self.density is not None
             }
-            for group in read_groups(layout, work.partition, columns):
+            for group in read_rows(layout, work.partition, columns):
                 for version, model in models.items():
                     array = arrays.get(version)
                     predicted = _predicted(site, model, group, array, task.batch_rows)
@@ -287,11 +288,10 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
     current = {partition.name for partition in written}
     for name in predictions_of(known, version).keys() - current:
         book.forget("predict", prediction_unit(version, name))
-    grid = site.job.redshift_grid
     facts = PublishedFacts(
         fingerprint=predictor.fingerprint,
         partitions=len(written),
-        arrays=grid.model_dump() if grid and predictor.density is not None else None,
+        arrays=predictor.density.to_json() if predictor.density else None,
     )
     receipt = need.receipt(
         digest=digest,
@@ -318,7 +318,7 @@ def _predicted(
             assert isinstance(model, Photometric)
             grid = np.array(array.spec.coordinates[0].values)
             predicted, densities = model.predict_with_density(rows, grid)
-            array.write(rows[site.survey.id.column].to_numpy(), densities)
+            array.write(rows[site.survey.id.column].to_numpy(), {"pz": densities})
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
         parts.append(predicted.select([*own, *(column.name for column in model.columns)]))

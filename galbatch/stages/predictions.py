@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from galbatch.spec.job import Model, PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.stages import code
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.arrays import ArraySpec, density_spec
+from galbatch.store.arrays import GroupSpec, group_spec
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX
 from galbatch.store.units import prediction_unit
-from galbatch.values import Partition, Receipt
+from galbatch.values import Coordinate, Partition, PredictedColumn, Receipt
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Predictor:
     ----------
     version : str
     fingerprint : str
-    density : ArraySpec or None
+    density : GroupSpec or None
         What p(z) on the job's grid is, where it is written.
     monte_carlo : int
         How often the fluxes are drawn anew.
@@ -34,7 +36,7 @@ class Predictor:
 
     version: str
     fingerprint: str
-    density: ArraySpec | None
+    density: GroupSpec | None
     monte_carlo: int
 
     def need(self, catalogue: Catalogue, partition: Partition) -> Need:
@@ -65,14 +67,20 @@ def predictors(snapshot: Snapshot, catalogue: Catalogue) -> tuple[Predictor, ...
     )
 
 
-def _density(site: Site, catalogue: Catalogue, model: Model) -> ArraySpec | None:
+def _density(site: Site, catalogue: Catalogue, model: Model) -> GroupSpec | None:
     """What p(z) on the job's grid is, if it is wanted and the model gives it."""
     grid = site.job.redshift_grid
     if grid is None or not isinstance(model, PhotometricModel):
         return None
     if "redshift" not in (model.targets or ("redshift",)):
         return None
-    return density_spec(grid.model_dump(), catalogue.ids)
+    z = np.linspace(grid.low, grid.high, grid.points)
+    pz = PredictedColumn(
+        "pz", "float32", "", "stat.probability;src.redshift.phot",
+        "probability density in redshift", (len(z),), ("z",),
+    )  # fmt: skip
+    axis = Coordinate("z", tuple(z.tolist()), "", "src.redshift.phot", "redshift")
+    return group_spec([pz], catalogue.ids, [axis])
 
 
 def predict_need(

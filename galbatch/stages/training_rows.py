@@ -15,7 +15,8 @@ from galbatch.spec.job import Job, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.catalogue import Catalogue
 from galbatch.store.layout import Layout
-from galbatch.store.tables import HEALPIX, read_groups
+from galbatch.store.rows import read_rows
+from galbatch.store.tables import HEALPIX
 from galbatch.values import TARGETS
 
 
@@ -85,7 +86,7 @@ def labelled_rows(
     for partition in catalogue.partitions:
         at = (partition.order, partition.index)
         draw, other = np.random.default_rng([seed, *at]), np.random.default_rng([seed, *at, 1])
-        for table in read_groups(layout, partition, columns):
+        for table in read_rows(layout, partition, columns):
             healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
             role = roles(split, healpix, table[survey.id.column].to_numpy())
             seen = role != TEST

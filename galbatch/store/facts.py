@@ -480,12 +480,12 @@ class PublishedFacts:
     partitions : int
         How many are predicted.
     arrays : mapping or None
-        The grid (``low``, ``high``, ``points``) of p(z) where that is written for every row.
+        What their arrays are (`arrays.GroupSpec.to_json`), where there are any.
     """
 
     fingerprint: str
     partitions: int
-    arrays: Mapping[str, float] | None
+    arrays: Mapping[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galbatch.errors import counted
-from galbatch.store.arrays import TableRows, check, density_spec, id_kind, metadata_problem
+from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
 from galbatch.store.commit import explained
 from galbatch.store.facts import CatalogueFacts, PublishedFacts
 from galbatch.store.layout import Layout
@@ -261,16 +261,16 @@ def _predictions(
     published = receipts.known["predict"].get(model)
     complete = complete and published is not None
     yield from _strays(layout, layout.dataset(model), written.values(), complete)
-    grid = PublishedFacts.from_json(published.facts).arrays if published else None
-    if grid:
-        yield from _arrays(layout, model, catalogue, grid, receipts)
+    arrays = PublishedFacts.from_json(published.facts).arrays if published else None
+    if arrays:
+        yield from _arrays(layout, model, catalogue, arrays, receipts)
 
 
 def _arrays(
     layout: Layout,
     model: str,
     catalogue: CatalogueFacts,
-    grid: Mapping[str, float],
+    arrays: Mapping[str, Any],
     receipts: _Receipts,
 ) -> Iterator[Damage]:
     """Every row has its array, under its id, in whole shards of its partition."""
@@ -281,10 +281,10 @@ def _arrays(
     def table(partition: str) -> TableRows:
         path = layout.output(found[partition].outputs[0])
         with readable(path) as source:
-            rows = pq.ParquetFile(source).read(columns=[column, "z_mode"])
-        return TableRows(rows[column].to_numpy(), np.isfinite(rows["z_mode"].to_numpy()))
+            rows = pq.ParquetFile(source).read(columns=[column])
+        return TableRows(rows[column].to_numpy())
 
-    spec = density_spec(grid, id_kind(catalogue.id_type))
+    spec = GroupSpec.from_json(arrays)
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:
