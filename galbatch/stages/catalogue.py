@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from galbatch.errors import SpecError
@@ -14,6 +16,7 @@ from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
 from galbatch.store.facts import CatalogueFacts, ScanFacts, SourceFacts, StoredPartition
 from galbatch.store.layout import Layout
+from galbatch.store.places import is_remote
 from galbatch.store.receipts import Need, Receipts, words_digest
 from galbatch.store.tables import is_readable
 from galbatch.store.units import CATALOGUE_UNIT, REJECTED, REPEATED, rejected_unit
@@ -304,20 +307,32 @@ def _damage(
     lost: dict[Partition, str] = {}
     without_receipt: dict[Partition, str] = {}
     for one in stored:
-        path, receipt = layout.partition(one.partition), written.get(one.partition.name)
-        name = layout.relative(path)
         if not one.digest:
             lost[one.partition] = f"{one.partition.name} could not be written"
-        elif not path.is_file():
-            lost[one.partition] = f"{name} is gone"
-        elif receipt is not None and receipt.digest == one.digest:
-            if path.stat().st_size != one.size and not (under_way and is_readable(path)):
-                lost[one.partition] = f"{name} is damaged"
-        elif under_way:
-            if not is_readable(path):
-                lost[one.partition] = f"{name} is damaged"
-        elif path.stat().st_size == one.size and digest_file(path) == one.digest:
+            continue
+        path, receipt = layout.partition(one.partition), written.get(one.partition.name)
+        size = _file_size(path)
+        as_written = receipt is not None and receipt.digest == one.digest
+        if size is None:
+            lost[one.partition] = f"{layout.relative(path)} is gone"
+        elif as_written and size == one.size:
+            continue
+        elif as_written or under_way:
+            if not (under_way and is_readable(path)):
+                lost[one.partition] = f"{layout.relative(path)} is damaged"
+        elif size == one.size and digest_file(path) == one.digest:
             without_receipt[one.partition] = f"the receipt of {one.partition.name} is not sound"
         else:
-            lost[one.partition] = f"{name} is damaged"
+            lost[one.partition] = f"{layout.relative(path)} is damaged"
     return lost, without_receipt
+
+
+def _file_size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    if is_remote(path):
+        return path.stat().st_size if path.is_file() else None
+    try:
+        found = path.stat()  # once: there are as many as partitions
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
