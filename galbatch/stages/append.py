@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.models.photometric import optional_columns
+from galbatch.models.families import optional_columns
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import Sink as SinkSpec
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where

@@ -16,9 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.models.base import Model
+from galbatch.models.families import load_model
 from galbatch.models.flags import Quality
-from galbatch.models.photometric import Photometric
-from galbatch.models.zoo import load_model
 from galbatch.quality.metrics import count
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
@@ -31,7 +30,6 @@ from galbatch.store.arrays import (
     ArrayWriter,
     Span,
     allocate,
-    density_spec,
     metadata_outputs,
     metadata_problem,
 )
@@ -198,7 +196,7 @@ class Predict:
         histogram = words and Histogram(
             words["order"], np.array(words["pixels"]), np.array(words["counts"])
         )
-        book, grid, arrays = site.book, site.job.redshift_grid, _arrays(site, catalogue)
+        book, arrays = site.book, _arrays(site, catalogue)
         draws = _draws(site)
         receipts = book.all("predict")
         for version, fingerprint in trained(site).items():
@@ -251,7 +249,7 @@ class Predict:
                 facts={
                     "fingerprint": fingerprint,
                     "partitions": len(written),
-                    "arrays": grid.model_dump() if grid and array is not None else None,
+                    "arrays": None,
                 },
             )
             book.put(receipt)
@@ -346,13 +344,7 @@ def _predicted(
     parts = []
     for first in range(0, max(table.num_rows, 1), size):
         rows = table.slice(first, size)
-        if array is None:
-            predicted = model.predict(rows)
-        else:
-            assert isinstance(model, Photometric)
-            grid = np.array(array.spec.coordinates[0].values)
-            predicted, densities = model.predict_with_density(rows, grid)
-            array.write(rows[site.survey.id.column].to_numpy(), densities)
+        predicted = model.predict(rows)
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
         parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
@@ -361,8 +353,7 @@ def _predicted(
 
 def _density(site: Site, catalogue: Catalogue) -> ArraySpec | None:
     """What p(z) on the job's grid is, if it is wanted."""
-    grid = site.job.redshift_grid
-    return None if grid is None else density_spec(grid.model_dump(), catalogue.ids)
+    return None
 
 
 def _arrays(site: Site, catalogue: Catalogue) -> dict[str, ArraySpec]:
@@ -441,7 +432,8 @@ def _counted(predicted: pa.Table, column: str, edges: NDArray[np.float64]) -> di
 @lru_cache(maxsize=8)
 def _loaded(folder: Path, fingerprint: str, monte_carlo: int) -> Model:
     """A model, loaded once per worker; another fingerprint is another model."""
-    model = load_model(lasting_copy(folder), monte_carlo=monte_carlo)
+    asked = {"monte_carlo": monte_carlo} if monte_carlo else {}
+    model = load_model(lasting_copy(folder), **asked)
     if model.card.fingerprint != fingerprint:
         raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
     return model

@@ -215,7 +215,7 @@ def train_need(site: Site, model: Model, unit: str) -> Need:
     )
     words = {
         "code": TRAIN_VERSION,
-        "model": model.training_words(),
+        "model": model.training_settings(),
         "split": split_of(site.job, site.survey).model_dump(mode="json"),
         "survey": words_digest(survey),
     }
@@ -277,7 +277,7 @@ def current_version(site: Site, model: Model) -> str:
         if version in found:
             meant = found[version].key == train_need(site, model, unit).key
         else:
-            meant = _words(site.layout.model(unit)) == model.training_words()
+            meant = _words(site.layout.model(unit)) == model.training_settings()
         if meant:
             return unit
     return _next_version(site, model)
@@ -610,7 +610,7 @@ def main() -> None:
                 report,
                 census=census,
                 pretrained=before,
-                sample=_sample(site),
+                origin=_sample(site),
             )
     except GalbatchError as error:
         _say_error(error)

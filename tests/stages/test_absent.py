@@ -13,7 +13,7 @@ from small import job_words
 from world import STAGES, Silent
 
 from galbatch.errors import SpecError
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
 from galbatch.run import opened, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job, PhotometricModel, ThesisModel
