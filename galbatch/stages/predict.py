@@ -26,8 +26,8 @@ from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.train import current_version, train_need
 from galbatch.store.arrays import (
-    ArraySpec,
     ArrayWriter,
+    GroupSpec,
     Span,
     allocate,
     metadata_outputs,
@@ -37,7 +37,8 @@ from galbatch.store.partitions import Histogram
 from galbatch.store.places import lasting_copy, remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
-from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate, read_groups
+from galbatch.store.rows import read_rows
+from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate
 from galbatch.values import Partition, Receipt
 
 PREDICT_VERSION = 4
@@ -76,7 +77,7 @@ class Predict:
     where: Where = "workers"
     spans: Mapping[str, Mapping[str, Span]] = field(default_factory=dict, compare=False)
     """Where the arrays of every version and partition are; known when the work begins."""
-    density: ArraySpec | None = field(default=None, compare=False)
+    density: GroupSpec | None = field(default=None, compare=False)
     """What p(z) on the job's grid is, where it is written."""
 
     def summary(self, site: Site) -> str:
@@ -155,7 +156,7 @@ class Predict:
                 for version, spans in self.spans.items()
                 if version in models and self.density is not None
             }
-            for group in read_groups(layout, work.partition, columns):
+            for group in read_rows(layout, work.partition, columns):
                 for version, model in models.items():
                     array = arrays.get(version)
                     predicted = _predicted(site, model, group, array, task.batch_rows)
@@ -351,12 +352,12 @@ def _predicted(
     return pa.concat_tables(parts)
 
 
-def _density(site: Site, catalogue: Catalogue) -> ArraySpec | None:
+def _density(site: Site, catalogue: Catalogue) -> GroupSpec | None:
     """What p(z) on the job's grid is, if it is wanted."""
     return None
 
 
-def _arrays(site: Site, catalogue: Catalogue) -> dict[str, ArraySpec]:
+def _arrays(site: Site, catalogue: Catalogue) -> dict[str, GroupSpec]:
     """The arrays, by the versions of models whose p(z) is written out in full."""
     density = _density(site, catalogue)
     if density is None:
@@ -379,7 +380,7 @@ def _draws(site: Site) -> dict[str, int]:
 
 
 def _allocated(
-    site: Site, catalogue: Catalogue, spec: ArraySpec, undone: Set[str]
+    site: Site, catalogue: Catalogue, spec: GroupSpec, undone: Set[str]
 ) -> dict[str, dict[str, Span]]:
     """Room in the arrays of the versions that have something to write, or lost their metadata.
 
