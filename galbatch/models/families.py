@@ -22,10 +22,10 @@ class Entry:
     Parameters
     ----------
     family : str
-        ``module:name`` of its `galbatch.models.base.Family`; the module, or one that it imports,
+        ``module:class`` of its `galbatch.models.base.Family`; the module, or one that it imports,
         has the family's subclass of `galbatch.spec.job.ModelSettings`.
     trainer : str
-        ``module:name`` of its `galbatch.training.base.Trainer`.
+        ``module:class`` of its `galbatch.training.base.Trainer`.
     """
 
     family: str
@@ -34,9 +34,12 @@ class Entry:
 
 FAMILIES: dict[str, Entry] = {
     "photometric": Entry(
-        "galbatch.models.photometric:FAMILY", "galbatch.training.photometric:TRAINER"
+        "galbatch.models.photometric:PhotometricFamily",
+        "galbatch.training.photometric:PhotometricTrainer",
     ),
-    "thesis": Entry("galbatch.models.thesis:FAMILY", "galbatch.training.thesis:TRAINER"),
+    "thesis": Entry(
+        "galbatch.models.thesis:ThesisFamily", "galbatch.training.thesis:ThesisTrainer"
+    ),
 }
 """By the `kind` of a model's settings, and of its card."""
 
@@ -59,7 +62,7 @@ def family_of(kind: str) -> Family[Any]:
     -------
     Family
     """
-    family: Family[Any] = named(FAMILIES[kind].family)
+    family: Family[Any] = named(FAMILIES[kind].family)()
     return family
 
 

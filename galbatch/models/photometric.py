@@ -195,9 +195,6 @@ class PhotometricFamily(Family[PhotometricModel]):
         return Photometric(card, folder, settings)
 
 
-FAMILY = PhotometricFamily()
-
-
 def _quality(block: FluxBlock, values: Mapping[str, Any], heads: tuple[Head, ...]) -> Any:
     xp = namespace(block.flux)
     seen = block.observed.sum(axis=1)

@@ -244,6 +244,3 @@ class ThesisFamily(Family[ThesisModel]):
     def load(self, card: Card, folder: Path, settings: ThesisModel) -> Thesis:
         """See `Family.load`."""
         return Thesis(card, folder, settings)
-
-
-FAMILY = ThesisFamily()

@@ -29,7 +29,7 @@ def trainer_of(kind: str) -> Trainer[Any]:
     -------
     Trainer
     """
-    trainer: Trainer[Any] = named(FAMILIES[kind].trainer)
+    trainer: Trainer[Any] = named(FAMILIES[kind].trainer)()
     return trainer
 
 

@@ -103,9 +103,6 @@ class PhotometricTrainer(Trainer[PhotometricModel]):
         return differences(before, survey, bands, settings, origin)
 
 
-TRAINER = PhotometricTrainer()
-
-
 @dataclass(frozen=True)
 class _Sample:
     """The labelled rows, and what a network is to say of them.

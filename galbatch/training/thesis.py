@@ -55,9 +55,6 @@ class ThesisTrainer(Trainer[ThesisModel]):
         return card
 
 
-TRAINER = ThesisTrainer()
-
-
 @dataclass(frozen=True)
 class _Sample:
     """The labelled rows, and what the networks are to say of them.
