@@ -57,9 +57,9 @@ from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import RedshiftGrid
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import current_version, split_of
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 
@@ -296,7 +296,7 @@ def run(words: Mapping[str, Any], folder: Path) -> Site:
 
 def rows(site: Site, model: str | None = None) -> pa.Table:
     """The catalogue, or what a model predicts for it."""
-    found = finished_catalogue(site)
+    found = Snapshot(site).catalogue
     assert found is not None
     return pa.concat_tables(
         [read_partition(site.layout, one, model=model) for one in found.partitions]
@@ -307,7 +307,7 @@ def own_answers(site: Site, held: Held) -> dict[str, Answer]:
     """What the job's models say, as the store has it; how fast the first of them is."""
     answers = {}
     for spec in site.job.models:
-        version = current_version(site, spec)
+        version = Snapshot(site).versions.current(spec)
         predicted = rows(site, version).filter(pa.array(held.test))
         receipt = site.book.get("train", version)
         points = {"mode": predicted["z_mode"].to_numpy().astype(np.float64)}

@@ -1,16 +1,13 @@
 """A family of models of its own: an array in, an array and a number out; no labels, no network."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from galbatch.columns import to_numpy
 from galbatch.models.base import Card, Family, survey_record, tabulate
-from galbatch.models.families import Entry
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN
 from galbatch.spec.job import ModelSettings
@@ -20,7 +17,7 @@ from galbatch.values import PredictedColumn
 
 
 class ToySettings(ModelSettings):
-    kind: Literal["toy"] = "toy"
+    kind: Literal["toy"]
     name: str = "toy"
     column: str = "spectrum"
 
@@ -28,16 +25,15 @@ class ToySettings(ModelSettings):
 class Toy:
     def __init__(self, card: Card, folder: Path) -> None:
         self.card, self._mean = card, np.load(folder / "mean.npy")
-        shape, axes = self._mean.shape, tuple(card.recipe["axes"])
         self.columns = (
-            PredictedColumn("residual", "float32", "", "stat.fit.residual", "Less the mean", shape, axes),
-            PredictedColumn("chi2", "float32", "", "stat.fit.chi2", "Sum of its squares"),
+            PredictedColumn("residual", "float32", "", "stat.fit.residual", "Minus the mean one",
+                            self._mean.shape, ("pixel",)),
+            PredictedColumn("chi2", "float32", "", "stat.fit.chi2", "Sum of the squares of it"),
         )  # fmt: skip
 
     def predict(self, table: pa.Table) -> pa.Table:
         away = to_numpy(table[self.card.inputs[0]]) - self._mean
-        chi2 = (away**2).reshape(len(away), -1).sum(axis=1)
-        return tabulate(self.columns, {"residual": away, "chi2": chi2})
+        return tabulate(self.columns, {"residual": away, "chi2": (away**2).sum(axis=1)})
 
 
 class ToyFamily(Family[ToySettings]):
@@ -51,18 +47,14 @@ class ToyFamily(Family[ToySettings]):
 
 
 class ToyTrainer(Trainer[ToySettings]):
-    def train(self, settings: Any, data: TrainingData, folder: Path, progress: Progress) -> Card:
-        rows = to_numpy(data.table[settings.column])[np.asarray(data.roles) == TRAIN]
-        np.save(folder / "mean.npy", mean := rows.mean(axis=0))
-        progress(1, 1, "")
+    def train(self, settings: ToySettings, data: TrainingData, folder: Path, _: Progress) -> Card:
+        rows = to_numpy(data.table[settings.column])
+        mean = rows[np.asarray(data.roles) == TRAIN].mean(axis=0)
+        np.save(folder / "mean.npy", mean)
+        digest = columns_digest(data.table, (settings.column,)).hexdigest()
         card = Card(
             settings.name, settings.kind, 1, data.survey.name, (), (settings.column,), (), {},
-            columns_digest(data.table, [settings.column]).hexdigest(), {},
-            {"axes": data.survey.column[settings.column].dimensions}, {}, {},
-            settings.training_settings(), survey_record(data.survey),
+            digest, {}, {}, {}, {}, settings.training_settings(), survey_record(data.survey),
         ).sealed([mean])  # fmt: skip
         card.save(folder)
         return card
-
-
-ENTRY = Entry(f"{__name__}:ToyFamily", f"{__name__}:ToyTrainer")

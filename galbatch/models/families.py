@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +65,11 @@ def family_of(kind: str) -> Family[Any]:
     """
     family: Family[Any] = named(FAMILIES[kind].family)()
     return family
+
+
+def needs_labels(models: Iterable[ModelSettings]) -> bool:
+    """Whether any of some models needs rows with labels to learn from."""
+    return any(family_of(model.kind).needs_labels for model in models)
 
 
 def optional_columns() -> frozenset[str]:
