@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from galbatch.models.photometric import optional_columns
+from galbatch.models.families import optional_columns
 from galbatch.sinks.base import Origin
 from galbatch.spec.job import Sink
 from galbatch.stages.site import Site
