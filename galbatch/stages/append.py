@@ -8,7 +8,8 @@ from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
 from galbatch.models.photometric import optional_columns
-from galbatch.sinks.base import Origin, Piece, open_sink
+from galbatch.sinks.base import Origin, Piece
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Sink as SinkSpec
 from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
 from galbatch.stages.catalogue import Catalogue, finished_catalogue
@@ -56,11 +57,11 @@ class Append:
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
-        places = ", ".join(f"{sink.kind} {sink.path}" for sink in site.job.sinks)
+        places = ", ".join(sink_of(sink).describe() for sink in site.job.sinks)
         return f"{places}; key: {site.survey.id.column}"
 
     def memory(self, site: Site) -> int:
-        """A partition; DuckDB's own limit comes on top of it."""
+        """A partition; what a database takes for itself comes on top of it."""
         return PROCESS + site.job.partition.rows * 1024
 
     def pending(self, site: Site) -> Pending:
@@ -108,17 +109,17 @@ class Append:
         assert catalogue is not None
         pieces = _pieces(site, catalogue, delivery)
         rows = written = 0
-        with open_sink(delivery.sink, delivery.origin) as sink:
+        with sink_of(delivery.sink).open(delivery.origin) as table:
             for piece, held in pieces:
                 with local_copy(piece.path) as path:
                     _check(piece, path)
                     fence.check()
-                    written += sink.append(replace(piece, path=path))
+                    written += table.append(replace(piece, path=path))
                 rows += held
                 report(rows, task.size, "")
             fence.check()
-            sink.keep([piece.unit for piece, _ in pieces])
-            where = sink.where
+            table.keep([piece.unit for piece, _ in pieces])
+            where = table.where
         receipt = delivery.need.receipt(
             digest=delivery.need.key,
             rows=written,
@@ -141,7 +142,7 @@ class Append:
 
 def delivery_unit(sink: SinkSpec, model: str) -> str:
     """The unit of a receipt for one model, or a version of it, in one database."""
-    return f"{sink.kind}.{sink.path}.{sink.table or model}.{model}"
+    return f"{sink_of(sink).identity}.{sink.table or model}.{model}"
 
 
 def origin_of(site: Site, sink: SinkSpec, name: str, version: str) -> Origin:
@@ -158,11 +159,12 @@ def _held_as(sink: SinkSpec, name: str, version: str) -> str:
 
 def _lacks(delivery: Delivery, pieces: list[tuple[Piece, int]]) -> str:
     """Why a delivery that was made must be made again."""
-    if not Path(delivery.sink.path).expanduser().exists():
-        return f"{delivery.sink.path} is gone"
+    sink = sink_of(delivery.sink)
+    if not sink.exists():
+        return f"{sink.describe()} is gone"
     try:
-        with open_sink(delivery.sink, delivery.origin) as sink:
-            return sink.lacks({piece.unit: piece.key for piece, _ in pieces})
+        with sink.open(delivery.origin) as table:
+            return table.lacks({piece.unit: piece.key for piece, _ in pieces})
     except TransientError:
         return ""  # somebody reads it
     except SpecError as error:
@@ -170,7 +172,7 @@ def _lacks(delivery: Delivery, pieces: list[tuple[Piece, int]]) -> str:
 
 
 def _check(piece: Piece, path: Path) -> None:
-    """Refuse what is not what was predicted: DuckDB compares no checksums of Parquet's pages."""
+    """Refuse what is not what was predicted: databases compare no checksums of Parquet's pages."""
     if digest_file(path) != piece.key:
         raise SpecError(
             str(piece.path),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.readers.base import check_catalogues
 from galbatch.readers.remote import is_url
-from galbatch.sinks.base import check_sink, check_table
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
@@ -49,7 +48,7 @@ def agree(job: Job, survey: Survey) -> None:
     if job.split is not None and job.split.test + job.split.validation >= 1:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
-        check_sink(sink)
+        sink_of(sink).check()
     _check_survey(survey)
     for model in job.models:
         where = f"models.{model.name}"
@@ -205,11 +204,13 @@ def check_places(site: Site) -> None:
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
-    for sink in site.job.sinks:
-        check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+    for spec in site.job.sinks:
+        sink = sink_of(spec)
+        for file in sink.files:
+            check_writable(file.absolute().parent, "sinks")
         for model in site.job.models:
             version = current_version(site, model)
-            check_table(sink, origin_of(site, sink, model.name, version))
+            sink.check_table(origin_of(site, spec, model.name, version))
 
 
 def identity_of(site: Site) -> Identity:
