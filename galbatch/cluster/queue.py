@@ -10,24 +10,18 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from galbatch.cluster.base import Folders
 from galbatch.cluster.disks import Disks
-from galbatch.cluster.workers import OwnWorkers
+from galbatch.cluster.session import WORKER_ENVIRONMENT, closed, joined, session
+from galbatch.cluster.workers import OwnWorkers, Workers
 from galbatch.errors import SpecError
 from galbatch.spec.job import QueueCluster
 
-# The nanny's default trim threshold (64 KiB) makes the allocator give memory back all the time,
-# which costs two thirds of the write speed of large blocks.
-WORKER_ENVIRONMENT = {
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
 ASKED_EVERY = 5.0
 """Seconds between two questions to the queue; it is asked only while workers are missing."""
 _ANSWERS_WITHIN = 15.0
@@ -87,6 +81,29 @@ _SYSTEMS = {
         none="job found",
     ),
 }
+
+
+@contextmanager
+def queue(spec: QueueCluster, folders: Folders) -> Iterator[Workers]:
+    """Ask the queue for workers, and cancel their jobs when done.
+
+    Yields
+    ------
+    Workers
+
+    Raises
+    ------
+    SpecError
+        If dask-jobqueue is not installed, or there is no such network interface.
+    """
+
+    def start(disks: Disks, stack: ExitStack) -> Workers:
+        stack.callback(_removed_if_empty, folders.logs)
+        cluster = stack.enter_context(closed(submit(spec, folders.scratch, folders.logs)))
+        return QueueWorkers(joined(cluster, stack), disks, cluster, spec, folders.logs)
+
+    with session(folders.shared, start) as workers:
+        yield workers
 
 
 def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
@@ -308,6 +325,11 @@ class QueueWorkers(OwnWorkers):
             return ""
         path = max(lines, key=lambda path: (bool(lines[path]), ".e" in path.name), default=None)
         return f", {path} ends: {' / '.join(lines[path])}" if path and lines[path] else ""
+
+
+def _removed_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _jobs(numbers: Sequence[str]) -> str:
