@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import DataError, SpecError, TransientError
 from galbatch.sinks.base import Origin, Piece
+from galbatch.sinks.sql import comment, literal, quoted, title
 from galbatch.spec.job import DuckdbSink
 
 RECEIPTS = "galbatch_receipts"
@@ -111,7 +112,7 @@ class DuckdbDatabase:
                     "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]
                 ).fetchall()
                 if found:
-                    _check_title(database, table, _title(origin), where)
+                    _check_title(database, table, title(origin), where)
         except duckdb.Error as error:
             if "lock" not in str(error).lower():
                 text = str(error).splitlines()[0]
@@ -162,7 +163,9 @@ class DuckdbTable:
     def __init__(self, path: Path, table: str, origin: Origin, memory: str) -> None:
         self._path = path
         self._table = table
+        self._quoted = quoted(table)
         self._origin = origin
+        self._title = title(origin)
         self._memory = memory
         self._checked: pa.Schema | None = None
         with self._explained():
@@ -295,8 +298,8 @@ class DuckdbTable:
 
     def _insert(self, path: Path, columns: Sequence[str], number: int) -> int:
         """New rows, over those that are there already under the same id."""
-        names = [_quoted(name) for name in columns]
-        key = _quoted(self._origin.id_column)
+        names = [quoted(name) for name in columns]
+        key = quoted(self._origin.id_column)
         known = _one(
             self._database,
             f"SELECT count(*) FROM read_parquet(?, hive_partitioning = false) AS piece "
@@ -337,30 +340,30 @@ class DuckdbTable:
         self._checked = schema
 
     def _create(self, schema: pa.Schema, wanted: dict[str, str]) -> None:
-        columns = [f"{_quoted(name)} {kind}" for name, kind in wanted.items()]
-        key = f"PRIMARY KEY ({_quoted(self._origin.id_column)})"
+        columns = [f"{quoted(name)} {kind}" for name, kind in wanted.items()]
+        key = f"PRIMARY KEY ({quoted(self._origin.id_column)})"
         self._database.execute(f"CREATE TABLE {self._quoted} ({', '.join([*columns, key])})")
-        self._database.execute(f"COMMENT ON TABLE {self._quoted} IS {_text(self._title)}")
+        self._database.execute(f"COMMENT ON TABLE {self._quoted} IS {literal(self._title)}")
         for field in schema:
             self._describe(field)
         column = f"{self._quoted}.{RECEIPT}"
         self._database.execute(f"COMMENT ON COLUMN {column} IS 'number in {RECEIPTS}'")
 
     def _describe(self, field: pa.Field[Any]) -> None:
-        comment = _comment(field)
-        if comment:
-            column = f"{self._quoted}.{_quoted(field.name)}"
-            self._database.execute(f"COMMENT ON COLUMN {column} IS {_text(comment)}")
+        text = comment(field)
+        if text:
+            column = f"{self._quoted}.{quoted(field.name)}"
+            self._database.execute(f"COMMENT ON COLUMN {column} IS {literal(text)}")
 
     def _follow(self, schema: pa.Schema, wanted: dict[str, str], columns: dict[str, str]) -> None:
         """Add and take away optional columns; their values come with the pieces."""
         gone = sorted(self._origin.optional & columns.keys() - wanted.keys())
         for name in gone:
-            self._database.execute(f"ALTER TABLE {self._quoted} DROP COLUMN {_quoted(name)}")
+            self._database.execute(f"ALTER TABLE {self._quoted} DROP COLUMN {quoted(name)}")
             del columns[name]
         for name in schema.names:
             if name in self._origin.optional and name not in columns:
-                added = f"{_quoted(name)} {wanted[name]}"
+                added = f"{quoted(name)} {wanted[name]}"
                 self._database.execute(f"ALTER TABLE {self._quoted} ADD COLUMN {added}")
                 self._describe(schema.field(name))
                 columns[name] = wanted[name]
@@ -388,14 +391,6 @@ class DuckdbTable:
                     f"the table has {columns.get(name, 'none')}",
                     "the model predicts other columns now: drop the table, or give another 'table'",
                 )
-
-    @property
-    def _title(self) -> str:
-        return _title(self._origin)
-
-    @property
-    def _quoted(self) -> str:
-        return _quoted(self._table)
 
     def _exists(self, table: str) -> bool:
         return bool(
@@ -457,10 +452,6 @@ class DuckdbTable:
             raise SpecError(self.where, f"DuckDB: {text}") from error
 
 
-def _title(origin: Origin) -> str:
-    return f"galbatch: predictions of model {origin.model}, survey {origin.survey}"
-
-
 def _check_title(
     database: duckdb.DuckDBPyConnection, table: str, expected: str, where: str
 ) -> None:
@@ -501,22 +492,3 @@ def _sql_type(field: pa.Field[Any], where: str) -> str:
     if kind in _TYPES:
         return _TYPES[kind]
     raise SpecError(where, f"column '{field.name}' has a type without a place in it: {kind}")
-
-
-def _comment(field: pa.Field[Any]) -> str:
-    """``photometric redshift [km / s] (src.redshift.phot)``."""
-    words = {key.decode(): word.decode() for key, word in (field.metadata or {}).items()}
-    parts = [words.get("description", "")]
-    if words.get("unit"):
-        parts.append(f"[{words['unit']}]")
-    if words.get("ucd"):
-        parts.append(f"({words['ucd']})")
-    return " ".join(part for part in parts if part)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
