@@ -6,7 +6,7 @@
 For each survey: `galbatch run` on a simulated catalogue with the default `photometric` model, once
 as it is and once without the morphology columns; or, with `--job`, a job on a simulated catalogue
 that has run already. Then, for galaxies of sky cells that no model has seen, the exact posterior
-given their photometry (`galbatch.mock.posterior`). All are judged by the same 15 quantiles. The
+given their photometry (`limit.posterior`). All are judged by the same 15 quantiles. The
 posterior knows nothing of sizes and shapes but what the stated errors tell, so a model with
 morphology may come closer to it than without, or pass it.
 
@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
+from limit.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 
 from galbatch.flux.bands import reference_magnitude
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import raw_photometry
-from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.distributions import crps, distribution_statistics
 from galbatch.quality.evaluation import of_galaxies

@@ -28,11 +28,11 @@ from galbatch.mock.galaxies import (
     Z_EDGES,
     Z_RANGE,
     Galaxies,
-    log_size,
     shapes,
 )
 from galbatch.mock.image import look
 from galbatch.mock.objects import Array, Objects
+from galbatch.mock.relations import log_size
 
 ZETA, MAGNITUDE, EBV, SHARE, LINES, TILT_AT, BEND_AT = range(7)
 """Rows of `Points.x`."""
