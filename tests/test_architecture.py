@@ -74,7 +74,7 @@ LONG = {
     "stages/ingest.py": "to be cut: the merge of rows apart from the writing of partitions",
     "stages/report.py": "to be cut: what is counted apart from what is judged",
     "stages/train.py": "to be cut: versions of models apart from their training",
-    "store/arrays.py": "to be cut into a package: spans, writer, reader, check",
+    "store/shards.py": "to be cut: writing of shards apart from the reading and merging of them",
 }
 
 
