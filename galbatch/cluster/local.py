@@ -85,5 +85,5 @@ class LocalWorkers(OwnWorkers):
     def _scale(self, number: int) -> None:
         self._cluster.scale(number)
 
-    def _absent(self) -> str:
+    def _why_none(self) -> str:
         return "the worker processes of this machine ended and are started again"

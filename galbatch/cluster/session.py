@@ -133,12 +133,12 @@ def _without_interrupts() -> Iterator[None]:
 @contextmanager
 def _checked_disks(workers: Workers, disks: Disks) -> Iterator[None]:
     """Ask each worker that is there, or joins, whether it shares the disks."""
-    from galbatch.cluster.joining import Joining, topic
+    from galbatch.cluster.joining import SharedDisksCheck, topic
 
     client = workers.client
-    client.subscribe_topic(topic(disks), workers.refused)
+    client.subscribe_topic(topic(disks), workers.note_refusal)
     try:
-        client.register_plugin(Joining(disks))
+        client.register_plugin(SharedDisksCheck(disks))
     except ImportError as error:
         problem = f"a worker cannot load galbatch: {error}"
         raise SpecError("cluster", problem, "install it where the workers run") from error

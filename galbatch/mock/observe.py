@@ -32,7 +32,7 @@ from galbatch.flux.clean import (
 )
 from galbatch.flux.dust import band_extinction
 from galbatch.intake.types import arrow_type, item_type
-from galbatch.mock.image import TO_FWHM, Image, look, stellarity
+from galbatch.mock.image import TO_FWHM, Image, detection_image, stellarity
 from galbatch.mock.noise import NoiseLaw
 from galbatch.mock.objects import Array, Objects
 from galbatch.mock.population import BLOCK_ROWS, Population, population
@@ -191,7 +191,7 @@ class _Telescope:
             dimming = np.float32(-0.4 * np.log(10.0)) * ebv.astype("f4")[:, None] * self.extinction
             true_flux = true_flux * np.exp(dimming)
         weight = 1.0 - 0.3 * rng.random(len(objects)) ** 4
-        image = look(
+        image = detection_image(
             rng,
             objects,
             true_flux[:, self.reference] / self.sky_noise[self.reference],

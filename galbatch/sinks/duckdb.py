@@ -24,7 +24,7 @@ RECEIPT = "galbatch_receipt"
 MEMORY = "30%"
 """Of the machine's memory, what DuckDB may use: workers run beside it."""
 _CHECKPOINT = "256MB"
-"""Written between two checkpoints: by default there is one for every piece or two."""
+"""Bytes written between two checkpoints: DuckDB's own default is one for each piece or two."""
 _MAGIC = slice(8, 12)
 """Where a DuckDB file says that it is one."""
 _CREATE_RECEIPTS = f"""
@@ -284,7 +284,7 @@ class DuckdbTable:
             return sum(self._remove(number) for number, unit in found if unit not in kept)
 
     def _check_place(self) -> None:
-        """DuckDB opens a name that it takes for something else as a database in memory."""
+        """Refuse a path that DuckDB opened as a database in memory, whose rows would be lost."""
         ((found,),) = self._database.execute(
             "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
         ).fetchall()
@@ -297,7 +297,7 @@ class DuckdbTable:
             )
 
     def _insert(self, path: Path, columns: Sequence[str], number: int) -> int:
-        """New rows, over those that are there already under the same id."""
+        """Write new rows, replacing rows that have the same id."""
         names = [quoted(name) for name in columns]
         key = quoted(self._origin.id_column)
         known = _one(
@@ -323,7 +323,7 @@ class DuckdbTable:
         return rows
 
     def _prepare(self, schema: pa.Schema) -> None:
-        """Make the table, or see that it is the one we made."""
+        """Make the table, or check that galbatch made it, with the same columns."""
         if self._checked is not None and schema.equals(self._checked):
             return
         if self._origin.id_column not in schema.names:
@@ -334,7 +334,7 @@ class DuckdbTable:
         if self._exists(self._table):
             self._compare(schema, wanted)
         else:
-            # Of a table that was dropped, nothing is there any more.
+            # A table that was dropped holds no pieces any more.
             self._database.execute(f"DELETE FROM {RECEIPTS} WHERE table_name = ?", [self._table])
             self._create(schema, wanted)
         self._checked = schema
@@ -356,7 +356,7 @@ class DuckdbTable:
             self._database.execute(f"COMMENT ON COLUMN {column} IS {literal(text)}")
 
     def _follow(self, schema: pa.Schema, wanted: dict[str, str], columns: dict[str, str]) -> None:
-        """Add and take away optional columns; their values come with the pieces."""
+        """Add optional columns that a piece has, and drop those it lacks."""
         gone = sorted(self._origin.optional & columns.keys() - wanted.keys())
         for name in gone:
             self._database.execute(f"ALTER TABLE {self._quoted} DROP COLUMN {quoted(name)}")
@@ -368,7 +368,7 @@ class DuckdbTable:
                 self._describe(schema.field(name))
                 columns[name] = wanted[name]
         if gone:
-            # No piece that is there is whole any more: who asks for the columns again gets values.
+            # All pieces lack the columns now: they are written again when the columns return.
             self._database.execute(
                 f"UPDATE {RECEIPTS} SET key = '' WHERE table_name = ?", [self._table]
             )
@@ -455,7 +455,7 @@ class DuckdbTable:
 def _check_title(
     database: duckdb.DuckDBPyConnection, table: str, expected: str, where: str
 ) -> None:
-    """A table says of which model's predictions it is."""
+    """Check by its comment that a table holds the predictions of a model."""
     found = database.execute(
         "SELECT comment FROM duckdb_tables() WHERE table_name = ?"
         " AND database_name = current_database() AND schema_name = current_schema()",

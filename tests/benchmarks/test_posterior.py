@@ -7,7 +7,7 @@ from limit.prior import MAGNITUDE, ZETA, GalaxyPrior
 
 from galbatch.errors import SpecError
 from galbatch.mock.galaxies import Galaxies
-from galbatch.mock.image import look
+from galbatch.mock.image import detection_image
 from galbatch.mock.noise import NoiseLaw
 from galbatch.mock.observe import _Telescope
 from galbatch.spec import load_survey
@@ -53,7 +53,7 @@ def test_the_stated_errors_tell_the_noise_factor() -> None:
     at = telescope.reference
     ratio = objects.flux[:, at] / telescope.sky_noise[at]
     weight = np.ones(2000)
-    image = look(rng, objects, ratio, weight, telescope.mock.seeing)
+    image = detection_image(rng, objects, ratio, weight, telescope.mock.seeing)
     seen = telescope._expose(rng, objects.flux, image, weight)
     detected = seen.observed & (seen.flux > 0)
     block = FluxBlock(
