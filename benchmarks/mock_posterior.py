@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: list[str]) -> Site:
-    """Run the job, or what of it is not done yet."""
+    """Run the part of the job that is not done yet."""
     job = folder / "job.yaml"
     words = {
         "name": f"mock_{survey}",
@@ -263,7 +263,7 @@ def stretched(judged: Judged, exact: RedshiftPosterior) -> None:
 
 
 def again(judged: Judged, exact: RedshiftPosterior, rows: int) -> None:
-    """The same with another seed and twice the effort."""
+    """Repeat the posterior with another seed and twice the effort."""
     usual = Effort()
     effort = replace(usual.more(2), bank=2 * usual.bank)
     block, reddening = judged.first(rows)
