@@ -72,7 +72,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Sleep:
-    """A predict stage whose tasks sleep."""
+    """The predict stage, asleep."""
 
     tasks: tuple[Task, ...]
     mean: float
@@ -91,7 +91,7 @@ class Sleep:
         return Pending(self.tasks)
 
     def begin(self, site: Site, pending: Pending) -> Stage:
-        """Return the stage without its tasks: it is sent to the workers."""
+        """What is carried to the workers does not hold the tasks."""
         return replace(self, tasks=())
 
     def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
@@ -238,7 +238,7 @@ def keep_workers(address: str, count: int, scratch: str) -> None:
 
 
 def drive(site: Site, stage: Sleep, workers: int, scratch: str, profile: str, answer: Any) -> None:
-    """Run scheduler and driver in a process of their own; return the outcome."""
+    """In a process of its own: scheduler, driver, and what came of it."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -318,7 +318,7 @@ class Watched:
 
 
 def memory(word: str) -> float:
-    """Memory of this process in MiB: now (VmRSS), or the most so far (VmHWM)."""
+    """Of this process, MiB: VmRSS now, or VmHWM at most so far."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{word}:"):
             return int(line.split()[1]) / 1024

@@ -88,10 +88,14 @@ class SinkContract(ABC):
     def refusing(self, path: str) -> AbstractContextManager[None]:
         """For a while, refuse what is written of a piece after its rows."""
 
+    def place(self) -> str:
+        """The path, or what stands for one, of a database that does not exist yet."""
+        return str(self.folder / "db" / "results")
+
     @pytest.fixture(autouse=True)
-    def _place(self, tmp_path: Path) -> None:
+    def _begin(self, tmp_path: Path) -> None:
         self.folder = tmp_path
-        self.path = str(tmp_path / "db" / "results")
+        self.path = self.place()
 
     def open(self, origin: Origin = ORIGIN, table: str | None = None) -> Any:
         return self.sink(self.path, table).open(origin)
@@ -110,13 +114,24 @@ class SinkContract(ABC):
         assert not sink.exists()
         sink.check()
         sink.check_table(ORIGIN)
-        assert not sink.exists() and not Path(self.path).parent.exists()
+        assert not sink.exists()
+        assert not any(file.parent.exists() for file in sink.files)
         with sink.open(ORIGIN) as table:
             assert "photometric" in table.where
             table.append(self.piece("p1", range(3), 1))
         assert sink.exists() and not other.exists()
         for file in sink.files:
             assert file.is_file()
+
+    def test_files_of_others_are_refused_and_left_alone(self) -> None:
+        sink = self.sink(self.path)
+        for file in sink.files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"ID,RA,Dec\n1,2,3\n")
+            for refuse in (sink.check, lambda: sink.check_table(ORIGIN), self.open):
+                with pytest.raises(SpecError, match="it is another file"):
+                    refuse()
+            assert file.read_bytes() == b"ID,RA,Dec\n1,2,3\n"
 
     def test_a_table_of_others_is_refused_before_anything_is_written(self) -> None:
         sink = self.sink(self.path, "photometric")
