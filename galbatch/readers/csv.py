@@ -17,7 +17,7 @@ import pyarrow.csv as pv
 from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, is_large, make_batch, misread
-from galbatch.readers.door import broken, kind, must_have, not_that, opened
+from galbatch.readers.opening import broken, kind, must_have, not_that, opened
 from galbatch.readers.records import Block, Rule, first_line, places
 from galbatch.values import RejectedRow
 

@@ -18,16 +18,17 @@ from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, GalbatchError, SpecError
-from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.door import broken, cut_short, head, must_have, not_that, opened
 from galbatch.readers.numpy_arrow import from_numpy
-from galbatch.readers.several import Listed, Words, choose, united, wants_all
+from galbatch.readers.opening import broken, cut_short, head, must_have, not_that, opened
+from galbatch.readers.stamps import stamp
+from galbatch.readers.tables import TableInfo, TableOption, choose, common_header, wants_all
 from galbatch.values import RejectedRow
 
 _BLOCK = 2880
 _PIECE = 1 << 18
-_WORDS = Words("fits", "hdu", "HDU")
+_OPTION = TableOption("fits", "hdu", "HDU")
 _TABLES = {"BINTABLE": "binary table", "TABLE": "ASCII table"}
 # What a header raises that does not say what FITS wants.
 _RAISED = (ValueError, KeyError, TypeError, IndexError, OverflowError, fits.VerifyError)
@@ -56,7 +57,7 @@ class FitsReader:
         for one in chosen:
             columns = _table(one, path).columns.items()
             headers.append(Header(tuple(FileColumn(name, c.type, c.unit) for name, c in columns)))
-        header = united(path, [one.listed for one in chosen], headers, _WORDS)
+        header = common_header(path, [one.info for one in chosen], headers, _OPTION)
         if failure:
             raise failure
         return header
@@ -73,7 +74,7 @@ class FitsReader:
         """The tables to read, and what is wrong with the file besides."""
         contents = _contents(path)
         tables = [one for one in contents.hdus if one.kind in _TABLES.values()]
-        listed = [one.listed for one in tables]
+        listed = [one.info for one in tables]
         named = self.hdu is not None and not wants_all(self.hdu)
         failure = contents.failure and type(contents.failure)(*contents.failure.args)
         if not tables and failure:
@@ -83,14 +84,14 @@ class FitsReader:
         name = str(self.hdu).strip().lower()
         for one in contents.hdus:
             if named and one not in tables and (one.number == self.hdu or one.name.lower() == name):
-                hint = ", ".join(table.label(_WORDS) for table in listed)
+                hint = ", ".join(table.label(_OPTION) for table in listed)
                 raise SpecError(
                     path,
                     f"HDU {self.hdu} is no binary table but {one.kind}",
                     f"tables in it: {hint}" if hint else "",
                 )
         try:
-            chosen = [tables[place] for place in choose(path, listed, self.hdu, _WORDS)]
+            chosen = [tables[place] for place in choose(path, listed, self.hdu, _OPTION)]
         except SpecError:
             # What is missing may be the table that was named.
             if failure and named and not any(one.number == self.hdu for one in tables):
@@ -130,9 +131,9 @@ class _Hdu:
         return int(self.header["NAXIS2"])
 
     @property
-    def listed(self) -> Listed:
+    def info(self) -> TableInfo:
         names = (self.name,) if self.name else ()
-        return Listed(names, self.number, self.rows, int(self.header["TFIELDS"]))
+        return TableInfo(names, self.number, self.rows, int(self.header["TFIELDS"]))
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _hdu(header: fits.Header, number: int, stream: _Stream) -> tuple[_Hdu, int]:
             kind = _TABLES[kind]
         hdu = _Hdu(number, str(header.get("EXTNAME", "")).strip(), kind, header, stream.at)
         size = _data_bytes(header)
-        if size < 0 or (kind in _TABLES.values() and (hdu.rows < 0 or hdu.listed.columns < 0)):
+        if size < 0 or (kind in _TABLES.values() and (hdu.rows < 0 or hdu.info.columns < 0)):
             raise ValueError("a negative size")
         return hdu, size
     except _RAISED as error:
@@ -308,7 +309,7 @@ def _unclaimed(path: str, number: int) -> DataError:
     return DataError(
         path,
         f"behind HDU {number} stands what belongs to no table: does its NAXIS2 count all rows?",
-        f"if it means nothing, name the table: {_WORDS.hint(str(number))}",
+        f"if it means nothing, name the table: {_OPTION.hint(str(number))}",
     )
 
 
@@ -439,11 +440,11 @@ def _table(hdu: _Hdu, path: str) -> _Table:
         raise SpecError(path, f"{where}: the table is tile-compressed", "unpack it: funpack FILE")
     header = hdu.header.copy()
     try:
-        for number in range(1, hdu.listed.columns + 1):
+        for number in range(1, hdu.info.columns + 1):
             # Names are recommended, not required.
             if not str(header.get(f"TTYPE{number}", "")).strip():
                 header[f"TTYPE{number}"] = f"col{number}"
-        names = [str(header[f"TTYPE{n}"]).strip() for n in range(1, hdu.listed.columns + 1)]
+        names = [str(header[f"TTYPE{n}"]).strip() for n in range(1, hdu.info.columns + 1)]
         twice = next((name for name in names if names.count(name) > 1), "")
         if twice:
             raise SpecError(path, f"{where}: two columns are called '{twice}'", "rename one")

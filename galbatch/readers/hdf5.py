@@ -16,11 +16,11 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.astropy_notes import HDF5_SUFFIX, Notes, read_notes
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.door import broken, head, must_have, not_that
 from galbatch.readers.numpy_arrow import from_numpy
-from galbatch.readers.several import Listed, Words, choose, united, wants_all
+from galbatch.readers.opening import broken, head, must_have, not_that
+from galbatch.readers.tables import TableInfo, TableOption, choose, common_header, wants_all
 
-_WORDS = Words("hdf5", "group", "group")
+_OPTION = TableOption("hdf5", "group", "group")
 # What h5py raises over a file that is damaged.
 _RAISED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
@@ -46,8 +46,8 @@ class Hdf5Reader:
         """The datasets in the group, with the unit that their attribute `unit` names."""
         with _open(path) as file:
             groups = self._chosen(file, path)
-            return united(
-                path, [one.listed for one in groups], [one.header for one in groups], _WORDS
+            return common_header(
+                path, [one.info for one in groups], [one.header for one in groups], _OPTION
             )
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
@@ -62,7 +62,9 @@ class Hdf5Reader:
     def _read(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Iterator[Batch]:
         with _open(path) as file:
             groups = self._chosen(file, path)
-            united(path, [one.listed for one in groups], [one.header for one in groups], _WORDS)
+            common_header(
+                path, [one.info for one in groups], [one.header for one in groups], _OPTION
+            )
             before = 0
             for group in groups:
                 yield from group.batches(path, types, rows, before)
@@ -75,8 +77,8 @@ class Hdf5Reader:
             raise broken(path, error, 0) from error
         if not groups and (self.group is None or wants_all(self.group)):
             raise SpecError(path, "holds no columns (one-dimensional datasets) in any group")
-        listed = [group.listed for group in groups]
-        return [groups[place] for place in choose(path, listed, self.group, _WORDS)]
+        listed = [group.info for group in groups]
+        return [groups[place] for place in choose(path, listed, self.group, _OPTION)]
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,8 @@ class _Group:
         return max(lengths, key=lambda length: (lengths[length], length))
 
     @property
-    def listed(self) -> Listed:
-        return Listed((self.name or "/",), None, self.rows, len(self.columns))
+    def info(self) -> TableInfo:
+        return TableInfo((self.name or "/",), None, self.rows, len(self.columns))
 
     @property
     def header(self) -> Header:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from galbatch.readers.astropy_notes import PARQUET_KEY, Notes, read_notes
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.door import broken, cut_short, head, must_have, not_that, only_once
+from galbatch.readers.opening import broken, cut_short, head, must_have, not_that, only_once
 
 _VOTABLE_KEY = b"IVOA.VOTable-Parquet.content"
 _RAISED = (OSError, pa.ArrowException, ValueError)

@@ -20,9 +20,10 @@ from astropy.utils.xml.iterparser import get_xml_iterator
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, GalbatchError, SpecError
-from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import (
+from galbatch.readers.numpy_arrow import from_numpy
+from galbatch.readers.opening import (
     broken,
     cut_short,
     head,
@@ -32,14 +33,14 @@ from galbatch.readers.door import (
     only_once,
     opened,
 )
-from galbatch.readers.numpy_arrow import from_numpy
-from galbatch.readers.several import Listed, Words, choose, united, wants_all
+from galbatch.readers.stamps import stamp
+from galbatch.readers.tables import TableInfo, TableOption, choose, common_header, wants_all
 from galbatch.values import RejectedRow
 
 Event = tuple[bool, str, Any, tuple[int, int]]
 _Watch = Callable[[Iterator[Event], tree.VOTableFile, Mapping[str, Any]], Iterator[Event]]
 
-_WORDS = Words("votable", "table", "table")
+_OPTION = TableOption("votable", "table", "table")
 _NOT_WELL = ("ERROR", "OVERFLOW")
 _BASE64 = re.compile(r"[A-Za-z0-9+/ \r\n\t]*+=?[ \r\n\t]*+=?[ \r\n\t]*+")
 _PIECE = 1 << 20
@@ -97,7 +98,7 @@ class VotableReader:
             Header(tuple(FileColumn(_name(one), _type(one), _unit(one)) for one in table.columns))
             for table in found
         ]
-        header = united(path, [table.listed for table in found], headers, _WORDS)
+        header = common_header(path, [table.info for table in found], headers, _OPTION)
         return replace(header, notes=header.notes + notes)
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
@@ -129,9 +130,9 @@ class VotableReader:
         unnamed = self.table is None or wants_all(self.table)
         if unnamed and not any(table.columns for table in tables):
             raise SpecError(path, "no table of the VOTable has columns")
-        chosen = [tables[n] for n in choose(path, [t.listed for t in tables], self.table, _WORDS)]
+        chosen = [tables[n] for n in choose(path, [t.info for t in tables], self.table, _OPTION)]
         if not all(table.columns for table in chosen):
-            shown = ", ".join(table.listed.label(_WORDS) for table in tables)
+            shown = ", ".join(table.info.label(_OPTION) for table in tables)
             problem = f"there is no table '{self.table}' with columns"
             raise SpecError(path, problem, f"tables in it: {shown}")
         notes: dict[str, None] = {}
@@ -208,8 +209,8 @@ class _Found:
     problem: tuple[str, str] | None
 
     @property
-    def listed(self) -> Listed:
-        return Listed(self.names, self.number, self.rows, len(self.columns), self.aside)
+    def info(self) -> TableInfo:
+        return TableInfo(self.names, self.number, self.rows, len(self.columns), self.aside)
 
 
 @dataclass(frozen=True)

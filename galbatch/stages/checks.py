@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.readers.base import check_catalogues
+from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
 from galbatch.sinks.base import check_sink, check_table
 from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit

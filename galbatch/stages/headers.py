@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from galbatch.columns import is_number
 from galbatch.errors import DataError, SpecError, counted
-from galbatch.readers.base import Batch, Header, Reader, open_reader
+from galbatch.readers.base import Batch, Header, Reader
 from galbatch.readers.conform import Mismatch, conform
+from galbatch.readers.open import open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource
