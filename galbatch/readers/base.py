@@ -42,15 +42,19 @@ class FileColumn:
     name : str
         As the file spells it.
     type : pyarrow.DataType or None
-        What the file keeps it as, a fixed-size list for several values in a row; None where the
-        format does not say (CSV).
+        What the file keeps it as: a fixed-size list for rows of one axis, ``fixed_shape_tensor``
+        for rows of more; None where the format does not say (CSV).
     unit : str
         As the file writes it; empty where it says none.
+    beside : bool
+        Whether it lies beside the table (a FITS image, an HDF5 dataset of three axes) and may be
+        something else: such a column is read only if the survey names it.
     """
 
     name: str
     type: pa.DataType | None = None
     unit: str = ""
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,10 @@ class Reader(Protocol):
         path : str
         types : mapping of str to pyarrow.DataType
             The columns to read, as the file spells them, and what they should hold. A format
-            that has types of its own keeps its number types. ``pa.null()`` takes a column as it
-            comes (from CSV as text), and leaves it out where that cannot be.
+            that has types of its own keeps its number types, but in arrays
+            (``fixed_shape_tensor``), which are of the type asked for. ``pa.null()`` takes a column
+            as it comes (from CSV as text, an array as a flat list), and leaves it out where that
+            cannot be.
         rows : int
             Rows in a batch, at most.
 

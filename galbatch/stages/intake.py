@@ -77,10 +77,18 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     """
     columns = [column for column in header.columns if column.name not in OWN]
     resolution = resolve_columns(survey, [column.name for column in columns], file)
-    stated = {resolution.names[column.name]: column.unit for column in columns}
+    beside = [
+        column.name
+        for column in columns
+        if column.beside and resolution.names[column.name] not in survey.column
+    ]
+    names = {name: known for name, known in resolution.names.items() if name not in beside}
+    resolution = replace(resolution, names=names)
+    stated = {names[column.name]: column.unit for column in columns if column.name in names}
     own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
     left_out = f"the store has its own {', '.join(own)}: left out"
-    notes = (*header.notes, *([left_out] if own else []))
+    arrays = f"arrays beside the table that the survey does not name: {', '.join(beside)}: left out"
+    notes = (*header.notes, *([left_out] if own else []), *([arrays] if beside else []))
     return Intake(resolution, plan_units(survey, stated, file), notes)
 
 
