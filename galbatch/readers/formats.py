@@ -17,8 +17,10 @@ from galbatch.spec.job import (
     CsvFormat,
     FitsFormat,
     Hdf5Format,
+    NumpyFormat,
     ParquetFormat,
     VotableFormat,
+    ZarrFormat,
 )
 
 
@@ -72,6 +74,18 @@ def _hdf5(options: Hdf5Format, path: str) -> Reader:
     return Hdf5Reader(options.group)
 
 
+def _zarr(options: ZarrFormat, path: str) -> Reader:
+    from galbatch.readers.zarr import ZarrReader
+
+    return ZarrReader(options.group)
+
+
+def _numpy(options: NumpyFormat, path: str) -> Reader:
+    from galbatch.readers.numpy_files import NumpyReader
+
+    return NumpyReader()
+
+
 def _votable(options: VotableFormat, path: str) -> Reader:
     from galbatch.readers.votable import VotableReader
 
@@ -83,6 +97,8 @@ FORMATS: list[FileFormat] = [
     FileFormat(ParquetFormat, (".parquet", ".pq", ".parq"), _parquet),
     FileFormat(FitsFormat, (".fits", ".fit"), _fits, packable=True),
     FileFormat(Hdf5Format, (".hdf5", ".h5"), _hdf5),
+    FileFormat(ZarrFormat, (".zarr",), _zarr, folder=True),
+    FileFormat(NumpyFormat, (".npz", ".npy"), _numpy),
     FileFormat(VotableFormat, (".vot", ".votable", ".xml"), _votable, packable=True),
 ]
 """The first whose ending a file has reads it."""

@@ -126,10 +126,10 @@ def conform_arrays(column: pa.Array, wanted: pa.FixedShapeTensorType) -> Conform
         raise Mismatch(f"expected rows of shape {shape}, the file holds text: take {formats}")
     elif not _is_list(arrived):
         raise Mismatch(f"expected rows of shape {shape}, the file holds {arrived}")
+    elif _stated_shape(arrived) not in (None, shape):
+        raise _another_shape(shape, arrived)
     null = _bools(column.is_null())
     if is_tensor(arrived) or (pa.types.is_fixed_size_list(arrived) and len(shape) == 1):
-        if column.type.list_size != math.prod(shape):
-            raise _another_shape(shape, arrived)
         size = column.type.list_size
         flat = column.values.slice(column.offset * size, len(column) * size)
         kept = np.ones(len(column), dtype=bool)
@@ -154,9 +154,19 @@ def conform_arrays(column: pa.Array, wanted: pa.FixedShapeTensorType) -> Conform
 
 
 def _another_shape(shape: tuple[int, ...], arrived: pa.DataType) -> Mismatch:
-    found = shape_of(arrived)
-    what = f"rows of shape {found}" if is_tensor(arrived) else f"lists of {found[0]} values"
-    return Mismatch(f"expected rows of shape {shape}, the file holds {what}")
+    found = _stated_shape(arrived)
+    return Mismatch(f"expected rows of shape {shape}, the file holds rows of shape {found}")
+
+
+def _stated_shape(arrived: pa.DataType) -> tuple[int, ...] | None:
+    """The shape of all rows of a type; None where the rows may differ."""
+    if is_tensor(arrived):
+        return shape_of(arrived)
+    sizes = []
+    while pa.types.is_fixed_size_list(arrived):
+        sizes.append(arrived.list_size)
+        arrived = arrived.value_type
+    return None if _is_list(arrived) or not sizes else tuple(sizes)
 
 
 def _bools(array: pa.Array) -> NDArray[np.bool_]:
