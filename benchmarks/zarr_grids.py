@@ -21,9 +21,10 @@ import numpy as np
 import zarr
 
 from galbatch.models.binned import Binned, density
-from galbatch.store import arrays
-from galbatch.store.arrays import ArraySpec, Coordinate, allocate, write
+from galbatch.store.arrays import ArraySpec, GroupSpec, allocate, write, writer
+from galbatch.store.arrays.group import codecs
 from galbatch.store.layout import Layout
+from galbatch.values import Coordinate
 
 PARTITION_ROWS = 20_000
 TIMES = 3
@@ -51,25 +52,26 @@ def main() -> None:
         f"rows-{number:06d}": min(PARTITION_ROWS, rows - first)
         for number, first in enumerate(range(0, rows, PARTITION_ROWS))
     }
-    spec = ArraySpec("pz", (points,), ("z",), coordinates=(Coordinate("z", tuple(grid.tolist())),))
+    pz = ArraySpec("pz", (points,), ("z",))
+    spec = GroupSpec((pz,), coordinates=(Coordinate("z", tuple(grid.tolist())),))
 
     def own(folder: Path) -> None:
         layout = Layout(folder)
         for name, span in allocate(layout, "m", spec, counts).items():
-            write(layout, "m", spec, span, [(ids[: counts[name]], values[: counts[name]])])
+            write(layout, "m", spec, span, [(ids[: counts[name]], {"pz": values[: counts[name]]})])
 
     def bare(folder: Path) -> None:
         with (
-            patch.object(arrays, "_reads_back", lambda *_: True),
-            patch.object(arrays, "digest_file", lambda _: ""),
-            patch.object(arrays, "settle", lambda _: None),
+            patch.object(writer, "_reads_back", lambda *_: True),
+            patch.object(writer, "digest_file", lambda _: ""),
+            patch.object(writer, "settle", lambda _: None),
         ):
             own(folder)
 
     def unsharded(folder: Path) -> None:
         array = zarr.create_array(
             folder, shape=(rows, points), dtype="float32", chunks=(256, points), fill_value=np.nan,
-            compressors=arrays._codecs("float32"),
+            compressors=codecs("float32"),
         )  # fmt: skip
         first = 0
         for count in counts.values():

@@ -61,7 +61,7 @@ def test_what_a_run_could_not_do_is_said_everywhere(
         raise DataError("the disk", "is tired")
 
     with monkeypatch.context() as patched:
-        patched.setattr(predict, "read_groups", fail)
+        patched.setattr(predict, "read_rows", fail)
         code, out, err = told("run", "job.yaml")
     assert code == 1
     (line,) = [line for line in err.splitlines() if line.startswith("predict: 1 partition left: ")]

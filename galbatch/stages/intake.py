@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.columns import is_text
+from galbatch.columns import is_text, shape_of, to_numpy
 from galbatch.intake.ids import (
     as_wanted,
     beyond,
@@ -32,8 +32,10 @@ from galbatch.intake.units import UnitPlan, converted, plan_units
 from galbatch.readers.base import Batch, Header, Reader
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Survey
+from galbatch.store.arrays import ArraySpec
 from galbatch.store.quarantine import GOT, as_table, rejected_table
 from galbatch.store.tables import HEALPIX, OWN, ROW
+from galbatch.values import is_array
 
 _SAMPLE = 1_000
 """Rows of a text format that are looked at to tell what its ids and positions are."""
@@ -110,9 +112,12 @@ def column_types(
     sample = _sample(reader, path, [spelled[one] for one in unsure if not arrived[spelled[one]]])
     types: dict[str, pa.DataType] = {}
     integers_of: dict[str, pa.DataType] = {}
+    unlisted: list[str] = []
     for spelling, name in resolution.names.items():
         column, own = survey.column.get(name), arrived[spelling]
-        if column is None:
+        if column is None and own is not None and is_array(shape_of(own)):
+            unlisted.append(f"'{spelling}' {list(shape_of(own))}")
+        elif column is None:
             types[spelling] = pa.null()  # as it comes
         elif name in ids:
             types[spelling] = id_type(column, own, sample.get(spelling))
@@ -123,7 +128,12 @@ def column_types(
             types[spelling] = pa.string()
         else:
             types[spelling] = wanted_type(column, own)
-    return types, replace(intake, ids=integers_of)
+    notes = intake.notes
+    if unlisted:
+        # Only the survey can say where an array goes: what its axes are, and of what type it is.
+        said = "arrays that the survey does not list (with their shape) are left out"
+        notes = (*notes, f"{said}: {', '.join(unlisted)}")
+    return types, replace(intake, ids=integers_of, notes=notes)
 
 
 def _sample(reader: Reader, path: str, spellings: Sequence[str]) -> dict[str, pa.ChunkedArray]:
@@ -164,6 +174,7 @@ def catalogue_rows(
     sieve = _Sieve(batch, file)
     table = _with_ids(survey, batch.table, intake, sieve)
     table = _with_positions(survey, table, intake.units, sieve)
+    _see_arrays(survey, table, sieve)
     table = _with_units(converted(survey, table, intake.units), intake.units.own)
     table = table.append_column(ROW, pa.array(batch.rows))
     if not sieve.good.all():
@@ -243,6 +254,21 @@ def _with_positions(survey: Survey, table: pa.Table, units: UnitPlan, sieve: _Si
     for name, values in found.items():
         table = _in_degrees(table, name, values, sieve.good)
     return table
+
+
+def _see_arrays(survey: Survey, table: pa.Table, sieve: _Sieve) -> None:
+    """Refuse rows of integers that would be taken for rows without a value."""
+    for column in survey.arrays:
+        array = ArraySpec(column.name, column.shape, column.axes, column.kind)
+        if array.missing != array.missing or table.schema.get_field_index(column.name) < 0:
+            continue  # NaN everywhere is no value, in a file and in the store
+        values = table[column.name]
+        blank = array.is_missing(to_numpy(values)) & np.asarray(values.is_valid())
+        sieve.refuse(
+            blank,
+            f"column '{column.name}': expected a value, all of the row's are {array.missing}, "
+            "which stands for none in the store (a wider dtype in the survey leaves room for it)",
+        )
 
 
 def with_pixels(survey: Survey, table: pa.Table) -> pa.Table:

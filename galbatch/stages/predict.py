@@ -27,11 +27,11 @@ from galbatch.stages.catalogue import Catalogue, finished_catalogue
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.train import current_version, train_need
 from galbatch.store.arrays import (
-    ArraySpec,
     ArrayWriter,
+    GroupSpec,
     Span,
     allocate,
-    density_spec,
+    group_spec,
     metadata_outputs,
     metadata_problem,
 )
@@ -39,8 +39,9 @@ from galbatch.store.partitions import Histogram
 from galbatch.store.places import lasting_copy, remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
-from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate, read_groups
-from galbatch.values import Partition, Receipt
+from galbatch.store.rows import read_rows
+from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate
+from galbatch.values import Coordinate, Partition, PredictedColumn, Receipt
 
 PREDICT_VERSION = 4
 _SHOWN = ("quality", "z_mode", "ood")
@@ -78,7 +79,7 @@ class Predict:
     where: Where = "workers"
     spans: Mapping[str, Mapping[str, Span]] = field(default_factory=dict, compare=False)
     """Where the arrays of every version and partition are; known when the work begins."""
-    density: ArraySpec | None = field(default=None, compare=False)
+    density: GroupSpec | None = field(default=None, compare=False)
     """What p(z) on the job's grid is, where it is written."""
 
     def summary(self, site: Site) -> str:
@@ -157,7 +158,7 @@ class Predict:
                 for version, spans in self.spans.items()
                 if version in models and self.density is not None
             }
-            for group in read_groups(layout, work.partition, columns):
+            for group in read_rows(layout, work.partition, columns):
                 for version, model in models.items():
                     array = arrays.get(version)
                     predicted = _predicted(site, model, group, array, task.batch_rows)
@@ -198,7 +199,7 @@ class Predict:
         histogram = words and Histogram(
             words["order"], np.array(words["pixels"]), np.array(words["counts"])
         )
-        book, grid, arrays = site.book, site.job.redshift_grid, _arrays(site, catalogue)
+        book, arrays = site.book, _arrays(site, catalogue)
         draws = _draws(site)
         receipts = book.all("predict")
         for version, fingerprint in trained(site).items():
@@ -251,7 +252,7 @@ class Predict:
                 facts={
                     "fingerprint": fingerprint,
                     "partitions": len(written),
-                    "arrays": grid.model_dump() if grid and array is not None else None,
+                    "arrays": array.to_json() if array is not None else None,
                 },
             )
             book.put(receipt)
@@ -352,20 +353,28 @@ def _predicted(
             assert isinstance(model, Photometric)
             grid = np.array(array.spec.coordinates[0].values)
             predicted, densities = model.predict_with_density(rows, grid)
-            array.write(rows[site.survey.id.column].to_numpy(), densities)
+            array.write(rows[site.survey.id.column].to_numpy(), {"pz": densities})
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
         parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
     return pa.concat_tables(parts)
 
 
-def _density(site: Site, catalogue: Catalogue) -> ArraySpec | None:
+def _density(site: Site, catalogue: Catalogue) -> GroupSpec | None:
     """What p(z) on the job's grid is, if it is wanted."""
     grid = site.job.redshift_grid
-    return None if grid is None else density_spec(grid.model_dump(), catalogue.ids)
+    if grid is None:
+        return None
+    z = np.linspace(grid.low, grid.high, grid.points)
+    pz = PredictedColumn(
+        "pz", "float32", "", "stat.probability;src.redshift.phot",
+        "probability density in redshift", (len(z),), ("z",),
+    )  # fmt: skip
+    axis = Coordinate("z", tuple(z.tolist()), "", "src.redshift.phot", "redshift")
+    return group_spec([pz], catalogue.ids, [axis])
 
 
-def _arrays(site: Site, catalogue: Catalogue) -> dict[str, ArraySpec]:
+def _arrays(site: Site, catalogue: Catalogue) -> dict[str, GroupSpec]:
     """The arrays, by the versions of models whose p(z) is written out in full."""
     density = _density(site, catalogue)
     if density is None:
@@ -388,7 +397,7 @@ def _draws(site: Site) -> dict[str, int]:
 
 
 def _allocated(
-    site: Site, catalogue: Catalogue, spec: ArraySpec, undone: Set[str]
+    site: Site, catalogue: Catalogue, spec: GroupSpec, undone: Set[str]
 ) -> dict[str, dict[str, Span]]:
     """Room in the arrays of the versions that have something to write, or lost their metadata.
 

@@ -45,7 +45,8 @@ from galbatch.store.commit import commit_folder, digest_output
 from galbatch.store.layout import Layout
 from galbatch.store.places import local_copy, place
 from galbatch.store.receipts import Need, words_digest
-from galbatch.store.tables import HEALPIX, read_groups
+from galbatch.store.rows import read_rows
+from galbatch.store.tables import HEALPIX
 from galbatch.training.transfer import differences, read_pretrained
 from galbatch.values import TARGETS, Receipt
 
@@ -425,7 +426,7 @@ def labelled_rows(
     for partition in catalogue.partitions:
         at = (partition.order, partition.index)
         draw, other = np.random.default_rng([seed, *at]), np.random.default_rng([seed, *at, 1])
-        for table in read_groups(layout, partition, columns):
+        for table in read_rows(layout, partition, columns):
             healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
             role = roles(split, healpix, table[survey.id.column].to_numpy())
             seen = role != TEST

@@ -123,9 +123,17 @@ class Layout:
             / f"Npix={partition.index}.parquet"
         )
 
-    def arrays(self, model: str) -> Path:
-        """The Zarr group with what a model says of each row in more than a few numbers."""
-        return self.root / "arrays" / model
+    def arrays(self, model: str | None = None) -> Path:
+        """The Zarr group with the arrays of the catalogue's rows, or of a model's predictions.
+
+        Raises
+        ------
+        SpecError
+            If the model's name would take the place of the catalogue.
+        """
+        if model is not None and model.lower() == CATALOGUE:
+            raise SpecError(f"model '{model}'", "this name is taken in a store", "rename the model")
+        return self.root / "arrays" / (CATALOGUE if model is None else model)
 
     def model(self, name: str) -> Path:
         """Folder of a trained model: its card and networks."""

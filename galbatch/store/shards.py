@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from galbatch.columns import to_numpy
 from galbatch.errors import SpecError, counted
+from galbatch.store.arrays import ArraySpec
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import Histogram
@@ -24,6 +26,9 @@ from galbatch.store.tables import FILE, HEALPIX, ROW
 from galbatch.store.unify import THE_STORE, unify
 
 PROVENANCE = (FILE, ROW)
+SOURCE, POSITION = "_source", "_position"
+"""Columns that say which shard a row lies in, and where in it: asked for by a schema that has
+them, so that arrays can be read when their place is known."""
 
 
 @dataclass(frozen=True)
@@ -266,12 +271,14 @@ def read_pixels(
     """
     first, stop = pixels
     slices = [schema.empty_table()]
-    for shard, gone in zip(shards, _positions(without, len(shards)), strict=True):
+    for number, (shard, gone) in enumerate(
+        zip(shards, _positions(without, len(shards)), strict=True)
+    ):
         if shard.rows == 0 or shard.high < first or shard.low >= stop:
             continue
         table = _mapped(layout, shard)
         begin, end = np.searchsorted(_healpix(table), pixels).tolist()
-        slices.append(_taken(table, np.arange(begin, end), gone, schema))
+        slices.append(_taken(table, np.arange(begin, end), gone, schema, number))
     return pa.concat_tables(slices)
 
 
@@ -304,11 +311,12 @@ def read_places(
     first, stop = places
     slices = [schema.empty_table()]
     starts = _starts(shards)
-    for shard, start, gone in zip(shards, starts, _positions(without, len(shards)), strict=False):
+    places_out = _positions(without, len(shards))
+    for number, (shard, start, gone) in enumerate(zip(shards, starts, places_out, strict=False)):
         if start + shard.rows <= first or start >= stop:
             continue
         rows = np.arange(max(0, first - start), min(shard.rows, stop - start))
-        slices.append(_taken(_mapped(layout, shard), rows, gone, schema))
+        slices.append(_taken(_mapped(layout, shard), rows, gone, schema, number))
     return pa.concat_tables(slices)
 
 
@@ -339,14 +347,16 @@ def read_rows(
         In the order of the files.
     """
     slices = [schema.empty_table()]
-    for shard, gone in zip(shards, _positions(without, len(shards)), strict=True):
+    for number, (shard, gone) in enumerate(
+        zip(shards, _positions(without, len(shards)), strict=True)
+    ):
         if shard.file not in files:
             continue
         low, high = files[shard.file]
         table = _mapped(layout, shard)
-        number = table[ROW].to_numpy()
+        row = table[ROW].to_numpy()
         slices.append(
-            _taken(table, np.flatnonzero((number >= low) & (number <= high)), gone, schema)
+            _taken(table, np.flatnonzero((row >= low) & (row <= high)), gone, schema, number)
         )
     return pa.concat_tables(slices)
 
@@ -441,11 +451,60 @@ def _sorted(table: pa.Table, *columns: str) -> pa.Table:
 
 
 def _taken(
-    table: pa.Table, rows: NDArray[np.int64], gone: NDArray[np.int64], schema: pa.Schema
+    table: pa.Table,
+    rows: NDArray[np.int64],
+    gone: NDArray[np.int64],
+    schema: pa.Schema,
+    number: int,
 ) -> pa.Table:
+    """Rows of the shard with a number; where each lies, if the schema asks for it."""
     kept = rows[~np.isin(rows, gone)] if len(gone) else rows
+    known = [name for name in table.schema.names if schema.get_field_index(name) >= 0]
     # take() copies, so that the file need not stay mapped.
-    return fit(table.take(kept), schema)
+    found = table.select(known).take(kept)
+    if schema.get_field_index(SOURCE) >= 0:
+        found = located(found, number, kept)
+    return fit(found, schema)
+
+
+def located(table: pa.Table, source: int, positions: NDArray[np.int64]) -> pa.Table:
+    """A table with the columns that say where its rows are from."""
+    numbers = pa.array(np.full(len(positions), source, np.int32))
+    return table.append_column(SOURCE, numbers).append_column(POSITION, pa.array(positions))
+
+
+def read_arrays(
+    layout: Layout, shard: Shard, rows: NDArray[np.int64], arrays: Iterable[ArraySpec]
+) -> dict[str, NDArray[Any]]:
+    """Arrays of some rows of a shard.
+
+    The file is mapped for as long as that takes: memory is that of the rows.
+
+    Parameters
+    ----------
+    layout : Layout
+    shard : Shard
+    rows : array of int, shape (n,)
+        Positions in it.
+    arrays : iterable of ArraySpec
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n, ...)
+        A row without a value is full of `ArraySpec.missing`.
+    """
+    table = _mapped(layout, shard)
+    found = {}
+    for array in arrays:
+        if table.schema.get_field_index(array.name) < 0:
+            found[array.name] = np.full((len(rows), *array.shape), array.missing, array.dtype)
+            continue
+        column = table[array.name]
+        values = to_numpy(column)[rows]
+        if column.null_count:
+            values[np.asarray(column.is_null())[rows]] = array.missing
+        found[array.name] = values
+    return found
 
 
 def _starts(shards: Sequence[Shard]) -> list[int]:

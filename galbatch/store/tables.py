@@ -234,32 +234,19 @@ def read_partition(
     return table if columns is None else table.select(list(columns))
 
 
-def read_groups(layout: Layout, partition: Partition, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Read some columns of a partition of the catalogue, one row group after the other.
-
-    Memory does not grow with the partition.
-
-    Parameters
-    ----------
-    layout : Layout
-    partition : Partition
-    columns : sequence of str
-
-    Yields
-    ------
-    pyarrow.Table
-        At most `ROW_GROUP_ROWS` rows.
+@contextmanager
+def opened_partition(
+    layout: Layout, partition: Partition, model: str | None = None
+) -> Iterator[pq.ParquetFile]:
+    """The Parquet file of a partition of the catalogue, or of a model's predictions.
 
     Raises
     ------
-    SpecError
-        If there is no such column.
     DataError
-        If the file is missing or is not what was written.
+        Also from what is read of it: if it is missing or is not what was written.
     """
-    with _opened(layout.partition(partition), columns) as file:
-        for number in range(file.num_row_groups):
-            yield file.read_row_group(number, columns=list(columns)).select(list(columns))
+    with _opened(layout.partition(partition, model), None) as file:
+        yield file
 
 
 @contextmanager

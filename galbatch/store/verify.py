@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from galbatch.errors import counted
-from galbatch.store.arrays import TableRows, check, density_spec, id_kind, metadata_problem
+from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
 from galbatch.store.commit import explained
 from galbatch.store.layout import CATALOGUE, Layout
 from galbatch.store.places import is_remote, readable, remove_tree
@@ -275,11 +275,10 @@ def _arrays(
     def table(partition: str) -> TableRows:
         path = layout.output(found[partition].outputs[0])
         with readable(path) as source:
-            rows = pq.ParquetFile(source).read(columns=[column, "z_mode"])
-        return TableRows(rows[column].to_numpy(), np.isfinite(rows["z_mode"].to_numpy()))
+            rows = pq.ParquetFile(source).read(columns=[column])
+        return TableRows(rows[column].to_numpy())
 
-    kinds = dict(zip(catalogue.facts["columns"], catalogue.facts["types"], strict=True))
-    spec = density_spec(published.facts["arrays"], id_kind(kinds[column]))
+    spec = GroupSpec.from_json(published.facts["arrays"])
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:

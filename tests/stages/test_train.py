@@ -73,7 +73,7 @@ def test_rows_do_not_depend_on_how_many_are_read_at_a_time(
         rows = whole(layout, partition, columns)
         return (rows.slice(start, 37) for start in range(0, rows.num_rows, 37))
 
-    monkeypatch.setattr(stage, "read_groups", few_at_a_time)
+    monkeypatch.setattr(stage, "read_rows", few_at_a_time)
     _, _, (again, same, other) = rows_of(finished, monkeypatch, 500)
     assert 350 < table.num_rows < 650
     assert again.equals(table) and other.sample.equals(census.sample)

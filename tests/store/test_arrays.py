@@ -26,7 +26,7 @@ from galbatch.store.arrays import (
     Arrays,
     ArraySpec,
     ArrayWriter,
-    Coordinate,
+    GroupSpec,
     Span,
     TableRows,
     allocate,
@@ -37,18 +37,20 @@ from galbatch.store.arrays import (
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
 from galbatch.store.places import place
+from galbatch.values import Coordinate, PredictedColumn
 
 NAME = "photometric"
 GRID = tuple(np.linspace(0, 3, 7).tolist())
-SPEC = ArraySpec(
+PZ = ArraySpec(
     "pz",
     (7,),
     ("z",),
     ucd="stat.pdf;src.redshift.phot",
     description="Density of the redshift",
-    coordinates=(Coordinate("z", GRID, "", "src.redshift", "Redshift"),),
     chunk_rows=4,
-    shard_rows=16,
+)
+SPEC = GroupSpec(
+    (PZ,), coordinates=(Coordinate("z", GRID, "", "src.redshift", "Redshift"),), shard_rows=16
 )
 ROWS = {"o5-p1": 40, "o5-p2": 16, "o6-p12": 5}
 
@@ -57,14 +59,18 @@ def make_ids(partition: str, rows: int) -> np.ndarray:
     return np.arange(rows, dtype=np.int64) * 7 + 1000 * int(partition.rpartition("p")[2])
 
 
-def make_values(ids: np.ndarray, spec: ArraySpec = SPEC) -> np.ndarray:
-    shape = (len(ids), *(1 for _ in spec.shape))
-    phase = np.arange(np.prod(spec.shape)).reshape(spec.shape)
-    return np.sin(ids.reshape(shape) + phase).astype(spec.dtype)
+def made(ids: np.ndarray, array: ArraySpec = PZ) -> np.ndarray:
+    shape = (len(ids), *(1 for _ in array.shape))
+    phase = np.arange(np.prod(array.shape)).reshape(array.shape)
+    return (100 * np.sin(ids.reshape(shape) + phase) + 100).astype(array.dtype)
+
+
+def make_values(ids: np.ndarray, spec: GroupSpec = SPEC) -> dict[str, np.ndarray]:
+    return {array.name: made(ids, array) for array in spec.arrays}
 
 
 def write_partition(
-    layout: Layout, partition: str, span: Span, spec: ArraySpec = SPEC, batch: int = 11
+    layout: Layout, partition: str, span: Span, spec: GroupSpec = SPEC, batch: int = 11
 ) -> arrays.Written:
     ids = make_ids(partition, span.rows)
     parts = (ids[first : first + batch] for first in range(0, len(ids), batch))
@@ -72,7 +78,7 @@ def write_partition(
 
 
 def write_all(
-    layout: Layout, rows: dict[str, int] = ROWS, spec: ArraySpec = SPEC
+    layout: Layout, rows: dict[str, int] = ROWS, spec: GroupSpec = SPEC
 ) -> dict[str, Span]:
     spans = allocate(layout, NAME, spec, rows)
     for partition, span in spans.items():
@@ -81,7 +87,7 @@ def write_all(
 
 
 def table(partition: str) -> TableRows:
-    return TableRows(make_ids(partition, ROWS[partition]))
+    return TableRows(make_ids(partition, ROWS[partition]), {})
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -100,7 +106,7 @@ def layout(tmp_path: Path) -> Layout:
 # What is written is read
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int16", "uint64"])
 @pytest.mark.parametrize(
     ("shape", "dimensions"), [((7,), ("z",)), ((), ()), ((2, 3, 4), ("band", "y", "x"))]
 )
@@ -108,18 +114,75 @@ def test_round_trip(
     layout: Layout, dtype: str, shape: tuple[int, ...], dimensions: tuple[str, ...]
 ) -> None:
     grids = SPEC.coordinates if shape == (7,) else ()
-    spec = replace(SPEC, dtype=dtype, shape=shape, dimensions=dimensions, coordinates=grids)
+    one = replace(PZ, dtype=dtype, shape=shape, dimensions=dimensions)
+    mask = ArraySpec("mask", shape, dimensions, "uint8", chunk_rows=16)
+    spec = replace(SPEC, arrays=(one, mask), coordinates=grids)
     write_all(layout, spec=spec)
     found = Arrays(layout, NAME)
     for partition, rows in ROWS.items():
         ids, values = found.read(partition)
         np.testing.assert_array_equal(ids, make_ids(partition, rows))
-        np.testing.assert_array_equal(values, make_values(ids, spec))
-        assert values.dtype == dtype and ids.dtype == np.int64
         parts = list(found.batches(partition))
         assert all(len(part) <= spec.shard_rows for part, _ in parts)
-        np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), values)
+        for array in spec.arrays:
+            np.testing.assert_array_equal(values[array.name], made(ids, array))
+            assert values[array.name].dtype == array.dtype and ids.dtype == np.int64
+            together = np.concatenate([part[array.name] for _, part in parts])
+            np.testing.assert_array_equal(together, values[array.name])
+        assert list(found.read(partition, names=["mask"])[1]) == ["mask"]
     assert check(layout, NAME, spec, ROWS, table) == []
+
+
+def test_shards_and_chunks_follow_from_bytes() -> None:
+    def spec_of(*columns: tuple[str, tuple[int, ...], str]) -> GroupSpec:
+        found = arrays.group_spec(
+            [
+                PredictedColumn(
+                    name, dtype, "", "", "", shape, tuple(f"{name}_{i}" for i in range(len(shape)))
+                )  # type: ignore[arg-type]
+                for name, shape, dtype in columns
+            ],
+            "int64",
+        )
+        assert found is not None
+        return found
+
+    grid = spec_of(("pz", (301,), "float32"))
+    assert (grid.shard_rows, grid.arrays[0].chunk_rows) == (4096, 256)
+    spectra = spec_of(
+        ("flux", (4096,), "float32"), ("ivar", (4096,), "float32"), ("mask", (4096,), "uint8")
+    )
+    assert spectra.shard_rows == 512 and spectra.shard_bytes <= 2**25
+    assert [array.chunk_rows for array in spectra.arrays] == [32, 32, 128]
+    cutouts = spec_of(("image", (5, 64, 64), "float32"))
+    assert (cutouts.shard_rows, cutouts.arrays[0].chunk_rows) == (256, 4)
+    assert spec_of(("cube", (2**22,), "float64")).shard_rows == 1
+    assert arrays.group_spec([], "int64") is None
+    assert GroupSpec.from_json(json.loads(json.dumps(spectra.to_json()))) == spectra
+
+
+def test_rows_without_a_value_are_counted_in_every_type(layout: Layout) -> None:
+    kinds = ("float32", "uint8", "int16")
+    columns = tuple(ArraySpec(kind, (3,), ("x",), kind, chunk_rows=4) for kind in kinds)
+    spec = GroupSpec(columns, shard_rows=16)
+    span = allocate(layout, None, spec, {"a": 20})["a"]
+    ids = np.arange(20)
+    values = {array.name: made(ids, array) for array in columns}
+    for array in columns:
+        values[array.name][7:9] = array.missing
+        values[array.name][11, 1] = array.missing  # not the whole row
+    written = write(layout, None, spec, span, [(ids, values)])
+    assert written.missing == dict.fromkeys(kinds, 2)
+    told = TableRows(ids, written.missing, 0)
+    assert check(layout, None, spec, {"a": 20}, lambda _: told) == []
+    _, found = Arrays(layout, None).read("a")
+    for array in columns:
+        np.testing.assert_array_equal(found[array.name], values[array.name])
+    for other, name in (
+        (TableRows(ids, {}), "no value"),
+        (TableRows(ids, None, 16), "other place"),
+    ):
+        assert {p.name for p in check(layout, None, spec, {"a": 20}, lambda _: other)} == {name}  # noqa: B023
 
 
 def test_some_rows(layout: Layout) -> None:
@@ -133,8 +196,9 @@ def test_some_rows(layout: Layout) -> None:
         slice(30, 5),
         slice(None, None, 7),
     ):
-        for some, full in zip(found.read("o5-p1", rows), everything, strict=True):
-            np.testing.assert_array_equal(some, full[rows])
+        ids, values = found.read("o5-p1", rows)
+        np.testing.assert_array_equal(ids, everything[0][rows])
+        np.testing.assert_array_equal(values["pz"], everything[1]["pz"][rows])
     with pytest.raises(IndexError):
         found.read("o6-p12", np.array([5]))
 
@@ -143,11 +207,12 @@ def test_ids_that_are_words(layout: Layout) -> None:
     spec = replace(SPEC, ids="string")
     span = allocate(layout, NAME, spec, {"a": 20})["a"]
     ids = np.array([f"J{number:04d}+\N{GREEK SMALL LETTER ALPHA}" for number in range(20)], object)
-    values = make_values(np.arange(20))
-    one = write(layout, NAME, spec, span, [(ids, values)])
+    values = made(np.arange(20))
+    one = write(layout, NAME, spec, span, [(ids, {"pz": values})])
     found, _ = Arrays(layout, NAME).read("a")
     assert found.dtype.kind == "T" and list(found) == list(ids)
-    assert write(layout, NAME, spec, span, [(ids[:9], values[:9]), (ids[9:], values[9:])]) == one
+    parts = [(ids[:9], {"pz": values[:9]}), (ids[9:], {"pz": values[9:]})]
+    assert write(layout, NAME, spec, span, parts) == one
     assert check(layout, NAME, spec, {"a": 20}, lambda _: TableRows(ids)) == []
     (problem,) = check(layout, NAME, spec, {"a": 20}, lambda _: TableRows(np.roll(ids[:], 1)))[:1]
     assert problem.name == "wrong id" and problem.expected == ids[-1]
@@ -184,9 +249,9 @@ def test_the_same_rows_make_the_same_bytes(layout: Layout) -> None:
 def test_rows_without_values_have_a_shard_all_the_same(layout: Layout) -> None:
     span = allocate(layout, NAME, SPEC, {"o5-p1": 20})["o5-p1"]
     ids = make_ids("o5-p1", 20)
-    written = write(layout, NAME, SPEC, span, [(ids, np.full((20, 7), np.nan))])
+    written = write(layout, NAME, SPEC, span, [(ids, {"pz": np.full((20, 7), np.nan)})])
     assert len(written.outputs) == 4 and all((layout.root / o).exists() for o in written.outputs)
-    rows = TableRows(ids, np.zeros(20, bool))
+    rows = TableRows(ids, {"pz": 20})
     assert check(layout, NAME, SPEC, {"o5-p1": 20}, lambda _: rows) == []
 
 
@@ -197,7 +262,7 @@ def test_a_shrunk_partition_leaves_nothing_of_its_longer_self(layout: Layout) ->
     assert spans["o5-p1"] == Span(0, 10, 48)
     assert not (layout.arrays(NAME) / "pz" / "c.1.0").exists()
     write_partition(layout, "o5-p1", spans["o5-p1"])
-    told = {name: TableRows(make_ids(name, count)) for name, count in rows.items()}
+    told = {name: TableRows(make_ids(name, count), {}) for name, count in rows.items()}
     assert check(layout, NAME, SPEC, rows, told.__getitem__) == []
 
 
@@ -225,7 +290,7 @@ def test_what_reads_back_different_is_no_shard(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     span = allocate(layout, NAME, SPEC, ROWS)["o5-p1"]
-    monkeypatch.setattr(arrays, "_reads_back", lambda *_: False)
+    monkeypatch.setattr("galbatch.store.arrays.writer._reads_back", lambda *_: False)
     with pytest.raises(TransientError, match="reads back different"):
         write_partition(layout, "o5-p1", span)
     assert not list(layout.arrays(NAME).glob("*/c.*"))
@@ -238,14 +303,30 @@ def test_what_reads_back_different_is_no_shard(
         {"dimensions": ("row",)},
         {"dimensions": ("pz",)},
         {"dimensions": ()},
-        {"shard_rows": 15},
         {"dtype": "object"},
-        {"coordinates": (Coordinate("z", GRID[:3]),)},
-        {"coordinates": (Coordinate("y", GRID),)},
         {"name": "../pz"},
+        {"chunk_rows": 5},
+        {"shape": (8,)},
     ],
 )
 def test_specs_that_cannot_be(words: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        replace(SPEC, arrays=(replace(PZ, **words),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"shard_rows": 15},
+        {"ids": "float64"},
+        {"coordinates": (Coordinate("z", GRID[:3]),)},
+        {"coordinates": (Coordinate("y", GRID),)},
+        {"arrays": (PZ, PZ)},
+        {"arrays": (PZ, ArraySpec("other", (3,), ("z",)))},
+        {"arrays": (ArraySpec("two", (7, 7), ("z", "z")),)},
+    ],
+)
+def test_groups_that_cannot_be(words: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         replace(SPEC, **words)  # type: ignore[arg-type]
 
@@ -276,9 +357,9 @@ def test_documented_examples(layout: Layout, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(layout.root.parent)
     names: dict[str, object] = {"zarr": zarr, "np": np}
     exec(examples("id"), names)
-    np.testing.assert_array_equal(names["pdf"], make_values(np.array([42]))[0])
+    np.testing.assert_array_equal(names["pdf"], made(np.array([42]))[0])
     exec(examples("partition"), names)
-    np.testing.assert_array_equal(names["pdfs"], make_values(ids))
+    np.testing.assert_array_equal(names["pdfs"], made(ids))
 
 
 def test_documented_example_of_xarray(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +371,7 @@ def test_documented_example_of_xarray(layout: Layout, monkeypatch: pytest.Monkey
     monkeypatch.chdir(layout.root.parent)
     names: dict[str, object] = {"xarray": xarray}
     exec(examples("xarray"), names)
-    values = np.concatenate([make_values(make_ids(*item)) for item in ROWS.items()])
+    values = np.concatenate([made(make_ids(*item)) for item in ROWS.items()])
     mean = names["mean"]
     assert isinstance(mean, xarray.DataArray)
     np.testing.assert_allclose(mean, values.mean(0), atol=1e-6)
@@ -357,7 +438,7 @@ def test_partitions_come_grow_and_go(layout: Layout) -> None:
     assert left == {"c.0.0", "c.1.0", "c.2.0"}
     for partition in rows:
         write_partition(layout, partition, second[partition])
-    told = {name: TableRows(make_ids(name, count)) for name, count in rows.items()}
+    told = {name: TableRows(make_ids(name, count), {}) for name, count in rows.items()}
     assert check(layout, NAME, SPEC, rows, told.__getitem__) == []
 
 
@@ -372,7 +453,7 @@ def test_no_partitions_at_all(layout: Layout) -> None:
 def test_another_grid_begins_anew_but_other_words_do_not(layout: Layout) -> None:
     write_all(layout)
     before = digests(layout.arrays(NAME))
-    allocate(layout, NAME, replace(SPEC, description="p(z)"), ROWS)
+    allocate(layout, NAME, replace(SPEC, arrays=(replace(PZ, description="p(z)"),)), ROWS)
     after = digests(layout.arrays(NAME))
     assert {name for name in after if after[name] != before[name]} == {"pz/zarr.json"}
     other = replace(SPEC, coordinates=(Coordinate("z", tuple(x + 1 for x in GRID)),))
@@ -404,7 +485,7 @@ def test_killed_between_any_two_steps_the_next_call_ends_the_same(
 
             return wrapper
 
-        spec = replace(SPEC, dtype="float16") if other else SPEC
+        spec = replace(SPEC, arrays=(replace(PZ, dtype="float16"),)) if other else SPEC
         with monkeypatch.context() as patch:
             patch.setattr("zarr.storage._local._put", counted(zarr.storage._local._put))
             patch.setattr(Path, "unlink", counted(Path.unlink))
@@ -431,7 +512,7 @@ WORKER = """
     import os, signal, sys
     from pathlib import Path
     import numpy as np
-    from galbatch.store.arrays import ArraySpec, ArrayWriter, Coordinate, Span
+    from galbatch.store.arrays import ArrayWriter, Span
     from galbatch.store.layout import Layout
     sys.path.insert(0, {tests!r})
     from test_arrays import NAME, SPEC, make_ids, make_values
@@ -479,7 +560,7 @@ def test_two_workers_beside_each_other_lose_nothing(layout: Layout) -> None:
     for worker in workers:
         worker.communicate(timeout=120)
         assert worker.returncode == 0
-    told = {name: TableRows(make_ids(name, count)) for name, count in rows.items()}
+    told = {name: TableRows(make_ids(name, count), {}) for name, count in rows.items()}
     assert check(layout, NAME, SPEC, rows, told.__getitem__) == []
 
 
@@ -578,13 +659,13 @@ def shorten(group: Path) -> None:
             "unknown partition",
             "o7-p7: unknown partition: expected none, found 5 rows",
         ),
-        (set_row("id", 17, 5), "wrong id", "pz/c.1.0 row 17 o5-p1: wrong id: expected 1119, found"),
+        (set_row("id", 17, 5), "wrong id", "id/c.1 row 17 o5-p1: wrong id: expected 1119, found"),
         (set_row("id", 17, -(2**63)), "foreign row count", "expected 16 rows, found 15"),
         (set_row("id", 70, 5), "foreign row count", "expected 5 rows, found 6"),
         (
             set_row("pz", 17, np.nan),
             "no value",
-            "row 17 o5-p1: no value: expected a value, found N",
+            "pz o5-p1: no value: expected 0 rows without a value, found 1",
         ),
         (set_row("pz", 70, 1.0), "values of no row", "pz/c.4.0 o6-p12"),
         (truncate("pz", "c.1.0", 100), "unreadable shard", "pz/c.1.0 o5-p1"),

@@ -12,7 +12,7 @@ import pytest
 
 from galbatch.errors import TransientError
 from galbatch.store import fence
-from galbatch.store.arrays import ArraySpec, ArrayWriter, allocate
+from galbatch.store.arrays import ArraySpec, ArrayWriter, GroupSpec, allocate
 from galbatch.store.commit import commit_bytes, commit_folder
 from galbatch.store.fence import Attempt, Fenced, Holder, read_holder
 from galbatch.store.identity import Identity, examine, hold
@@ -91,7 +91,7 @@ def test_who_verifies_a_store_keeps_out_what_a_killed_run_left_as_well(tmp_path:
 
 def test_shards_of_another_run_are_neither_removed_nor_written(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "store")
-    spec = ArraySpec("pz", (3,), ("z",), chunk_rows=4, shard_rows=4)
+    spec = GroupSpec((ArraySpec("pz", (3,), ("z",), chunk_rows=4),), shard_rows=4)
     ids, values = np.arange(4), np.ones((4, 3), np.float32)
     with hold(layout, ME):
         old = fence.attempt()
@@ -99,12 +99,12 @@ def test_shards_of_another_run_are_neither_removed_nor_written(tmp_path: Path) -
         stale = ArrayWriter(layout, "net", spec, span)
     with hold(layout, ME):
         with ArrayWriter(layout, "net", spec, span) as writer:
-            writer.write(ids, values)
+            writer.write(ids, {"pz": values})
             writer.commit()
         before = files(layout.arrays("net"))
         with fence.working_for(old):
             with pytest.raises(Fenced), stale:
-                stale.write(ids, 2 * values)
+                stale.write(ids, {"pz": 2 * values})
             with pytest.raises(Fenced):
                 ArrayWriter(layout, "net", spec, span)
             with pytest.raises(Fenced):
