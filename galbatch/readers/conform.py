@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.columns import is_tensor
+from galbatch.columns import is_tensor, shape_of
 from galbatch.errors import SpecError
 from galbatch.readers.base import Batch
 from galbatch.readers.scalars import Conformed, Mismatch, conform_scalars, one_chunk
@@ -90,4 +90,7 @@ def conform(column: pa.Array | pa.ChunkedArray, wanted: pa.DataType) -> Conforme
         return Conformed(column)
     if pa.types.is_fixed_size_list(wanted):
         return conform_lists(one_chunk(column), wanted)
+    if is_tensor(column.type):
+        shape = shape_of(column.type)
+        raise Mismatch(f"expected one number per row, the file holds rows of shape {shape}")
     return conform_scalars(column, wanted)

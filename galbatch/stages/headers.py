@@ -182,7 +182,7 @@ def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Int
     """What a header says, matched with the survey."""
     types, intake = column_types(survey, reader, path, header, intake)
     names, own = intake.resolution.names, intake.units.own
-    columns = [column for column in header.columns if column.name in names]
+    columns = [column for column in header.columns if column.name in types]
     text, fields = _is_text(header), {}
     for column in columns:
         wanted, name = types[column.name], names[column.name]

@@ -79,18 +79,10 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     """
     columns = [column for column in header.columns if column.name not in OWN]
     resolution = resolve_columns(survey, [column.name for column in columns], file)
-    beside = [
-        column.name
-        for column in columns
-        if column.beside and resolution.names[column.name] not in survey.column
-    ]
-    names = {name: known for name, known in resolution.names.items() if name not in beside}
-    resolution = replace(resolution, names=names)
-    stated = {names[column.name]: column.unit for column in columns if column.name in names}
+    stated = {resolution.names[column.name]: column.unit for column in columns}
     own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
     left_out = f"the store has its own {', '.join(own)}: left out"
-    arrays = f"arrays beside the table that the survey does not name: {', '.join(beside)}: left out"
-    notes = (*header.notes, *([left_out] if own else []), *([arrays] if beside else []))
+    notes = (*header.notes, *([left_out] if own else []))
     return Intake(resolution, plan_units(survey, stated, file), notes)
 
 
@@ -105,6 +97,7 @@ def column_types(
     """
     resolution = intake.resolution
     arrived = {column.name: column.type for column in header.columns}
+    beside = {column.name for column in header.columns if column.beside}
     spelled = {name: spelling for spelling, name in resolution.names.items()}
     ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
     sky = [survey.sky.ra, survey.sky.dec] if survey.sky else []
@@ -115,8 +108,9 @@ def column_types(
     unlisted: list[str] = []
     for spelling, name in resolution.names.items():
         column, own = survey.column.get(name), arrived[spelling]
-        if column is None and own is not None and is_array(shape_of(own)):
-            unlisted.append(f"'{spelling}' {list(shape_of(own))}")
+        shape = () if own is None else shape_of(own)
+        if column is None and (spelling in beside or is_array(shape)):
+            unlisted.append(f"'{spelling}' {list(shape)}")
         elif column is None:
             types[spelling] = pa.null()  # as it comes
         elif name in ids:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from astropy.io import fits
-from world import World
+from small import job_words
+from world import STAGES, Silent
 
 from galbatch.columns import to_numpy
 from galbatch.errors import DataError, SpecError
+from galbatch.intake.types import arrow_type
 from galbatch.readers.fits import FitsReader
+from galbatch.run import opened, run
+from galbatch.spec.job import FilesSource, Job
 from galbatch.spec.survey import Survey
-from galbatch.stages.intake import plan_intake
+from galbatch.stages.base import Site
+from galbatch.stages.catalogue import finished_catalogue
+from galbatch.stages.headers import read_headers
+from galbatch.store.layout import Layout
 
 IDS = np.arange(5)
 
@@ -134,25 +142,55 @@ def test_an_image_that_is_missing_from_a_file_that_is_cut(tmp_path: Path) -> Non
         list(FitsReader("FIBERMAP").batches(path, {"FLUX": kind}, 2))
 
 
+def small_survey() -> Survey:
+    return Survey.model_validate(
+        {
+            "name": "small",
+            "title": "Small",
+            "id": {"column": "id"},
+            "reference_band": "r",
+            "photometry": {"quantity": "magnitude"},
+            "bands": [{"name": "r", "wavelength": 6200, "width": 1000, "value": "m", "error": "e"}],
+            "labels": {"redshift": {"column": "z", "low": 0, "high": 6}},
+            "columns": [
+                {"name": "id", "dtype": "int64"},
+                *({"name": name} for name in ("m", "e", "z")),
+                {"name": "spectrum", "shape": [300], "aliases": ["flux"]},
+            ],
+        }
+    )
+
+
 def test_what_the_survey_does_not_name_is_left_out_and_said(tmp_path: Path) -> None:
-    path = write(
-        tmp_path,
-        fits.ImageHDU(np.zeros((5, 300), np.float32), name="FLUX"),
-        fits.ImageHDU(np.zeros((5, 300), np.float32), name="IVAR"),
-    )
-    words = World(tmp_path, "zcosmos", 40).survey.model_dump(mode="json", exclude_unset=True)
-    columns = [*words["columns"], {"name": "spectrum", "shape": [300], "aliases": ["flux"]}]
-    for column_words in columns:
-        column_words.pop("required", None)
-    survey = Survey.model_validate({**words, "columns": columns})
-    header = FitsReader().header(path)
-    spelled = {name: name for name in survey.required if name not in header.names}
-    whole = type(header)(
-        (*header.columns, *(type(header.columns[0])(name, pa.float64()) for name in spelled))
-    )
-    intake = plan_intake(survey, whole, path)
-    assert intake.resolution.names["FLUX"] == "spectrum"
-    assert "IVAR" not in intake.resolution.names
-    assert intake.notes[-1] == (
-        "arrays beside the table that the survey does not name: IVAR: left out"
-    )
+    survey = small_survey()
+    columns = [fits.Column("id", "K", array=IDS)]
+    columns += [fits.Column(name, "D", array=np.ones(5)) for name in ("m", "e", "z")]
+    flux = np.random.default_rng(1).normal(size=(5, 300)).astype(np.float32)
+    path = str(tmp_path / "a.fits")
+    fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.BinTableHDU.from_columns(columns),
+            fits.ImageHDU(flux, name="FLUX"),
+            fits.ImageHDU(np.zeros((5, 30), np.float32), name="IVAR"),
+            fits.ImageHDU(np.zeros(5), name="EXPOSURE"),
+            fits.CompImageHDU(np.zeros((5, 40), np.float32), name="TILES"),
+        ]
+    ).writeto(path)
+    source = FilesSource(kind="files", paths=(path,))
+    (facts,) = read_headers(source, survey, [path], first_run=True)
+    assert facts.problem == ""
+    assert facts.fields["spectrum"].type == arrow_type(survey.column["spectrum"])
+    assert not {"IVAR", "EXPOSURE", "TILES"} & {*facts.fields}
+    assert facts.notes[-1].endswith("are left out: 'IVAR' [30], 'EXPOSURE' [], 'TILES' []")
+    words = job_words(
+        source=source.model_dump(mode="json"), models=[{"kind": "photometric"}], sinks=[],
+        split={"kind": "id"},
+    )  # fmt: skip
+    site = Site(Job.model_validate(words), survey, Layout(tmp_path / "store"))
+    with opened(site):
+        run(STAGES, site, lambda: nullcontext(None), Silent())
+    found = finished_catalogue(site)
+    assert found is not None
+    assert found.rows == 5
+    assert not {"FLUX", "IVAR", "EXPOSURE", "TILES"} & {*found.facts["columns"]}
