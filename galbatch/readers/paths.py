@@ -40,7 +40,7 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
     matches: Sequence[str]
     for pattern in paths:
         if is_url(pattern):
-            found.update(dict.fromkeys(expand_url(pattern)))
+            found.update(dict.fromkeys(expand_url(pattern, _folder_endings())))
             continue
         path = Path(pattern).expanduser()
         if has_magic(pattern) and not path.exists():
@@ -83,8 +83,11 @@ def _is_file(path: Path) -> bool:
     """Whether a path is one file, or a folder of a format whose files are folders."""
     if not path.is_dir():
         return path.is_file()
-    endings = [ending for format in FORMATS if format.folder for ending in format.endings]
-    return path.name.lower().endswith(tuple(endings))
+    return path.name.lower().endswith(_folder_endings())
+
+
+def _folder_endings() -> tuple[str, ...]:
+    return tuple(ending for format in FORMATS if format.folder for ending in format.endings)
 
 
 def _inside(folder: Path) -> Sequence[str]:
