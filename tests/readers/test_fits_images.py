@@ -17,7 +17,8 @@ from galbatch.columns import to_numpy
 from galbatch.errors import DataError, SpecError
 from galbatch.intake.types import arrow_type
 from galbatch.readers.fits import FitsReader
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec.job import FilesSource, Job
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import Site
