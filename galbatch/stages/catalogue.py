@@ -313,6 +313,9 @@ def _damage(
         elif receipt is not None and receipt.digest == one.digest:
             if path.stat().st_size != one.size and not (under_way and is_readable(path)):
                 lost[one.partition] = f"{name} is damaged"
+            arrays = [output for output, _ in receipts.damages(receipt) if output != name]
+            if arrays:
+                lost[one.partition] = f"{arrays[0]} is damaged or gone"
         elif under_way:
             if not is_readable(path):
                 lost[one.partition] = f"{name} is damaged"

@@ -228,6 +228,13 @@ def read_rows(
                 yield part.select(list(columns))
 
 
+def array_span(layout: Layout, partition: Partition) -> Span | None:
+    """Where the arrays of a partition of the catalogue lie, as its file says; None without any."""
+    with opened_partition(layout, partition) as file:
+        beside = ArraysBeside.from_metadata(file.schema_arrow.metadata)
+        return None if beside is None else beside.span(file.metadata.num_rows)
+
+
 def arrays_beside(
     layout: Layout, partition: Partition, model: str | None = None
 ) -> ArraysBeside | None:
