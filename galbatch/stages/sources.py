@@ -87,7 +87,9 @@ def survey_meaning(site: Site) -> dict[str, Any]:
     """What of the survey says how a file becomes rows of the catalogue."""
     # Values are converted into the unit of the photometry, but for its sentinels.
     photometry = {"photometry": {"quantity", "unit", "error", "vectors", "sentinels"}}
-    whole = dict.fromkeys(("id", "sky", "columns", "labels"), True)
+    # Said only where there are arrays: catalogues without them stay what they are.
+    axes = ("axes",) if site.survey.arrays else ()
+    whole = dict.fromkeys(("id", "sky", "columns", "labels", *axes), True)
     return site.survey.model_dump(mode="json", include={**whole, **photometry})
 
 
