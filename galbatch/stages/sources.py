@@ -14,7 +14,7 @@ from galbatch.readers.remote import is_url
 from galbatch.readers.stamps import stamp
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages import code
-from galbatch.stages.apart import keep_apart, refuse_what_comes
+from galbatch.stages.overlap import keep_apart, refuse_what_comes
 from galbatch.stages.site import Site
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.units import mock_unit
