@@ -56,7 +56,8 @@ class ParquetFormat(Words):
 
 
 class FitsFormat(Words):
-    """FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
+    """FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip). Images with as many
+    rows as the table are columns that a survey can name."""
 
     kind: Literal["fits"] = "fits"
     hdu: Table | None = None
@@ -75,6 +76,22 @@ class Hdf5Format(Words):
     several, the file is refused."""
 
 
+class ZarrFormat(Words):
+    """Zarr, versions 2 and 3: a folder with one array per column in a group."""
+
+    kind: Literal["zarr"] = "zarr"
+    group: Line | None = None
+    """The group of columns, or `all` for all of them one after the other (they must have the same
+    columns). By default the only one that has rows; where there are several, the file is
+    refused."""
+
+
+class NumpyFormat(Words):
+    """NumPy: a structured array (`.npy`), or an archive of one array per column (`.npz`)."""
+
+    kind: Literal["numpy"] = "numpy"
+
+
 class VotableFormat(Words):
     """A VOTable, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
 
@@ -89,7 +106,7 @@ class VotableFormat(Words):
 
 
 Format = Annotated[
-    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat,
+    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | ZarrFormat | NumpyFormat | VotableFormat,
     Field(discriminator="kind"),
 ]
 

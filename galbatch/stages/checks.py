@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.models.families import family_of, needs_labels
-from galbatch.readers.base import check_catalogues
+from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
-from galbatch.sinks.base import check_sink, check_table
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Job, MockSource, Model, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
@@ -50,7 +49,7 @@ def agree(job: Job, survey: Survey) -> None:
     if job.split is not None and job.split.test + job.split.validation >= 1:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
-        check_sink(sink)
+        sink_of(sink).check()
     _check_survey(survey, needs_labels=needs_labels(job.models))
     for model in job.models:
         where = f"models.{model.name}"
@@ -193,11 +192,13 @@ def check_places(snapshot: Snapshot) -> None:
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
-    for sink in site.job.sinks:
-        check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+    for spec in site.job.sinks:
+        sink = sink_of(spec)
+        for file in sink.files:
+            check_writable(file.absolute().parent, "sinks")
         for model in site.job.models:
             version = snapshot.versions.current(model)
-            check_table(sink, origin_of(site, sink, model.name, version))
+            sink.check_table(origin_of(site, spec, model.name, version))
 
 
 def identity_of(site: Site) -> Identity:

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from galbatch.errors import DataError, SpecError, counted
 from galbatch.intake.units import UnitPlan
-from galbatch.readers.base import Batch, Batches, open_reader
+from galbatch.readers.base import Batch, Batches
+from galbatch.readers.open import open_reader
 from galbatch.readers.remote import at_hand
 from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource, MockSource

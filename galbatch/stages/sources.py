@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from galbatch.errors import DataError, SpecError
-from galbatch.readers.base import expand, stamp
+from galbatch.readers.paths import expand
 from galbatch.readers.remote import is_url
+from galbatch.readers.stamps import stamp
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages import code
 from galbatch.stages.apart import keep_apart, refuse_what_comes
