@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +14,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.models.base import Model
-from galbatch.models.families import family_of, load_model
+from galbatch.models.families import family_of
 from galbatch.models.flags import Quality
 from galbatch.quality.metrics import count
+from galbatch.spec.survey import Survey
 from galbatch.stages import code
 from galbatch.stages.base import Pending, Report, Task, Where
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.memory import PROCESS, ingest_memory, row_bytes
-from galbatch.stages.predictions import Predictor, own_columns, predicted, predictors
+from galbatch.stages.predictions import (
+    Predictor,
+    loaded_model,
+    own_columns,
+    predicted,
+    predictors,
+)
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.arrays import (
-    ArrayWriter,
     GroupSpec,
     Span,
     allocate,
@@ -36,11 +39,11 @@ from galbatch.store.arrays import (
     metadata_problem,
 )
 from galbatch.store.facts import Counts, PredictFacts, PublishedFacts
-from galbatch.store.places import lasting_copy, remove_tree
+from galbatch.store.places import remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
-from galbatch.store.rows import read_rows
-from galbatch.store.tables import ROW_GROUP_ROWS, PartitionWriter, annotate
+from galbatch.store.rows import RowsWriter, read_rows
+from galbatch.store.tables import ROW_GROUP_ROWS, annotate
 from galbatch.store.units import prediction_unit, predictions_of, version_of
 from galbatch.values import Partition, Receipt
 
@@ -72,16 +75,29 @@ class Work:
 
 
 @dataclass(frozen=True)
+class ArraysOfVersion:
+    """Where the predicted arrays of one version go.
+
+    Parameters
+    ----------
+    spec : GroupSpec
+    spans : mapping of str to Span
+        By partition.
+    """
+
+    spec: GroupSpec
+    spans: Mapping[str, Span]
+
+
+@dataclass(frozen=True)
 class Predict:
     """A task per partition."""
 
     name: str = "predict"
     word: str = "rows"
     where: Where = "workers"
-    spans: Mapping[str, Mapping[str, Span]] = field(default_factory=dict, compare=False)
-    """Where the arrays of every version and partition are; known when the work begins."""
-    density: GroupSpec | None = field(default=None, compare=False)
-    """What p(z) on the job's grid is, where it is written."""
+    arrays: Mapping[str, ArraysOfVersion] = field(default_factory=dict, compare=False)
+    """Where the arrays of every version go; known when the work begins."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -126,11 +142,7 @@ class Predict:
         catalogue = snapshot.catalogue
         if catalogue is None:
             return self
-        current = predictors(snapshot, catalogue)
-        density = next((one.density for one in current if one.density), None)
-        if density is None:
-            return self
-        return replace(self, spans=_allocated(snapshot, catalogue, current, units), density=density)
+        return replace(self, arrays=_allocated(snapshot, catalogue, units))
 
     def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
@@ -138,7 +150,7 @@ class Predict:
         work = task.payload
         survey, layout = site.survey, site.layout
         models = {
-            version: _loaded(layout.model(version), need.depends["model"], work.asked[version])
+            version: loaded_model(layout.model(version), need.depends["model"], work.asked[version])
             for version, need in work.needs.items()
         }
         inputs = [name for model in models.values() for name in model.card.inputs]
@@ -148,56 +160,55 @@ class Predict:
         rows = 0
         with ExitStack() as opened:
             writers = {
-                version: opened.enter_context(
-                    PartitionWriter(
-                        layout.partition(work.partition, version),
-                        {
-                            "survey": survey.name,
-                            "model": version,
-                            "fingerprint": model.card.fingerprint,
-                        },
-                    )
-                )
+                version: opened.enter_context(self._writer(site, work.partition, version, model))
                 for version, model in models.items()
-            }
-            arrays = {
-                version: opened.enter_context(
-                    ArrayWriter(layout, version, self.density, spans[work.partition.name])
-                )
-                for version, spans in self.spans.items()
-                if version in models and self.density is not None
             }
             for group in read_rows(layout, work.partition, columns):
                 for version, model in models.items():
-                    array = arrays.get(version)
-                    predicted = _predicted(site, model, group, array, task.batch_rows)
-                    writers[version].write(
-                        annotate(predicted, (*survey.stored_columns, *model.columns))
-                    )
-                    names = [name for name in _SHOWN if name in predicted.column_names]
-                    shown[version].append(predicted.select(names))
+                    size = task.batch_rows or self._rows_at_once(version)
+                    for predicted in _predicted(survey, model, group, size):
+                        writers[version].write(predicted)
+                        names = [name for name in _SHOWN if name in predicted.column_names]
+                        shown[version].append(predicted.select(names))
                 rows += group.num_rows
                 report(rows, work.partition.rows, "")
-            outputs = {
-                version: {
-                    layout.relative(layout.partition(work.partition, version)): writer.commit()
-                }
-                for version, writer in writers.items()
-            }
-            for version, array in arrays.items():
-                outputs[version] |= array.commit().outputs
+            written = {version: writer.commit() for version, writer in writers.items()}
         receipts = []
         for version, need in work.needs.items():
+            outputs = written[version].outputs
+            missing = written[version].missing if version in self.arrays else None
+            facts = replace(_facts(pa.concat_tables(shown[version])), missing=missing)
             receipt = need.receipt(
-                digest=next(iter(outputs[version].values())),
+                digest=next(iter(outputs.values())),
                 rows=rows,
-                outputs=outputs[version],
+                outputs=outputs,
                 seconds=(time.perf_counter() - began) / len(models),
-                facts=_facts(pa.concat_tables(shown[version])).to_json(),
+                facts=facts.to_json(),
             )
             site.book.put(receipt)
             receipts.append(receipt)
         return tuple(receipts)
+
+    def _writer(self, site: Site, partition: Partition, version: str, model: Model) -> RowsWriter:
+        """Where the predictions of a version for a partition go."""
+        arrays = self.arrays.get(version)
+        return RowsWriter(
+            site.layout,
+            partition,
+            version,
+            {
+                "survey": site.survey.name,
+                "model": version,
+                "fingerprint": model.card.fingerprint,
+            },
+            site.survey.id.column,
+            (arrays.spec, arrays.spans[partition.name]) if arrays else None,
+        )
+
+    def _rows_at_once(self, version: str) -> int:
+        """Rows that are predicted together: those of a shard, where arrays are predicted."""
+        arrays = self.arrays.get(version)
+        return arrays.spec.shard_rows if arrays else ROW_GROUP_ROWS
 
     def finish(self, snapshot: Snapshot, pending: Pending[Work, None]) -> None:
         """Publish each model's predictions as an extension of the catalogue."""
@@ -273,7 +284,7 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
     if not written or receipts.valid(need):
         return
     began = time.perf_counter()
-    model = _loaded(layout.model(version), predictor.fingerprint, predictor.asked)
+    model = loaded_model(layout.model(version), predictor.fingerprint, predictor.asked)
     outputs = finish_extension(
         layout,
         site.survey,
@@ -284,10 +295,10 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
         catalogue=catalogue.digest,
         histogram=catalogue.facts.histogram,
     )
-    if predictor.density is None:
+    if predictor.arrays is None:
         remove_tree(layout.arrays(version))
     else:
-        outputs |= metadata_outputs(layout, version, predictor.density)
+        outputs |= metadata_outputs(layout, version, predictor.arrays)
     # Of an earlier plan, or of what was lost meanwhile: no file of theirs is published.
     current = {partition.name for partition in written}
     for name in predictions_of(known, version).keys() - current:
@@ -295,7 +306,7 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
     facts = PublishedFacts(
         fingerprint=predictor.fingerprint,
         partitions=len(written),
-        arrays=predictor.density.to_json() if predictor.density else None,
+        arrays=predictor.arrays.to_json() if predictor.arrays else None,
     )
     receipt = need.receipt(
         digest=digest,
@@ -307,35 +318,31 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
     book.put(receipt)
 
 
-def _predicted(
-    site: Site, model: Model, table: pa.Table, array: ArrayWriter | None, batch_rows: int | None
-) -> pa.Table:
-    """What a row of predictions carries of the catalogue, and the predicted columns."""
-    own = own_columns(site.survey)
-    size = batch_rows or max(table.num_rows, 1)
-    parts = []
+def _predicted(survey: Survey, model: Model, table: pa.Table, size: int) -> Iterator[pa.Table]:
+    """What rows of predictions carry of the catalogue, and the predicted columns."""
+    own = own_columns(survey)
     for first in range(0, max(table.num_rows, 1), size):
         rows = table.slice(first, size)
         predicted = model.predict(rows)
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
-        parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
-    return pa.concat_tables(parts)
+        names = [*own, *(column.name for column in model.columns)]
+        yield annotate(predicted.select(names), (*survey.stored_columns, *model.columns))
 
 
 def _allocated(
-    snapshot: Snapshot, catalogue: Catalogue, current: Sequence[Predictor], undone: Set[str]
-) -> dict[str, dict[str, Span]]:
-    """Room in the arrays of the versions that have something to write, or lost their metadata.
+    snapshot: Snapshot, catalogue: Catalogue, undone: Set[str]
+) -> dict[str, ArraysOfVersion]:
+    """Room for the arrays of the versions that have something to write, or lost their metadata.
 
     `undone` are the units that are to be written.
     """
     site = snapshot.site
     rows = {partition.name: partition.rows for partition in catalogue.partitions}
     versions_undone = {version_of(unit) for unit in undone}
-    spans = {}
-    for predictor in sorted(current, key=lambda one: one.version):
-        version, spec = predictor.version, predictor.density
+    found = {}
+    for predictor in sorted(predictors(snapshot, catalogue), key=lambda one: one.version):
+        version, spec = predictor.version, predictor.arrays
         if spec is None:
             continue
         lost = bool(_metadata_problem(snapshot, catalogue, predictor, undone))
@@ -343,21 +350,22 @@ def _allocated(
             site.book.forget("predict", version)
         if lost or version in versions_undone:
             written = _written(snapshot, catalogue, version, undone)
-            spans[version] = allocate(site.layout, version, spec, rows, written)
-    return spans
+            spans = allocate(site.layout, version, spec, rows, written)
+            found[version] = ArraysOfVersion(spec, spans)
+    return found
 
 
 def _metadata_problem(
     snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor, undone: Set[str]
 ) -> str:
     """What is wrong with the arrays of a version that has predicted something; or nothing."""
-    if predictor.density is None:
+    if predictor.arrays is None:
         return ""
     written = _written(snapshot, catalogue, predictor.version, undone)
     if not written:
         return ""
     layout = snapshot.site.layout
-    return metadata_problem(layout, predictor.version, predictor.density, written)
+    return metadata_problem(layout, predictor.version, predictor.arrays, written)
 
 
 def _written(
@@ -390,16 +398,3 @@ def _counted(table: pa.Table, column: str, edges: NDArray[np.float64]) -> Counts
         return None
     histogram = count(table[column].to_numpy(), edges)
     return Counts(histogram.edges, histogram.counts)
-
-
-def _loaded(folder: Path, fingerprint: str, asked: Mapping[str, Any]) -> Model:
-    """A model, loaded once per worker; another fingerprint is another model."""
-    return _kept(folder, fingerprint, json.dumps(asked, sort_keys=True))
-
-
-@lru_cache(maxsize=8)
-def _kept(folder: Path, fingerprint: str, asked: str) -> Model:
-    model = load_model(lasting_copy(folder), **json.loads(asked))
-    if model.card.fingerprint != fingerprint:
-        raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
-    return model

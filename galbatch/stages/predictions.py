@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from galbatch.models.base import Model
+from galbatch.models.families import load_model
 from galbatch.spec.survey import Survey
 from galbatch.stages import code
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.state import Snapshot
-from galbatch.store.arrays import GroupSpec
+from galbatch.store.arrays import GroupSpec, group_spec
+from galbatch.store.places import lasting_copy
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX
 from galbatch.store.units import prediction_unit
-from galbatch.values import Partition, Receipt
+from galbatch.values import Partition, Receipt, is_array
 
 
 @dataclass(frozen=True)
@@ -25,15 +31,15 @@ class Predictor:
     ----------
     version : str
     fingerprint : str
-    density : GroupSpec or None
-        What p(z) on the job's grid is, where it is written.
+    arrays : GroupSpec or None
+        What those of the predicted columns that are arrays are kept as, where there are any.
     asked : mapping
         What is asked of its predictions: the settings that train nothing, as JSON values.
     """
 
     version: str
     fingerprint: str
-    density: GroupSpec | None
+    arrays: GroupSpec | None
     asked: Mapping[str, Any]
 
     def need(self, catalogue: Catalogue, partition: Partition) -> Need:
@@ -43,7 +49,7 @@ class Predictor:
             partition,
             self.version,
             self.fingerprint,
-            self.density.digest if self.density else None,
+            self.arrays.digest if self.arrays else None,
             self.asked,
         )
 
@@ -51,17 +57,33 @@ class Predictor:
 def predictors(snapshot: Snapshot, catalogue: Catalogue) -> tuple[Predictor, ...]:
     """The versions of models that the job's settings call for, as far as they are trained."""
     trained = snapshot.versions.trained()
-    current = ((snapshot.versions.current(model), model) for model in snapshot.site.job.models)
-    return tuple(
-        Predictor(
-            version=version,
-            fingerprint=trained[version],
-            density=None,
-            asked=model.predict_settings(),
-        )
-        for version, model in current
-        if version in trained
-    )
+    found = []
+    for model in snapshot.site.job.models:
+        version = snapshot.versions.current(model)
+        if version in trained:
+            asked = model.predict_settings()
+            folder = snapshot.site.layout.model(version)
+            columns = loaded_model(folder, trained[version], asked).columns
+            arrays = group_spec(
+                [column for column in columns if is_array(column.shape)],
+                catalogue.ids,
+                {axis.name: axis for column in columns for axis in column.coordinates}.values(),
+            )
+            found.append(Predictor(version, trained[version], arrays, asked))
+    return tuple(found)
+
+
+def loaded_model(folder: Path, fingerprint: str, asked: Mapping[str, Any]) -> Model:
+    """A model, loaded once in a process; another fingerprint is another model."""
+    return _kept(folder, fingerprint, json.dumps(asked, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _kept(folder: Path, fingerprint: str, asked: str) -> Model:
+    model = load_model(lasting_copy(folder), **json.loads(asked))
+    if model.card.fingerprint != fingerprint:
+        raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
+    return model
 
 
 def predict_need(

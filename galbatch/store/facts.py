@@ -447,12 +447,15 @@ class PredictFacts:
         Rows with each flag, and those with none (``ok``).
     redshifts, ood : Counts or None
         Of the values; None where the model has no such column.
+    missing : mapping of str to int, or None
+        Rows without a value, by predicted array; None where there are no arrays.
     """
 
     predicted: int
     quality: Mapping[str, int]
     redshifts: Counts | None
     ood: Counts | None
+    missing: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
@@ -461,6 +464,7 @@ class PredictFacts:
             "quality": dict(self.quality),
             "redshifts": self.redshifts and self.redshifts.to_json(),
             "ood": self.ood and self.ood.to_json(),
+            **({} if self.missing is None else {"missing": dict(self.missing)}),
         }
 
     @classmethod
@@ -471,6 +475,7 @@ class PredictFacts:
             quality=dict(record["quality"]),
             redshifts=record["redshifts"] and Counts.from_json(record["redshifts"]),
             ood=record["ood"] and Counts.from_json(record["ood"]),
+            missing=record.get("missing"),
         )
 
 

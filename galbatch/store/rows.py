@@ -23,7 +23,7 @@ from galbatch.columns import arrow_type, from_numpy, is_tensor, to_numpy
 from galbatch.errors import DataError, SpecError, did_you_mean
 from galbatch.store.arrays import Arrays, ArraySpec, ArrayWriter, GroupSpec, Span, Written
 from galbatch.store.layout import Layout
-from galbatch.store.tables import PartitionWriter, opened_partition
+from galbatch.store.tables import ROW_GROUP_ROWS, PartitionWriter, opened_partition
 from galbatch.values import Partition
 
 ARRAYS = b"galbatch.arrays"
@@ -90,6 +90,9 @@ class Committed:
 class RowsWriter(AbstractContextManager["RowsWriter"]):
     """A partition that is written piece by piece, whole or not at all.
 
+    Arrays are written as they come, the other columns as whole row groups: the same rows make the
+    same bytes, in pieces of whatever size.
+
     Parameters
     ----------
     layout : Layout
@@ -115,7 +118,7 @@ class RowsWriter(AbstractContextManager["RowsWriter"]):
     ) -> None:
         self._path, self._id_column = layout.partition(partition, model), id_column
         self._name = layout.relative(self._path)
-        self._stack = ExitStack()
+        self._stack, self._parts = ExitStack(), list[pa.Table]()
         self._arrays: ArrayWriter | None = None
         if arrays is not None:
             self._arrays = self._stack.enter_context(ArrayWriter(layout, model, *arrays))
@@ -130,11 +133,23 @@ class RowsWriter(AbstractContextManager["RowsWriter"]):
                 for name, array in self._arrays.spec.of.items()
             }
             self._arrays.write(ids, values)
-        self._file.write(table.select(plain_columns(table.schema)))
+        self._parts.append(table.select(plain_columns(table.schema)))
+        if sum(part.num_rows for part in self._parts) >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write whole row groups, and keep what is left."""
+        together = pa.concat_tables(self._parts)
+        whole = together.num_rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
+        self._file.write(together.slice(0, whole))
+        self._parts = [together.slice(whole)]
 
     def commit(self) -> Committed:
         """Put the arrays in place, and then the file."""
         written = None if self._arrays is None else self._arrays.commit()
+        rest = pa.concat_tables(self._parts) if self._parts else None
+        if rest is not None and (rest.num_rows or not self._file.rows):
+            self._file.write(rest)
         digest = self._file.commit()
         if written is None:
             return Committed({self._name: digest}, {})

@@ -112,7 +112,8 @@ class PartitionWriter(AbstractContextManager["PartitionWriter"]):
         self._file = NewFile(path)
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema | None = None
-        self._rows = 0
+        self.rows = 0
+        """How many were written."""
 
     def write(self, table: pa.Table) -> None:
         """Add rows: one row group for every `ROW_GROUP_ROWS` of them.
@@ -127,7 +128,7 @@ class PartitionWriter(AbstractContextManager["PartitionWriter"]):
             self._schema = table.schema
             self._writer = pq.ParquetWriter(self._file, table.schema, **_options(table.schema))
         self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-        self._rows += table.num_rows
+        self.rows += table.num_rows
 
     def commit(self) -> str:
         """Read the file back and move it to its place.
@@ -160,10 +161,10 @@ class PartitionWriter(AbstractContextManager["PartitionWriter"]):
 
     def _check(self, temporary: Path) -> None:
         with pq.ParquetFile(temporary) as file:
-            if file.metadata.num_rows != self._rows or file.schema_arrow != self._schema:
+            if file.metadata.num_rows != self.rows or file.schema_arrow != self._schema:
                 raise TransientError(
                     str(self._path),
-                    f"expected {counted(self._rows, 'row')}, read back {file.metadata.num_rows} "
+                    f"expected {counted(self.rows, 'row')}, read back {file.metadata.num_rows} "
                     f"of {counted(len(file.schema_arrow), 'column')}",
                 )
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from galbatch.errors import counted
 from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
 from galbatch.store.commit import explained
-from galbatch.store.facts import CatalogueFacts, PublishedFacts
+from galbatch.store.facts import CatalogueFacts, PredictFacts, PublishedFacts
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
@@ -292,7 +292,7 @@ def _arrays(
             ids = file.read(columns=[catalogue.id])[catalogue.id].to_numpy()
             beside = ArraysBeside.from_metadata(file.schema_arrow.metadata)
         if beside is None:
-            return TableRows(ids)
+            return TableRows(ids, PredictFacts.from_json(sound[partition].facts).missing)
         return TableRows(ids, beside.missing, beside.first)
 
     spec = GroupSpec.from_json(arrays)
