@@ -6,7 +6,7 @@
 For each survey: `galbatch run` on a simulated catalogue with the default `photometric` model, once
 as it is and once without the morphology columns; or, with `--job`, a job on a simulated catalogue
 that has run already. Then, for galaxies of sky cells that no model has seen, the exact posterior
-given their photometry (`galbatch.mock.posterior`). All are judged by the same 15 quantiles. The
+given their photometry (`limit.posterior`). All are judged by the same 15 quantiles. The
 posterior knows nothing of sizes and shapes but what the stated errors tell, so a model with
 morphology may come closer to it than without, or pass it.
 
@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
+from limit.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 
-from galbatch.flux.bands import reference_magnitude
+from galbatch.flux.bands import photometry_and_shapes, reference_magnitude
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import raw_photometry
-from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.distributions import crps, distribution_statistics
 from galbatch.quality.evaluation import of_galaxies
@@ -51,7 +51,7 @@ from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.training_rows import input_columns, label_columns, split_of
+from galbatch.stages.training_rows import label_columns, split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.values import FluxBlock
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: list[str]) -> Site:
-    """Run the job, or what of it is not done yet."""
+    """Run the part of the job that is not done yet."""
     job = folder / "job.yaml"
     words = {
         "name": f"mock_{survey}",
@@ -147,7 +147,9 @@ def held_out(site: Site, wanted: int) -> Judged:
     assert catalogue is not None, "the job has not run"
     survey = site.survey
     models = [model.name for model in site.job.models if model.kind == "photometric"]
-    columns = dict.fromkeys((*input_columns(survey), *label_columns(survey), survey.id.column))
+    columns = dict.fromkeys(
+        (*photometry_and_shapes(survey), *label_columns(survey), survey.id.column)
+    )
     split = split_of(site.job, survey)
     tables, predictions = [], {name: [] for name in models}
     for one in catalogue.partitions:
@@ -263,7 +265,7 @@ def stretched(judged: Judged, exact: RedshiftPosterior) -> None:
 
 
 def again(judged: Judged, exact: RedshiftPosterior, rows: int) -> None:
-    """The same with another seed and twice the effort."""
+    """Repeat the posterior with another seed and twice the effort."""
     usual = Effort()
     effort = replace(usual.more(2), bank=2 * usual.bank)
     block, reddening = judged.first(rows)

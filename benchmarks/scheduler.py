@@ -67,6 +67,7 @@ ROWS = 50_000
 IN_A_PROCESS = 50
 MODEL = "photometric"
 FINGERPRINT = "f" * 64
+ASKED = {"monte_carlo": 0, "redshift_grid": None}
 COUNTS = Counts(tuple(0.05 * n for n in range(121)), (411,) * 120)
 FACTS = PredictFacts(ROWS, {f"FLAG_{number}": 17 for number in range(8)}, COUNTS, COUNTS).to_json()
 QUIET = {
@@ -213,7 +214,7 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
             path = layout.partition(partition, MODEL)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            need = predict_need(catalogue, partition, MODEL, FINGERPRINT)
+            need = predict_need(catalogue, partition, MODEL, FINGERPRINT, None, ASKED)
             digest = f"{partition.index:064x}"
             outputs = {layout.relative(path): digest}
             put(book, need.receipt(digest=digest, rows=ROWS, outputs=outputs,

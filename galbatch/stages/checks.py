@@ -5,28 +5,29 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
+from galbatch.models.families import family_of, needs_labels
 from galbatch.readers.base import check_catalogues
 from galbatch.readers.remote import is_url
-from galbatch.sinks.base import check_sink, check_table
-from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
+from galbatch.sinks.open import sink_of
+from galbatch.spec.job import Job, MockSource, Model, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.compare_files import UnreadFiles, compare, few
 from galbatch.stages.deliveries import origin_of
+from galbatch.stages.fit_process import pretrained_folder
 from galbatch.stages.headers import FileFacts, read_headers
 from galbatch.stages.overlap import other_stores
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.facts import SourceFacts
 from galbatch.store.identity import Identity, check_identity
-from galbatch.store.places import check_writable, local_copy, place
+from galbatch.store.places import check_writable
 from galbatch.store.tables import OWN, read_schema
-from galbatch.training.transfer import read_pretrained
+from galbatch.training.fit import trainer_of
 from galbatch.values import TARGETS
 
 _AWAY = 3
@@ -48,8 +49,8 @@ def agree(job: Job, survey: Survey) -> None:
     if job.split is not None and job.split.test + job.split.validation >= 1:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
-        check_sink(sink)
-    _check_survey(survey)
+        sink_of(sink).check()
+    _check_survey(survey, needs_labels=needs_labels(job.models))
     for model in job.models:
         where = f"models.{model.name}"
         if model.name.lower() == survey.name.lower():
@@ -62,27 +63,13 @@ def agree(job: Job, survey: Survey) -> None:
                     f"survey '{survey.name}' has no label for '{target}'",
                     f"it has: {', '.join(known) or 'none'}",
                 )
-        if isinstance(model, PhotometricModel):
-            for band in model.bands or ():
-                if band not in survey.band_names:
-                    raise SpecError(
-                        f"{where}.bands",
-                        f"survey '{survey.name}' has no band '{band}'",
-                        did_you_mean(band, survey.band_names),
-                    )
-            if model.pretrained is not None:
-                _check_pretrained(job, survey, model)
-            if model.clean.extinction and survey.extinction is None:
-                raise SpecError(
-                    f"{where}.clean.extinction",
-                    f"survey '{survey.name}' has no E(B-V) column",
-                    "name it as 'extinction' in the survey's file",
-                )
+        family_of(model.kind).check(model, survey)
+        _check_pretrained(job, survey, model)
 
 
-def _check_survey(survey: Survey) -> None:
+def _check_survey(survey: Survey, *, needs_labels: bool) -> None:
     """What a survey is read for must hold numbers, one in a row."""
-    if not any(survey.labels.of(target) for target in TARGETS):
+    if needs_labels and not any(survey.labels.of(target) for target in TARGETS):
         raise SpecError(
             f"survey {survey.name}",
             "names no column with labels: there is nothing to train on",
@@ -100,12 +87,12 @@ def _check_survey(survey: Survey) -> None:
             )
 
 
-def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None:
+def _check_pretrained(job: Job, survey: Survey, model: Model) -> None:
     """A model to begin with is needed until the one that begins with it is trained."""
-    assert model.pretrained is not None
     try:
-        with local_copy(place(model.pretrained)) as folder:
-            read_pretrained(folder, model, model.bands or survey.band_names)
+        with pretrained_folder(model) as folder:
+            if folder is not None:
+                trainer_of(model.kind).check_pretrained(model, survey, folder)
     except SpecError:
         if not Snapshot(Site.of(job, survey)).versions.is_trained(model):
             raise
@@ -205,11 +192,13 @@ def check_places(snapshot: Snapshot) -> None:
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
-    for sink in site.job.sinks:
-        check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+    for spec in site.job.sinks:
+        sink = sink_of(spec)
+        for file in sink.files:
+            check_writable(file.absolute().parent, "sinks")
         for model in site.job.models:
             version = snapshot.versions.current(model)
-            check_table(sink, origin_of(site, sink, model.name, version))
+            sink.check_table(origin_of(site, spec, model.name, version))
 
 
 def identity_of(site: Site) -> Identity:

@@ -23,7 +23,8 @@ from galbatch.stages.predictions import predict_need
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.facts import TrainFacts
-from galbatch.store.tables import read_partition
+from galbatch.store.tables import read_partition, read_schema
+from galbatch.targets import RECORDS
 from galbatch.values import Partition
 
 _COLUMNS = ("z_mode", "z_median", "z_mean", "odds", "quality")
@@ -74,7 +75,7 @@ def export_qp(site: Site, version: str, path: Path, force: bool = False) -> int:
     if version not in known:
         hint = did_you_mean(version, known) or "it holds no model"
         raise SpecError(str(site.layout.root), f"holds no model '{version}'", hint)
-    _require_redshift(site, version, known)
+    _require_redshift(snapshot, version, known)
     partitions = _predicted(snapshot, version)
     rows, width = _extent(site, version, partitions)
     if not rows:
@@ -155,21 +156,29 @@ def _appearing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _require_redshift(site: Site, version: str, known: tuple[str, ...]) -> None:
-    if _has_redshift(site, version):
+def _require_redshift(snapshot: Snapshot, version: str, known: tuple[str, ...]) -> None:
+    if _has_redshift(snapshot, version):
         return
     others = []
     for other in known:
         # One of which no more than predictions are left cannot be exported either.
         with suppress(SpecError):
-            others += [other] if _has_redshift(site, other) else []
+            others += [other] if _has_redshift(snapshot, other) else []
     hint = f"these do: {', '.join(others)} (--model)" if others else "none of the store does"
-    raise SpecError(str(site.layout.root), f"'{version}' predicts no redshift distribution", hint)
+    raise SpecError(
+        str(snapshot.site.layout.root), f"'{version}' predicts no redshift distribution", hint
+    )
 
 
-def _has_redshift(site: Site, version: str) -> bool:
-    card = read_card(site.layout.model(version))
-    return card.kind == "photometric" and "redshift" in card.targets
+def _has_redshift(snapshot: Snapshot, version: str) -> bool:
+    """Whether there are distributions among the predictions of a version that is still there."""
+    layout, catalogue = snapshot.site.layout, snapshot.catalogue
+    card = read_card(layout.model(version))
+    for partition in catalogue.partitions if catalogue else ():
+        path = layout.partition(partition, version)
+        if path.exists():
+            return RECORDS["redshift"].judged.quantiles in read_schema(path).names
+    return "redshift" in card.targets
 
 
 def _predicted(snapshot: Snapshot, version: str) -> tuple[Partition, ...]:
@@ -185,12 +194,13 @@ def _predicted(snapshot: Snapshot, version: str) -> tuple[Partition, ...]:
     fingerprint = TrainFacts.from_json(trained.facts).fingerprint
     known, missing = receipts.all("predict"), []
     for partition in catalogue.partitions:
-        need = predict_need(catalogue, partition, version, fingerprint)
+        need = predict_need(catalogue, partition, version, fingerprint, None, {})
         receipt = known.get(need.unit)
         if receipt is not None:
-            # Whether arrays or draws were asked for besides does not matter to the quantiles.
-            besides = {name: receipt.depends.get(name) for name in ("arrays", "monte_carlo")}
-            need = replace(need, depends={**need.depends, **besides})
+            # What was asked for besides does not matter to the quantiles.
+            same = {name: receipt.depends.get(name) for name in ("code", "rows", "model")}
+            if same == {name: need.depends[name] for name in same}:
+                need = replace(need, depends=receipt.depends)
         if not receipts.holds(receipt, need):
             missing.append(partition)
     if missing:

@@ -19,18 +19,19 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from galbatch.errors import GalbatchError, SpecError, TransientError
+from galbatch.models.families import FAMILIES, Entry, family_of
 from galbatch.sample.lineage import origin
-from galbatch.spec.job import Job, Model, PhotometricModel
+from galbatch.spec.job import Job, Model
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import Report
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.training_rows import labelled_rows, split_of
+from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import fence
 from galbatch.store.layout import Layout
 from galbatch.store.places import local_copy, place
@@ -90,6 +91,7 @@ def fit_in_subprocess(site: Site, model: str, folder: Path, report: Report) -> F
         "root": str(site.layout.root),
         "scratch": str(site.layout.scratch) if site.layout.scratch else None,
         "model": model,
+        "families": {kind: asdict(entry) for kind, entry in FAMILIES.items()},
         "folder": str(folder.resolve()),
     }
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
@@ -185,11 +187,10 @@ def _check_wanted(run: fence.Attempt | None, folder: Path) -> None:
 @contextmanager
 def pretrained_folder(model: Model) -> Iterator[Path | None]:
     """Folder of the model that a fit begins with; None where it begins from random weights."""
-    before = model.pretrained if isinstance(model, PhotometricModel) else None
-    if before is None:
+    if model.begins_with is None:
         yield None
         return
-    with local_copy(place(before)) as folder:
+    with local_copy(place(model.begins_with)) as folder:
         yield folder
 
 
@@ -206,6 +207,9 @@ def main() -> None:
     """The subprocess: read a request, fit, say how it goes."""
     request = json.loads(sys.stdin.readline())
     _end_with_parent(request["parent"])
+    FAMILIES.update({kind: Entry(**entry) for kind, entry in request["families"].items()})
+    for settings in request["job"]["models"]:
+        family_of(settings["kind"])  # who has loaded a family knows its settings
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
     scratch = Path(request["scratch"]) if request["scratch"] else None
@@ -224,9 +228,8 @@ def main() -> None:
         catalogue = Snapshot(site).catalogue
         if catalogue is None:
             raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
-        table, role, census = labelled_rows(
-            site.layout, survey, split_of(job, survey), catalogue, model.max_rows, model.seed
-        )
+        split = split_of(job, survey)
+        table, role, census = training_rows(site.layout, survey, split, catalogue, model)
         from galbatch.training.fit import train
 
         with pretrained_folder(model) as before:
@@ -239,7 +242,7 @@ def main() -> None:
                 report,
                 census=census,
                 pretrained=before,
-                sample=lineage_of(site),
+                origin=lineage_of(site),
             )
     except GalbatchError as error:
         _say_error(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from galbatch.errors import SpecError, counted
+from galbatch.models.families import needs_labels
 from galbatch.spec.job import FilesSource
 from galbatch.stages.catalogue import CatalogueState
 from galbatch.stages.site import Site
@@ -72,7 +73,7 @@ def judge_labels(site: Site, totals: Totals) -> None:
     SpecError
         Naming the target and the column.
     """
-    if not any(totals.labelled.values()):
+    if needs_labels(site.job.models) and not any(totals.labelled.values()):
         raise SpecError(
             "models",
             f"none of {counted(totals.read, 'row')} has a label: there is nothing to train on",

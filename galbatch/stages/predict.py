@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
@@ -9,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.models.base import Model
+from galbatch.models.families import family_of, load_model
 from galbatch.models.flags import Quality
-from galbatch.models.photometric import Photometric
-from galbatch.models.zoo import load_model
 from galbatch.quality.metrics import count
 from galbatch.stages import code
 from galbatch.stages.base import Pending, Report, Task, Where
@@ -45,8 +46,6 @@ from galbatch.values import Partition, Receipt
 
 _SHOWN = ("quality", "z_mode", "ood")
 """Columns that the report shows of all rows."""
-_ROW = 8_192
-"""Bytes for a row on its way through a network, and for what comes out."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
 _OOD_EDGES = np.linspace(0.0, 3.0, 61)
 
@@ -60,12 +59,15 @@ class Work:
     partition : Partition
     needs : mapping of str to Need
         What is not there yet, by version of a model.
+    asked : mapping of str to mapping
+        What is asked of the predictions, by version of a model; JSON values.
     columns : frozenset of str
         Columns that the catalogue has.
     """
 
     partition: Partition
     needs: Mapping[str, Need]
+    asked: Mapping[str, Mapping[str, Any]]
     columns: frozenset[str]
 
 
@@ -89,7 +91,10 @@ class Predict:
     def memory(self, site: Site) -> int:
         """A row group and what is predicted for it, of every model; what was taken before stays."""
         rows = min(ROW_GROUP_ROWS, site.job.partition.rows)
-        own = PROCESS + rows * (2 * row_bytes(site) + _ROW * len(site.job.models))
+        predicting = sum(
+            family_of(model.kind).predicting_bytes(model, site.survey) for model in site.job.models
+        )
+        own = PROCESS + rows * (2 * row_bytes(site) + predicting)
         return max(own, ingest_memory(site))
 
     def pending(self, snapshot: Snapshot) -> Pending[Work, None]:
@@ -133,9 +138,7 @@ class Predict:
         work = task.payload
         survey, layout = site.survey, site.layout
         models = {
-            version: _loaded(
-                layout.model(version), need.depends["model"], need.depends["monte_carlo"]
-            )
+            version: _loaded(layout.model(version), need.depends["model"], work.asked[version])
             for version, need in work.needs.items()
         }
         inputs = [name for model in models.values() for name in model.card.inputs]
@@ -223,7 +226,8 @@ def _tasks(
                 why = receipts.why(receipt, need)
                 reasons |= dict.fromkeys([why] if why else [])
         if needs:
-            work = Work(partition, needs, columns)
+            asked = {one.version: one.asked for one in current if one.version in needs}
+            work = Work(partition, needs, asked, columns)
             tasks.append(Task(partition.name, partition.rows, work, "; ".join(reasons)))
     return tuple(tasks)
 
@@ -262,14 +266,14 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
         "code": code.PREDICT,
         "model": predictor.fingerprint,
         "catalogue": catalogue.digest,
-        "monte_carlo": predictor.monte_carlo,
         "predictions": digest,
+        **predictor.asked,
     }
     need = Need("predict", version, depends)
     if not written or receipts.valid(need):
         return
     began = time.perf_counter()
-    model = _loaded(layout.model(version), predictor.fingerprint, predictor.monte_carlo)
+    model = _loaded(layout.model(version), predictor.fingerprint, predictor.asked)
     outputs = finish_extension(
         layout,
         site.survey,
@@ -312,13 +316,7 @@ def _predicted(
     parts = []
     for first in range(0, max(table.num_rows, 1), size):
         rows = table.slice(first, size)
-        if array is None:
-            predicted = model.predict(rows)
-        else:
-            assert isinstance(model, Photometric)
-            grid = np.array(array.spec.coordinates[0].values)
-            predicted, densities = model.predict_with_density(rows, grid)
-            array.write(rows[site.survey.id.column].to_numpy(), {"pz": densities})
+        predicted = model.predict(rows)
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
         parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
@@ -372,11 +370,15 @@ def _written(
 
 def _facts(table: pa.Table) -> PredictFacts:
     """What the report shows of all rows, so that it need not read them again."""
-    quality = table["quality"].to_numpy()
-    counts = {"ok": int((quality == 0).sum())}
-    counts |= {str(flag.name): int(((quality & flag) != 0).sum()) for flag in Quality}
+    counts: dict[str, int] = {}
+    predicted = table.num_rows
+    if "quality" in table.column_names:
+        quality = table["quality"].to_numpy()
+        counts["ok"] = int((quality == 0).sum())
+        counts |= {str(flag.name): int(((quality & flag) != 0).sum()) for flag in Quality}
+        predicted = int(((quality & Quality.NO_PHOTOMETRY) == 0).sum())
     return PredictFacts(
-        predicted=int(((quality & Quality.NO_PHOTOMETRY) == 0).sum()),
+        predicted=predicted,
         quality=counts,
         redshifts=_counted(table, "z_mode", _REDSHIFT_EDGES),
         ood=_counted(table, "ood", _OOD_EDGES),
@@ -390,10 +392,14 @@ def _counted(table: pa.Table, column: str, edges: NDArray[np.float64]) -> Counts
     return Counts(histogram.edges, histogram.counts)
 
 
-@lru_cache(maxsize=8)
-def _loaded(folder: Path, fingerprint: str, monte_carlo: int) -> Model:
+def _loaded(folder: Path, fingerprint: str, asked: Mapping[str, Any]) -> Model:
     """A model, loaded once per worker; another fingerprint is another model."""
-    model = load_model(lasting_copy(folder), monte_carlo=monte_carlo)
+    return _kept(folder, fingerprint, json.dumps(asked, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _kept(folder: Path, fingerprint: str, asked: str) -> Model:
+    model = load_model(lasting_copy(folder), **json.loads(asked))
     if model.card.fingerprint != fingerprint:
         raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
     return model

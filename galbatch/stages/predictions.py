@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from galbatch.spec.job import Model, PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.stages import code
 from galbatch.stages.catalogue import Catalogue
-from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.arrays import GroupSpec, group_spec
+from galbatch.store.arrays import GroupSpec
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX
 from galbatch.store.units import prediction_unit
-from galbatch.values import Coordinate, Partition, PredictedColumn, Receipt
+from galbatch.values import Partition, Receipt
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,14 @@ class Predictor:
     fingerprint : str
     density : GroupSpec or None
         What p(z) on the job's grid is, where it is written.
-    monte_carlo : int
-        How often the fluxes are drawn anew.
+    asked : mapping
+        What is asked of its predictions: the settings that train nothing, as JSON values.
     """
 
     version: str
     fingerprint: str
     density: GroupSpec | None
-    monte_carlo: int
+    asked: Mapping[str, Any]
 
     def need(self, catalogue: Catalogue, partition: Partition) -> Need:
         """What its predictions for one partition depend on."""
@@ -47,7 +44,7 @@ class Predictor:
             self.version,
             self.fingerprint,
             self.density.digest if self.density else None,
-            self.monte_carlo,
+            self.asked,
         )
 
 
@@ -59,28 +56,12 @@ def predictors(snapshot: Snapshot, catalogue: Catalogue) -> tuple[Predictor, ...
         Predictor(
             version=version,
             fingerprint=trained[version],
-            density=_density(snapshot.site, catalogue, model),
-            monte_carlo=model.monte_carlo if isinstance(model, PhotometricModel) else 0,
+            density=None,
+            asked=model.predict_settings(),
         )
         for version, model in current
         if version in trained
     )
-
-
-def _density(site: Site, catalogue: Catalogue, model: Model) -> GroupSpec | None:
-    """What p(z) on the job's grid is, if it is wanted and the model gives it."""
-    grid = site.job.redshift_grid
-    if grid is None or not isinstance(model, PhotometricModel):
-        return None
-    if "redshift" not in (model.targets or ("redshift",)):
-        return None
-    z = np.linspace(grid.low, grid.high, grid.points)
-    pz = PredictedColumn(
-        "pz", "float32", "", "stat.probability;src.redshift.phot",
-        "probability density in redshift", (len(z),), ("z",),
-    )  # fmt: skip
-    axis = Coordinate("z", tuple(z.tolist()), "", "src.redshift.phot", "redshift")
-    return group_spec([pz], catalogue.ids, [axis])
 
 
 def predict_need(
@@ -88,20 +69,19 @@ def predict_need(
     partition: Partition,
     version: str,
     fingerprint: str,
-    arrays: str | None = None,
-    monte_carlo: int = 0,
+    arrays: str | None,
+    asked: Mapping[str, Any],
 ) -> Need:
     """What the predictions of one version for one partition depend on.
 
-    `arrays` is the digest of the arrays that are written with them, `monte_carlo` how often the
-    fluxes are drawn anew.
+    `arrays` is the digest of the arrays that are written with them, `asked` what is asked of them.
     """
     depends = {
         "code": code.PREDICT,
         "rows": catalogue.digests[partition],
         "model": fingerprint,
         "arrays": arrays,
-        "monte_carlo": monte_carlo,
+        **asked,
     }
     return Need("predict", prediction_unit(version, partition.name), depends)
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galbatch.errors import SpecError
+from galbatch.models.families import family_of
 from galbatch.sample.census import SAMPLE_ROWS
-from galbatch.spec.job import MockSource, Model, PhotometricModel
+from galbatch.spec.job import MockSource, Model
 from galbatch.stages.base import Pending, Report, Task, Where
 from galbatch.stages.fit_process import fit_in_subprocess, lineage_of, pretrained_folder
 from galbatch.stages.memory import PROCESS, row_bytes
@@ -22,16 +23,10 @@ from galbatch.store import fence
 from galbatch.store.commit import commit_folder, digest_output
 from galbatch.store.facts import TrainFacts
 from galbatch.store.receipts import Need
-from galbatch.training.transfer import differences, read_pretrained
+from galbatch.training.fit import trainer_of
 from galbatch.values import Receipt
 
 _DIGITS = "[0-9a-f]{12}"
-_CLEAN = 10
-"""Bytes of a band of a row: flux, error, observed, detected."""
-_FEATURES = 24
-"""Bytes of a band's features of a row."""
-_OUTPUTS = 2**13
-"""Bytes of the network's outputs of a row: two members, 900 cells."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +65,23 @@ class Train:
         """One line for `galbatch plan`."""
         return "; ".join(
             f"{model.name} ({model.kind}: "
-            f"{', '.join(model.targets or ('every labelled target',))}{_begins(model)})"
+            f"{', '.join(model.targets or _every_target(model))}{_begins(model)})"
             for model in site.job.models
         )
 
     def memory(self, site: Site) -> int:
         """TensorFlow, and the rows to train on, whatever the rows in all.
 
-        Three times as they are, while they are sorted out; fluxes, errors and flags of all of them
-        and of those that train; and the features of those that validate, a quarter at most, for
-        the network's own copy too, and what it says of them. The others' are made a few steps at a
-        time.
+        Three times as they are, while they are sorted out, and what the family makes of them.
         """
-        bands = len(site.survey.bands)
-        row = 3 * row_bytes(site) + 2 * _CLEAN * bands + (2 * _FEATURES * bands + _OUTPUTS) // 4
-        rows = max(model.max_rows for model in site.job.models)
-        if isinstance(site.job.source, MockSource):
-            rows = min(rows, site.job.source.rows)
-        return PROCESS + 2**30 + (rows + SAMPLE_ROWS) * row
+        return PROCESS + 2**30 + max(self._rows_memory(site, model) for model in site.job.models)
+
+    def _rows_memory(self, site: Site, model: Model) -> int:
+        source, rows = site.job.source, model.max_rows
+        if isinstance(source, MockSource):
+            rows = min(rows, source.rows)
+        made = family_of(model.kind).training_bytes(model, site.survey)
+        return (rows + SAMPLE_ROWS) * (3 * row_bytes(site) + made)
 
     def pending(self, snapshot: Snapshot) -> Pending[Fit, None]:
         """Models that are not trained as the job says."""
@@ -177,10 +171,14 @@ def _need_of(site: Site, version: str, fit: Fit, fingerprint: str) -> Need:
     return fit.need if name == version else versions.need(model, name)
 
 
+def _every_target(model: Model) -> tuple[str, ...]:
+    needs_labels = family_of(model.kind).needs_labels
+    return ("every labelled target" if needs_labels else "without labels",)
+
+
 def _begins(model: Model) -> str:
     """With what a fit begins, if not from random weights."""
-    before = model.pretrained if isinstance(model, PhotometricModel) else None
-    return f"; begins with {before}" if before else ""
+    return f"; begins with {model.begins_with}" if model.begins_with else ""
 
 
 def _differences(site: Site, model: Model) -> list[str]:
@@ -188,12 +186,10 @@ def _differences(site: Site, model: Model) -> list[str]:
     with pretrained_folder(model) as folder:
         if folder is None:
             return []
-        assert isinstance(model, PhotometricModel)
-        bands = model.bands or site.survey.band_names
+        trainer = trainer_of(model.kind)
         try:
-            before = read_pretrained(folder, model, bands)
+            lines = trainer.differences(model, site.survey, folder, lineage_of(site))
         except SpecError as error:
             # `agree` would have said so if there were anything to train.
             return [f"{model.name}: cannot be trained again: {error}"]
-    lines = differences(before, site.survey, bands, model, lineage_of(site))
     return [f"{model.name}: {line}" for line in lines]

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.models.families import family_of
 from galbatch.sample.census import SAMPLE_ROWS, Census, added, refusals
 from galbatch.sample.labels import labels
 from galbatch.sample.split import TEST, default_split, roles
-from galbatch.spec.job import Job, Split
+from galbatch.spec.job import Job, Model, Split
 from galbatch.spec.survey import Label, StarLabel, Survey
 from galbatch.stages.catalogue import Catalogue
 from galbatch.store.layout import Layout
@@ -35,23 +36,10 @@ def label_columns(survey: Survey) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def input_columns(survey: Survey) -> tuple[str, ...]:
-    """Columns that a model may use to predict."""
-    names = [*survey.photometry_columns, *survey.morphology, *survey.thesis_inputs]
-    names += [survey.id.column]
-    if survey.sky is not None:
-        names += [survey.sky.ra, survey.sky.dec]
-    if survey.extinction:
-        names.append(survey.extinction)
-    if survey.photometry.saturation:
-        names.append(survey.photometry.saturation.column)
-    return tuple(dict.fromkeys(names))
-
-
-def labelled_rows(
-    layout: Layout, survey: Survey, split: Split, catalogue: Catalogue, at_most: int, seed: int
+def training_rows(
+    layout: Layout, survey: Survey, split: Split, catalogue: Catalogue, model: Model
 ) -> tuple[pa.Table, Any, Census]:
-    """Rows to train on: labelled, not held out, and a random sample of them if they are too many.
+    """Rows that teach a model: not held out, labelled if it needs labels, and not too many.
 
     Partitions are read a row group at a time: memory is that of the rows that are kept.
 
@@ -61,9 +49,8 @@ def labelled_rows(
     survey : Survey
     split : Split
     catalogue : Catalogue
-    at_most : int
-        Rows of the sample, about.
-    seed : int
+    model : ModelSettings
+        Of its `max_rows`, about so many are drawn at random if there are more.
 
     Returns
     -------
@@ -74,23 +61,30 @@ def labelled_rows(
     census : Census
         Of all rows that are not held out, labelled or not.
     """
+    family = family_of(model.kind)
     known = set(catalogue.facts.columns)
-    wanted = [*input_columns(survey), *label_columns(survey)]
+    reads = dict.fromkeys((survey.id.column, *family.inputs(model, survey)))
+    wanted = [*reads, *label_columns(survey)]
     if survey.sky is not None:
         wanted.append(HEALPIX)
     columns = [name for name in dict.fromkeys(wanted) if name in known]
-    share = min(1.0, at_most / max(max(catalogue.facts.totals.labelled.values()), 1))
-    inputs = [name for name in input_columns(survey) if name in known]
+    labelled = max(catalogue.facts.totals.labelled.values())
+    teaching = labelled if family.needs_labels else catalogue.rows
+    share = min(1.0, model.max_rows / max(teaching, 1))
+    inputs = [name for name in reads if name in known]
     sampled = min(1.0, SAMPLE_ROWS / max(catalogue.rows, 1))
     tables, role_parts, samples, refused = [], [], [], []
     for partition in catalogue.partitions:
         at = (partition.order, partition.index)
-        draw, other = np.random.default_rng([seed, *at]), np.random.default_rng([seed, *at, 1])
+        draw, other = (
+            np.random.default_rng([model.seed, *at]),
+            np.random.default_rng([model.seed, *at, 1]),
+        )
         for table in read_rows(layout, partition, columns):
             healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
             role = roles(split, healpix, table[survey.id.column].to_numpy())
             seen = role != TEST
-            kept = seen & _has_label(survey, table)
+            kept = seen & _has_label(survey, table) if family.needs_labels else seen
             if share < 1:
                 kept &= draw.random(table.num_rows) < share
             tables.append(table.filter(pa.array(kept)))

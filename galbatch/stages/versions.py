@@ -12,7 +12,8 @@ from typing import Any
 
 from galbatch.errors import SpecError
 from galbatch.models.base import read_card
-from galbatch.spec.job import Model, PhotometricModel
+from galbatch.models.families import family_of
+from galbatch.spec.job import Model
 from galbatch.stages import code
 from galbatch.stages.site import Site
 from galbatch.stages.training_rows import split_of
@@ -78,13 +79,14 @@ class Versions:
         )
         depends = {
             "code": code.TRAIN,
-            "model": model.training_words(),
+            "family": family_of(model.kind).version,
+            "model": model.training_settings(),
             "split": split_of(site.job, site.survey).model_dump(mode="json"),
             "survey": words_digest(survey),
         }
-        if isinstance(model, PhotometricModel) and model.pretrained is not None:
+        if model.begins_with is not None:
             receipt = self._receipts.get("train", version)
-            depends["pretrained"] = _fingerprint(model.pretrained, receipt)
+            depends["pretrained"] = _fingerprint(model.begins_with, receipt)
         return Need("train", version, depends)
 
     def is_trained(self, model: Model) -> bool:
@@ -161,7 +163,7 @@ class Versions:
                 meant = trained[number].key == self.need(model, version).key
             else:
                 card = _settings(self._site.layout.model(version))
-                meant = card == model.training_words()
+                meant = card == model.training_settings()
             if meant:
                 return version
         return self.next(model)

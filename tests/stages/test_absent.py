@@ -13,7 +13,7 @@ from small import job_words
 from world import STAGES, Silent
 
 from galbatch.errors import SpecError
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
 from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec import load_survey
@@ -23,7 +23,7 @@ from galbatch.stages.checks import check_sources, source_notes
 from galbatch.stages.mock import write_mock
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.training_rows import labelled_rows, split_of
+from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store.layout import Layout
 from galbatch.store.tables import read_partition
 from galbatch.training.fit import train
@@ -94,7 +94,7 @@ def test_labels_in_one_file_are_enough(archive: Path, tmp_path: Path) -> None:
     assert catalogue.rows == ROWS
     assert "EBV" not in catalogue.facts.columns
     split = split_of(place.job, SURVEY)
-    rows, roles, census = labelled_rows(place.layout, SURVEY, split, catalogue, 10**6, seed=0)
+    rows, roles, census = training_rows(place.layout, SURVEY, split, catalogue, place.job.models[0])
     whole = pa.concat_tables(read_partition(place.layout, one) for one in catalogue.partitions)
     (spec,) = place.job.models
     assert isinstance(spec, PhotometricModel)

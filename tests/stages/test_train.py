@@ -19,7 +19,7 @@ from galbatch.spec import load_job, load_survey
 from galbatch.stages import training_rows as stage
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.training_rows import labelled_rows, split_of
+from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import tables
 from galbatch.store.layout import Layout
 from galbatch.training.transfer import Pretrained
@@ -36,7 +36,8 @@ def rows_of(folder: Path, monkeypatch: pytest.MonkeyPatch, at_most: int) -> Any:
     catalogue = Snapshot(site).catalogue
     assert catalogue is not None
     split = split_of(job, site.survey)
-    found = labelled_rows(site.layout, site.survey, split, catalogue, at_most, seed=0)
+    model = job.models[0].model_copy(update={"max_rows": at_most, "seed": 0})
+    found = training_rows(site.layout, site.survey, split, catalogue, model)
     return site, split, found
 
 
