@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.columns import from_numpy, is_tensor, to_numpy
 from galbatch.errors import SpecError
 from galbatch.spec import units
 from galbatch.spec.survey import Survey, not_ab
@@ -109,6 +110,9 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
                 raise _contradiction(where, arrived, f"'{wanted}', as the survey says")
         if factor != 1.0:
             assert factor is not None
+            if column.is_array and not column.kind.startswith("float"):
+                what = f"{column.kind} numbers in '{wanted}', which it cannot be converted to"
+                raise _contradiction(where, arrived, what)
             factors[name] = factor
             notes.append(f"column '{name}' is in {arrived}: converted to {wanted}")
     in_degrees = {
@@ -151,7 +155,8 @@ def converted(survey: Survey, table: pa.Table, plan: UnitPlan) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The same where nothing differs; converted columns are float64.
+        The same where nothing differs; converted columns are float64, arrays of floats keep their
+        type.
     """
     sentinels = [(one.value, one.tolerance) for one in survey.photometry.sentinels]
     photometry = set(survey.in_photometry_unit)
@@ -170,6 +175,12 @@ def _scaled(
     whole = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
+    if is_tensor(whole.type):
+        values = to_numpy(whole)
+        found = np.empty_like(values)  # of the type that the store's array has
+        np.multiply(values, factor, out=found, dtype=np.float64, casting="same_kind")
+        null = np.asarray(whole.is_null()) if whole.null_count else None
+        return from_numpy(found, whole.type, null)
     if pa.types.is_fixed_size_list(whole.type):
         size = whole.type.list_size
         flat = whole.values.slice(whole.offset * size, len(whole) * size)

@@ -1,48 +1,17 @@
-"""What every reader promises, and which reader reads a file."""
+"""What every reader promises."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from glob import glob, has_magic
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.readers.door import no_file
-from galbatch.readers.hats import PIXEL_COLUMNS, check_rows, is_pixel_file, pixel_files
-from galbatch.readers.packed import PACKINGS
-from galbatch.readers.remote import expand_url, is_url, stamp_url
-from galbatch.spec.job import (
-    CsvFormat,
-    FitsFormat,
-    Format,
-    Hdf5Format,
-    ParquetFormat,
-    VotableFormat,
-)
 from galbatch.values import RejectedRow
-
-ENDINGS: dict[str, type[CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat]] = {
-    ".csv": CsvFormat,
-    ".parquet": ParquetFormat,
-    ".pq": ParquetFormat,
-    ".parq": ParquetFormat,
-    ".fits": FitsFormat,
-    ".fit": FitsFormat,
-    ".hdf5": Hdf5Format,
-    ".h5": Hdf5Format,
-    ".vot": VotableFormat,
-    ".votable": VotableFormat,
-    ".xml": VotableFormat,
-}
-PACKABLE = (CsvFormat, FitsFormat, VotableFormat)
-"""Formats that are read packed, too; of the others no part could be read without the rest."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +42,19 @@ class FileColumn:
     name : str
         As the file spells it.
     type : pyarrow.DataType or None
-        What the file keeps it as, a fixed-size list for several values in a row; None where the
-        format does not say (CSV).
+        What the file keeps it as: a fixed-size list for rows of one axis, ``fixed_shape_tensor``
+        for rows of more; None where the format does not say (CSV).
     unit : str
         As the file writes it; empty where it says none.
+    beside : bool
+        Whether it lies beside the table (a FITS image, an HDF5 dataset of three axes) and may be
+        something else: such a column is read only if the survey names it.
     """
 
     name: str
     type: pa.DataType | None = None
     unit: str = ""
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,8 +127,10 @@ class Reader(Protocol):
         path : str
         types : mapping of str to pyarrow.DataType
             The columns to read, as the file spells them, and what they should hold. A format
-            that has types of its own keeps its number types. ``pa.null()`` takes a column as it
-            comes (from CSV as text), and leaves it out where that cannot be.
+            that has types of its own keeps its number types, but in arrays
+            (``fixed_shape_tensor``), which are of the type asked for. ``pa.null()`` takes a column
+            as it comes (from CSV as text, an array as a flat list), and leaves it out where that
+            cannot be.
         rows : int
             Rows in a batch, at most.
 
@@ -174,161 +149,3 @@ class Reader(Protocol):
             yielded.
         """
         ...
-
-
-def open_reader(format: Format | None, path: str) -> Reader:
-    """The reader for a file.
-
-    Parameters
-    ----------
-    format : Format or None
-        What the job says; None to go by the ending of the file's name.
-    path : str
-
-    Raises
-    ------
-    SpecError
-        If the ending says nothing.
-    """
-    # Imported when needed: astropy and h5py take longer to import than a small file to read.
-    match format if format is not None else _format_by_ending(path):
-        case CsvFormat(delimiter=delimiter):
-            from galbatch.readers.csv import CsvReader
-
-            return CsvReader(delimiter)
-        case ParquetFormat():
-            from galbatch.readers.parquet import ParquetReader
-
-            return ParquetReader(leave_out=PIXEL_COLUMNS if is_pixel_file(path) else ())
-        case FitsFormat(hdu=hdu):
-            from galbatch.readers.fits import FitsReader
-
-            return FitsReader(hdu)
-        case Hdf5Format(group=group):
-            from galbatch.readers.hdf5 import Hdf5Reader
-
-            return Hdf5Reader(group)
-        case VotableFormat(table=table, overflow=overflow):
-            from galbatch.readers.votable import VotableReader
-
-            return VotableReader(table, overflow=overflow == "accept")
-
-
-def _format_by_ending(path: str) -> Format:
-    if is_pixel_file(path):
-        # A HATS catalogue gives its files what ending it likes.
-        return ParquetFormat()
-    name = Path(path).name.lower()
-    packed = [packing.ending for packing in PACKINGS]
-    inside = name
-    for ending in packed:
-        inside = inside.removesuffix(ending)
-    for ending, format in ENDINGS.items():
-        if name.endswith(ending) or (inside.endswith(ending) and format in PACKABLE):
-            return format()
-    packable = [ending for ending, format in ENDINGS.items() if format in PACKABLE]
-    raise SpecError(
-        path,
-        f"its ending is none of {', '.join(ENDINGS)}, "
-        f"nor {', '.join(packed)} behind {', '.join(packable)}",
-        "say what it is, e.g. source.format: {kind: csv}",
-    )
-
-
-def expand(paths: Sequence[str]) -> tuple[str, ...]:
-    """The files behind paths, globs and folders of HATS catalogues.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        ``data/part-*.csv.gz``, ``data/**/*.fits`` (any depth), ``~/alhambra.csv``,
-        ``s3://bucket/tiles/*.fits``; and ``data/gaia``, where that is a HATS catalogue or a HATS
-        collection (its primary catalogue).
-
-    Returns
-    -------
-    tuple of str
-        Each file once: in the order of `paths`, those of one glob by name, those of a catalogue
-        by their place on the sky.
-
-    Raises
-    ------
-    SpecError
-        If a path does not exist, a glob matches no file, or a folder is no HATS catalogue.
-    """
-    found: dict[str, None] = {}
-    matches: Sequence[str]
-    for pattern in paths:
-        if is_url(pattern):
-            found.update(dict.fromkeys(expand_url(pattern)))
-            continue
-        path = Path(pattern).expanduser()
-        if has_magic(pattern) and not path.exists():
-            # Unlike Path.glob, glob leaves out hidden files (half-written copies, say).
-            names = glob(str(path), recursive=True)  # noqa: PTH207
-            lost = next((name for name in names if not Path(name).exists()), None)
-            if lost is not None:
-                raise SpecError(lost, "is a link to a file that is not there", "mend or remove it")
-            matches = sorted(name for name in names if Path(name).is_file())
-            if not matches:
-                raise SpecError(pattern, "no file matches", _nearby(path))
-        else:
-            if not path.exists():
-                raise SpecError(pattern, "there is no such file", _nearby(path))
-            matches = _inside(path) if path.is_dir() else [str(path)]
-        found.update(dict.fromkeys(matches))
-    return tuple(found)
-
-
-def check_catalogues(paths: Sequence[str]) -> None:
-    """See that the HATS catalogues among the paths of a job have the rows that they say.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        As for `expand`.
-
-    Raises
-    ------
-    SpecError
-        If one has not.
-    """
-    for pattern in paths:
-        folder = Path(pattern).expanduser()
-        if not is_url(pattern) and folder.is_dir():
-            check_rows(folder)
-
-
-def stamp(path: str) -> tuple[int, int | str]:
-    """Size of a file in bytes, and what changes when its content does.
-
-    Parameters
-    ----------
-    path : str
-        From `expand`.
-    """
-    if is_url(path):
-        return stamp_url(path)
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def _inside(folder: Path) -> Sequence[str]:
-    files = pixel_files(folder)
-    if files is None:
-        raise no_file(str(folder))
-    return files
-
-
-def _nearby(path: Path) -> str:
-    """What may have been meant, for a file that is not there."""
-    folder = path.parent
-    if has_magic(str(folder)):
-        return ""
-    if not folder.is_dir():
-        return f"there is no folder '{folder}' either; the working directory is {Path.cwd()}"
-    names = [entry.name for entry in folder.iterdir() if entry.is_file()]
-    hint = did_you_mean(path.name, names)
-    if hint:
-        return hint
-    return f"'{folder}' holds {counted(len(names), 'file')}"

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
 
+from galbatch.columns import shape_of
 from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
-from galbatch.readers.conform import NULLS, is_large, make_batch, misread
-from galbatch.readers.door import broken, kind, must_have, not_that, opened
+from galbatch.readers.conform import make_batch
+from galbatch.readers.opening import broken, kind, must_have, not_that, opened
 from galbatch.readers.records import Block, Rule, first_line, places
+from galbatch.readers.scalars import NULLS, is_large, misread
 from galbatch.values import RejectedRow
 
 _PIECE = 1 << 18
@@ -316,7 +318,7 @@ class _Parser:
     def _typed(self, block: Block) -> dict[str, pa.ChunkedArray] | None:
         """The columns as they should be; None where some value has to be looked at."""
         types = {
-            name: pa.string() if pa.types.is_fixed_size_list(wanted)
+            name: pa.string() if shape_of(wanted)
             else pa.float64() if name in self._loose else wanted
             for name, wanted in self.types.items()
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ def from_numpy(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> p
     Parameters
     ----------
     values : array, shape (n,) or (n, ...)
-        Numbers, booleans, or text (bytes, unicode, objects). More than one dimension makes a
-        fixed-size list of all the values of a row. Text ends at its first zero byte.
+        Numbers, booleans, or text (bytes, unicode, objects). A second axis makes a
+        fixed-size list, more of them an array of their shape. Text ends at its first zero byte.
     null : array of bool, same shape, optional
         Values that are missing.
 
@@ -34,7 +35,10 @@ def from_numpy(values: NDArray[Any], null: NDArray[np.bool_] | None = None) -> p
     flat = pa.array(native.reshape(-1), mask=None if null is None else null.reshape(-1))
     if values.ndim == 1:
         return flat
-    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:])))
+    rows = pa.FixedSizeListArray.from_arrays(flat, math.prod(values.shape[1:]))
+    if values.ndim == 2:
+        return rows
+    return pa.fixed_shape_tensor(flat.type, values.shape[1:]).wrap_array(rows)
 
 
 def as_text(values: pa.Array) -> pa.Array:

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from galbatch.readers.astropy_notes import PARQUET_KEY, Notes, read_notes
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.door import broken, cut_short, head, must_have, not_that, only_once
+from galbatch.readers.opening import broken, cut_short, head, must_have, not_that, only_once
 
 _VOTABLE_KEY = b"IVOA.VOTable-Parquet.content"
 _RAISED = (OSError, pa.ArrowException, ValueError)
 
 
 class ParquetReader:
-    """Reads Parquet files page by page: a row group may be larger than memory.
+    """Reads Parquet files page by page: a row group, and a file, may be larger than memory.
 
     Decimals without a fraction are integers, digit by digit; dates and times can be read as text,
     not as numbers. Values that astropy masked are null.
@@ -137,7 +137,10 @@ def _open(path: str) -> pq.ParquetFile:
     if not start.startswith(b"PAR1"):
         raise not_that(path, "Parquet", start)
     try:
-        return pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
+        # With its default, pre_buffer=True, pyarrow keeps all bytes of the file in memory.
+        return pq.ParquetFile(
+            path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
+        )
     except _RAISED as error:
         # A Parquet file ends with its table of contents: where that is missing, the end is.
         if "magic bytes" in str(error) or "footer" in str(error).lower():

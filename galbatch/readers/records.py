@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.readers.conform import NULLS
+from galbatch.readers.scalars import NULLS
 
 OPEN = "a quote opens and does not close"
 AFTER = "text after a closing quote"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,14 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
-def expand_url(pattern: str) -> list[str]:
+def expand_url(pattern: str, folders: tuple[str, ...] = ()) -> list[str]:
     """The files behind a URL or a glob of URLs, by name.
+
+    Parameters
+    ----------
+    pattern : str
+    folders : tuple of str
+        Endings of folders that are one file each.
 
     Raises
     ------
@@ -33,7 +40,12 @@ def expand_url(pattern: str) -> list[str]:
     system, name = _opened(pattern)
     try:
         found = sorted(system.glob(name)) if "*" in name or "?" in name else [name]
-        files = [system.unstrip_protocol(one) for one in found if system.isfile(one)]
+        files = [
+            system.unstrip_protocol(one).rstrip("/")
+            for one in found
+            if (one.rstrip("/").lower().endswith(folders) and system.isdir(one))
+            or system.isfile(one)
+        ]
         is_folder = not files and system.isdir(name)
     except Exception as error:  # every protocol raises errors of its own
         raise SpecError(pattern, f"cannot be reached: {error}", "are the keys right?") from error
@@ -58,15 +70,29 @@ def stamp_url(path: str) -> tuple[int, str]:
     system, name = _opened(path)
     with _explained(path):
         info: dict[str, Any] = system.info(name)
-    return int(info["size"]), next((str(info[word]) for word in _CHANGES if info.get(word)), "")
+        if info.get("type") == "directory":
+            return _stamp_folder(system, name)
+    return int(info["size"]), _change(info)
+
+
+def _change(info: Mapping[str, Any]) -> str:
+    return next((str(info[word]) for word in _CHANGES if info.get(word)), "")
+
+
+def _stamp_folder(system: Any, name: str) -> tuple[int, str]:
+    files = system.find(name, detail=True)
+    digest = sha256()
+    for file in sorted(files):
+        digest.update(f"{file} {files[file]['size']} {_change(files[file])}\n".encode())
+    return sum(int(one["size"]) for one in files.values()), digest.hexdigest()
 
 
 @contextmanager
 def at_hand(path: str) -> Iterator[str]:
     """A path that readers can open: itself, or a copy on this machine's disk for a while.
 
-    Whole files are copied: FITS and HDF5 are read here and there in them. Errors speak of the
-    file by its own name.
+    Whole files are copied: FITS and HDF5 are read here and there in them, and a Zarr folder is a
+    file. Errors speak of the file by its own name.
 
     Raises
     ------
@@ -83,9 +109,8 @@ def at_hand(path: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="galbatch-") as folder:
         copy = str(Path(folder) / Path(name).name)
         with _explained(path):
-            size = int(system.info(name)["size"])
-            system.get_file(name, copy)
-        came = Path(copy).stat().st_size
+            size = _fetch(system, name, copy)
+        came = _bytes(Path(copy))
         if came != size:
             raise TransientError(path, f"{came:,} of its {size:,} bytes came: it is tried again")
         try:
@@ -93,6 +118,28 @@ def at_hand(path: str) -> Iterator[str]:
         except GalbatchError as error:
             where = error.where.replace(copy, path)
             raise type(error)(where, error.problem, error.hint) from error
+
+
+def _fetch(system: Any, name: str, copy: str) -> int:
+    """Copy a file, or a folder that is one; the bytes that there are."""
+    info = system.info(name)
+    if info.get("type") != "directory":
+        system.get_file(name, copy)
+        return int(info["size"])
+    size = 0
+    for file, one in system.find(name, detail=True).items():
+        target = Path(copy) / file[len(name) :].strip("/")
+        if ".." in target.parts:
+            raise ValueError(f"'{file}' lies outside of the folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        system.get_file(file, str(target))
+        size += int(one["size"])
+    return size
+
+
+def _bytes(copy: Path) -> int:
+    files = [file for file in copy.rglob("*") if file.is_file()] if copy.is_dir() else [copy]
+    return sum(file.stat().st_size for file in files)
 
 
 @contextmanager

@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import re
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from astropy.io.votable import converters, tree
-from astropy.io.votable.exceptions import VOWarning
-from astropy.utils.xml.iterparser import get_xml_iterator
-from numpy.typing import NDArray
 
-from galbatch.errors import DataError, GalbatchError, SpecError
-from galbatch.readers.base import Batch, Batches, FileColumn, Header, stamp
-from galbatch.readers.conform import NULLS, make_batch
-from galbatch.readers.door import (
-    broken,
-    cut_short,
-    head,
-    kind,
-    must_have,
-    not_that,
-    only_once,
-    opened,
-)
-from galbatch.readers.numpy_arrow import from_numpy
-from galbatch.readers.several import Listed, Words, choose, united, wants_all
-from galbatch.values import RejectedRow
+from galbatch.errors import DataError, SpecError
+from galbatch.readers.base import Batch, Batches, FileColumn, Header
+from galbatch.readers.conform import make_batch
+from galbatch.readers.opening import head, must_have, only_once
+from galbatch.readers.stamps import stamp
+from galbatch.readers.tables import TableOption, choose, common_header, wants_all
+from galbatch.readers.votable_columns import name_of, problem_of, to_arrow, type_of, unit_of
+from galbatch.readers.votable_glance import holds_more
+from galbatch.readers.votable_walk import FoundTable, QueryState, Walk
 
-Event = tuple[bool, str, Any, tuple[int, int]]
-_Watch = Callable[[Iterator[Event], tree.VOTableFile, Mapping[str, Any]], Iterator[Event]]
-
-_WORDS = Words("votable", "table", "table")
-_NOT_WELL = ("ERROR", "OVERFLOW")
-_BASE64 = re.compile(r"[A-Za-z0-9+/ \r\n\t]*+=?[ \r\n\t]*+=?[ \r\n\t]*+")
-_PIECE = 1 << 20
-_LONGEST_TAG = 1 << 16
-
-_TEXT = ("char", "unicodeChar")
-_UNPACKED_BYTES = 10_000
-"""Of one byte in a packed file, at most: no table is packed tighter."""
-_ELEMENTS = {
-    "boolean": pa.bool_(), "bit": pa.bool_(), "unsignedByte": pa.uint8(), "short": pa.int16(),
-    "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
-}  # fmt: skip
-_BYTES = {
-    "boolean": 1, "unsignedByte": 1, "char": 1, "unicodeChar": 2, "short": 2, "int": 4, "float": 4,
-    "long": 8, "double": 8, "floatComplex": 8, "doubleComplex": 16,
-}  # fmt: skip
-_EMPTY = frozenset(word.lower() for word in NULLS) | {"nan"}
-_BETWEEN = re.compile(r"[\s,]+")
-_ENDS_EARLY = ("no element found", "unclosed token", "unclosed CDATA")
-# What astropy raises over a document that is not as it should be.
-_RAISED = (
-    ValueError, LookupError, TypeError, AttributeError, EOFError, NotImplementedError,
-    OverflowError, struct.error, VOWarning,
-)  # fmt: skip
+_OPTION = TableOption("votable", "table", "table")
 
 
 class VotableReader:
@@ -94,20 +49,22 @@ class VotableReader:
         """The columns of the table, with their units."""
         found, notes = self._chosen(path)
         headers = [
-            Header(tuple(FileColumn(_name(one), _type(one), _unit(one)) for one in table.columns))
+            Header(
+                tuple(FileColumn(name_of(one), type_of(one), unit_of(one)) for one in table.columns)
+            )
             for table in found
         ]
-        header = united(path, [table.listed for table in found], headers, _WORDS)
+        header = common_header(path, [table.info for table in found], headers, _OPTION)
         return replace(header, notes=header.notes + notes)
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""
-        walks: list[_Walk] = []
+        walks: list[Walk] = []
         return Batches(
             self._read(path, types, rows, walks), lambda: sum(walk.rows for walk in walks)
         )
 
-    def _chosen(self, path: str) -> tuple[list[_Found], tuple[str, ...]]:
+    def _chosen(self, path: str) -> tuple[list[FoundTable], tuple[str, ...]]:
         """The tables to read, and what to know of them.
 
         Raises
@@ -119,7 +76,7 @@ class VotableReader:
         """
         head(path)
         # Only where the bytes hint at more than one table the whole of the file is gone through.
-        tables, states = _Walk(path).contents(whole=_holds_more(path, stamp(path)))
+        tables, states = Walk(path).contents(whole=holds_more(path, stamp(path)))
         failed = next((state for state in states if state.word == "ERROR"), None)
         if failed is not None and not tables:
             why = f"holds no rows: the service answered '{failed.text}'"
@@ -129,9 +86,9 @@ class VotableReader:
         unnamed = self.table is None or wants_all(self.table)
         if unnamed and not any(table.columns for table in tables):
             raise SpecError(path, "no table of the VOTable has columns")
-        chosen = [tables[n] for n in choose(path, [t.listed for t in tables], self.table, _WORDS)]
+        chosen = [tables[n] for n in choose(path, [t.info for t in tables], self.table, _OPTION)]
         if not all(table.columns for table in chosen):
-            shown = ", ".join(table.listed.label(_WORDS) for table in tables)
+            shown = ", ".join(table.info.label(_OPTION) for table in tables)
             problem = f"there is no table '{self.table}' with columns"
             raise SpecError(path, problem, f"tables in it: {shown}")
         notes: dict[str, None] = {}
@@ -143,7 +100,7 @@ class VotableReader:
                     notes[self._judged(path, state)] = None
         return chosen, tuple(notes)
 
-    def _judged(self, path: str, state: _State) -> str:
+    def _judged(self, path: str, state: QueryState) -> str:
         if state.word == "ERROR":
             raise DataError(
                 path, f"the service that wrote it failed on the way: {state.text}", "fetch it again"
@@ -156,33 +113,33 @@ class VotableReader:
         return problem
 
     def _read(
-        self, path: str, types: Mapping[str, pa.DataType], rows: int, walks: list[_Walk]
+        self, path: str, types: Mapping[str, pa.DataType], rows: int, walks: list[Walk]
     ) -> Iterator[Batch]:
         chosen, _ = self._chosen(path)
         if len(chosen) > 1:
             self.header(path)
         for table in chosen:
             # One after the other, so that only one is in memory.
-            walk = _Walk(path, table.number, sum(one.rows for one in walks))
+            walk = Walk(path, table.number, sum(one.rows for one in walks))
             walks.append(walk)
             yield from _batches(walk, table, types, rows)
 
 
 def _batches(
-    walk: _Walk, table: _Found, types: Mapping[str, pa.DataType], rows: int
+    walk: Walk, table: FoundTable, types: Mapping[str, pa.DataType], rows: int
 ) -> Iterator[Batch]:
     path, first, header = walk.path, walk.before, table.columns
-    found = {_name(column): column for column in header}
-    must_have(path, types, [_name(column) for column in header])
+    found = {name_of(column): column for column in header}
+    must_have(path, types, [name_of(column) for column in header])
     for name, wanted in types.items():
-        problem = _problem(found[name])
+        problem = problem_of(found[name])
         if problem and not pa.types.is_null(wanted):
             raise SpecError(path, f"column '{name}': {problem}")
-    types = only_once(path, types, [_name(column) for column in header])
-    types = {name: types[name] for name in types if not _problem(found[name])}
-    numbers = [n for n, column in enumerate(header) if _name(column) in types]
+    types = only_once(path, types, [name_of(column) for column in header])
+    types = {name: types[name] for name in types if not problem_of(found[name])}
+    numbers = [n for n, column in enumerate(header) if name_of(column) in types]
     array = walk.data(numbers)
-    keys = {_name(header[n]): key for n, key in zip(numbers, array.dtype.names, strict=False)}
+    keys = {name_of(header[n]): key for n, key in zip(numbers, array.dtype.names, strict=False)}
     for start in range(0, len(array), rows):
         row = np.arange(start + 1, min(start + rows, len(array)) + 1, dtype=np.int64)
         rejected = tuple(walk.rejected[n] for n in row.tolist() if n in walk.rejected)
@@ -190,466 +147,6 @@ def _batches(
         arrays = {}
         for name in types:
             part = array[keys[name]][row - 1]
-            arrays[name] = _arrow(part.data, np.ma.getmaskarray(part), found[name])
+            arrays[name] = to_arrow(part.data, np.ma.getmaskarray(part), found[name])
         yield make_batch(path, first + row, arrays, types, rejected)
     walk.check_end(len(array))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A table of a file: its number and place in it, and what is said of it there."""
-
-    number: int
-    names: tuple[str, ...]
-    place: tuple[int, ...]
-    columns: Sequence[tree.Field]
-    rows: int | None
-    aside: bool
-    problem: tuple[str, str] | None
-
-    @property
-    def listed(self) -> Listed:
-        return Listed(self.names, self.number, self.rows, len(self.columns), self.aside)
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a service says of its answer: the resources that it stands in, and what is not well."""
-
-    place: tuple[int, ...]
-    word: str
-    text: str
-
-
-class _Walk:
-    """One reading of a file, by astropy.
-
-    astropy asks for one element of the XML after the other. On their way to it they are watched
-    here, because it would not tell in which table and row it is, because it would read all tables
-    there are, and because it would fetch what lies elsewhere.
-
-    Parameters
-    ----------
-    path : str
-    number : int, optional
-        The table whose rows shall be read.
-    before : int
-        Rows of the file that come before those of this table.
-    """
-
-    def __init__(self, path: str, number: int | None = None, before: int = 0) -> None:
-        self.path, self.number, self.before = path, number, before
-        self.rows = 0
-        self.rejected: dict[int, RejectedRow] = {}
-        self._tables: list[_Found] = []
-        self._states: list[_State] = []
-        self._place: list[tuple[int, bool]] = []
-        self._resources = 0
-        self._declared: int | None = None
-        self._most_rows = 0
-        self._columns = self._row_bytes = self._varying_bytes = 0
-        self._stream_bytes: int | None = None
-        self._element: tree.TableElement | None = None
-
-    def contents(self, *, whole: bool) -> tuple[list[_Found], list[_State]]:
-        """Tables and states, without the rows.
-
-        Parameters
-        ----------
-        whole : bool
-            Whether to look at the whole of the file; otherwise as far as the first row.
-        """
-        try:
-            self._parse(lambda events, document, _: self._look(events, document, whole), None)
-        except _RAISED as error:
-            text = _first_line(error)
-            if any(words in text for words in _ENDS_EARLY):
-                raise cut_short(self.path, 0, "the VOTable") from error
-            problem = f"the VOTable's header cannot be understood: {text}"
-            raise SpecError(self.path, problem) from error
-        return self._tables, self._states
-
-    def data(self, columns: Sequence[int]) -> np.ma.MaskedArray[Any, Any]:
-        """The rows of the table, in the columns with these numbers (sorted)."""
-        try:
-            self._parse(self._pass_table, columns)
-        except _RAISED as error:
-            # The row that it was in when it broke is not whole.
-            row = self.before + max(self.rows - 1, 0)
-            if any(words in _first_line(error) for words in _ENDS_EARLY):
-                raise cut_short(self.path, row, "the VOTable", self._declared) from error
-            raise broken(self.path, error, row) from error
-        if self._element is None:
-            raise DataError(self.path, "changed while it was read", "try again")
-        array: np.ma.MaskedArray[Any, Any] = self._element.array
-        return array
-
-    def check_end(self, rows: int) -> None:
-        """Tell of a table that is well-formed and has other rows than it says all the same.
-
-        Raises
-        ------
-        DataError
-        """
-        if rows < max(self.rows, self._declared or 0):
-            raise cut_short(self.path, self.before + rows, "the VOTable", self._declared)
-        if self._declared is not None and rows > self._declared:
-            problem = f"the table says that it has {self._declared:,} rows, it has {rows:,}"
-            raise DataError(self.path, problem, "fetch it again")
-        if self._stream_bytes not in (None, rows * self._row_bytes + self._varying_bytes):
-            raise cut_short(self.path, self.before + rows, "the VOTable's stream", self._declared)
-
-    def _parse(self, watch: _Watch, columns: Sequence[int] | None) -> None:
-        stream, start = opened(self.path)
-        is_xml = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<") and b"\0" not in start
-        if not is_xml or kind(start) not in ("VOTable", "XML", ""):
-            raise not_that(self.path, "VOTable", start)
-        packed = not isinstance(stream, pa.NativeFile)
-        self._most_rows = Path(self.path).stat().st_size * (_UNPACKED_BYTES if packed else 1)
-        # Not invalid="mask": it shifts the cells behind a bad one by a column (astropy 8.0).
-        config = {"verify": "ignore", "invalid": "exception", "filename": self.path,
-                  "columns": list(columns) if columns else None}  # fmt: skip
-        try:
-            with stream:
-                stream.read(start.index(b"<"))  # services write empty lines before the first
-                with get_xml_iterator(stream.read) as events:
-                    document = tree.VOTableFile(config=config, pos=(1, 1))
-                    document.parse(watch(self._follow(events), document, config), config)
-        except GalbatchError:
-            raise
-        except OSError as error:
-            row = self.before + max(self.rows - 1, 0)
-            raise broken(self.path, error, row) from error
-
-    def _follow(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Keep in mind where in the file it is, and what services say of their answers."""
-        root, word = "", ""
-        for event in events:
-            start, tag, data, position = event
-            if not root and start and tag != "xml":
-                root = tag
-                if root != "VOTABLE":
-                    problem = f"expected VOTable, this is XML of another kind: <{root}>"
-                    raise SpecError(self.path, problem)
-            if tag == "RESOURCE" and start:
-                self._resources += 1
-                self._place.append((self._resources, str(data.get("type", "")) == "meta"))
-            elif tag == "RESOURCE":
-                self._place.pop()
-            elif tag == "TABLE" and start:
-                data = self._plausible(data)
-            elif tag == "INFO" and start:
-                name, value = (str(data.get(key, "")).strip().upper() for key in ("name", "value"))
-                word = value if name == "QUERY_STATUS" and value in _NOT_WELL else ""
-            elif tag == "INFO" and word:
-                text = " ".join(data.split())[:200]
-                if word == "ERROR":
-                    text = text or "it does not say why"
-                self._states.append(_State(self._here, word, text))
-                word = ""
-            yield start, tag, data, position
-
-    @property
-    def _here(self) -> tuple[int, ...]:
-        return tuple(number for number, _ in self._place)
-
-    def _plausible(self, attributes: Mapping[str, str]) -> dict[str, str]:
-        """Without a number of rows that the file cannot hold: astropy makes room for them."""
-        text = str(attributes.get("nrows", "")).strip()
-        declared = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-        if self._element is None:
-            self._declared = declared
-        if declared is not None and declared <= self._most_rows:
-            return dict(attributes)
-        return {key: value for key, value in attributes.items() if key != "nrows"}
-
-    def _look(
-        self, events: Iterator[Event], document: tree.VOTableFile, whole: bool
-    ) -> Iterator[Event]:
-        """Pass on all but rows, and list the tables."""
-        before: list[tree.TableElement] = []
-        names: tuple[str, ...] = ()
-        inside = False
-        for event in events:
-            start, tag, data, position = event
-            if tag == "TABLE" and start:
-                names = tuple(str(data[key]) for key in ("name", "ID") if data.get(key))
-                before, inside = list(document.iter_tables()), True
-            elif inside and (tag == "DATA" or tag == "TABLE"):
-                inside = False
-                new = (one for one in document.iter_tables() if one not in before)
-                element = next(new, None)
-                columns = element.all_fields if element is not None else ()
-                stop = bool(columns) and not whole
-                rows, problem = self._over_rows(events, stop) if tag == "DATA" else (0, None)
-                aside = any(is_meta for _, is_meta in self._place)
-                number = len(self._tables)
-                self._tables.append(
-                    _Found(number, names, self._here, columns, rows, aside, problem)
-                )
-                if stop:
-                    yield False, "TABLE", "", position
-                    return
-                if tag == "DATA":
-                    continue
-            elif tag == "DATA":
-                continue
-            yield event
-
-    def _over_rows(
-        self, events: Iterator[Event], stop: bool
-    ) -> tuple[int | None, tuple[str, str] | None]:
-        """Go to the end of DATA (or into it); how many rows it holds, and why not to read them."""
-        rows: int | None = None
-        for event in events:
-            start, tag, data, _ = event
-            problem = _elsewhere(event)
-            if problem or (start and stop and tag in ("TABLEDATA", "STREAM")):
-                return self._declared, problem
-            if start and tag == "TABLEDATA":
-                rows = 0
-            elif start and tag == "TR":
-                rows = (rows or 0) + 1
-            elif tag == "STREAM" and not start:
-                rows = self._declared if data.strip() else 0
-            elif tag == "DATA":
-                break
-        return rows, None
-
-    def _pass_table(
-        self, events: Iterator[Event], document: tree.VOTableFile, config: Mapping[str, Any]
-    ) -> Iterator[Event]:
-        """Pass on all but the rows of other tables than the one wanted, up to its resource's end.
-
-        What comes behind that does not matter; what is behind the table has to be whole, or the
-        file was cut short.
-        """
-        before: list[tree.TableElement] = []
-        number, meant = -1, False
-        for event in events:
-            start, tag, _, _ = event
-            if tag == "TABLE" and start:
-                number += 1
-                meant, before = number == self.number, list(document.iter_tables())
-            elif meant and (tag == "DATA" or tag == "TABLE"):
-                meant = False
-                new = (one for one in document.iter_tables() if one not in before)
-                self._element = next(new, None)
-                if tag == "DATA" and self._element is not None:
-                    for column in self._element.all_fields:
-                        self._guard(column, config)
-                    self._count(self._element.all_fields)
-                    yield event
-                    yield from self._pass_rows(events)
-                    continue
-            if tag == "DATA":
-                for event in events:
-                    if event[1] == "DATA":
-                        break
-                continue
-            yield event
-            if tag == "RESOURCE" and not start and self._element is not None:
-                return
-
-    def _pass_rows(self, events: Iterator[Event]) -> Iterator[Event]:
-        for event in events:
-            start, tag, data, _ = event
-            if start and tag == "TR":
-                self.rows += 1
-            elif start and tag == "BINARY2":
-                # Each row begins with a bit for each column.
-                self._row_bytes += (self._columns + 7) // 8
-            elif tag == "STREAM" and not start:
-                if not _BASE64.fullmatch(data):
-                    # Python would leave out what it does not know, or end there.
-                    raise DataError(
-                        self.path, "the VOTable's stream is no base64", "fetch it again"
-                    )
-                letters = len(data) - sum(data.count(blank) for blank in " \r\n\t")
-                self._stream_bytes = letters // 4 * 3 - data.count("=")
-            yield event
-            if tag == "DATA":
-                return
-
-    def _count(self, columns: Sequence[tree.Field]) -> None:
-        """Count rows and bytes of BINARY: astropy drops without a word what is no whole row."""
-        self._columns = len(columns)
-        for column in columns:
-            size = _bytes(column)
-            self._row_bytes += size or 0
-            if size is None:
-                column.converter.binparse = self._counting_bytes(column.converter.binparse)
-        first = columns[0].converter
-        binparse = first.binparse
-
-        def counting(read: Any) -> Any:
-            value = binparse(read)
-            self.rows += 1
-            return value
-
-        first.binparse = counting
-
-    def _counting_bytes(self, binparse: Any) -> Any:
-        def counting(read: Any) -> Any:
-            size = 0
-
-            def counted(wanted: int) -> Any:
-                nonlocal size
-                found = read(wanted)
-                size += wanted
-                return found
-
-            # Raises where the stream ends: a cell that is not whole is no cell.
-            value = binparse(counted)
-            self._varying_bytes += size
-            return value
-
-        return counting
-
-    def _guard(self, column: tree.Field, config: Mapping[str, Any]) -> None:
-        """Have astropy read the cells of a column strictly, and note the rows where it cannot.
-
-        By itself it gives up the whole file, or makes 32767 of 99999, 0 of an empty cell (before
-        VOTable 1.3), null of a word, and of a text what fits in the length its column declares.
-        """
-        converter, name = column.converter, _name(column)
-        if column.datatype in _TEXT:
-            converter.format = "O"
-            converter.parse = lambda text, config=None, position=None: (text, False)
-            return
-        if _problem(column):
-            return
-        strictly = {**config, "verify": "exception"}
-        strict = converters.get_converter(column, strictly)
-        expected = _expected(column)
-
-        def parse(text: str, config: object = None, position: object = None) -> tuple[Any, Any]:
-            words = _BETWEEN.split(text.strip()) if column.arraysize else [text.strip()]
-            if len(words) == 1 and words[0].lower() in _EMPTY:
-                return strict.default, True
-            if column.datatype in ("float", "double"):
-                words = ["nan" if word.lower() in _EMPTY else word for word in words]
-            try:
-                value: tuple[Any, Any] = strict.parse(" ".join(words), strictly, position)
-            except _RAISED:
-                shown = text if len(text) <= 40 else text[:37] + "..."
-                reason = f"column '{name}': expected {expected}, got {shown!r}"
-                row = RejectedRow(self.path, self.before + self.rows, reason)
-                self.rejected.setdefault(self.rows, row)
-                return strict.default, True
-            return value
-
-        converter.parse = parse
-
-
-@lru_cache(maxsize=8)
-def _holds_more(path: str, _: tuple[int, int | str]) -> bool:
-    """Whether anything that matters may stand behind the first table, judging by the bytes.
-
-    This is some fifty times as fast as a look at the XML. Comments can make it say so in vain,
-    which costs time.
-    """
-    rest, tables = b"", 0
-    try:
-        with opened(path)[0] as stream:
-            while piece := stream.read(_PIECE):
-                text = rest + piece
-                # Cut before a tag, so that none is seen in halves or twice.
-                cut = text.rfind(b"<", max(len(text) - _LONGEST_TAG, 0))
-                text, rest = (text[:cut], text[cut:]) if cut >= 0 else (text, b"")
-                if _more_in(text, tables):
-                    return True
-                tables += _opened(text)
-    except OSError:
-        return False  # The reading will say so.
-    return _more_in(rest, tables)
-
-
-def _opened(text: bytes) -> int:
-    if b"TABLE" not in text:
-        return 0
-    return sum(text.count(tag) - text.count(tag + b"DATA") for tag in (b"<TABLE", b":TABLE"))
-
-
-def _more_in(text: bytes, tables: int) -> bool:
-    if b"TABLE" not in text and b"QUERY_STATUS" not in text:
-        return False
-    opened = _opened(text)
-    if tables + opened > 1:
-        return True
-    last = text.rfind(b"QUERY_STATUS")
-    return last >= 0 and (tables > 0 or (opened > 0 and _opened(text[:last]) > 0))
-
-
-def _elsewhere(event: Event) -> tuple[str, str] | None:
-    """Why rows cannot be read here, and what to do, if that is what an element says."""
-    start, tag, data, _ = event
-    if start and tag == "STREAM" and "href" in data:
-        problem = f"its rows are in another place: {data['href']}"
-        return problem, "fetch that, and name it in source.paths"
-    if start and tag in ("FITS", "PARQUET"):
-        problem = f"its rows are {tag} inside XML, which galbatch does not read"
-        return problem, "convert it: stilts tcopy FILE catalogue.fits"
-    return None
-
-
-def _name(column: tree.Field) -> str:
-    return str(column.name or column.ID)
-
-
-def _unit(column: tree.Field) -> str:
-    return str(column.unit or "").strip()
-
-
-def _type(column: tree.Field) -> pa.DataType | None:
-    if _problem(column):
-        return None
-    if column.datatype in _TEXT:
-        return pa.string()
-    one = _ELEMENTS[column.datatype]
-    if not column.arraysize:
-        return one
-    shape = str(column.arraysize)
-    return pa.list_(one) if "*" in shape else pa.list_(one, math.prod(map(int, shape.split("x"))))
-
-
-def _bytes(column: tree.Field) -> int | None:
-    """What a cell takes in BINARY; None where that varies."""
-    shape = str(column.arraysize or "1")
-    if "*" in shape:
-        return None
-    count = math.prod(int(size) for size in shape.split("x"))
-    return -(-count // 8) if column.datatype == "bit" else count * _BYTES[column.datatype]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
-def _problem(column: tree.Field) -> str:
-    """Why a column cannot be read, or nothing."""
-    return "its numbers are complex" if column.datatype not in (*_ELEMENTS, *_TEXT) else ""
-
-
-def _expected(column: tree.Field) -> str:
-    what = {"boolean": "true or false", "bit": "0 or 1", "float": "a number", "double": "a number"}
-    one = what.get(column.datatype, f"a whole number ({_ELEMENTS[column.datatype]})")
-    if not column.arraysize:
-        return one
-    return "numbers" if "*" in column.arraysize else f"{column.arraysize} numbers"
-
-
-def _arrow(values: NDArray[Any], null: NDArray[Any], column: tree.Field) -> pa.Array:
-    if column.datatype in _TEXT:
-        text = pa.array([value or None for value in values.tolist()], pa.string())
-        return pc.utf8_rtrim_whitespace(text)
-    if values.dtype.kind != "O":
-        return from_numpy(values, np.asarray(null, dtype=bool))
-    rows = [np.ma.ravel(value) for value in values.tolist()]
-    lengths = np.array([len(row) for row in rows], dtype=np.int32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    null = np.concatenate([np.ma.getmaskarray(row) for row in rows])
-    flat = from_numpy(np.concatenate([row.data for row in rows]), null)
-    numbers = flat.cast(_ELEMENTS[column.datatype], safe=False)
-    return pa.ListArray.from_arrays(pa.array(offsets), numbers, mask=pa.array(lengths == 0))

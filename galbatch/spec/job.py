@@ -26,6 +26,7 @@ from galbatch.spec.base import (
     must_rise,
     say,
 )
+from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
 from galbatch.spec.survey import Condition
 from galbatch.values import WORKER_MEMORY, Target
@@ -55,7 +56,8 @@ class ParquetFormat(Words):
 
 
 class FitsFormat(Words):
-    """FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
+    """FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip). Images with as many
+    rows as the table are columns that a survey can name."""
 
     kind: Literal["fits"] = "fits"
     hdu: Table | None = None
@@ -74,6 +76,22 @@ class Hdf5Format(Words):
     several, the file is refused."""
 
 
+class ZarrFormat(Words):
+    """Zarr, versions 2 and 3: a folder with one array per column in a group."""
+
+    kind: Literal["zarr"] = "zarr"
+    group: Line | None = None
+    """The group of columns, or `all` for all of them one after the other (they must have the same
+    columns). By default the only one that has rows; where there are several, the file is
+    refused."""
+
+
+class NumpyFormat(Words):
+    """NumPy: a structured array (`.npy`), or an archive of one array per column (`.npz`)."""
+
+    kind: Literal["numpy"] = "numpy"
+
+
 class VotableFormat(Words):
     """A VOTable, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
 
@@ -88,7 +106,7 @@ class VotableFormat(Words):
 
 
 Format = Annotated[
-    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | VotableFormat,
+    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | ZarrFormat | NumpyFormat | VotableFormat,
     Field(discriminator="kind"),
 ]
 
@@ -174,25 +192,6 @@ class ThesisClean(Words):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         must_rise(self.low, self.high)
-        return self
-
-
-_FINEST = 1e-6
-"""Steps of redshifts that are still steps in float32."""
-
-
-class RedshiftGrid(Words):
-    """Evenly spaced redshifts at which p(z) is written out in full."""
-
-    low: float = Field(default=0.0, ge=0, le=100)
-    high: float = Field(default=6.0, gt=0, le=100)
-    points: int = Field(default=301, ge=2, le=10_000)
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        must_rise(self.low, self.high)
-        if (self.high - self.low) / self.points < _FINEST:
-            raise ValueError(f"points are closer than {_FINEST:g}; take fewer, or a wider range")
         return self
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.models.families import family_of, needs_labels
-from galbatch.readers.base import check_catalogues
+from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
 from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Job, MockSource, Model, SkySplit

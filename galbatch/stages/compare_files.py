@@ -171,7 +171,7 @@ def _refuse_what_all_lack(
             if column not in columns:
                 raise SpecError(
                     f"{where}.{setting}",
-                    f"needs the column '{column}', which no file has",
+                    f"no file has the column '{column}'",
                     _near(column, spellings) or "join it to the files, or change the setting",
                 )
         for target in model.targets or ():

@@ -12,14 +12,15 @@ import pyarrow.compute as pc
 
 from galbatch.columns import is_number
 from galbatch.errors import DataError, SpecError, counted
-from galbatch.readers.base import Batch, Header, Reader, open_reader
-from galbatch.readers.conform import Mismatch, conform
+from galbatch.readers.base import Batch, Header, Reader
+from galbatch.readers.conform import conform
+from galbatch.readers.open import open_reader
 from galbatch.readers.remote import at_hand
+from galbatch.readers.scalars import Mismatch
 from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource
 from galbatch.spec.survey import Survey
 from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
-from galbatch.store.tables import OWN
 from galbatch.values import Target
 
 FIRST_ROWS = 1_000
@@ -179,9 +180,9 @@ def _is_text(header: Header) -> bool:
 
 def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Intake) -> _Kind:
     """What a header says, matched with the survey."""
-    columns = [column for column in header.columns if column.name not in OWN]
     types, intake = column_types(survey, reader, path, header, intake)
     names, own = intake.resolution.names, intake.units.own
+    columns = [column for column in header.columns if column.name in types]
     text, fields = _is_text(header), {}
     for column in columns:
         wanted, name = types[column.name], names[column.name]

@@ -97,6 +97,7 @@ def column_types(
     """
     resolution = intake.resolution
     arrived = {column.name: column.type for column in header.columns}
+    beside = {column.name for column in header.columns if column.beside}
     spelled = {name: spelling for spelling, name in resolution.names.items()}
     ids = [name for name in (survey.id.column, *survey.id.parts) if name in spelled]
     sky = [survey.sky.ra, survey.sky.dec] if survey.sky else []
@@ -107,8 +108,9 @@ def column_types(
     unlisted: list[str] = []
     for spelling, name in resolution.names.items():
         column, own = survey.column.get(name), arrived[spelling]
-        if column is None and own is not None and is_array(shape_of(own)):
-            unlisted.append(f"'{spelling}' {list(shape_of(own))}")
+        shape = () if own is None else shape_of(own)
+        if column is None and (spelling in beside or is_array(shape)):
+            unlisted.append(f"'{spelling}' {list(shape)}")
         elif column is None:
             types[spelling] = pa.null()  # as it comes
         elif name in ids:

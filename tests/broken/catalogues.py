@@ -24,7 +24,7 @@ from broken.writers import Column
 from hypothesis import strategies as st
 
 from galbatch.errors import SpecError
-from galbatch.readers.base import open_reader
+from galbatch.readers.open import open_reader
 from galbatch.spec.survey import Column as SurveyColumn
 
 ID, RA, DEC, LABEL = "objid", "ra", "dec", "zspec"

@@ -30,7 +30,7 @@ from hats.pixel_math.spatial_index import compute_spatial_index
 from world import STAGES, Silent
 
 from galbatch.errors import GalbatchError, SpecError
-from galbatch.readers import csv, fits, packed, records, votable
+from galbatch.readers import csv, fits_file, packed, records, votable_glance
 from galbatch.run.loop import run
 from galbatch.run.result import Result
 from galbatch.run.store import opened
@@ -54,7 +54,7 @@ def in_pieces(size: int) -> Iterator[None]:
     with ExitStack() as stack:
         for module, name in (
             (csv, "_PIECE"), (csv, "_BLOCK"), (records, "_PART"), (packed, "_PIECE"),
-            (packed, "_BUFFER"), (fits, "_PIECE"), (votable, "_PIECE"),
+            (packed, "_BUFFER"), (fits_file, "_PIECE"), (votable_glance, "_PIECE"),
         ):  # fmt: skip
             stack.enter_context(patch.object(module, name, size))
         yield

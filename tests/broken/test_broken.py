@@ -20,7 +20,7 @@ from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
 from galbatch.errors import GalbatchError
-from galbatch.readers.base import open_reader
+from galbatch.readers.open import open_reader
 
 FILES = 100
 READER_EXAMPLES = 150

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from astropy.io import fits
 from astropy.io.votable import from_table
 from astropy.table import Table
@@ -125,6 +126,44 @@ def write_hdf5(table: pa.Table, path: Path) -> None:
             file.create_dataset(f"photometry/{name}", data=values)
 
 
+def arrays_of(table: pa.Table) -> dict[str, np.ndarray]:
+    """The columns as NumPy has them."""
+    vectors = table["MAG_AUTO"].combine_chunks().flatten().to_numpy()
+    names = [name for name in table.column_names if name not in ("name", "MAG_AUTO")]
+    return {name: table[name].to_numpy() for name in names} | {
+        "name": np.array(table["name"].to_pylist(), dtype="U12"),
+        "MAG_AUTO": vectors.reshape(table.num_rows, 3),
+    }
+
+
+def write_zarr(table: pa.Table, path: Path) -> None:
+    group = zarr.open_group(str(path), mode="w")
+    for name, values in arrays_of(table).items():
+        if name == "name":
+            values = values.astype(np.dtypes.StringDType())
+        group.create_array(name, data=values, chunks=(300, *values.shape[1:]))
+
+
+def write_zarr_2(table: pa.Table, path: Path) -> None:
+    group = zarr.open_group(str(path), mode="w", zarr_format=2)
+    for name, values in arrays_of(table).items():
+        stored = values.astype("S12") if name == "name" else values
+        group.create_array(f"phot/{name}", data=stored, chunks=(300, *values.shape[1:]))
+
+
+def write_npz(table: pa.Table, path: Path) -> None:
+    np.savez_compressed(path, **arrays_of(table))
+
+
+def write_npy(table: pa.Table, path: Path) -> None:
+    arrays = arrays_of(table)
+    layout = [(name, one.dtype, one.shape[1:]) for name, one in arrays.items()]
+    rows = np.zeros(table.num_rows, layout)
+    for name, one in arrays.items():
+        rows[name] = one
+    np.save(path, rows)
+
+
 def write_votable(table: pa.Table, path: Path, serialization: str = "tabledata") -> None:
     columns = {name: table[name].to_numpy() for name in table.column_names if name != "MAG_AUTO"}
     columns["name"] = np.array(table["name"].to_pylist(), dtype=object if table else "U9")
@@ -157,13 +196,20 @@ WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
     "fits.gz": write_fits,
     "fits.bz2": write_fits_packed,
     "hdf5": write_hdf5,
+    "zarr": write_zarr,
+    "2.zarr": write_zarr_2,
+    "npz": write_npz,
+    "npy": write_npy,
     "vot": write_votable,
     "xml": write_binary,
     "votable": write_binary2,
     "vot.gz": write_votable,
 }
-WHOLE = ("parquet", "hdf5", "vot", "xml", "votable", "vot.gz", "csv.zip")
+WHOLE = ("parquet", "hdf5", "npz", "npy", "vot", "xml", "votable", "vot.gz", "csv.zip")
 """Formats of which nothing is readable when their end is missing."""
+FILES = [ending for ending in WRITERS if not ending.endswith("zarr")]
+CUT = [ending for ending in FILES if ending != "csv"]
+"""A CSV file that is cut between two rows is a shorter one."""
 every_format = pytest.mark.parametrize("ending", WRITERS)
 
 
@@ -190,8 +236,10 @@ def joined(batches: list[Batch]) -> pa.Table:
 def test_columns_come_in_file_order(tmp_path: Path, ending: str) -> None:
     path, table = write(tmp_path, ending)
     found = open_reader(None, path).header(path).names
-    if ending == "hdf5":  # HDF5 keeps names sorted
+    if ending in ("npz", "npy"):  # as they were saved
         assert sorted(found) == sorted(table.column_names)
+    elif ending == "hdf5" or ending.endswith("zarr"):
+        assert list(found) == sorted(table.column_names)
     else:
         assert list(found) == table.column_names
 
@@ -273,7 +321,9 @@ def test_no_such_file(tmp_path: Path, ending: str) -> None:
 def test_a_folder_is_no_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"folder.{ending}"
     path.mkdir()
-    with pytest.raises(SpecError, match="is a folder, not a file"):
+    zarr_ = ending.endswith("zarr")
+    problem = "is a folder, but no Zarr group" if zarr_ else "is a folder, not a file"
+    with pytest.raises(SpecError, match=problem):
         open_reader(None, str(path)).header(str(path))
 
 
@@ -287,7 +337,7 @@ def test_an_empty_file(tmp_path: Path, ending: str) -> None:
         read(str(path))
 
 
-@pytest.mark.parametrize("ending", [ending for ending in WRITERS if ending != "csv"])
+@pytest.mark.parametrize("ending", CUT)
 @pytest.mark.parametrize("size", [12, 1100])
 def test_hardly_more_than_the_beginning(tmp_path: Path, ending: str, size: int) -> None:
     path, _ = write(tmp_path, ending)
@@ -347,7 +397,7 @@ def test_something_else_under_that_name(
         read(str(path))
 
 
-@pytest.mark.parametrize("ending", [ending for ending in WRITERS if ending != "csv"])
+@pytest.mark.parametrize("ending", CUT)
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float) -> None:
     path, table = write(tmp_path, ending, rows=20_000)
@@ -369,7 +419,7 @@ def test_a_file_that_is_cut_short(tmp_path: Path, ending: str, share: float) -> 
 
 @pytest.mark.parametrize(
     "ending",
-    ["csv.gz", "csv.bz2", "csv.xz", "csv.zst", "csv.zip", "fits.gz", "parquet", "vot.gz"],
+    ["csv.gz", "csv.bz2", "csv.xz", "csv.zst", "csv.zip", "fits.gz", "parquet", "vot.gz", "npz"],
 )
 def test_a_damaged_file(tmp_path: Path, ending: str) -> None:
     path, _ = write(tmp_path, ending, rows=20_000)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from galbatch.columns import from_numpy, to_numpy
 from galbatch.errors import SpecError
 from galbatch.intake.units import converted, plan_units
 from galbatch.spec import Survey
@@ -154,3 +155,24 @@ def test_sentinels_stay_what_they_are() -> None:
     assert found["g"].to_pylist() == [2.0, -99.0, None]
     assert found["g"].type == pa.float64()
     assert found["id"] == table["id"]
+
+
+def test_arrays_are_converted_and_keep_their_type() -> None:
+    columns = [
+        {"name": "spectrum", "shape": [300], "unit": "uJy"},
+        {"name": "counts", "shape": [300], "unit": "s", "dtype": "int16"},
+    ]
+    words = survey(**FLUX).model_dump(mode="json", exclude_unset=True)
+    made = Survey.model_validate({**words, "columns": [*COLUMNS, *columns]})
+    values = np.random.default_rng(1).normal(size=(4, 300)).astype(np.float32)
+    values[1, 5] = np.nan
+    kind = pa.fixed_shape_tensor(pa.float32(), [300], dim_names=["spectrum_0"])
+    column = from_numpy(values, kind, np.array([False, False, True, False]))
+    table = pa.table({"spectrum": column}).slice(1)
+    found = converted(made, table, plan_units(made, {"spectrum": "mJy"}, "a.fits"))["spectrum"]
+    assert found.type == kind
+    assert found.is_null().to_pylist() == [False, True, False]
+    expected = (values[[1, 3]].astype(np.float64) * 1000).astype(np.float32)
+    np.testing.assert_array_equal(to_numpy(found)[[0, 2]], expected)
+    with pytest.raises(SpecError, match="its unit is 'h', expected int16 numbers in 's', which"):
+        plan_units(made, {"counts": "h"}, "a.fits")

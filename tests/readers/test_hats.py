@@ -26,9 +26,9 @@ from small import REPOSITORY, job_words
 from galbatch.errors import SpecError
 from galbatch.mock.observe import mock_batches
 from galbatch.readers import expand, open_reader
-from galbatch.readers.base import check_catalogues
 from galbatch.readers.hats import is_pixel_file
 from galbatch.readers.parquet import ParquetReader
+from galbatch.readers.paths import check_catalogues
 from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec import load_survey

@@ -47,7 +47,7 @@ def test_several_groups_need_a_choice(path: str) -> None:
 
 def test_a_group(path: str) -> None:
     reader = Hdf5Reader("/photometry")
-    assert set(reader.header(path).names) == {"id", "mag", "name", "vector", "short"}
+    assert set(reader.header(path).names) == {"id", "mag", "name", "vector", "short", "cube"}
     types = {"mag": pa.float64(), "name": pa.string(), "vector": pa.list_(pa.float32(), 2)}
     batches = list(reader.batches(path, types, 2))
     assert [batch.rows.tolist() for batch in batches] == [[1, 2], [3]]
@@ -114,7 +114,7 @@ def test_a_column_beside_the_table(path: str) -> None:
     assert reader.header(path).notes == ("left out, as the other columns have 3 rows: short 2",)
     batches = reader.batches(path, dict.fromkeys(reader.header(path).names, pa.null()), 10)
     (batch,) = batches
-    assert set(batch.table.column_names) == {"id", "mag", "name", "vector"}
+    assert set(batch.table.column_names) == {"id", "mag", "name", "vector", "cube"}
     assert batches.records == len(batch.rows) == 3
 
 

@@ -19,7 +19,7 @@ from astropy.table import Table
 
 from galbatch.errors import DataError, GalbatchError, SpecError
 from galbatch.readers import open_reader
-from galbatch.readers.door import opened
+from galbatch.readers.opening import opened
 from galbatch.readers.packed import packing_of
 
 TEXT = b"ID,RA\n1,2.5\n2,3.5\n"

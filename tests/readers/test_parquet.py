@@ -263,3 +263,21 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
         list(ParquetReader().batches(path, {"a": pa.int64()}, 10))
     (batch,) = ParquetReader().batches(path, {"a": pa.null(), "b": pa.int64()}, 10)
     assert batch.table.to_pydict() == {"b": [3]}
+
+
+@pytest.mark.parametrize("group", [50, 100_000])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, group: int) -> None:
+    """Neither with many row groups nor with one that is larger than the batches."""
+    path = str(tmp_path / "a.parquet")
+    rows, pixels = 2_000, 4_096
+    values = np.random.default_rng(1).integers(0, 256, rows * pixels).astype(np.uint8)
+    mask = pa.FixedSizeListArray.from_arrays(pa.array(values), pixels)
+    pq.write_table(pa.table({"mask": mask}), path, row_group_size=group, use_dictionary=False)
+    del values, mask
+    kind = pa.fixed_shape_tensor(pa.uint8(), [pixels])
+    before, most, count = pa.total_allocated_bytes(), 0, 0
+    for batch in ParquetReader().batches(path, {"mask": kind}, 50):
+        most = max(most, pa.total_allocated_bytes() - before)
+        count += len(batch.rows)
+    assert count == rows
+    assert most < rows * pixels

@@ -14,7 +14,8 @@ from astropy.io.votable import parse
 
 from galbatch.errors import DataError, SpecError
 from galbatch.readers import Batch, open_reader
-from galbatch.readers.votable import VotableReader, _Walk
+from galbatch.readers.votable import VotableReader
+from galbatch.readers.votable_walk import Walk
 from galbatch.spec.job import VotableFormat
 
 TRIPLE = pa.list_(pa.float32(), 3)
@@ -490,20 +491,20 @@ def test_a_second_table_far_behind(
     tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever the pieces are cut in which a file is looked through."""
-    monkeypatch.setattr("galbatch.readers.votable._PIECE", piece)
-    monkeypatch.setattr("galbatch.readers.votable._LONGEST_TAG", 100)
+    monkeypatch.setattr("galbatch.readers.votable_glance._PIECE", piece)
+    monkeypatch.setattr("galbatch.readers.votable_glance._LONGEST_TAG", 100)
     path = write(tmp_path, document(*many(3), " " * 200, *many(1)))
     with pytest.raises(SpecError, match=r"several tables: t0 .table 0, 3 rows"):
         VotableReader().header(path)
     path = write(tmp_path, document(*many(30)))
     walked: list[bool] = []
-    contents = _Walk.contents
+    contents = Walk.contents
 
-    def spied(walk: _Walk, *, whole: bool) -> Any:
+    def spied(walk: Walk, *, whole: bool) -> Any:
         walked.append(whole)
         return contents(walk, whole=whole)
 
-    monkeypatch.setattr(_Walk, "contents", spied)
+    monkeypatch.setattr(Walk, "contents", spied)
     assert VotableReader().header(path).names == ("x",)
     assert walked == [False], "one table is not gone through for its header"
 

@@ -51,7 +51,7 @@ def rows(site: Site, model: str) -> list[dict[str, Any]]:
 
 def test_a_kind_that_a_test_knows_takes_all_predictions_once(site: Site, tmp_path: Path) -> None:
     def append() -> dict[str, int]:
-        left = {task.unit: task.why for task in Append().pending(site).tasks}
+        left = {task.unit: task.why for task in Append().pending(Snapshot(site)).tasks}
         with opened(site):
             outcome = run((Append(),), site, lambda: nullcontext(None), Silent())
         assert not outcome.left

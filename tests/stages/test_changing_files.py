@@ -15,7 +15,7 @@ from world import STAGES, Silent, World
 
 from galbatch.cluster import connect as cluster_of
 from galbatch.errors import DataError, TransientError
-from galbatch.readers.base import stamp
+from galbatch.readers.stamps import stamp
 from galbatch.run.loop import Outcome, run
 from galbatch.run.status import status
 from galbatch.run.store import opened

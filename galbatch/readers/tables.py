@@ -18,15 +18,15 @@ _PLAIN = re.compile(r"(?!(?i:all|null|true|false|yes|no|on|off)$)[A-Za-z_][\w./-
 
 
 @dataclass(frozen=True)
-class Words:
-    """How a format speaks of its tables.
+class TableOption:
+    """The option of a format that names one of its tables.
 
     Parameters
     ----------
     kind : str
         The format, as a job names it.
     key : str
-        The word of ``source.format`` that names a table.
+        Its name in ``source.format``.
     noun : str
         What the format calls one.
     """
@@ -41,7 +41,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Listed:
+class TableInfo:
     """One of the tables in a file.
 
     Parameters
@@ -55,7 +55,7 @@ class Listed:
     columns : int
         How many there are.
     aside : bool
-        Whether the file itself says that it is no result but a word about one.
+        Whether the file itself says that it is not a result but a note about one.
     """
 
     names: tuple[str, ...]
@@ -64,12 +64,12 @@ class Listed:
     columns: int
     aside: bool = False
 
-    def label(self, words: Words) -> str:
+    def label(self, option: TableOption) -> str:
         """For a list in a message: ``NORTH (HDU 1, 750 rows)``."""
         size = "rows not stated"
         if self.rows is not None:
             size = f"{self.rows:,} row{'s' * (self.rows != 1)}"
-        place = "" if self.number is None else f"{words.noun} {self.number}"
+        place = "" if self.number is None else f"{option.noun} {self.number}"
         if not self.names:
             return f"{place} ({size})"
         return f"{self.names[0]} ({place}{', ' if place else ''}{size})"
@@ -81,22 +81,22 @@ def wants_all(wanted: int | str | None) -> bool:
 
 
 def choose(
-    path: str, tables: Sequence[Listed], wanted: int | str | None, words: Words
+    path: str, tables: Sequence[TableInfo], wanted: int | str | None, option: TableOption
 ) -> tuple[int, ...]:
     """The tables to read, as places in `tables`.
 
     Unless the job names one, those count that have columns and rows (or else columns), and are
-    no words about another; there must be one. With `ALL` every one of them is read.
+    notes about another; there must be one. With `ALL` every one of them is read.
 
     Parameters
     ----------
     path : str
         For messages.
-    tables : sequence of Listed
+    tables : sequence of TableInfo
         In file order.
     wanted : int, str or None
         What the job says.
-    words : Words
+    option : TableOption
 
     Raises
     ------
@@ -110,8 +110,8 @@ def choose(
         if len(found) > 1 and wanted is None:
             raise SpecError(
                 path,
-                f"holds several tables: {_shown([tables[place] for place in found], words)}",
-                f"name one, {words.hint(_writable(tables, found[0]))}, or {words.key}: {ALL} to "
+                f"holds several tables: {_shown([tables[place] for place in found], option)}",
+                f"name one, {option.hint(_writable(tables, found[0]))}, or {option.key}: {ALL} to "
                 "read them one after the other, where they have the same columns",
             )
         return found
@@ -120,29 +120,31 @@ def choose(
         raise SpecError(
             path,
             f"several tables are called '{wanted}': "
-            f"{_shown([tables[place] for place in found], words)}",
-            f"write the number, {words.hint(str(tables[found[0]].number))}",
+            f"{_shown([tables[place] for place in found], option)}",
+            f"write the number, {option.hint(str(tables[found[0]].number))}",
         )
     if not found:
         names = [name for table in tables for name in table.names]
         hint = did_you_mean(str(wanted), names) if isinstance(wanted, str) else ""
         if not hint.startswith("did"):
-            hint = f"tables in it: {_shown(tables, words)}" if tables else ""
-        raise SpecError(path, f"there is no {words.noun} '{wanted}'", hint)
+            hint = f"tables in it: {_shown(tables, option)}" if tables else ""
+        raise SpecError(path, f"there is no {option.noun} '{wanted}'", hint)
     return found
 
 
-def united(path: str, tables: Sequence[Listed], headers: Sequence[Header], words: Words) -> Header:
+def common_header(
+    path: str, tables: Sequence[TableInfo], headers: Sequence[Header], option: TableOption
+) -> Header:
     """The header of tables that are read one after the other.
 
     Parameters
     ----------
     path : str
         For messages.
-    tables : sequence of Listed
+    tables : sequence of TableInfo
     headers : sequence of Header
         One for each.
-    words : Words
+    option : TableOption
 
     Raises
     ------
@@ -153,20 +155,20 @@ def united(path: str, tables: Sequence[Listed], headers: Sequence[Header], words
     for table, header in zip(tables[1:], headers[1:], strict=True):
         other = {column.name: column for column in header.columns}
         if other != first:
-            a, b = tables[0].label(words), table.label(words)
+            a, b = tables[0].label(option), table.label(option)
             raise SpecError(
                 path,
-                f"its tables have not the same columns, which '{words.key}: {ALL}' needs: "
+                f"its tables have not the same columns, which '{option.key}: {ALL}' needs: "
                 f"{_difference(a, first, b, other)}",
-                f"name one, {words.hint(_writable(tables, 0))}",
+                f"name one, {option.hint(_writable(tables, 0))}",
             )
     notes = tuple(dict.fromkeys(note for header in headers for note in header.notes))
     if len(tables) > 1:
-        notes = (f"read one after the other: {_shown(tables, words)}", *notes)
+        notes = (f"read one after the other: {_shown(tables, option)}", *notes)
     return Header(headers[0].columns, notes)
 
 
-def _countable(tables: Sequence[Listed]) -> tuple[int, ...]:
+def _countable(tables: Sequence[TableInfo]) -> tuple[int, ...]:
     found = [place for place, table in enumerate(tables) if table.columns]
     for counts in (lambda one: not one.aside, lambda one: one.rows != 0):
         better = [place for place in found if counts(tables[place])]
@@ -174,7 +176,7 @@ def _countable(tables: Sequence[Listed]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _named(tables: Sequence[Listed], wanted: int | str) -> tuple[int, ...]:
+def _named(tables: Sequence[TableInfo], wanted: int | str) -> tuple[int, ...]:
     if isinstance(wanted, int):
         return tuple(place for place, one in enumerate(tables) if one.number == wanted)
     name = wanted.strip()
@@ -186,7 +188,7 @@ def _named(tables: Sequence[Listed], wanted: int | str) -> tuple[int, ...]:
     )
 
 
-def _writable(tables: Sequence[Listed], place: int) -> str:
+def _writable(tables: Sequence[TableInfo], place: int) -> str:
     """How a job names a table, with quotes where YAML needs them."""
     table = tables[place]
     for name in table.names:
@@ -195,8 +197,8 @@ def _writable(tables: Sequence[Listed], place: int) -> str:
     return str(table.number)
 
 
-def _shown(tables: Sequence[Listed], words: Words) -> str:
-    labels = [table.label(words) for table in tables[:_SHOWN]]
+def _shown(tables: Sequence[TableInfo], option: TableOption) -> str:
+    labels = [table.label(option) for table in tables[:_SHOWN]]
     more = len(tables) - len(labels)
     return ", ".join(labels) + (f" and {more} more" if more > 0 else "")
 

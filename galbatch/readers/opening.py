@@ -17,6 +17,7 @@ _MAGIC = {
     b"PAR1": "Parquet",
     b"SIMPLE  =": "FITS",
     b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"\x93NUMPY": "NumPy",
     b"%PDF": "PDF",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -91,7 +92,7 @@ def not_that(path: str, wanted: str, start: bytes) -> SpecError:
             hint = "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"
         case "a zip archive" | "a tar archive" | "gzip" | "bzip2" | "xz" | "Zstandard":
             hint = "unpack it first"
-        case "Parquet" | "FITS" | "HDF5" | "VOTable":
+        case "Parquet" | "FITS" | "HDF5" | "VOTable" | "NumPy":
             hint = f"give it that ending, or say source.format: {{kind: {found.lower()}}}"
         case _:
             hint = ""
