@@ -41,16 +41,18 @@ from galbatch.cluster import connect
 from galbatch.cluster.workers import Workers
 from galbatch.mock.observe import mock_batches
 from galbatch.models.base import tabulate
-from galbatch.run import run
+from galbatch.run.loop import run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job, LocalCluster
 from galbatch.spec.survey import Column, Survey
 from galbatch.stages import predict
-from galbatch.stages.base import Pending, Site, Stage
+from galbatch.stages.base import AnyPending, AnyStage
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.predict import Predict
 from galbatch.stages.scan import Scan
-from galbatch.stages.train import train_need
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.store.facts import TrainFacts
 from galbatch.store.layout import Layout
 from galbatch.values import PredictedColumn
 
@@ -125,7 +127,7 @@ def add_five(frame: Any, inputs: tuple[str, ...], kept: list[str] | None) -> Any
 class Quiet:
     """Nobody watches."""
 
-    def start(self, stage: Stage, pending: Pending) -> None:
+    def start(self, stage: AnyStage, pending: AnyPending) -> None:
         """As `run.Monitor`."""
 
     def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
@@ -172,8 +174,16 @@ def make_catalogue(folder: Path, rows: int, workers: Workers) -> Site:
     site = Site(job, survey, Layout(folder / "store"))
     run((Scan(), Ingest()), site, lambda: nullcontext(workers), Quiet())  # type: ignore[arg-type]
     site.layout.model(MODEL).mkdir(parents=True)
-    trained = train_need(site, job.models[0], MODEL).receipt(
-        digest="", rows=0, outputs={}, seconds=0, facts={"fingerprint": "f" * 64, "catalogue": ""}
+    trained = (
+        Snapshot(site)
+        .versions.need(job.models[0], MODEL)
+        .receipt(
+            digest="",
+            rows=0,
+            outputs={},
+            seconds=0,
+            facts=TrainFacts(rows=0, fingerprint="f" * 64, catalogue="").to_json(),
+        )
     )
     site.book.put(trained)
     return site

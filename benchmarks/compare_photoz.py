@@ -40,10 +40,11 @@ import yaml
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from galbatch.columns import to_numpy
 from galbatch.flux.columns import raw_photometry
+from galbatch.models.base import Model
+from galbatch.models.families import load_model
 from galbatch.models.pdf import QUANTILES
-from galbatch.models.photometric import Photometric
-from galbatch.models.zoo import load_model
 from galbatch.quality.distributions import cde_loss, crps, distribution_statistics
 from galbatch.quality.metrics import (
     outlier_fraction,
@@ -54,10 +55,11 @@ from galbatch.quality.metrics import (
 from galbatch.sample.labels import labels
 from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
+from galbatch.spec.job import RedshiftGrid
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import current_version, split_of
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 
@@ -294,7 +296,7 @@ def run(words: Mapping[str, Any], folder: Path) -> Site:
 
 def rows(site: Site, model: str | None = None) -> pa.Table:
     """The catalogue, or what a model predicts for it."""
-    found = finished_catalogue(site)
+    found = Snapshot(site).catalogue
     assert found is not None
     return pa.concat_tables(
         [read_partition(site.layout, one, model=model) for one in found.partitions]
@@ -305,7 +307,7 @@ def own_answers(site: Site, held: Held) -> dict[str, Answer]:
     """What the job's models say, as the store has it; how fast the first of them is."""
     answers = {}
     for spec in site.job.models:
-        version = current_version(site, spec)
+        version = Snapshot(site).versions.current(spec)
         predicted = rows(site, version).filter(pa.array(held.test))
         receipt = site.book.get("train", version)
         points = {"mode": predicted["z_mode"].to_numpy().astype(np.float64)}
@@ -314,12 +316,13 @@ def own_answers(site: Site, held: Held) -> dict[str, Answer]:
             answers[spec.name] = Answer(points, fit_seconds=seconds)
             continue
         model = load_model(site.layout.model(version))
-        assert isinstance(model, Photometric)
+        grid = RedshiftGrid(low=0.0, high=float(redshift_grid(held)[-1]), points=GRID)
+        whole = load_model(site.layout.model(version), redshift_grid=grid)
         table = held.table.filter(pa.array(held.test)).combine_chunks()
         answers["galbatch"] = Answer(
             points,
             _matrix(predicted["z_quantiles"]),
-            model.predict_with_density(table, redshift_grid(held))[1].astype(np.float64),
+            to_numpy(whole.predict(table)["pz"]).astype(np.float64),
             rate(model, table),
             seconds,
             f"targets {', '.join(model.card.targets)}",
@@ -327,7 +330,7 @@ def own_answers(site: Site, held: Held) -> dict[str, Answer]:
     return answers
 
 
-def rate(model: Photometric, table: pa.Table) -> float:
+def rate(model: Model, table: pa.Table) -> float:
     """Rows per CPU second of a model's predictions, all targets and quantiles."""
     model.predict(table.slice(0, 100))
     costs = []

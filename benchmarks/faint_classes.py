@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from galbatch.flux.bands import reference_magnitude
 from galbatch.mock.observe import UNKNOWN_STAR, mock_batches
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
 from galbatch.quality.classes import class_statistics
 from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_survey

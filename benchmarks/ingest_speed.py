@@ -22,12 +22,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from galbatch.cluster import connect
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
-from galbatch.stages.base import Site
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.mock import write_mock
 from galbatch.stages.scan import Scan
+from galbatch.stages.site import Site
 from galbatch.store.layout import Layout
 
 TARGET = 0.60

@@ -27,9 +27,9 @@ from galbatch.quality.classes import class_statistics, multiclass_statistics, st
 from galbatch.sample.labels import labels
 from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import split_of
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.values import CLASSES
@@ -70,7 +70,7 @@ def words(rows: int, epochs: int, store: Path) -> dict[str, object]:
 
 def compare(site: Site) -> None:
     """Print both models' figures on the held-out rows, by magnitude."""
-    catalogue = finished_catalogue(site)
+    catalogue = Snapshot(site).catalogue
     assert catalogue is not None
     survey = site.survey
     table, *predictions = (

@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from galbatch.flux.bands import reference_magnitude
+from galbatch.flux.bands import photometry_and_shapes, reference_magnitude
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import raw_photometry
 from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
@@ -49,9 +49,9 @@ from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import input_columns, label_columns, split_of
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import label_columns, split_of
 from galbatch.store.layout import Layout
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.values import FluxBlock
@@ -143,11 +143,13 @@ def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: 
 
 def held_out(site: Site, wanted: int) -> Judged:
     """Galaxies of the split's test cells, a seeded random sample of them."""
-    catalogue = finished_catalogue(site)
+    catalogue = Snapshot(site).catalogue
     assert catalogue is not None, "the job has not run"
     survey = site.survey
     models = [model.name for model in site.job.models if model.kind == "photometric"]
-    columns = dict.fromkeys((*input_columns(survey), *label_columns(survey), survey.id.column))
+    columns = dict.fromkeys(
+        (*photometry_and_shapes(survey), *label_columns(survey), survey.id.column)
+    )
     split = split_of(site.job, survey)
     tables, predictions = [], {name: [] for name in models}
     for one in catalogue.partitions:

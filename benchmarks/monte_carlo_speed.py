@@ -27,7 +27,7 @@ import yaml
 
 from galbatch.mock.observe import mock_batches
 from galbatch.models.base import Model
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
 from galbatch.spec import load_survey
 
 

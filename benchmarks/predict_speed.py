@@ -36,7 +36,8 @@ from galbatch.flux import bands
 from galbatch.models import novelty, photometric, runtime
 from galbatch.spec import load_job, load_survey
 from galbatch.stages import predict
-from galbatch.stages.base import Site, Task
+from galbatch.stages.base import Task
+from galbatch.stages.site import Site
 from galbatch.store.layout import Layout
 from galbatch.store.tables import PartitionWriter
 

@@ -40,13 +40,25 @@ from scipy.stats import norm
 
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.workers import Workers
-from galbatch.run import Outcome, run
+from galbatch.run.loop import Outcome, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import Pending, Report, Site, Stage, Task, Where
-from galbatch.stages.catalogue import Held, catalogue_need, standing
-from galbatch.stages.predict import Predict, predict_need
-from galbatch.stages.train import train_need
+from galbatch.stages.base import AnyPending, AnyStage, Pending, Report, Task, Where
+from galbatch.stages.catalogue import catalogue_need
+from galbatch.stages.predict import Predict, Work
+from galbatch.stages.predictions import predict_need
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.store.facts import (
+    CatalogueFacts,
+    Counts,
+    PartitionFacts,
+    PredictFacts,
+    SourceFacts,
+    StoredPartition,
+    Totals,
+    TrainFacts,
+)
 from galbatch.store.layout import Layout
 from galbatch.store.receipts import Need, ReceiptBook
 from galbatch.values import Partition, Receipt
@@ -55,12 +67,9 @@ ROWS = 50_000
 IN_A_PROCESS = 50
 MODEL = "photometric"
 FINGERPRINT = "f" * 64
-FACTS = {
-    "predicted": ROWS,
-    "quality": {f"FLAG_{number}": 17 for number in range(8)},
-    "redshifts": {"edges": [0.05 * n for n in range(121)], "counts": [411] * 120, "outside": 0},
-    "ood": {"edges": [0.05 * n for n in range(61)], "counts": [822] * 60, "outside": 0},
-}
+ASKED = {"monte_carlo": 0, "redshift_grid": None}
+COUNTS = Counts(tuple(0.05 * n for n in range(121)), (411,) * 120)
+FACTS = PredictFacts(ROWS, {f"FLAG_{number}": 17 for number in range(8)}, COUNTS, COUNTS).to_json()
 QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "5s",
@@ -74,7 +83,7 @@ QUIET = {
 class Sleep:
     """The predict stage, asleep."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task[Work], ...]
     mean: float
     factor: int = 1
     """Rows that a task says it has done, in units of what its partition has."""
@@ -86,15 +95,15 @@ class Sleep:
         """As `stages.base.Stage`."""
         return "sleep"
 
-    def pending(self, site: Site) -> Pending:
+    def pending(self, snapshot: Snapshot) -> Pending[Work, None]:
         """All of them."""
         return Pending(self.tasks)
 
-    def begin(self, site: Site, pending: Pending) -> Stage:
+    def begin(self, snapshot: Snapshot, pending: Pending[Work, None]) -> Sleep:
         """What is carried to the workers does not hold the tasks."""
         return replace(self, tasks=())
 
-    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
         """Sleep."""
         began = time.time()
         share = (int(task.unit.rsplit("p", 1)[1]) * 0.6180339887498949) % 1
@@ -114,7 +123,7 @@ class Sleep:
         )
         return (receipt,)
 
-    def finish(self, site: Site, pending: Pending) -> None:
+    def finish(self, snapshot: Snapshot, pending: Pending[Work, None]) -> None:
         """As `stages.base.Stage`."""
 
 
@@ -124,7 +133,7 @@ class Clock:
     def __init__(self) -> None:
         self.heard = self.retried = 0
 
-    def start(self, stage: Stage, pending: Pending) -> None:
+    def start(self, stage: AnyStage, pending: AnyPending) -> None:
         """As `run.Monitor`."""
 
     def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
@@ -162,44 +171,50 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
     survey = load_survey("alhambra")
     site = Site(job, survey, Layout(root))
     book, layout = ReceiptBook(layout=site.layout), site.layout
-    (origin,) = standing(site).origins
+    (source_file,) = Snapshot(site).catalogue_state.files
     partitions = [Partition("healpix", 8, 40_000 + number, ROWS) for number in range(count)]
     files = {0: (1, count * ROWS)}
-    held = [Held(one, f"{one.index:064x}", 0, files) for one in partitions]
-    for one in held:
+    stored = [StoredPartition(one, f"{one.index:064x}", 0, files) for one in partitions]
+    for one in stored:
         path = layout.partition(one.partition)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         need = Need("ingest", one.partition.name, {"code": 0, "files": {"0": "0" * 64}})
         outputs = {layout.relative(path): one.digest}
-        facts = {"magnitudes": FACTS["redshifts"], "files": {"0": [1, count * ROWS]}, "sky": {}}
+        facts = PartitionFacts(COUNTS, files, {0: ROWS}, None)
         put(book, need.receipt(digest=one.digest, rows=ROWS, outputs=outputs, seconds=1.0,
-                               facts=facts))  # fmt: skip
-    sources = {
-        origin.unit: {"key": origin.need.key, "number": 0, "content": "0" * 64, "repeats": []}
-    }
-    facts = {
-        "sources": sources,
-        "partitions": [one.to_json() for one in held],
-        "columns": [column.name for column in survey.columns],
-    }
+                               facts=facts.to_json()))  # fmt: skip
+    source_facts = SourceFacts(
+        key=source_file.need.key, rows=count * ROWS, number=0, records=count * ROWS, rejected=0,
+        labelled={}, stars=0, aliases=(), absent=(), notes=(), content="0" * 64,
+    )  # fmt: skip
+    sources = {source_file.unit: source_facts}
+    catalogue_facts = CatalogueFacts(
+        totals=Totals.of(sources.values()),
+        sources=sources,
+        partitions=tuple(stored),
+        duplicates=0,
+        histogram=None,
+        id=survey.id.column,
+        columns=tuple(column.name for column in survey.columns),
+        types=tuple(str(column.kind) for column in survey.columns),
+    )
     need = catalogue_need(site, sources)
     put(book, need.receipt(digest="c" * 64, rows=count * ROWS, outputs={}, seconds=1.0,
-                           facts=facts))  # fmt: skip
-    need = train_need(site, job.models[0], MODEL)
-    facts = {"fingerprint": FINGERPRINT, "catalogue": "c" * 64}
-    put(book, need.receipt(digest="", rows=0, outputs={}, seconds=1.0, facts=facts))
+                           facts=catalogue_facts.to_json()))  # fmt: skip
+    need = Snapshot(site).versions.need(job.models[0], MODEL)
+    train_facts = TrainFacts(rows=0, fingerprint=FINGERPRINT, catalogue="c" * 64)
+    put(book, need.receipt(digest="", rows=0, outputs={}, seconds=1.0,
+                           facts=train_facts.to_json()))  # fmt: skip
 
     def predict(number: int) -> None:
-        from galbatch.stages.catalogue import finished_catalogue
-
-        catalogue = finished_catalogue(site)
+        catalogue = Snapshot(site).catalogue
         assert catalogue is not None
         for partition in catalogue.partitions[:number]:
             path = layout.partition(partition, MODEL)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            need = predict_need(catalogue, partition, MODEL, FINGERPRINT)
+            need = predict_need(catalogue, partition, MODEL, FINGERPRINT, None, ASKED)
             digest = f"{partition.index:064x}"
             outputs = {layout.relative(path): digest}
             put(book, need.receipt(digest=digest, rows=ROWS, outputs=outputs,
@@ -290,10 +305,10 @@ class Watched:
         self.spans = spans
 
     def run(
-        self, plan: tuple[Stage, ...], site: Site, workers: Workers, clock: Clock, profile: str
+        self, plan: tuple[AnyStage, ...], site: Site, workers: Workers, clock: Clock, profile: str
     ) -> Outcome:
         """Carry out the plan; of each receipt keep two numbers."""
-        from galbatch import run as room
+        from galbatch.run import loop as room
 
         distributed = room.distributed
 
@@ -399,10 +414,10 @@ def main() -> None:
             )
 
 
-def plan(site: Site, what: str, expected: int) -> tuple[Task, ...]:
+def plan(site: Site, what: str, expected: int) -> tuple[Task[Work], ...]:
     """Find out what is pending, and say how long it took."""
     began = time.perf_counter()
-    pending = Predict().pending(site)
+    pending = Predict().pending(Snapshot(site))
     seconds = time.perf_counter() - began
     assert len(pending.tasks) == expected, pending.waiting
     print(f"{what:>16}: {seconds:5.2f} s for {expected:,} tasks", flush=True)

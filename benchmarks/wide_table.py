@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from galbatch.mock.observe import mock_batches
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
-from galbatch.stages.base import Site
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.scan import Scan
+from galbatch.stages.site import Site
 from galbatch.store.layout import Layout
 
 NARROW = 100

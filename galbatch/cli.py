@@ -26,8 +26,8 @@ from galbatch.spec import load_job, load_survey
 
 if TYPE_CHECKING:
     from galbatch.monitor import BarMonitor, LineMonitor
-    from galbatch.run import Outcome
-    from galbatch.stages.base import Site
+    from galbatch.run.loop import Outcome
+    from galbatch.stages.site import Site
 
 DONE, QUARANTINED, CHANGE_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 _FAILURES = ("2 you must change something (one line says what)", "3 failed")
@@ -90,7 +90,8 @@ def run_command(
         site = _site(job, set_)
         from galbatch.cluster import connect
         from galbatch.plan import plan
-        from galbatch.run import opened, run
+        from galbatch.run.loop import run
+        from galbatch.run.store import opened
 
         stages = plan(site.job, site.survey, retrain=retrain)
         places = site.layout
@@ -142,7 +143,7 @@ def status_command(
     """Say what is done, what is left, and what was quarantined."""
     site = _site(job, set_)
     from galbatch.plan import plan
-    from galbatch.run import status
+    from galbatch.run.status import status
 
     state = status(plan(site.job, site.survey), site)
     if as_json:
@@ -255,7 +256,7 @@ def drop_command(
 ) -> None:
     """Remove a version of a model and all that it predicted from the store."""
     site = _site(job, set_)
-    from galbatch.run import opened
+    from galbatch.run.store import opened
     from galbatch.stages.drop import drop
 
     if not yes:
@@ -277,12 +278,12 @@ def export_command(
 ) -> None:
     """Write the redshift distributions of all rows as an ensemble of `qp`."""
     site = _site(job, set_)
-    from galbatch.run import opened
+    from galbatch.run.store import opened
     from galbatch.stages.export import export_qp
-    from galbatch.stages.train import current_version
+    from galbatch.stages.state import Snapshot
 
     with opened(site):
-        version = model or current_version(site, site.job.models[0])
+        version = model or Snapshot(site).versions.current(site.job.models[0])
         rows = export_qp(site, version, path, force)
     _out.print(f"{path}: {counted(rows, 'distribution')} of {version}")
 
@@ -307,7 +308,8 @@ def report_command(job: JobArgument, set_: SetOption = None) -> None:
     """Draw the report of a store again."""
     site = _site(job, set_)
     from galbatch.plan import plan
-    from galbatch.run import draw, opened
+    from galbatch.run.status import draw
+    from galbatch.run.store import opened
 
     with opened(site):
         path = draw(plan(site.job, site.survey), site)
@@ -378,7 +380,7 @@ def _writable(folder: str) -> bool:
 
 
 def _site(job: str, overrides: list[str] | None) -> Site:
-    from galbatch.stages.base import Site
+    from galbatch.stages.site import Site
 
     words = load_job(job, overrides or ())
     return Site.of(words, load_survey(words.survey, beside=Path(job).parent))
@@ -392,12 +394,12 @@ def _monitor() -> BarMonitor | LineMonitor:
 
 def _ask_to_drop(site: Site, model: str) -> None:
     """Whether a version may go that the job's words call for: the next run would make it anew."""
-    from galbatch.stages.train import held_versions
+    from galbatch.stages.state import Snapshot
 
-    held = next((one for one in held_versions(site) if one["name"] == model), None)
-    if held is None or not held["current"]:
+    held = next((one for one in Snapshot(site).held_versions if one.name == model), None)
+    if held is None or not held.current:
         return
-    loss = f"is what the job says now, with {counted(held['rows'], 'row')} predicted"
+    loss = f"is what the job says now, with {counted(held.rows, 'row')} predicted"
     if not sys.stdin.isatty():
         raise SpecError(model, loss, "--yes removes it all the same")
     if not typer.confirm(f"{model} {loss}: remove it?", err=True):

@@ -20,8 +20,8 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 from galbatch.errors import counted
-from galbatch.run import Result
-from galbatch.stages.base import Pending, Stage
+from galbatch.run.result import Result
+from galbatch.stages.base import AnyPending, AnyStage
 from galbatch.store.history import StageRecord
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -63,7 +63,7 @@ class BarMonitor:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def start(self, stage: Stage, pending: Pending) -> None:
+    def start(self, stage: AnyStage, pending: AnyPending) -> None:
         """A stage begins: a new bar."""
         self._counts, self._waiting = _Counts(pending), pending.waiting
         self._bar = self._progress.add_task(
@@ -116,7 +116,7 @@ class LineMonitor:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def start(self, stage: Stage, pending: Pending) -> None:
+    def start(self, stage: AnyStage, pending: AnyPending) -> None:
         """Say how much there is to do."""
         self._counts, self._waiting = _Counts(pending), pending.waiting
         self._stage, self._word = stage.name, stage.word
@@ -171,7 +171,7 @@ class LineMonitor:
 class _Counts:
     """Progress of a stage from that of its tasks."""
 
-    def __init__(self, pending: Pending | None = None) -> None:
+    def __init__(self, pending: AnyPending | None = None) -> None:
         tasks = pending.tasks if pending else ()
         self._sizes: dict[str, int | None] = {task.unit: task.size for task in tasks}
         self._done: dict[str, int] = {}

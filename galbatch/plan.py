@@ -5,7 +5,7 @@ from __future__ import annotations
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.stages.append import Append
-from galbatch.stages.base import Stage
+from galbatch.stages.base import AnyStage
 from galbatch.stages.checks import agree
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.predict import Predict
@@ -14,7 +14,7 @@ from galbatch.stages.scan import Scan
 from galbatch.stages.train import Train
 
 
-def plan(job: Job, survey: Survey, *, retrain: bool = False) -> tuple[Stage, ...]:
+def plan(job: Job, survey: Survey, *, retrain: bool = False) -> tuple[AnyStage, ...]:
     """The stages that a job is made of.
 
     Parameters
@@ -34,7 +34,7 @@ def plan(job: Job, survey: Survey, *, retrain: bool = False) -> tuple[Stage, ...
         If the job asks for something that this survey does not have.
     """
     agree(job, survey)
-    stages: tuple[Stage, ...] = (Scan(), Ingest(), Train(retrain=retrain), Predict())
+    stages: tuple[AnyStage, ...] = (Scan(), Ingest(), Train(retrain=retrain), Predict())
     if job.sinks:
         stages += (Append(),)
     return (*stages, Report())

@@ -13,7 +13,7 @@ from small import REPOSITORY
 PACKAGE = REPOSITORY / "galbatch"
 
 # Each room with those it may import besides itself.
-BASE = {"errors", "values", "arrays", "columns", "spec", ""}
+BASE = {"errors", "values", "arrays", "columns", "targets", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
 SCIENCE = {"intake", "flux", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "values": set(),
     "arrays": set(),
     "columns": {"values"},
+    "targets": {"values"},
     "spec": {"errors", "values"},
     "intake": BASE,
     "flux": BASE,

@@ -24,7 +24,7 @@ from galbatch.cluster import connect, disks, workers
 from galbatch.cluster.disks import Disks, tokens
 from galbatch.cluster.queue import submit
 from galbatch.errors import SpecError, TransientError
-from galbatch.run import distributed
+from galbatch.run.on_dask import distributed
 from galbatch.spec.job import Cluster, CudaCluster, QueueCluster, SchedulerCluster, SerialCluster
 
 WORDS: TypeAdapter[Cluster] = TypeAdapter(Cluster)

@@ -164,14 +164,14 @@ def test_densities_on_a_grid_beside_the_predictions(finished: Path, tmp_path: Pa
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     before = {p: digest_file(p) for p in partitions(copy, "predictions/photometric")}
-    grid = ["--set", "redshift_grid={low: 0, high: 3, points: 121}"]
+    grid = ["--set", "models.photometric.redshift_grid={low: 0, high: 3, points: 301}"]
     done = galbatch("run", "job.yaml", *grid, cwd=copy)
     assert done.returncode == 0, done.stderr
     assert "galbatch train: nothing to do" in done.stderr
     assert before == {p: digest_file(p) for p in before}
     group = zarr.open_group(copy / "store/arrays/photometric", mode="r")
     z, pz, ids = group["z"][:], group["pz"], group["id"][:]
-    assert (z[0], z[-1], pz.shape[1]) == (0, 3, 121)
+    assert (z[0], z[-1], pz.shape[1]) == (0, 3, 301)
     found = pd.concat(pq.ParquetFile(path).read().to_pandas() for path in before)
     found = found.set_index("ID")
     place = {number: row for row, number in enumerate(ids.tolist()) if number in found.index}

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pytest
 from small import galbatch, partitions, write_job
 
-from galbatch import run as runner
 from galbatch.models.photometric import Photometric
 from galbatch.plan import plan
-from galbatch.run import opened, run
+from galbatch.run import execute as runner
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
-from galbatch.stages.base import Site
+from galbatch.stages.site import Site
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
 
@@ -50,7 +51,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import sys
 import numpy as np
-from galbatch.run import execute
+from galbatch.run.execute import execute
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20

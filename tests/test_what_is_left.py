@@ -22,13 +22,15 @@ from galbatch import cli
 from galbatch.cli import app
 from galbatch.errors import DataError, SpecError, counted
 from galbatch.monitor import BarMonitor, LineMonitor
-from galbatch.run import Outcome, run
+from galbatch.run.loop import Outcome, run
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import Job
 from galbatch.stages import predict
-from galbatch.stages.base import Pending, Report, Site, Task, Where
+from galbatch.stages.base import Pending, Report, Task, Where
 from galbatch.stages.checks import summarise
 from galbatch.stages.headers import FileFacts
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 from galbatch.store.quarantine import quarantine
 from galbatch.values import Receipt, RejectedRow
@@ -103,7 +105,7 @@ def test_check_is_about_what_is_left_and_not_about_quarantine(copy: Path) -> Non
 class Stub:
     """A stage that has just what a test gives it."""
 
-    asked: Pending
+    asked: Pending[None, None]
     name: str = "ingest"
     word: str = "rows"
     where: Where = "driver"
@@ -115,18 +117,18 @@ class Stub:
     def memory(self, site: Site) -> int:
         return 0
 
-    def pending(self, site: Site) -> Pending:
+    def pending(self, snapshot: Snapshot) -> Any:
         return self.asked
 
-    def begin(self, site: Site, pending: Pending) -> Stub:
+    def begin(self, snapshot: Snapshot, pending: Any) -> Stub:
         self.ran.append("begin")
         return self
 
-    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[None], report: Report) -> tuple[Receipt, ...]:
         self.ran.append(task.unit)
         return ()
 
-    def finish(self, site: Site, pending: Pending) -> None:
+    def finish(self, snapshot: Snapshot, pending: Any) -> None:
         pass
 
 

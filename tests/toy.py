@@ -10,10 +10,11 @@ from typing import Any
 
 from small import job_words
 
-from galbatch.run import Result
+from galbatch.run.result import Result
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import Pending, Site, Task
+from galbatch.stages.base import Task
+from galbatch.stages.site import Site
 from galbatch.store.layout import Layout
 
 
@@ -27,7 +28,7 @@ class Toy:
     word = "rows"
     where = "workers"
 
-    def run(self, site: Site, task: Task, report: Any) -> tuple[()]:
+    def run(self, site: Site, task: Task[None], report: Any) -> tuple[()]:
         time.sleep(self.seconds)
         (self.folder / task.unit).write_text(str(os.getpid()), encoding="ascii")
         return ()
@@ -46,7 +47,7 @@ class Heard:
     def waiting(self, text: str) -> None:
         self.said.append(text)
 
-    def start(self, stage: Any, pending: Pending) -> None: ...
+    def start(self, stage: Any, pending: Any) -> None: ...
     def progress(self, unit: str, done: int, total: int | None, note: str) -> None: ...
     def retry(self, result: Result, attempt: int) -> None: ...
     def failed(self, result: Result) -> None: ...
@@ -60,7 +61,7 @@ def toy(folder: Path, seconds: float = 0.0) -> Toy:
     return Toy(made, seconds)
 
 
-def tasks(number: int) -> list[Task]:
+def tasks(number: int) -> list[Task[None]]:
     return [Task(f"unit-{n:03d}", 1, None) for n in range(number)]
 
 

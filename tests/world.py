@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 from small import job_words
 
 from galbatch.mock.observe import mock_batches
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.scan import Scan
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 
 STAGES = (Scan(), Ingest())
@@ -73,7 +74,7 @@ class World:
 
     def catalogue(self, site: Site | None = None) -> pd.DataFrame:
         site = site or self.site
-        found = finished_catalogue(site)
+        found = Snapshot(site).catalogue
         assert found is not None
         parts = [pq.ParquetFile(site.layout.partition(one)).read() for one in found.partitions]
         assert [part.num_rows for part in parts] == [one.rows for one in found.partitions]

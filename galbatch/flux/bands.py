@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.arrays import namespace
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, did_you_mean
 from galbatch.flux.clean import clean, magnitude_from_flux
 from galbatch.flux.columns import has, numbers, photometry_inputs, raw_photometry
 from galbatch.spec.job import PhotometricModel, StandardClean
@@ -94,6 +95,54 @@ class BandReader:
             if has(table, name):
                 matrix[:, index] = numbers(table, name)
         return matrix
+
+
+def choose_bands(asked: Sequence[str] | None, survey: Survey, where: str) -> tuple[str, ...]:
+    """The bands to use, in the survey's order.
+
+    Parameters
+    ----------
+    asked : sequence of str, optional
+    survey : Survey
+    where : str
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    SpecError
+        If one is not a band of the survey.
+    """
+    for band in asked or ():
+        if band not in survey.band_names:
+            raise SpecError(
+                f"{where}.bands",
+                f"'{band}' is not a band of {survey.name}",
+                did_you_mean(band, survey.band_names),
+            )
+    return tuple(band for band in survey.band_names if not asked or band in asked)
+
+
+def photometry_and_shapes(survey: Survey) -> tuple[str, ...]:
+    """All columns that say something of a row's photometry and shape.
+
+    Parameters
+    ----------
+    survey : Survey
+
+    Returns
+    -------
+    tuple of str
+        Without those that the survey does not have.
+    """
+    names = [*survey.photometry_columns, *survey.morphology]
+    if survey.extinction:
+        names.append(survey.extinction)
+    if survey.photometry.saturation:
+        names.append(survey.photometry.saturation.column)
+    return tuple(dict.fromkeys(names))
 
 
 def reference_inputs(survey: Survey) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
+from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn, Target
 
@@ -54,7 +55,7 @@ class Card:
     metrics : mapping
         Scores on validation rows, after calibration.
     spec : mapping
-        Those of the model's words in the job that it was trained by.
+        Those of the model's settings in the job that it was trained by.
     reading : mapping
         The survey, as it was when the model was trained.
     libraries : mapping
@@ -154,6 +155,71 @@ def read_card(folder: Path) -> Card:
         raise SpecError(str(file), f"no model here: {error.strerror}", "train it first") from error
     except (ValueError, KeyError, TypeError) as error:
         raise SpecError(str(file), f"is not a model's card: {error}", "train it again") from error
+
+
+S = TypeVar("S", bound=ModelSettings, contravariant=True)
+
+
+class Family(Protocol[S]):
+    """A kind of model: what it reads and predicts, by the settings that a job gives it.
+
+    How it is trained is another object, `galbatch.training.base.Trainer`, so that who predicts
+    loads nothing of it; `galbatch.models.families` knows both. A subclass need not repeat what is
+    as it is here.
+    """
+
+    version: int
+    """Of its code: a model of another version is refused."""
+    needs_labels: bool = True
+    """Whether rows must have labels to teach it; otherwise any row does."""
+
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        """Names of predicted columns that a model may have by one setting, and lack by another.
+
+        They come and go in a database's table; all others are there for good.
+        """
+        return frozenset()
+
+    def check(self, settings: S, survey: Survey) -> None:
+        """Raise a SpecError where the settings ask for what the survey does not have."""
+        return
+
+    def inputs(self, settings: S, survey: Survey) -> tuple[str, ...]:
+        """Columns of the catalogue that it may read, to learn and to predict; of any shape."""
+        ...
+
+    def needed(self, settings: S, survey: Survey) -> dict[str, str]:
+        """Columns that a survey may lack, and this model must have: the setting that needs each."""
+        return {}
+
+    def training_bytes(self, settings: S, survey: Survey) -> int:
+        """Memory that a row to train on takes, beside the row of the catalogue."""
+        return 0
+
+    def predicting_bytes(self, settings: S, survey: Survey) -> int:
+        """Memory that a row takes on its way through the model, with what is predicted for it."""
+        return 0
+
+    def load(self, card: Card, folder: Path, settings: S) -> Model:
+        """A trained model.
+
+        Parameters
+        ----------
+        card : Card
+            Of this family and version.
+        folder : Path
+            That the card is in.
+        settings : ModelSettings
+            Those it was trained by, and what is asked of its predictions.
+
+        Returns
+        -------
+        Model
+            Without TensorFlow, unless this process has a GPU. What is large is read when it first
+            predicts.
+        """
+        ...
 
 
 class Model(Protocol):

@@ -16,35 +16,39 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from galbatch.arrays import namespace
-from galbatch.models.classes import class_probabilities
 from galbatch.models.heads import Head
-from galbatch.quality.recalibration import Calibration
 from galbatch.values import FluxBlock, PredictedColumn
 
+SHARES = {
+    "noise": "when the fluxes are drawn anew within their errors",
+    "model": "between the networks of the ensemble, on the same fluxes",
+}
+"""Endings of the names of the columns of scatter, and what they tell."""
 
-def apart(columns: Sequence[PredictedColumn]) -> tuple[PredictedColumn, ...]:
-    """The columns that `scatter` adds.
+
+def scatter_columns(head: Head) -> tuple[PredictedColumn, ...]:
+    """The columns that `scatter` adds for a head.
 
     Parameters
     ----------
-    columns : sequence of PredictedColumn
-        Point values of a target, or the probabilities of its classes.
+    head : Head
 
     Returns
     -------
     tuple of PredictedColumn
+        Two for each of `head.scattered`.
     """
-    found = []
-    for column in columns:
-        name = "z" if column.name == "z_mode" else column.name
-        ucd = f"stat.error;{column.ucd.removesuffix(';meta.main')}"
-        for share, what in (
-            ("noise", "when the fluxes are drawn anew within their errors"),
-            ("model", "between the networks of the ensemble, on the same fluxes"),
-        ):
-            said = f"Standard deviation of {'the mean redshift' if name == 'z' else name} {what}"
-            found.append(PredictedColumn(f"{name}_{share}", column.dtype, column.unit, ucd, said))
-    return tuple(found)
+    return tuple(
+        PredictedColumn(
+            f"{column.name}_{share}",
+            column.dtype,
+            column.unit,
+            f"stat.error;{column.ucd}",
+            f"Standard deviation of {column.description} {what}",
+        )
+        for column in head.scattered
+        for share, what in SHARES.items()
+    )
 
 
 @lru_cache(maxsize=4)
@@ -101,9 +105,9 @@ def scatter(
     Returns
     -------
     dict of str to array, shape (n,), float32
-        The columns of `apart`: ``*_noise``, the standard deviation over the draws of the ensemble's
-        mean, and ``*_model``, that over the networks of their means (NaN for a single one); unit
-        of the target, for the redshift that of z.
+        The columns of `scatter_columns`: ``*_noise``, the standard deviation over the draws of the
+        ensemble's mean, and ``*_model``, that over the networks of their means (NaN for a single
+        one); unit of the target, for the redshift that of z.
     """
     xp = namespace(block.flux)
     rows = noise(draws, block.flux.shape[1], seed)
@@ -120,29 +124,20 @@ def scatter(
             total[name] += away
             square[name] += xp.square(away.astype(xp.float64))
     found = {}
+    head_of = {column.name: head for head in heads for column in head.scattered}
     for name, each in answers.items():
         variance = (square[name] - xp.square(total[name]) / draws) / (draws - 1)
         members = each.shape[1]
         by_model = each.std(axis=1, ddof=1) if members > 1 else xp.full(len(block), xp.nan)
-        stretch = xp.exp(each.mean(axis=1)) if name == "z" else 1
-        found[f"{name}_noise"] = (stretch * xp.sqrt(xp.maximum(variance, 0))).astype(xp.float32)
-        found[f"{name}_model"] = (stretch * by_model).astype(xp.float32)
+        step = head_of[name].step(each.mean(axis=1))
+        found[f"{name}_noise"] = (step * xp.sqrt(xp.maximum(variance, 0))).astype(xp.float32)
+        found[f"{name}_model"] = (step * by_model).astype(xp.float32)
     return found
 
 
 def _answers(outputs: Any, heads: Sequence[Head], calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """What each network says of each target, (n, members): the redshift as ln(1 + z)."""
-    found = {}
+    """What each network says, (n, members), as it is learnt."""
+    found: dict[str, Any] = {}
     for head in heads:
-        if head.target == "star":
-            one_by_one = [
-                class_probabilities(head, outputs[:, member : member + 1], calibration["star"])
-                for member in range(outputs.shape[1])
-            ]
-            for name in one_by_one[0]:
-                found[name] = namespace(outputs).stack([one[name] for one in one_by_one], axis=1)
-        else:
-            corrections = Calibration.from_json(calibration[head.target])
-            name = "z" if head.target == "redshift" else head.target
-            found[name] = corrections.straightening.apply(head.means(outputs))
+        found |= head.members(outputs, calibration)
     return found

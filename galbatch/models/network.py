@@ -13,12 +13,6 @@ from keras import ops
 
 from galbatch.models.heads import Head
 
-_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
-# Chance that a label is simply wrong: keeps a single one from dominating the likelihood.
-_WRONG_LABEL = 0.005
-# Standard deviation, in cells, of what a redshift label says of its neighbours.
-_SMOOTHING = 1.0
-
 
 @dataclass(frozen=True)
 class Architecture:
@@ -106,13 +100,7 @@ def build(shape: Architecture, heads: Sequence[Head], dropout: float = 0.0, seed
     model = keras.Model(inputs, ops.transpose(last(x), (1, 0, 2)), name="ensemble")
     bias = np.zeros((shape.members, 1, shape.outputs), np.float32)
     for head in heads:
-        k = head.components
-        if not k:
-            continue
-        ends = ((head.low - head.centre) / head.scale, (head.high - head.centre) / head.scale)
-        middle = slice(head.start + k, head.start + 2 * k)
-        bias[:, 0, middle] = np.clip(np.linspace(-1.5, 1.5, k) if k > 1 else 0.0, *ends)
-        bias[:, 0, head.start + 2 * k : head.start + 3 * k] = math.log(math.expm1(0.5))
+        bias[:, 0, head.start : head.start + head.size] = head.first_bias()
     last.bias.assign(bias)
     return model
 
@@ -144,53 +132,9 @@ class HeadsLoss(keras.losses.Loss):  # type: ignore[misc]
             known = ops.logical_not(ops.isnan(label))
             # The unknown ones are computed as well, on a number that makes no NaN in the gradient.
             safe = ops.where(known, label, ops.zeros_like(label))
-            mine = head.of(outputs)
-            if head.bins:
-                each = _binned_loss(head, safe, mine)
-            elif head.components:
-                each = _mixture_loss(head, safe, mine)
-            else:
-                each = (_softmax_loss if head.classes else _logit_loss)(safe, mine)
+            each = head.loss(safe, head.of(outputs))
             masked = ops.where(known, each, ops.zeros_like(each))
             if weighted:
                 masked *= ops.cast(labels[:, count + index], "float32")[:, None]
             total += weight * ops.mean(masked, axis=-1)
         return total
-
-
-def _mixture_loss(head: Head, label: Any, outputs: Any) -> Any:
-    """(n, members), in units of the head's scale."""
-    k = head.components
-    logit, mean = outputs[..., :k], outputs[..., k : 2 * k]
-    sigma = ops.softplus(outputs[..., 2 * k :]) + head.floor / head.scale
-    away = (((label - head.centre) / head.scale)[..., None] - mean) / sigma
-    each = logit - 0.5 * ops.square(away) - ops.log(sigma)
-    right = ops.logsumexp(each, -1) - ops.logsumexp(logit, -1) - _HALF_LOG_TWO_PI
-    span = max((head.high - head.low) / head.scale, 1.0)
-    wrong = ops.full_like(right, math.log(_WRONG_LABEL / span))
-    return -ops.logaddexp(right + math.log1p(-_WRONG_LABEL), wrong)
-
-
-def _binned_loss(head: Head, label: Any, outputs: Any) -> Any:
-    """(n, members): cross entropy with a Gaussian around the label.
-
-    A cell's neighbours are nearly right: without that, each cell has to learn from its own few
-    rows.
-    """
-    place = (label - head.low) * (head.bins / (head.high - head.low)) - 0.5
-    away = ops.arange(head.bins, dtype="float32") - place
-    right = ops.softmax(ops.square(away) * (-0.5 / _SMOOTHING**2), -1)[:, None, :]
-    return ops.logsumexp(outputs, -1) - ops.sum(right * outputs, -1)
-
-
-def _logit_loss(label: Any, outputs: Any) -> Any:
-    """(n, members): cross entropy."""
-    logit = outputs[..., 0]
-    return ops.softplus(logit) - label * logit
-
-
-def _softmax_loss(label: Any, outputs: Any) -> Any:
-    """(n, members): cross entropy of several classes, labels their places."""
-    right = ops.equal(label[..., None], ops.arange(outputs.shape[-1], dtype="float32"))
-    of_right = ops.sum(ops.where(right, outputs, ops.zeros_like(outputs)), -1)
-    return ops.logsumexp(outputs, -1) - of_right

@@ -13,35 +13,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.flux.bands import BandReader
+from galbatch.flux.bands import BandReader, photometry_and_shapes
 from galbatch.flux.clean import thesis_clean
 from galbatch.flux.columns import has, numbers, vectors
-from galbatch.models.base import Card, tabulate
+from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.flags import Quality
 from galbatch.models.runtime import Network, open_network
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
+from galbatch.targets import RECORDS
 from galbatch.values import PredictedColumn, Target
 
 VERSION = 1
 _BATCH = 4096
+# Bytes of a row on its way through the networks, and of what comes out.
+_ROW_BYTES = 2**13
 
 COLUMNS: Mapping[Target, PredictedColumn] = {
-    "redshift": PredictedColumn("z_mode", "float32", "", "src.redshift.phot;meta.main", "Redshift"),
-    "star": PredictedColumn(
-        "prob_star", "float32", "", "stat.probability;src.class.starGalaxy",
-        "Probability of a star rather than a galaxy",
-    ),
-    "log_mass": PredictedColumn(
-        "log_mass", "float32", "[solMass]", "phys.mass", "log10 of the stellar mass in solar masses"
-    ),
-    "spectral_type": PredictedColumn(
-        "spectral_type", "float32", "", "src.spType", "Spectral type on the survey's scale"
-    ),
-    "abs_mag_b": PredictedColumn(
-        "abs_mag_b", "float32", "mag", "phys.magAbs;em.opt.B", "Absolute AB magnitude in Johnson B"
-    ),
-}  # fmt: skip
+    target: PredictedColumn(
+        record.judged.point, "float32", record.unit, record.point_ucd, record.description
+    )
+    for target, record in RECORDS.items()
+}
+"""What each target is predicted as: a point value."""
 _QUALITY = PredictedColumn(
     "quality", "int32", "", "meta.code.qual", f"Sum of bits, 0 for none: {Quality.describe()}"
 )
@@ -164,19 +158,20 @@ class Thesis:
     card : Card
     folder : Path
         With the networks.
+    settings : ThesisModel
     """
 
-    def __init__(self, card: Card, folder: Path) -> None:
+    def __init__(self, card: Card, folder: Path, settings: ThesisModel) -> None:
         self.card = card
         self._folder = folder
         self._survey = Survey.model_validate(card.reading)
-        self._spec = ThesisModel.model_validate(card.spec)
+        self._settings = settings
         self._names = tuple(card.recipe["inputs"])
         self._transforms = {
             target: Transform.from_json(record)
             for target, record in card.recipe["transforms"].items()
         }
-        self._reading = BandReader(self._survey, card.bands, StandardClean(), ())
+        self._reader = BandReader(self._survey, card.bands, StandardClean(), ())
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
@@ -191,7 +186,7 @@ class Thesis:
             prepare_tensorflow()
             from galbatch.models.thesis_networks import build
 
-            return build(target, self._spec.layout, self.card.recipe["width"])
+            return build(target, self._settings.layout, self.card.recipe["width"])
 
         return {
             target: open_network(self._folder, target, partial(build, target))
@@ -207,13 +202,13 @@ class Thesis:
         return pa.concat_tables(parts).combine_chunks()
 
     def _predict(self, table: pa.Table) -> pa.Table:
-        inputs = thesis_clean(thesis_matrix(self._survey, self._names, table), self._spec.clean)
-        block = self._reading.block(table)
+        inputs = thesis_clean(thesis_matrix(self._survey, self._names, table), self._settings.clean)
+        block = self._reader.block(table)
         blind = ~block.observed.any(axis=1)
         values: dict[str, NDArray[Any]] = {}
         for target, network in self._networks.items():
             outputs = network(inputs)
-            if target == "star":
+            if RECORDS[target].is_class:
                 value = np.asarray(outputs[:, 1], np.float64)
             else:
                 transform = self._transforms[target]
@@ -225,3 +220,27 @@ class Thesis:
             bits |= np.where(values["prob_star"] > 0.5, Quality.PROBABLY_STAR.value, 0)
         values["quality"] = bits.astype(np.int32)
         return tabulate(self.columns, values)
+
+
+class ThesisFamily(Family[ThesisModel]):
+    """The networks of the thesis."""
+
+    version = VERSION
+
+    def inputs(self, settings: ThesisModel, survey: Survey) -> tuple[str, ...]:
+        """What the networks read, and what tells which rows have photometry; `Family.inputs`."""
+        names = (*photometry_and_shapes(survey), *thesis_inputs(survey))
+        return tuple(dict.fromkeys(names))
+
+    def training_bytes(self, settings: ThesisModel, survey: Survey) -> int:
+        """Of the inputs, before and after cleaning; see `Family.training_bytes`."""
+        columns = (survey.column[name] for name in thesis_inputs(survey))
+        return 24 * sum(math.prod(column.shape) for column in columns)
+
+    def predicting_bytes(self, settings: ThesisModel, survey: Survey) -> int:
+        """Of the layers' outputs; see `Family.predicting_bytes`."""
+        return _ROW_BYTES
+
+    def load(self, card: Card, folder: Path, settings: ThesisModel) -> Thesis:
+        """See `Family.load`."""
+        return Thesis(card, folder, settings)

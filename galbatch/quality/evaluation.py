@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,53 +19,15 @@ from galbatch.quality.distributions import binned_distributions, distribution_st
 from galbatch.quality.metrics import binned_statistics, point_statistics, redshift_residual
 from galbatch.quality.results import (
     BinnedClass,
-    ClassStatistics,
     Evaluation,
     MulticlassStatistics,
     PointStatistics,
     TargetEvaluation,
 )
+from galbatch.targets import RECORDS, TargetRecord
 from galbatch.values import CLASSES, GALAXY, QSO, Target
 
-
-@dataclass(frozen=True)
-class JudgedColumns:
-    """The predicted columns that speak about a target.
-
-    Parameters
-    ----------
-    point : str
-        The point estimate (or probability) that is judged.
-    interval68, interval95 : pair of str
-        Low and high ends; empty where there is no such interval.
-    quantiles : str
-        A list column; empty where there is none.
-    median : str
-        What the intervals are around; empty where that is the point estimate.
-    """
-
-    point: str
-    interval68: tuple[str, str] | None = None
-    interval95: tuple[str, str] | None = None
-    quantiles: str = ""
-    median: str = ""
-
-
-JUDGED: dict[Target, JudgedColumns] = {
-    "redshift": JudgedColumns(
-        "z_mode",
-        ("z_err68_low", "z_err68_high"),
-        ("z_err95_low", "z_err95_high"),
-        "z_quantiles",
-        "z_median",
-    ),
-    "star": JudgedColumns("prob_star"),
-    "log_mass": JudgedColumns("log_mass", ("log_mass_low68", "log_mass_high68")),
-    "spectral_type": JudgedColumns(
-        "spectral_type", ("spectral_type_low68", "spectral_type_high68")
-    ),
-    "abs_mag_b": JudgedColumns("abs_mag_b", ("abs_mag_b_low68", "abs_mag_b_high68")),
-}
+_By = Literal["magnitude", "redshift", "odds"]
 
 
 def evaluate(
@@ -103,71 +65,141 @@ def evaluate(
     -------
     Evaluation
     """
-    found: list[TargetEvaluation] = []
-    for target in targets:
-        columns = JUDGED[target]
-        if target not in truth or columns.point not in predictions:
-            continue
-        true = of_galaxies(target, truth)
-        point = np.asarray(predictions[columns.point], np.float64)
-        labelled = np.isfinite(true)
-        judged = labelled & np.isfinite(point)
-        if not judged.any():
-            continue
-        rows = {
-            name: np.asarray(predictions[name], np.float64)[judged]
-            for name in (*(columns.interval68 or ()), *(columns.interval95 or ()))
-            if name in predictions
-        }
-        if columns.quantiles in predictions and quantile_levels is not None:
-            quantiles = np.asarray(predictions[columns.quantiles], np.float64)
-            rows[columns.quantiles] = quantiles[judged]
-        middle = np.asarray(predictions.get(columns.median, point), np.float64)[judged]
-        star, redshift = target == "star", target == "redshift"
-        given: dict[str, Any] = {
-            "interval68": _interval(rows, columns.interval68),
-            "interval95": _interval(rows, columns.interval95),
-            "quantiles": rows.get(columns.quantiles),
-            "levels": quantile_levels,
-            "seed": seed,
-        }
-        bins = _Bins(judged, magnitude, magnitude_edges, predictions.get("odds"))
-        found.append(
-            TargetEvaluation(
-                target=target,
-                column=columns.point,
-                labelled=int(labelled.sum()),
-                missing=int((labelled & ~judged).sum()),
-                point=None
-                if star
-                else point_statistics(point[judged], true[judged], redshift=redshift, seed=seed),
-                distribution=distribution_statistics(middle, true[judged], **given)
-                if rows
-                else None,
-                classes=_two_classes(predictions, true) if star else None,
-                multiclass=_all_classes(predictions, true) if star else None,
-                binned_classes=_by_magnitude(predictions, true, magnitude, magnitude_edges)
-                if star and magnitude is not None
-                else (),
-                quasars=_quasars(point, truth, seed) if redshift else None,
-                binned=tuple(
-                    binned_statistics(
-                        by, values, redshift_residual(point, true)[judged], edges, seed=seed
-                    )
-                    for by, values, edges in bins.of(point)
-                )
-                if redshift
-                else (),
-                honesty=tuple(
-                    binned_distributions(by, values, middle, true[judged], edges, **given)
-                    for by, values, edges in bins.of(point if redshift else None)
-                )
-                if rows
-                else (),
-            )
-        )
+    given = _Given(predictions, truth, magnitude, magnitude_edges, quantile_levels, seed)
+    found = tuple(one for target in targets if (one := _target_evaluation(RECORDS[target], given)))
     total = max((len(np.asarray(values)) for values in truth.values()), default=0)
-    return Evaluation(total, tuple(found))
+    return Evaluation(total, found)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What `evaluate` is given."""
+
+    predictions: Mapping[str, ArrayLike]
+    truth: Mapping[Target, ArrayLike]
+    magnitude: ArrayLike | None
+    magnitude_edges: ArrayLike | None
+    levels: ArrayLike | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The rows of one target: of all n rows, those that have a true value and a prediction.
+
+    Parameters
+    ----------
+    record : TargetRecord
+    given : _Given
+    true, point : ndarray, shape (n,)
+    """
+
+    record: TargetRecord
+    given: _Given
+    true: NDArray[np.float64]
+    point: NDArray[np.float64]
+
+    @property
+    def rows(self) -> NDArray[np.bool_]:
+        """Which, shape (n,)."""
+        return np.isfinite(self.true) & np.isfinite(self.point)
+
+    @property
+    def median(self) -> NDArray[np.float64]:
+        """What the intervals are around, of these rows."""
+        name = self.record.judged.median
+        return np.asarray(self.given.predictions.get(name, self.point), np.float64)[self.rows]
+
+    def column(self, name: str) -> NDArray[np.float64] | None:
+        """A predicted column of these rows; None where there is none of that name."""
+        if name not in self.given.predictions:
+            return None
+        return np.asarray(self.given.predictions[name], np.float64)[self.rows]
+
+    def interval(
+        self, names: tuple[str, str] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Ends of an interval of these rows; None where one is missing."""
+        low, high = (self.column(name) for name in names) if names else (None, None)
+        return None if low is None or high is None else (low, high)
+
+    def bins(self) -> Iterator[tuple[_By, Any, ArrayLike | None]]:
+        """What these rows are binned by: its name, values and edges."""
+        given = self.given
+        if given.magnitude is not None:
+            yield "magnitude", np.asarray(given.magnitude)[self.rows], given.magnitude_edges
+        if self.record.is_relative:
+            yield "redshift", self.point[self.rows], None
+            if "odds" in given.predictions:
+                yield "odds", np.asarray(given.predictions["odds"])[self.rows], None
+
+
+def _target_evaluation(record: TargetRecord, given: _Given) -> TargetEvaluation | None:
+    """One target's evaluation; None where there is nothing to judge."""
+    target, column = record.name, record.judged.point
+    if target not in given.truth or column not in given.predictions:
+        return None
+    true = of_galaxies(target, given.truth)
+    one = _Judged(record, given, true, np.asarray(given.predictions[column], np.float64))
+    if not one.rows.any():
+        return None
+    labelled = np.isfinite(true)
+    found = TargetEvaluation(target, column, int(labelled.sum()), int((labelled & ~one.rows).sum()))
+    statistics = _of_classes(one) if record.is_class else _of_numbers(one)
+    return replace(found, **statistics, **_of_distributions(one))
+
+
+def _of_numbers(one: _Judged) -> dict[str, Any]:
+    """Statistics of point values, by the names of `TargetEvaluation`'s fields."""
+    rows, relative, seed = one.rows, one.record.is_relative, one.given.seed
+    point, true = one.point[rows], one.true[rows]
+    found: dict[str, Any] = {"point": point_statistics(point, true, redshift=relative, seed=seed)}
+    if relative:
+        residual = redshift_residual(point, true)
+        found["quasars"] = _quasars(one.record.name, one.point, one.given.truth, seed)
+        found["binned"] = tuple(
+            binned_statistics(by, values, residual, edges, seed=seed)
+            for by, values, edges in one.bins()
+        )
+    return found
+
+
+def _of_classes(one: _Judged) -> dict[str, Any]:
+    """Statistics of classes, by the names of `TargetEvaluation`'s fields."""
+    given, true = one.given, one.true
+    found: dict[str, Any] = {
+        "classes": class_statistics(*star_against_galaxy(given.predictions, true)),
+        "multiclass": _all_classes(given.predictions, true),
+    }
+    if given.magnitude is not None:
+        found["binned_classes"] = _by_magnitude(
+            given.predictions, true, given.magnitude, given.magnitude_edges
+        )
+    return found
+
+
+def _of_distributions(one: _Judged) -> dict[str, Any]:
+    """Statistics of predicted uncertainties, if any, as `_of_numbers`."""
+    judged, levels = one.record.judged, one.given.levels
+    quantiles = None if levels is None else one.column(judged.quantiles)
+    names = (*(judged.interval68 or ()), *(judged.interval95 or ()))
+    if quantiles is None and not any(name in one.given.predictions for name in names):
+        return {}
+    given: dict[str, Any] = {
+        "interval68": one.interval(judged.interval68),
+        "interval95": one.interval(judged.interval95),
+        "quantiles": quantiles,
+        "levels": levels,
+        "seed": one.given.seed,
+    }
+    median, true = one.median, one.true[one.rows]
+    return {
+        "distribution": distribution_statistics(median, true, **given),
+        "honesty": tuple(
+            binned_distributions(by, values, median, true, edges, **given)
+            for by, values, edges in one.bins()
+        ),
+    }
 
 
 def of_galaxies(target: Target, truth: Mapping[Target, ArrayLike]) -> NDArray[np.float64]:
@@ -185,15 +217,9 @@ def of_galaxies(target: Target, truth: Mapping[Target, ArrayLike]) -> NDArray[np
         All of them, but for the redshifts: NaN where the row is known to be a quasar.
     """
     true = np.asarray(truth[target], np.float64)
-    if target != "redshift" or "star" not in truth:
+    if not RECORDS[target].is_relative or "star" not in truth:
         return true
     return np.where(np.asarray(truth["star"]) == QSO, np.nan, true)
-
-
-def _two_classes(
-    predictions: Mapping[str, ArrayLike], true: NDArray[np.float64]
-) -> ClassStatistics:
-    return class_statistics(*star_against_galaxy(predictions, true))
 
 
 def _all_classes(
@@ -225,39 +251,11 @@ def _by_magnitude(
 
 
 def _quasars(
-    point: NDArray[np.float64], truth: Mapping[Target, ArrayLike], seed: int
+    target: Target, point: NDArray[np.float64], truth: Mapping[Target, ArrayLike], seed: int
 ) -> PointStatistics | None:
-    true = np.asarray(truth["redshift"], np.float64)
+    true = np.asarray(truth[target], np.float64)
     qso = np.asarray(truth.get("star", np.full(true.shape, np.nan))) == QSO
     judged = qso & np.isfinite(true) & np.isfinite(point)
     if not judged.any():
         return None
     return point_statistics(point[judged], true[judged], redshift=True, seed=seed)
-
-
-def _interval(
-    rows: Mapping[str, NDArray[np.float64]], names: tuple[str, str] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    if names is None or names[0] not in rows or names[1] not in rows:
-        return None
-    return rows[names[0]], rows[names[1]]
-
-
-@dataclass(frozen=True)
-class _Bins:
-    """What the judged rows are binned by."""
-
-    judged: NDArray[np.bool_]
-    magnitude: ArrayLike | None
-    magnitude_edges: ArrayLike | None
-    odds: ArrayLike | None
-
-    def of(
-        self, redshift: NDArray[np.float64] | None
-    ) -> Iterator[tuple[Literal["magnitude", "redshift", "odds"], Any, ArrayLike | None]]:
-        if self.magnitude is not None:
-            yield "magnitude", np.asarray(self.magnitude)[self.judged], self.magnitude_edges
-        if redshift is not None:
-            yield "redshift", redshift[self.judged], None
-            if self.odds is not None:
-                yield "odds", np.asarray(self.odds)[self.judged], None

@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from galbatch.quality.results import Evaluation, TargetEvaluation
 from galbatch.report.data import ModelReport, Reference
-from galbatch.report.words import NOTHING, WORDS, decimals, percent, thousands
+from galbatch.report.words import NOTHING, decimals, percent, thousands
+from galbatch.targets import RECORDS
 from galbatch.values import TARGETS, Target
 
-Family = Literal["point", "distribution", "classes", "multiclass", "quasars"]
+Group = Literal["point", "distribution", "classes", "multiclass", "quasars"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Statistic:
     Parameters
     ----------
     key : str
-        Field of the family's values.
+        Field of the group's values.
     label : str
-    family : {"point", "distribution", "classes", "multiclass", "quasars"}
+    group : {"point", "distribution", "classes", "multiclass", "quasars"}
     best : {"low", "high", ""} or float
         The number to be nearest to, where neither low nor high is best; empty where models
         cannot be ranked by it.
@@ -40,7 +41,7 @@ class Statistic:
 
     key: str
     label: str
-    family: Family
+    group: Group
     best: Literal["low", "high", ""] | float
     shown: Callable[[float], str]
     error: str = ""
@@ -49,15 +50,15 @@ class Statistic:
     @property
     def word(self) -> str:
         """What a survey's published numbers call it."""
-        apart = self.family in ("multiclass", "quasars")
-        return f"{self.of or self.family}_{self.key}" if apart else self.key
+        apart = self.group in ("multiclass", "quasars")
+        return f"{self.of or self.group}_{self.key}" if apart else self.key
 
     def value(self, evaluation: TargetEvaluation | None, field: str = "") -> float:
-        """The number (or another field of its family), NaN where there is none."""
-        family = getattr(evaluation, self.family, None)
-        if self.of and family is not None:
-            return float(family.of(self.of, field or self.key))
-        return float(getattr(family, field or self.key, math.nan))
+        """The number (or another field of its group), NaN where there is none."""
+        group = getattr(evaluation, self.group, None)
+        if self.of and group is not None:
+            return float(group.of(self.of, field or self.key))
+        return float(getattr(group, field or self.key, math.nan))
 
     def loss(self, value: float) -> float:
         """How far from the best, infinite where there is no number."""
@@ -233,7 +234,10 @@ def statistics_of(target: Target) -> tuple[Statistic, ...]:
     -------
     tuple of Statistic
     """
-    return {"redshift": _REDSHIFT, "star": _STAR}.get(target, _VALUE)
+    record = RECORDS[target]
+    if record.is_class:
+        return _STAR
+    return _REDSHIFT if record.is_relative else _VALUE
 
 
 def compare(models: Sequence[ModelReport], references: Sequence[Reference]) -> tuple[Block, ...]:
@@ -267,7 +271,7 @@ def compare(models: Sequence[ModelReport], references: Sequence[Reference]) -> t
                 lines.append(
                     Line(statistic.label, _goal(statistic), _cells(statistic, found), published)
                 )
-        blocks.append(Block(WORDS[target].title, tuple(lines)))
+        blocks.append(Block(RECORDS[target].title, tuple(lines)))
     return tuple(blocks)
 
 

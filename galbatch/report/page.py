@@ -11,21 +11,20 @@ from markupsafe import Markup
 from galbatch.quality.results import ClassStatistics
 from galbatch.report.comparison import compare
 from galbatch.report.data import ModelReport, ReportData
-from galbatch.report.plates import (
-    Plate,
-    catalogue_plates,
-    loss_plate,
+from galbatch.report.page_figures import (
+    PageFigure,
+    catalogue_figures,
+    class_figures,
+    class_statistics_of,
+    loss_figure,
     multiclass,
-    property_plates,
-    redshift_plates,
-    star_classes,
-    star_plates,
+    property_figures,
+    redshift_figures,
 )
 from galbatch.report.style import colour_of
 from galbatch.report.words import (
-    CLASS_WORDS,
+    CLASS_MEMBERS,
     NOTHING,
-    WORDS,
     counted,
     decimals,
     duration,
@@ -33,6 +32,7 @@ from galbatch.report.words import (
     sentence,
     thousands,
 )
+from galbatch.targets import RECORDS
 from galbatch.values import Target
 
 
@@ -83,14 +83,14 @@ class Section:
     Parameters
     ----------
     anchor, title : str
-    plates : tuple of Plate
+    figures : tuple of PageFigure
     nothing : str
         What to say where there are none.
     """
 
     anchor: str
     title: str
-    plates: tuple[Plate, ...]
+    figures: tuple[PageFigure, ...]
     nothing: str
 
 
@@ -119,7 +119,7 @@ def render(data: ReportData) -> str:
     comparison = compare(data.models, data.references)
     return environment.get_template("page.html").render(
         data=data,
-        words=WORDS,
+        targets=RECORDS,
         colours=[colour_of(place) for place in range(len(data.models))],
         headlines=_headlines(data),
         judged_on=_judged_on(data),
@@ -130,10 +130,10 @@ def render(data: ReportData) -> str:
         comparison=comparison,
         has_references=any(line.references for block in comparison for line in block.lines),
         sections=_sections(data),
-        classes=star_classes(data),
+        classes=class_statistics_of(data),
         multiclass=multiclass(data),
-        class_words=CLASS_WORDS,
-        losses=[loss_plate(data, place) for place in range(len(data.models))],
+        class_members=CLASS_MEMBERS,
+        losses=[loss_figure(data, place) for place in range(len(data.models))],
     )
 
 
@@ -205,7 +205,7 @@ def _why_not(data: ReportData, model: ModelReport, target: Target) -> str:
         return skipped
     if data.held_out is None or model.evaluation is None:
         return "no rows were held out"
-    return f"no held-out rows with a {WORDS[target].known}"
+    return f"no held-out rows with a {RECORDS[target].known}"
 
 
 def _judged_on(data: ReportData) -> str:
@@ -253,20 +253,20 @@ def _sections(data: ReportData) -> tuple[Section, ...]:
         Section(
             "redshift",
             "Redshifts",
-            redshift_plates(data),
+            redshift_figures(data),
             "No held-out rows with a known redshift.",
         ),
         Section(
             "star",
             "Stars and galaxies",
-            star_plates(data),
+            class_figures(data),
             "No held-out rows of both known classes.",
         ),
         Section(
             "properties",
             "Masses, types and luminosities",
-            property_plates(data),
+            property_figures(data),
             "No held-out rows with a known stellar mass, spectral type or absolute magnitude.",
         ),
-        Section("catalogue", "The whole catalogue", catalogue_plates(data), "Nothing to draw."),
+        Section("catalogue", "The whole catalogue", catalogue_figures(data), "Nothing to draw."),
     )

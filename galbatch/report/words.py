@@ -1,47 +1,12 @@
-"""Astronomical names, units and number formats of the page."""
+"""Names of classes and number formats of the page."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from galbatch import errors
-from galbatch.values import Target
 
-
-@dataclass(frozen=True)
-class TargetWords:
-    """How a target is called.
-
-    Parameters
-    ----------
-    title : str
-        In headings and tables.
-    symbol : str
-        On axes (mathtext), without a unit.
-    unit : str
-        On axes and in tables; empty for dimensionless.
-    known : str
-        What a true value is called.
-    """
-
-    title: str
-    symbol: str
-    unit: str
-    known: str
-
-
-WORDS: dict[Target, TargetWords] = {
-    "redshift": TargetWords("Redshift", "z", "", "known redshift"),
-    "star": TargetWords("Star / galaxy", "P(star)", "", "known class"),
-    "log_mass": TargetWords(
-        "Stellar mass", r"$\log_{10}(M_{*}/M_\odot)$", "dex", "known stellar mass"
-    ),
-    "spectral_type": TargetWords("Spectral type", "spectral type", "", "known spectral type"),
-    "abs_mag_b": TargetWords("Absolute magnitude B", "$M_B$", "mag", "known absolute magnitude"),
-}
-
-CLASS_WORDS = {"galaxy": "galaxies", "star": "stars", "qso": "quasars"}
+CLASS_MEMBERS = {"galaxy": "galaxies", "star": "stars", "qso": "quasars"}
 """Members of the classes, by their names in `values.CLASSES`."""
 
 NOTHING = "–"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError
 from galbatch.spec.survey import Survey
 from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
@@ -94,34 +94,6 @@ def lacking_quasars(survey: Survey, known: Mapping[Target, NDArray[np.float64]])
         f"expected at least {FEWEST_OF_A_CLASS} training rows that are quasars, found {found}: "
         "stars are told from galaxies alone"
     )
-
-
-def choose_bands(asked: Sequence[str] | None, survey: Survey, where: str) -> tuple[str, ...]:
-    """The bands to use, in the survey's order.
-
-    Parameters
-    ----------
-    asked : sequence of str, optional
-    survey : Survey
-    where : str
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    SpecError
-        If one is not a band of the survey.
-    """
-    for band in asked or ():
-        if band not in survey.band_names:
-            raise SpecError(
-                f"{where}.bands",
-                f"'{band}' is not a band of {survey.name}",
-                did_you_mean(band, survey.band_names),
-            )
-    return tuple(band for band in survey.band_names if not asked or band in asked)
 
 
 def _lack(target: Target, survey: Survey, values: NDArray[np.float64] | None) -> str:

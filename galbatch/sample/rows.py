@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from galbatch.columns import is_tensor
 from galbatch.errors import SpecError
 from galbatch.sample.labels import labels
 from galbatch.sample.split import TEST, TRAIN
@@ -118,7 +119,8 @@ def columns_digest(table: pa.Table, columns: Sequence[str]) -> hashlib._Hash:
     for name in columns:
         digest.update(name.encode())
         column = table.column(name).combine_chunks()
-        values = column.flatten() if pa.types.is_nested(column.type) else column
+        stored = column.storage if is_tensor(column.type) else column
+        values = stored.flatten() if pa.types.is_nested(stored.type) else stored
         digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
     return digest
 

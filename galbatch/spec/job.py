@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from galbatch.spec.base import (
     Line,
@@ -188,21 +194,69 @@ class ThesisClean(Words):
         return self
 
 
-class ModelWords(Words):
-    """What the families of models share."""
+_FINEST = 1e-6
+"""Steps of redshifts that are still steps in float32."""
+
+
+class RedshiftGrid(Words):
+    """Evenly spaced redshifts at which p(z) is written out in full."""
+
+    low: float = Field(default=0.0, ge=0, le=100)
+    high: float = Field(default=6.0, gt=0, le=100)
+    points: int = Field(default=301, ge=2, le=10_000)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        must_rise(self.low, self.high)
+        if (self.high - self.low) / self.points < _FINEST:
+            raise ValueError(f"points are closer than {_FINEST:g}; take fewer, or a wider range")
+        return self
+
+
+class ModelSettings(Words):
+    """What the families of models share.
+
+    A subclass is the settings of the family that its `kind` names, and a job may have them from
+    then on.
+    """
 
     only_predict: ClassVar[frozenset[str]] = frozenset()
-    """Words that change what is predicted with a trained model, and nothing of the model."""
+    """Settings that change what is predicted with a trained model, and nothing of the model."""
+    of_kind: ClassVar[dict[str, type[ModelSettings]]] = {}
+    """The subclasses, by their kind."""
 
-    def training_words(self) -> dict[str, Any]:
-        """What a fit depends on, as JSON values: all words but those of `only_predict`."""
+    kind: str
+    name: Slug
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)] | None = None
+    """By default all that the catalogue has labels for."""
+    epochs: Epochs | None = None
+    max_rows: int = Field(default=1_000_000, ge=100, le=100_000_000)
+    """Rows to train on, at most (a random sample of them)."""
+    seed: Seed = 0
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for kind in get_args(cls.model_fields["kind"].annotation):
+            ModelSettings.of_kind[kind] = cls
+
+    @property
+    def begins_with(self) -> str | None:
+        """Folder of the trained model that a fit begins with, if any."""
+        return None
+
+    def training_settings(self) -> dict[str, Any]:
+        """What a fit depends on, as JSON values: all settings but those of `only_predict`."""
         return self.model_dump(mode="json", exclude=set(self.only_predict))
 
+    def predict_settings(self) -> dict[str, Any]:
+        """Those of `only_predict`, as JSON values."""
+        return self.model_dump(mode="json", include=set(self.only_predict))
 
-class PhotometricModel(ModelWords):
+
+class PhotometricModel(ModelSettings):
     """The default: one trunk over cleaned fluxes, a head for each target."""
 
-    only_predict: ClassVar[frozenset[str]] = frozenset({"monte_carlo"})
+    only_predict: ClassVar[frozenset[str]] = frozenset({"monte_carlo", "redshift_grid"})
 
     kind: Literal["photometric"]
     name: Slug = "photometric"
@@ -258,6 +312,10 @@ class PhotometricModel(ModelWords):
     """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
     noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough. Another
     number predicts anew, and trains nothing."""
+    redshift_grid: RedshiftGrid | None = None
+    """Predict p(z) of every row on this grid as well: the column `pz`, or for more than 256 points
+    an array of that name (Zarr, in `arrays/`). By default it is kept in the compact form of its
+    quantiles alone. Another grid predicts anew, and trains nothing."""
     max_rows: int = Field(default=400_000, ge=100, le=100_000_000)
     """Labelled rows to train on, at most (a random sample of them)."""
     seed: Seed = 0
@@ -268,8 +326,19 @@ class PhotometricModel(ModelWords):
             raise ValueError("monte_carlo: one draw has no scatter; 0 for none, or 2 and more")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_redshift(self) -> Self:
+        if self.redshift_grid and self.targets and "redshift" not in self.targets:
+            raise ValueError("redshift_grid: 'redshift' is not among the targets")
+        return self
 
-class ThesisModel(ModelWords):
+    @property
+    def begins_with(self) -> str | None:
+        """`pretrained`."""
+        return self.pretrained
+
+
+class ThesisModel(ModelSettings):
     """The networks of Cacho (2020), as a reference to compare against."""
 
     kind: Literal["thesis"]
@@ -289,7 +358,19 @@ class ThesisModel(ModelWords):
     seed: Seed = 42
 
 
-Model = Annotated[PhotometricModel | ThesisModel, Field(discriminator="kind")]
+_Shipped = Annotated[PhotometricModel | ThesisModel, Field(discriminator="kind")]
+
+
+def _of_its_kind(model: Any, shipped: ValidatorFunctionWrapHandler) -> Any:
+    """Settings of a family that is not shipped are its own class's to read."""
+    kind = model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
+    settings = ModelSettings.of_kind.get(kind) if isinstance(kind, str) else None
+    if settings is None or settings.__module__ == __name__:
+        return shipped(model)
+    return settings.model_validate(model)
+
+
+Model = Annotated[SerializeAsAny[_Shipped], WrapValidator(_of_its_kind)]
 
 
 class DuckdbSink(Words):
@@ -371,25 +452,6 @@ Cluster = Annotated[
 ]
 
 
-_FINEST = 1e-6
-"""Steps of redshifts that are still steps in float32."""
-
-
-class RedshiftGrid(Words):
-    """Evenly spaced redshifts at which p(z) is written out in full."""
-
-    low: float = Field(default=0.0, ge=0, le=100)
-    high: float = Field(default=6.0, gt=0, le=100)
-    points: int = Field(default=301, ge=2, le=10_000)
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        must_rise(self.low, self.high)
-        if (self.high - self.low) / self.points < _FINEST:
-            raise ValueError(f"points are closer than {_FINEST:g}; take fewer, or a wider range")
-        return self
-
-
 class ReportSpec(Words):
     """The HTML page."""
 
@@ -429,12 +491,19 @@ class Job(Words):
     """By default by sky cell, or by id for a survey without positions."""
     models: tuple[Model, ...] = Field(min_length=1)
     """The first is the one whose predictions lead the report."""
-    redshift_grid: RedshiftGrid | None = None
-    """Write p(z) of every row on this grid as well (Zarr, in `arrays/`); by default it is kept in
-    the compact form of its quantiles alone."""
     sinks: tuple[Sink, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _grid_is_a_models(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and "redshift_grid" in settings:
+            raise ValueError(
+                "'redshift_grid' is a setting of a photometric model: write it in 'models', beside "
+                "that model's 'kind'"
+            )
+        return settings
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:

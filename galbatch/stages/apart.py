@@ -12,7 +12,7 @@ from galbatch.errors import SpecError
 from galbatch.readers.patterns import takes
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import FilesSource, Job
-from galbatch.stages.base import Site
+from galbatch.stages.site import Site
 from galbatch.store.identity import read_identity
 from galbatch.store.layout import Layout
 from galbatch.values import Partition

@@ -7,20 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.models.photometric import optional_columns
 from galbatch.sinks.base import Origin, Piece, open_sink
 from galbatch.spec.job import Sink as SinkSpec
-from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where
-from galbatch.stages.catalogue import Catalogue, finished_catalogue
-from galbatch.stages.predict import prediction_unit
-from galbatch.stages.train import current_version
+from galbatch.stages import code
+from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.stages.catalogue import Catalogue
+from galbatch.stages.deliveries import held_as, origin_of
+from galbatch.stages.memory import PROCESS
+from galbatch.stages.predictions import predicted
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store import fence
 from galbatch.store.commit import digest_file
+from galbatch.store.facts import AppendFacts, PublishedFacts
 from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
+from galbatch.store.units import delivery_unit
 from galbatch.values import Receipt
-
-APPEND_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,15 @@ class Delivery:
         Its version.
     origin : Origin
         Whose predictions the table is to hold.
-    fingerprint : str
-        Of the model.
+    pieces : tuple of (Piece, int)
+        The partitions that it is to have, each with its rows.
     need : Need
     """
 
     sink: SinkSpec
     model: str
     origin: Origin
-    fingerprint: str
+    pieces: tuple[tuple[Piece, int], ...]
     need: Need
 
 
@@ -63,53 +66,42 @@ class Append:
         """A partition; DuckDB's own limit comes on top of it."""
         return PROCESS + site.job.partition.rows * 1024
 
-    def pending(self, site: Site) -> Pending:
+    def pending(self, snapshot: Snapshot) -> Pending[Delivery, None]:
         """Deliveries that are not made, or whose database is gone."""
-        catalogue = finished_catalogue(site)
+        site, receipts = snapshot.site, snapshot.receipts
+        catalogue = snapshot.catalogue
         if catalogue is None:
             return Pending((), waiting="ingest")
-        book = site.book
         left, done = [], 0
         for model in site.job.models:
-            version = current_version(site, model)
-            extension = book.get("predict", version)
-            if extension is None:
+            version = snapshot.versions.current(model)
+            published = receipts.get("predict", version)
+            if published is None:
                 return Pending((), waiting="predict")
             for sink in site.job.sinks:
-                unit = delivery_unit(sink, _held_as(sink, model.name, version))
-                words = {
-                    "code": APPEND_VERSION,
-                    "sink": sink.model_dump(mode="json"),
-                    "model": version,
-                    "predictions": extension.digest,
-                }
-                need = Need("append", unit, words)
-                receipt = book.get("append", unit)
-                origin = origin_of(site, sink, model.name, version)
-                delivery = Delivery(sink, version, origin, extension.facts["fingerprint"], need)
-                why = book.why(receipt, need)
-                if book.holds(receipt, need):
-                    why = _lacks(delivery, _pieces(site, catalogue, delivery))
+                delivery = _delivery(snapshot, catalogue, sink, model.name, version, published)
+                need = delivery.need
+                receipt = receipts.get("append", need.unit)
+                why = receipts.why(receipt, need)
+                if receipts.holds(receipt, need):
+                    why = _lacks(delivery)
                     if not why:
                         done += 1
                         continue
-                left.append(Task(unit, extension.rows, delivery, why if receipt else ""))
+                left.append(Task(need.unit, published.rows, delivery, why if receipt else ""))
         return Pending(tuple(left), done=done)
 
-    def begin(self, site: Site, pending: Pending) -> Append:
+    def begin(self, snapshot: Snapshot, pending: Pending[Delivery, None]) -> Append:
         """Nothing to prepare."""
         return self
 
-    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Delivery], report: Report) -> tuple[Receipt, ...]:
         """Append what the database does not have; it remembers what it has."""
         began = time.perf_counter()
-        delivery: Delivery = task.payload
-        catalogue = finished_catalogue(site)
-        assert catalogue is not None
-        pieces = _pieces(site, catalogue, delivery)
+        delivery = task.payload
         rows = written = 0
         with open_sink(delivery.sink, delivery.origin) as sink:
-            for piece, held in pieces:
+            for piece, held in delivery.pieces:
                 with local_copy(piece.path) as path:
                     _check(piece, path)
                     fence.check()
@@ -117,52 +109,72 @@ class Append:
                 rows += held
                 report(rows, task.size, "")
             fence.check()
-            sink.keep([piece.unit for piece, _ in pieces])
+            sink.keep([piece.unit for piece, _ in delivery.pieces])
             where = sink.where
         receipt = delivery.need.receipt(
             digest=delivery.need.key,
             rows=written,
             outputs={},
             seconds=time.perf_counter() - began,
-            facts={
-                "where": where,
-                "kind": delivery.sink.kind,
-                "table": delivery.sink.table or delivery.model,
-                "model": delivery.model,
-                "rows": rows,
-            },
+            facts=AppendFacts(
+                where=where,
+                kind=delivery.sink.kind,
+                table=delivery.sink.table or delivery.model,
+                model=delivery.model,
+                rows=rows,
+            ).to_json(),
         )
         site.book.put(receipt)
         return (receipt,)
 
-    def finish(self, site: Site, pending: Pending) -> None:
+    def finish(self, snapshot: Snapshot, pending: Pending[Delivery, None]) -> None:
         """Nothing more."""
 
 
-def delivery_unit(sink: SinkSpec, model: str) -> str:
-    """The unit of a receipt for one model, or a version of it, in one database."""
-    return f"{sink.kind}.{sink.path}.{sink.table or model}.{model}"
+def _delivery(
+    snapshot: Snapshot,
+    catalogue: Catalogue,
+    sink: SinkSpec,
+    name: str,
+    version: str,
+    published: Receipt,
+) -> Delivery:
+    """What a database is to have of a version of a model."""
+    holder = held_as(sink, name, version)
+    depends = {
+        "code": code.APPEND,
+        "sink": sink.model_dump(mode="json"),
+        "model": version,
+        "predictions": published.digest,
+    }
+    unit = delivery_unit(sink.kind, sink.path, sink.table or holder, holder)
+    fingerprint = PublishedFacts.from_json(published.facts).fingerprint
+    layout, receipts = snapshot.site.layout, snapshot.receipts.all("predict")
+    written = predicted(catalogue, version, receipts)
+    pieces = tuple(
+        (
+            Piece(
+                unit=partition.name,
+                key=written[partition.name].digest,
+                fingerprint=fingerprint,
+                path=layout.partition(partition, version),
+            ),
+            written[partition.name].rows,
+        )
+        for partition in catalogue.partitions
+        if partition.name in written
+    )
+    origin = origin_of(snapshot.site, sink, name, version)
+    return Delivery(sink, version, origin, pieces, Need("append", unit, depends))
 
 
-def origin_of(site: Site, sink: SinkSpec, name: str, version: str) -> Origin:
-    """Whose predictions a database's table is to hold: those of a version of a model."""
-    survey = site.survey
-    held = _held_as(sink, name, version)
-    return Origin(survey.name, held, survey.id.column, optional_columns())
-
-
-def _held_as(sink: SinkSpec, name: str, version: str) -> str:
-    """A table that the user has named holds the model's current version, whichever that is."""
-    return name if sink.table else version
-
-
-def _lacks(delivery: Delivery, pieces: list[tuple[Piece, int]]) -> str:
+def _lacks(delivery: Delivery) -> str:
     """Why a delivery that was made must be made again."""
     if not Path(delivery.sink.path).expanduser().exists():
         return f"{delivery.sink.path} is gone"
     try:
         with open_sink(delivery.sink, delivery.origin) as sink:
-            return sink.lacks({piece.unit: piece.key for piece, _ in pieces})
+            return sink.lacks({piece.unit: piece.key for piece, _ in delivery.pieces})
     except TransientError:
         return ""  # somebody reads it
     except SpecError as error:
@@ -177,20 +189,3 @@ def _check(piece: Piece, path: Path) -> None:
             "is not what was predicted (another SHA-256)",
             "run `galbatch verify`, and then the job again",
         )
-
-
-def _pieces(site: Site, catalogue: Catalogue, delivery: Delivery) -> list[tuple[Piece, int]]:
-    receipts = site.book.all("predict")
-    found = []
-    for partition in catalogue.partitions:
-        receipt = receipts.get(prediction_unit(delivery.model, partition))
-        if receipt is not None:
-            path = site.layout.partition(partition, delivery.model)
-            piece = Piece(
-                unit=partition.name,
-                key=receipt.digest,
-                fingerprint=delivery.fingerprint,
-                path=path,
-            )
-            found.append((piece, receipt.rows))
-    return found

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from galbatch.columns import arrow_type, bytes_in_row
 from galbatch.errors import TransientError
-from galbatch.spec.job import Job
-from galbatch.spec.survey import Survey
-from galbatch.store.layout import Layout
-from galbatch.store.places import place
-from galbatch.store.receipts import ReceiptBook
-from galbatch.values import WORKER_MEMORY, Receipt
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.values import Receipt
 
 Report = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
@@ -22,9 +17,10 @@ Report = Callable[[int, int | None, str], None]
 
 Where = Literal["workers", "one worker", "driver"]
 
-
-PROCESS = WORKER_MEMORY
-
+Payload = TypeVar("Payload")
+"""What a stage must know to do one task, besides the unit."""
+Shared = TypeVar("Shared")
+"""What `begin` and `finish` of a stage make use of, so that it need not be found out again."""
 
 UNITS = {
     "scan": "file",
@@ -37,53 +33,13 @@ UNITS = {
 """What one task of a stage is about."""
 
 
-@dataclass(frozen=True)
-class Site:
-    """A job, the survey it is about, and the store it works in."""
-
-    job: Job
-    survey: Survey
-    layout: Layout
-
-    @classmethod
-    def of(cls, job: Job, survey: Survey) -> Site:
-        """Where the job says that it works."""
-        scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
-        return cls(job, survey, Layout(place(job.store), scratch))
-
-    @property
-    def book(self) -> ReceiptBook:
-        """The receipts of the store."""
-        return ReceiptBook(self.layout)
-
-
-@dataclass(frozen=True)
-class Look(Site):
-    """The same for as long as nothing in it changes: what was found out is not looked for again.
-
-    Parameters
-    ----------
-    known : dict
-        What was found out.
-    """
-
-    known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-
-
 def changed(file: str) -> TransientError:
     """The error for a file that is not what it was when its reading began."""
     return TransientError(file, "changed while it was read", "run again when it is complete")
 
 
-def row_bytes(site: Site) -> int:
-    """Bytes of a row of the survey's catalogue in memory."""
-    return sum(
-        bytes_in_row(arrow_type(column.kind, column.shape)) for column in site.survey.stored_columns
-    )
-
-
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[Payload]):
     """One piece of a stage: the unit of work and retry.
 
     Parameters
@@ -92,7 +48,7 @@ class Task:
         What it is about: a file, a partition, a model.
     size : int or None
         How much it is, in the stage's word (rows, epochs), where known beforehand.
-    payload : object
+    payload : Payload
         What `Stage.run` needs to know besides.
     why : str
         Why it must be done again; empty for what was never done.
@@ -103,31 +59,31 @@ class Task:
 
     unit: str
     size: int | None
-    payload: Any
+    payload: Payload
     why: str = ""
     batch_rows: int | None = None
 
 
 @dataclass(frozen=True)
-class Pending:
+class Pending(Generic[Payload, Shared]):
     """What a stage has left to do."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task[Payload], ...]
     done: int = 0
     """Tasks that have valid receipts already."""
     waiting: str = ""
     """The stage that must be through before this one can say."""
-    shared: Any = None
+    shared: Shared | None = None
     """What `begin` and `finish` make use of, so that it need not be found out again."""
     dispensable: bool = False
     """Should all tasks fail, there is something from before to go on with."""
-    again: Stage | None = None
+    again: Stage[Payload, Shared] | None = None
     """Whom to ask again when the tasks are through: what they read may change meanwhile."""
     notes: tuple[str, ...] = ()
     """What a user may want to know, for `galbatch status`."""
 
 
-class Stage(Protocol):
+class Stage(Protocol[Payload, Shared]):
     """One step of the plan."""
 
     @property
@@ -156,21 +112,34 @@ class Stage(Protocol):
         """
         ...
 
-    def pending(self, site: Site) -> Pending:
+    def pending(self, snapshot: Snapshot) -> Pending[Payload, Shared]:
         """What is left, given the receipts of this stage and of those before it."""
         ...
 
-    def begin(self, site: Site, pending: Pending) -> Stage:
+    def begin(
+        self, snapshot: Snapshot, pending: Pending[Payload, Shared]
+    ) -> Stage[Payload, Shared]:
         """See to what must be so before the first task; called also when there is none.
+
+        The snapshot is the one that `pending` went by.
 
         Returns the stage that is carried to the workers, once, with what all tasks need.
         """
         ...
 
-    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Payload], report: Report) -> tuple[Receipt, ...]:
         """Do one task: write, verify, rename, then write and return its receipts."""
         ...
 
-    def finish(self, site: Site, pending: Pending) -> None:
-        """What can be done only when all tasks are through; must be idempotent."""
+    def finish(self, snapshot: Snapshot, pending: Pending[Payload, Shared]) -> None:
+        """What can be done only when all tasks are through; must be idempotent.
+
+        The snapshot is of the store as the tasks left it.
+        """
         ...
+
+
+AnyStage: TypeAlias = Stage[Any, Any]
+"""One of the plan: who carries it out does not look into what its tasks are given."""
+AnyTask: TypeAlias = Task[Any]
+AnyPending: TypeAlias = Pending[Any, Any]

@@ -10,24 +10,25 @@ from pathlib import Path
 import pyarrow as pa
 
 from galbatch.errors import SpecError, counted, did_you_mean
+from galbatch.models.families import family_of, needs_labels
 from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
 from galbatch.sinks.base import check_sink, check_table
-from galbatch.spec.job import Job, MockSource, PhotometricModel, SkySplit
+from galbatch.spec.job import Job, MockSource, Model, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.apart import other_stores
-from galbatch.stages.append import origin_of
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import Standing, standing
+from galbatch.stages.deliveries import origin_of
+from galbatch.stages.fit_process import pretrained_folder
 from galbatch.stages.headers import FileFacts, read_headers
-from galbatch.stages.scan import source_facts
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.stages.together import Known, compare, few
-from galbatch.stages.train import current_version, is_trained
+from galbatch.store.facts import SourceFacts
 from galbatch.store.identity import Identity, check_identity
-from galbatch.store.places import check_writable, local_copy, place
+from galbatch.store.places import check_writable
 from galbatch.store.tables import OWN, read_schema
-from galbatch.training.transfer import read_pretrained
+from galbatch.training.fit import trainer_of
 from galbatch.values import TARGETS
 
 _AWAY = 3
@@ -50,7 +51,7 @@ def agree(job: Job, survey: Survey) -> None:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
         check_sink(sink)
-    _check_survey(survey)
+    _check_survey(survey, needs_labels=needs_labels(job.models))
     for model in job.models:
         where = f"models.{model.name}"
         if model.name.lower() == survey.name.lower():
@@ -63,27 +64,13 @@ def agree(job: Job, survey: Survey) -> None:
                     f"survey '{survey.name}' has no label for '{target}'",
                     f"it has: {', '.join(known) or 'none'}",
                 )
-        if isinstance(model, PhotometricModel):
-            for band in model.bands or ():
-                if band not in survey.band_names:
-                    raise SpecError(
-                        f"{where}.bands",
-                        f"survey '{survey.name}' has no band '{band}'",
-                        did_you_mean(band, survey.band_names),
-                    )
-            if model.pretrained is not None:
-                _check_pretrained(job, survey, model)
-            if model.clean.extinction and survey.extinction is None:
-                raise SpecError(
-                    f"{where}.clean.extinction",
-                    f"survey '{survey.name}' has no E(B-V) column",
-                    "name it as 'extinction' in the survey's file",
-                )
+        family_of(model.kind).check(model, survey)
+        _check_pretrained(job, survey, model)
 
 
-def _check_survey(survey: Survey) -> None:
+def _check_survey(survey: Survey, *, needs_labels: bool) -> None:
     """What a survey is read for must hold numbers, one in a row."""
-    if not any(survey.labels.of(target) for target in TARGETS):
+    if needs_labels and not any(survey.labels.of(target) for target in TARGETS):
         raise SpecError(
             f"survey {survey.name}",
             "names no column with labels: there is nothing to train on",
@@ -101,14 +88,14 @@ def _check_survey(survey: Survey) -> None:
             )
 
 
-def _check_pretrained(job: Job, survey: Survey, model: PhotometricModel) -> None:
+def _check_pretrained(job: Job, survey: Survey, model: Model) -> None:
     """A model to begin with is needed until the one that begins with it is trained."""
-    assert model.pretrained is not None
     try:
-        with local_copy(place(model.pretrained)) as folder:
-            read_pretrained(folder, model, model.bands or survey.band_names)
+        with pretrained_folder(model) as folder:
+            if folder is not None:
+                trainer_of(model.kind).check_pretrained(model, survey, folder)
     except SpecError:
-        if not is_trained(Site.of(job, survey), model):
+        if not Snapshot(Site.of(job, survey)).versions.is_trained(model):
             raise
 
 
@@ -116,7 +103,7 @@ def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:
     """Make every check of a run that needs just headers and the first rows of a few files.
 
     Nothing is written. `run` makes the same checks of what is new before it reads anything to its
-    end (`check_news`).
+    end (`check_changed_files`).
 
     Yields
     ------
@@ -129,19 +116,19 @@ def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:
         Naming the file and the column, or the word of the job or the survey. What files are
         together is known, and said, behind the last of them.
     """
-    site = Site.of(job, survey)
-    check_places(site)
+    snapshot = Snapshot(Site.of(job, survey))
+    check_places(snapshot)
     if isinstance(job.source, MockSource):
         _check_mock(job, survey)
         return
     check_catalogues(job.source.paths)
-    state = standing(site)
+    state = snapshot.catalogue_state
     facts = []
-    files = [origin.unit for origin in state.origins]
+    files = [file.unit for file in state.files]
     for one in read_headers(job.source, survey, files, first_run=state.base is None):
         facts.append(one)
         yield one
-    compare(job, survey, facts, _known(site, state, files))
+    compare(job, survey, facts, _known(snapshot, files))
 
 
 def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[str, ...]:
@@ -161,13 +148,12 @@ def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[
     """
     if isinstance(job.source, MockSource):
         return ()
-    site = Site.of(job, survey)
     files = [one.file for one in facts]
-    known = _known(site, standing(site), files)
+    known = _known(Snapshot(Site.of(job, survey)), files)
     return (*compare(job, survey, facts, known), *other_stores(files))
 
 
-def check_news(site: Site) -> None:
+def check_changed_files(site: Site) -> None:
     """The same checks of the sources that a run is to read, before a worker is called for.
 
     Headers that an earlier run has seen to are not read again.
@@ -177,23 +163,24 @@ def check_news(site: Site) -> None:
     SpecError
         Naming the file and the column, or the word of the job or the survey.
     """
-    check_places(site)
-    job, survey, book = site.job, site.survey, site.book
+    snapshot = Snapshot(site)
+    check_places(snapshot)
+    job, survey = site.job, site.survey
     if isinstance(job.source, MockSource):
         _check_mock(job, survey)
         return
-    state = standing(site)
-    files = [one.unit for one in state.fresh if book.valid(one.need) is None]
+    state = snapshot.catalogue_state
+    files = [one.unit for one in state.changed if snapshot.receipts.valid(one.need) is None]
     # A file in object storage is copied to be looked at.
     away = [file for file in files if is_url(file)][_AWAY:]
     files = [file for file in files if file not in set(away)]
     if files:
         check_catalogues(job.source.paths)
         facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
-        compare(job, survey, facts, _known(site, state, files, unseen=bool(away)))
+        compare(job, survey, facts, _known(snapshot, files, unseen=bool(away)))
 
 
-def check_places(site: Site) -> None:
+def check_places(snapshot: Snapshot) -> None:
     """Check that a run may write where the job says.
 
     Raises
@@ -202,13 +189,14 @@ def check_places(site: Site) -> None:
         If the store is another job's or no store, a folder cannot be written, or a database's
         table is of others.
     """
+    site = snapshot.site
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
     for sink in site.job.sinks:
         check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
         for model in site.job.models:
-            version = current_version(site, model)
+            version = snapshot.versions.current(model)
             check_table(sink, origin_of(site, sink, model.name, version))
 
 
@@ -230,26 +218,26 @@ def _check_mock(job: Job, survey: Survey) -> None:
             )
 
 
-def _known(site: Site, state: Standing, files: Iterable[str], *, unseen: bool = False) -> Known:
+def _known(snapshot: Snapshot, files: Iterable[str], *, unseen: bool = False) -> Known:
     """What is known of sources whose headers are not read now."""
+    state = snapshot.catalogue_state
     read = set(files)
-    there = dict(state.sources)
+    sources = dict(state.sources)
     scanned = 0
-    for origin in state.fresh:
-        receipt = site.book.valid(origin.need)
-        there.pop(origin.unit, None)
-        if receipt is not None and origin.unit not in read:
-            there[origin.unit] = source_facts(receipt)
+    for file in state.changed:
+        receipt = snapshot.receipts.valid(file.need)
+        sources.pop(file.unit, None)
+        if receipt is not None and file.unit not in read:
+            sources[file.unit] = SourceFacts.of(receipt)
             scanned += 1
     fields: dict[str, pa.Field] = {}
-    held = [one for one in state.held if one.partition not in state.lost]
-    if held:
-        schema = read_schema(site.layout.partition(held[0].partition))
+    if state.on_disk:
+        schema = read_schema(snapshot.site.layout.partition(state.on_disk[0].partition))
         fields = {one.name: one for one in schema if one.name not in OWN}
     return Known(
         fields,
-        {unit: words["absent"] for unit, words in there.items() if unit not in read},
-        {t: sum(words["labelled"].get(t, 0) for words in there.values()) for t in TARGETS},
+        {unit: source.absent for unit, source in sources.items() if unit not in read},
+        {t: sum(source.labelled.get(t, 0) for source in sources.values()) for t in TARGETS},
         unseen=unseen or scanned > 0,
     )
 

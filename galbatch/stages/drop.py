@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.stages.base import Site
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.store.facts import AppendFacts
 from galbatch.store.places import remove_tree
 from galbatch.store.publish import retract
-
-
-def versions(site: Site) -> tuple[str, ...]:
-    """The versions of models that a store holds, also of models the job no longer names."""
-    predicted = {unit.partition(".")[0] for unit in site.book.all("predict")}
-    return tuple(sorted(predicted | site.book.all("train").keys()))
+from galbatch.store.units import version_of
 
 
 def drop(site: Site, version: str) -> Iterator[str]:
@@ -37,8 +34,8 @@ def drop(site: Site, version: str) -> Iterator[str]:
     SpecError
         If the store has no such version.
     """
-    layout, book = site.layout, site.book
-    known = versions(site)
+    layout, book, snapshot = site.layout, site.book, Snapshot(site)
+    known = snapshot.versions.known()
     if version not in known:
         hint = did_you_mean(version, known) or "it holds no model"
         raise SpecError(str(layout.root), f"holds no model '{version}'", hint)
@@ -48,11 +45,12 @@ def drop(site: Site, version: str) -> Iterator[str]:
         if path.exists():
             remove_tree(path)
             yield f"removed {path}"
-    for unit, receipt in book.all("append").items():
-        if receipt.facts["model"] == version:
-            yield f"kept    {receipt.facts['where']}: rows in a database are yours to remove"
+    for unit, receipt in snapshot.receipts.all("append").items():
+        facts = AppendFacts.from_json(receipt.facts)
+        if facts.model == version:
+            yield f"kept    {facts.where}: rows in a database are yours to remove"
             book.forget("append", unit)
-    for unit in book.all("predict"):
-        if unit.partition(".")[0] == version:
+    for unit in snapshot.receipts.all("predict"):
+        if version_of(unit) == version:
             book.forget("predict", unit)
     book.forget("train", version)

@@ -19,12 +19,12 @@ from galbatch.columns import is_text
 from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.models.base import read_card
 from galbatch.models.pdf import QUANTILES
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.drop import versions
-from galbatch.stages.predict import predict_need
-from galbatch.stages.train import current_version
-from galbatch.store.tables import read_partition
+from galbatch.stages.predictions import predict_need
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.store.facts import TrainFacts
+from galbatch.store.tables import read_partition, read_schema
+from galbatch.targets import RECORDS
 from galbatch.values import Partition
 
 _COLUMNS = ("z_mode", "z_median", "z_mean", "odds", "quality")
@@ -70,12 +70,13 @@ def export_qp(site: Site, version: str, path: Path, force: bool = False) -> int:
     except ImportError as error:
         raise SpecError("export", "qp is not installed", "pip install 'galbatch[qp]'") from error
     _refuse(path, force)
-    known = versions(site)
+    snapshot = Snapshot(site)
+    known = snapshot.versions.known()
     if version not in known:
         hint = did_you_mean(version, known) or "it holds no model"
         raise SpecError(str(site.layout.root), f"holds no model '{version}'", hint)
-    _require_redshift(site, version, known)
-    partitions = _predicted(site, version)
+    _require_redshift(snapshot, version, known)
+    partitions = _predicted(snapshot, version)
     rows, width = _extent(site, version, partitions)
     if not rows:
         raise SpecError(str(site.layout.root), f"'{version}' has no row with a redshift")
@@ -155,44 +156,55 @@ def _appearing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _require_redshift(site: Site, version: str, known: tuple[str, ...]) -> None:
-    if _has_redshift(site, version):
+def _require_redshift(snapshot: Snapshot, version: str, known: tuple[str, ...]) -> None:
+    if _has_redshift(snapshot, version):
         return
     others = []
     for other in known:
         # One of which no more than predictions are left cannot be exported either.
         with suppress(SpecError):
-            others += [other] if _has_redshift(site, other) else []
+            others += [other] if _has_redshift(snapshot, other) else []
     hint = f"these do: {', '.join(others)} (--model)" if others else "none of the store does"
-    raise SpecError(str(site.layout.root), f"'{version}' predicts no redshift distribution", hint)
+    raise SpecError(
+        str(snapshot.site.layout.root), f"'{version}' predicts no redshift distribution", hint
+    )
 
 
-def _has_redshift(site: Site, version: str) -> bool:
-    card = read_card(site.layout.model(version))
-    return card.kind == "photometric" and "redshift" in card.targets
+def _has_redshift(snapshot: Snapshot, version: str) -> bool:
+    """Whether there are distributions among the predictions of a version that is still there."""
+    layout, catalogue = snapshot.site.layout, snapshot.catalogue
+    card = read_card(layout.model(version))
+    for partition in catalogue.partitions if catalogue else ():
+        path = layout.partition(partition, version)
+        if path.exists():
+            return RECORDS["redshift"].judged.quantiles in read_schema(path).names
+    return "redshift" in card.targets
 
 
-def _predicted(site: Site, version: str) -> tuple[Partition, ...]:
+def _predicted(snapshot: Snapshot, version: str) -> tuple[Partition, ...]:
     """All partitions of the catalogue, if the version as it is now has predicted them all."""
+    site, receipts = snapshot.site, snapshot.receipts
     root, hint = str(site.layout.root), "'galbatch run' first"
-    catalogue = finished_catalogue(site)
+    catalogue = snapshot.catalogue
     if catalogue is None:
         raise SpecError(root, "the catalogue is not finished", hint)
-    trained = site.book.get("train", version)
+    trained = receipts.get("train", version)
     if trained is None:
         raise SpecError(root, f"has no sound record of the training of '{version}'", hint)
-    receipts, missing = site.book.all("predict"), []
+    fingerprint = TrainFacts.from_json(trained.facts).fingerprint
+    known, missing = receipts.all("predict"), []
     for partition in catalogue.partitions:
-        need = predict_need(catalogue, partition, version, trained.facts["fingerprint"])
-        receipt = receipts.get(need.unit)
+        need = predict_need(catalogue, partition, version, fingerprint, None, {})
+        receipt = known.get(need.unit)
         if receipt is not None:
-            # Whether arrays or draws were asked for besides does not matter to the quantiles.
-            besides = {name: receipt.depends.get(name) for name in ("arrays", "monte_carlo")}
-            need = replace(need, depends={**need.depends, **besides})
-        if not site.book.holds(receipt, need):
+            # What was asked for besides does not matter to the quantiles.
+            same = {name: receipt.depends.get(name) for name in ("code", "rows", "model")}
+            if same == {name: need.depends[name] for name in same}:
+                need = replace(need, depends=receipt.depends)
+        if not receipts.holds(receipt, need):
             missing.append(partition)
     if missing:
-        wanted = [current_version(site, model) for model in site.job.models]
+        wanted = snapshot.versions.all_current
         if version not in wanted:
             hint = f"the job predicts with {', '.join(wanted)} now"
         rows = sum(partition.rows for partition in missing)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -16,38 +17,35 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.models.base import Model
+from galbatch.models.families import family_of, load_model
 from galbatch.models.flags import Quality
-from galbatch.models.photometric import Photometric
-from galbatch.models.zoo import load_model
 from galbatch.quality.metrics import count
-from galbatch.spec.job import PhotometricModel
-from galbatch.spec.survey import Survey
-from galbatch.stages.base import PROCESS, Pending, Report, Site, Task, Where, row_bytes
-from galbatch.stages.catalogue import Catalogue, finished_catalogue
-from galbatch.stages.ingest import Ingest
-from galbatch.stages.train import current_version, train_need
+from galbatch.stages import code
+from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.stages.catalogue import Catalogue
+from galbatch.stages.memory import PROCESS, ingest_memory, row_bytes
+from galbatch.stages.predictions import Predictor, own_columns, predicted, predictors
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.arrays import (
     ArrayWriter,
     GroupSpec,
     Span,
     allocate,
-    group_spec,
     metadata_outputs,
     metadata_problem,
 )
-from galbatch.store.partitions import Histogram
+from galbatch.store.facts import Counts, PredictFacts, PublishedFacts
 from galbatch.store.places import lasting_copy, remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
 from galbatch.store.rows import read_rows
-from galbatch.store.tables import HEALPIX, ROW_GROUP_ROWS, PartitionWriter, annotate
-from galbatch.values import Coordinate, Partition, PredictedColumn, Receipt
+from galbatch.store.tables import ROW_GROUP_ROWS, PartitionWriter, annotate
+from galbatch.store.units import prediction_unit, predictions_of, version_of
+from galbatch.values import Partition, Receipt
 
-PREDICT_VERSION = 4
 _SHOWN = ("quality", "z_mode", "ood")
 """Columns that the report shows of all rows."""
-_ROW = 8_192
-"""Bytes for a row on its way through a network, and for what comes out."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
 _OOD_EDGES = np.linspace(0.0, 3.0, 61)
 
@@ -61,12 +59,15 @@ class Work:
     partition : Partition
     needs : mapping of str to Need
         What is not there yet, by version of a model.
+    asked : mapping of str to mapping
+        What is asked of the predictions, by version of a model; JSON values.
     columns : frozenset of str
         Columns that the catalogue has.
     """
 
     partition: Partition
     needs: Mapping[str, Need]
+    asked: Mapping[str, Mapping[str, Any]]
     columns: frozenset[str]
 
 
@@ -90,46 +91,54 @@ class Predict:
     def memory(self, site: Site) -> int:
         """A row group and what is predicted for it, of every model; what was taken before stays."""
         rows = min(ROW_GROUP_ROWS, site.job.partition.rows)
-        own = PROCESS + rows * (2 * row_bytes(site) + _ROW * len(site.job.models))
-        return max(own, Ingest().memory(site))
+        predicting = sum(
+            family_of(model.kind).predicting_bytes(model, site.survey) for model in site.job.models
+        )
+        own = PROCESS + rows * (2 * row_bytes(site) + predicting)
+        return max(own, ingest_memory(site))
 
-    def pending(self, site: Site) -> Pending:
+    def pending(self, snapshot: Snapshot) -> Pending[Work, None]:
         """Partitions that lack the predictions of a model as it is now."""
-        catalogue = finished_catalogue(site)
+        catalogue = snapshot.catalogue
         if catalogue is None:
             return Pending((), waiting="ingest")
-        fingerprints = trained(site)
-        if len(fingerprints) < len(site.job.models):
+        current = predictors(snapshot, catalogue)
+        if len(current) < len(snapshot.site.job.models):
             return Pending((), waiting="train")
-        return _pending(site, catalogue, fingerprints)
+        tasks = _tasks(snapshot, catalogue, current)
+        return Pending(
+            tasks,
+            done=len(catalogue.partitions) - len(tasks),
+            notes=_notes(snapshot, catalogue, current, tasks),
+        )
 
-    def begin(self, site: Site, pending: Pending) -> Predict:
+    def begin(self, snapshot: Snapshot, pending: Pending[Work, None]) -> Predict:
         """No reader shall see predictions of two models, or of two catalogues, as one."""
-        needs = [need for task in pending.tasks for need in task.payload.needs.values()]
-        receipts = site.book.all("predict")
+        site, receipts = snapshot.site, snapshot.receipts.all("predict")
         for version in {version for task in pending.tasks for version in task.payload.needs}:
             retract(site.layout, site.survey, version)
             site.book.forget("predict", version)
-        for unit in {need.unit for need in needs} & receipts.keys():
+        units = _units(pending.tasks)
+        for unit in units & receipts.keys():
             for output in receipts[unit].outputs:
                 site.layout.output(output).unlink(missing_ok=True)
             site.book.forget("predict", unit)
-        catalogue = finished_catalogue(site)
-        density = None if catalogue is None else _density(site, catalogue)
-        if catalogue is None or density is None:
+        catalogue = snapshot.catalogue
+        if catalogue is None:
             return self
-        spans = _allocated(site, catalogue, density, {need.unit for need in needs})
-        return replace(self, spans=spans, density=density)
+        current = predictors(snapshot, catalogue)
+        density = next((one.density for one in current if one.density), None)
+        if density is None:
+            return self
+        return replace(self, spans=_allocated(snapshot, catalogue, current, units), density=density)
 
-    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
         began = time.perf_counter()
-        work: Work = task.payload
+        work = task.payload
         survey, layout = site.survey, site.layout
         models = {
-            version: _loaded(
-                layout.model(version), need.depends["model"], need.depends["monte_carlo"]
-            )
+            version: _loaded(layout.model(version), need.depends["model"], work.asked[version])
             for version, need in work.needs.items()
         }
         inputs = [name for model in models.values() for name in model.card.inputs]
@@ -184,158 +193,118 @@ class Predict:
                 rows=rows,
                 outputs=outputs[version],
                 seconds=(time.perf_counter() - began) / len(models),
-                facts=_summary(pa.concat_tables(shown[version])),
+                facts=_facts(pa.concat_tables(shown[version])).to_json(),
             )
             site.book.put(receipt)
             receipts.append(receipt)
         return tuple(receipts)
 
-    def finish(self, site: Site, pending: Pending) -> None:
+    def finish(self, snapshot: Snapshot, pending: Pending[Work, None]) -> None:
         """Publish each model's predictions as an extension of the catalogue."""
-        catalogue = finished_catalogue(site)
+        catalogue = snapshot.catalogue
         if catalogue is None:
             return
-        words = catalogue.facts["histogram"]
-        histogram = words and Histogram(
-            words["order"], np.array(words["pixels"]), np.array(words["counts"])
-        )
-        book, arrays = site.book, _arrays(site, catalogue)
-        draws = _draws(site)
-        receipts = book.all("predict")
-        for version, fingerprint in trained(site).items():
-            written = {}
-            array = arrays.get(version)
-            form = array.digest if array else None
-            for partition in catalogue.partitions:
-                need = predict_need(
-                    catalogue, partition, version, fingerprint, form, draws[version]
-                )
-                if book.holds(receipts.get(need.unit), need):
-                    written[partition] = receipts[need.unit]
-            digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
-            depends = {
-                "code": PREDICT_VERSION,
-                "model": fingerprint,
-                "catalogue": catalogue.digest,
-                "monte_carlo": draws[version],
-                "predictions": digest,
-            }
-            need = Need("predict", version, depends)
-            if not written or book.valid(need):
-                continue
-            began = time.perf_counter()
-            loaded = _loaded(site.layout.model(version), fingerprint, draws[version])
-            outputs = finish_extension(
-                site.layout,
-                site.survey,
-                version,
-                tuple(written),
-                [column.name for column in loaded.columns],
-                fingerprint=fingerprint,
-                catalogue=catalogue.digest,
-                histogram=histogram,
-            )
-            if array is None:
-                remove_tree(site.layout.arrays(version))
-            else:
-                outputs |= metadata_outputs(site.layout, version, array)
-            # Of an earlier plan, or of what was lost meanwhile: no file of theirs is published.
-            current = {prediction_unit(version, partition) for partition in written}
-            for unit in receipts:
-                if unit.startswith(f"{version}.") and unit not in current:
-                    book.forget("predict", unit)
-            receipt = need.receipt(
-                digest=digest,
-                rows=sum(receipt.rows for receipt in written.values()),
-                outputs=outputs,
-                seconds=time.perf_counter() - began,
-                facts={
-                    "fingerprint": fingerprint,
-                    "partitions": len(written),
-                    "arrays": array.to_json() if array is not None else None,
-                },
-            )
-            book.put(receipt)
+        for predictor in predictors(snapshot, catalogue):
+            _publish(snapshot, catalogue, predictor)
 
 
-def trained(site: Site) -> dict[str, str]:
-    """Fingerprints of the versions of models that the job's words call for."""
-    found = {}
-    for model in site.job.models:
-        version = current_version(site, model)
-        receipt = site.book.valid(train_need(site, model, version))
-        if receipt is not None:
-            found[version] = str(receipt.facts["fingerprint"])
-    return found
-
-
-def predict_need(
-    catalogue: Catalogue,
-    partition: Partition,
-    version: str,
-    fingerprint: str,
-    arrays: str | None = None,
-    monte_carlo: int = 0,
-) -> Need:
-    """What the predictions of one version for one partition depend on.
-
-    `arrays` is the digest of the arrays that are written with them, `monte_carlo` how often the
-    fluxes are drawn anew.
-    """
-    depends = {
-        "code": PREDICT_VERSION,
-        "rows": catalogue.digests[partition],
-        "model": fingerprint,
-        "arrays": arrays,
-        "monte_carlo": monte_carlo,
-    }
-    return Need("predict", prediction_unit(version, partition), depends)
-
-
-def own_columns(survey: Survey) -> tuple[str, ...]:
-    """What a row of predictions carries of the catalogue: the id, and where it is on the sky."""
-    names = [survey.id.column, *survey.id.parts]
-    if survey.sky is not None:
-        names = [HEALPIX, *names, survey.sky.ra, survey.sky.dec]
-    return tuple(dict.fromkeys(names))
-
-
-def prediction_unit(model: str, partition: Partition) -> str:
-    """The unit of a receipt for one model's predictions of one partition."""
-    return f"{model}.{partition.name}"
-
-
-def _pending(site: Site, catalogue: Catalogue, fingerprints: Mapping[str, str]) -> Pending:
-    book = site.book
-    receipts = book.all("predict")
-    columns, arrays = frozenset(catalogue.facts["columns"]), _arrays(site, catalogue)
-    draws = _draws(site)
-    left = []
+def _tasks(
+    snapshot: Snapshot, catalogue: Catalogue, current: Sequence[Predictor]
+) -> tuple[Task[Work], ...]:
+    """A task for each partition that any version has not predicted."""
+    receipts = snapshot.receipts
+    known, columns = receipts.all("predict"), frozenset(catalogue.facts.columns)
+    tasks = []
     for partition in catalogue.partitions:
         needs = {}
         reasons: dict[str, None] = {}
-        for version, fingerprint in fingerprints.items():
-            array = arrays[version].digest if version in arrays else None
-            need = predict_need(catalogue, partition, version, fingerprint, array, draws[version])
-            receipt = receipts.get(need.unit)
-            if not book.holds(receipt, need):
-                needs[version] = need
-                reasons |= dict.fromkeys([why] if (why := book.why(receipt, need)) else [])
+        for predictor in current:
+            need = predictor.need(catalogue, partition)
+            receipt = known.get(need.unit)
+            if not receipts.holds(receipt, need):
+                needs[predictor.version] = need
+                why = receipts.why(receipt, need)
+                reasons |= dict.fromkeys([why] if why else [])
         if needs:
-            work = Work(partition, needs, columns)
-            left.append(Task(partition.name, partition.rows, work, "; ".join(reasons)))
-    undone = {need.unit for task in left for need in task.payload.needs.values()}
+            asked = {one.version: one.asked for one in current if one.version in needs}
+            work = Work(partition, needs, asked, columns)
+            tasks.append(Task(partition.name, partition.rows, work, "; ".join(reasons)))
+    return tuple(tasks)
+
+
+def _units(tasks: Iterable[Task[Work]]) -> set[str]:
+    """The units that are to be written."""
+    return {need.unit for task in tasks for need in task.payload.needs.values()}
+
+
+def _notes(
+    snapshot: Snapshot,
+    catalogue: Catalogue,
+    current: Sequence[Predictor],
+    tasks: Sequence[Task[Work]],
+) -> tuple[str, ...]:
+    """Which arrays have lost what describes them."""
     notes = []
-    for version in arrays.keys() & fingerprints.keys():
-        written = _written(catalogue, version, receipts, undone)
-        problem = (
-            metadata_problem(site.layout, version, arrays[version], written) if written else ""
-        )
+    for predictor in current:
+        problem = _metadata_problem(snapshot, catalogue, predictor, _units(tasks))
         if problem:
             notes.append(f"{problem}: made again, around the shards that are there")
-    return Pending(
-        tuple(left), done=len(catalogue.partitions) - len(left), notes=tuple(sorted(notes))
+    return tuple(sorted(notes))
+
+
+def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> None:
+    """Make a version's predictions an extension of the catalogue, and record it."""
+    site, receipts, version = snapshot.site, snapshot.receipts, predictor.version
+    known, layout, book = receipts.all("predict"), site.layout, site.book
+    written = {}
+    for partition in catalogue.partitions:
+        need = predictor.need(catalogue, partition)
+        if receipts.holds(known.get(need.unit), need):
+            written[partition] = known[need.unit]
+    digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
+    depends = {
+        "code": code.PREDICT,
+        "model": predictor.fingerprint,
+        "catalogue": catalogue.digest,
+        "predictions": digest,
+        **predictor.asked,
+    }
+    need = Need("predict", version, depends)
+    if not written or receipts.valid(need):
+        return
+    began = time.perf_counter()
+    model = _loaded(layout.model(version), predictor.fingerprint, predictor.asked)
+    outputs = finish_extension(
+        layout,
+        site.survey,
+        version,
+        tuple(written),
+        [column.name for column in model.columns],
+        fingerprint=predictor.fingerprint,
+        catalogue=catalogue.digest,
+        histogram=catalogue.facts.histogram,
     )
+    if predictor.density is None:
+        remove_tree(layout.arrays(version))
+    else:
+        outputs |= metadata_outputs(layout, version, predictor.density)
+    # Of an earlier plan, or of what was lost meanwhile: no file of theirs is published.
+    current = {partition.name for partition in written}
+    for name in predictions_of(known, version).keys() - current:
+        book.forget("predict", prediction_unit(version, name))
+    facts = PublishedFacts(
+        fingerprint=predictor.fingerprint,
+        partitions=len(written),
+        arrays=predictor.density.to_json() if predictor.density else None,
+    )
+    receipt = need.receipt(
+        digest=digest,
+        rows=sum(receipt.rows for receipt in written.values()),
+        outputs=outputs,
+        seconds=time.perf_counter() - began,
+        facts=facts.to_json(),
+    )
+    book.put(receipt)
 
 
 def _predicted(
@@ -347,110 +316,90 @@ def _predicted(
     parts = []
     for first in range(0, max(table.num_rows, 1), size):
         rows = table.slice(first, size)
-        if array is None:
-            predicted = model.predict(rows)
-        else:
-            assert isinstance(model, Photometric)
-            grid = np.array(array.spec.coordinates[0].values)
-            predicted, densities = model.predict_with_density(rows, grid)
-            array.write(rows[site.survey.id.column].to_numpy(), {"pz": densities})
+        predicted = model.predict(rows)
         for column in own:
             predicted = predicted.append_column(rows.schema.field(column), rows[column])
         parts.append(predicted.select([*own, *(column.name for column in model.columns)]))
     return pa.concat_tables(parts)
 
 
-def _density(site: Site, catalogue: Catalogue) -> GroupSpec | None:
-    """What p(z) on the job's grid is, if it is wanted."""
-    grid = site.job.redshift_grid
-    if grid is None:
-        return None
-    z = np.linspace(grid.low, grid.high, grid.points)
-    pz = PredictedColumn(
-        "pz", "float32", "", "stat.probability;src.redshift.phot",
-        "probability density in redshift", (len(z),), ("z",),
-    )  # fmt: skip
-    axis = Coordinate("z", tuple(z.tolist()), "", "src.redshift.phot", "redshift")
-    return group_spec([pz], catalogue.ids, [axis])
-
-
-def _arrays(site: Site, catalogue: Catalogue) -> dict[str, GroupSpec]:
-    """The arrays, by the versions of models whose p(z) is written out in full."""
-    density = _density(site, catalogue)
-    if density is None:
-        return {}
-    return {
-        current_version(site, model): density
-        for model in site.job.models
-        if isinstance(model, PhotometricModel) and "redshift" in (model.targets or ("redshift",))
-    }
-
-
-def _draws(site: Site) -> dict[str, int]:
-    """How often the fluxes are drawn anew, by version of a model."""
-    return {
-        current_version(site, model): (
-            model.monte_carlo if isinstance(model, PhotometricModel) else 0
-        )
-        for model in site.job.models
-    }
-
-
 def _allocated(
-    site: Site, catalogue: Catalogue, spec: GroupSpec, undone: Set[str]
+    snapshot: Snapshot, catalogue: Catalogue, current: Sequence[Predictor], undone: Set[str]
 ) -> dict[str, dict[str, Span]]:
     """Room in the arrays of the versions that have something to write, or lost their metadata.
 
     `undone` are the units that are to be written.
     """
-    versions = _arrays(site, catalogue).keys()
+    site = snapshot.site
     rows = {partition.name: partition.rows for partition in catalogue.partitions}
-    receipts, spans = site.book.all("predict"), {}
-    for version in sorted(versions):
-        written = _written(catalogue, version, receipts, undone)
-        lost = bool(written and metadata_problem(site.layout, version, spec, written))
+    versions_undone = {version_of(unit) for unit in undone}
+    spans = {}
+    for predictor in sorted(current, key=lambda one: one.version):
+        version, spec = predictor.version, predictor.density
+        if spec is None:
+            continue
+        lost = bool(_metadata_problem(snapshot, catalogue, predictor, undone))
         if lost:
             site.book.forget("predict", version)
-        if lost or any(unit.partition(".")[0] == version for unit in undone):
+        if lost or version in versions_undone:
+            written = _written(snapshot, catalogue, version, undone)
             spans[version] = allocate(site.layout, version, spec, rows, written)
     return spans
 
 
+def _metadata_problem(
+    snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor, undone: Set[str]
+) -> str:
+    """What is wrong with the arrays of a version that has predicted something; or nothing."""
+    if predictor.density is None:
+        return ""
+    written = _written(snapshot, catalogue, predictor.version, undone)
+    if not written:
+        return ""
+    layout = snapshot.site.layout
+    return metadata_problem(layout, predictor.version, predictor.density, written)
+
+
 def _written(
-    catalogue: Catalogue, version: str, receipts: Mapping[str, Receipt], undone: Set[str]
+    snapshot: Snapshot, catalogue: Catalogue, version: str, undone: Set[str]
 ) -> dict[str, tuple[str, ...]]:
     """Outputs of the partitions that are done, by partition."""
-    units = {one.name: prediction_unit(version, one) for one in catalogue.partitions}
-    return {
-        name: receipts[unit].outputs
-        for name, unit in units.items()
-        if unit in receipts and unit not in undone
-    }
+    receipts = predicted(catalogue, version, snapshot.receipts.all("predict"))
+    return {name: one.outputs for name, one in receipts.items() if one.unit not in undone}
 
 
-def _summary(predicted: pa.Table) -> dict[str, Any]:
+def _facts(table: pa.Table) -> PredictFacts:
     """What the report shows of all rows, so that it need not read them again."""
-    quality = predicted["quality"].to_numpy()
-    counts = {"ok": int((quality == 0).sum())}
-    counts |= {str(flag.name): int(((quality & flag) != 0).sum()) for flag in Quality}
-    return {
-        "predicted": int(((quality & Quality.NO_PHOTOMETRY) == 0).sum()),
-        "quality": counts,
-        "redshifts": _counted(predicted, "z_mode", _REDSHIFT_EDGES),
-        "ood": _counted(predicted, "ood", _OOD_EDGES),
-    }
+    counts: dict[str, int] = {}
+    predicted = table.num_rows
+    if "quality" in table.column_names:
+        quality = table["quality"].to_numpy()
+        counts["ok"] = int((quality == 0).sum())
+        counts |= {str(flag.name): int(((quality & flag) != 0).sum()) for flag in Quality}
+        predicted = int(((quality & Quality.NO_PHOTOMETRY) == 0).sum())
+    return PredictFacts(
+        predicted=predicted,
+        quality=counts,
+        redshifts=_counted(table, "z_mode", _REDSHIFT_EDGES),
+        ood=_counted(table, "ood", _OOD_EDGES),
+    )
 
 
-def _counted(predicted: pa.Table, column: str, edges: NDArray[np.float64]) -> dict[str, Any] | None:
-    if column not in predicted.column_names:
+def _counted(table: pa.Table, column: str, edges: NDArray[np.float64]) -> Counts | None:
+    if column not in table.column_names:
         return None
-    return count(predicted[column].to_numpy(), edges).to_json()
+    histogram = count(table[column].to_numpy(), edges)
+    return Counts(histogram.edges, histogram.counts)
+
+
+def _loaded(folder: Path, fingerprint: str, asked: Mapping[str, Any]) -> Model:
+    """A model, loaded once per worker; another fingerprint is another model."""
+    return _kept(folder, fingerprint, json.dumps(asked, sort_keys=True))
 
 
 @lru_cache(maxsize=8)
-def _loaded(folder: Path, fingerprint: str, monte_carlo: int) -> Model:
-    """A model, loaded once per worker; another fingerprint is another model."""
-    model = load_model(lasting_copy(folder), monte_carlo=monte_carlo)
+def _kept(folder: Path, fingerprint: str, asked: str) -> Model:
+    model = load_model(lasting_copy(folder), **json.loads(asked))
     if model.card.fingerprint != fingerprint:
         raise ValueError(f"{folder}: expected model {fingerprint}, found {model.card.fingerprint}")
     return model

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from galbatch.columns import is_text
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.job import FilesSource, Job, PhotometricModel
+from galbatch.models.families import family_of, needs_labels
+from galbatch.spec.job import FilesSource, Job
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.headers import FileFacts, is_of_numbers
@@ -164,13 +165,13 @@ def _refuse_what_all_lack(
     }
     for model in job.models:
         where = f"models.{model.name}"
-        dust = isinstance(model, PhotometricModel) and model.clean.extinction
-        if dust and survey.extinction is not None and survey.extinction not in columns:
-            raise SpecError(
-                f"{where}.clean.extinction",
-                f"no file has the column '{survey.extinction}' with the E(B-V)",
-                _near(survey.extinction, spellings) or "join it to the files, or say false",
-            )
+        for column, setting in family_of(model.kind).needed(model, survey).items():
+            if column not in columns:
+                raise SpecError(
+                    f"{where}.{setting}",
+                    f"needs the column '{column}', which no file has",
+                    _near(column, spellings) or "join it to the files, or change the setting",
+                )
         for target in model.targets or ():
             label = survey.labels.of(target)
             if label is not None and not there[target]:
@@ -180,11 +181,11 @@ def _refuse_what_all_lack(
                     _near(label.column, spellings)
                     or f"take '{target}' out of the targets, or give a file with labels",
                 )
-    if not any(there.values()):
+    if needs_labels(job.models) and not any(there.values()):
         wanted = [label.column for target in there if (label := survey.labels.of(target))]
         named = few([f"'{name}'" for name in dict.fromkeys(wanted)])
         hints = (hint for name in wanted if (hint := _near(name, spellings)))
-        begun = [model for model in job.models if getattr(model, "pretrained", None)]
+        begun = [model for model in job.models if model.begins_with]
         taught = ", and 'pretrained' is taught on with labels" if begun else ""
         raise SpecError(
             "models",

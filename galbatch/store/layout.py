@@ -10,6 +10,7 @@ from pathlib import Path
 
 from galbatch.errors import SpecError
 from galbatch.store.places import is_remote
+from galbatch.store.units import rejected_unit, split_rejected
 from galbatch.values import Partition
 
 CATALOGUE = "catalogue"
@@ -155,8 +156,8 @@ class Layout:
 
     def rejected(self, unit: str) -> Path:
         """Rows rejected by one unit of work: of `predict.o3-p7`, say, the name begins so, too."""
-        kind, _, rest = unit.partition(".")
-        name = f"{kind}.{file_name(rest)}" if rest and kind.isalpha() else file_name(unit)
+        kind, rest = split_rejected(unit)
+        name = rejected_unit(kind, file_name(rest)) if kind else file_name(unit)
         return self.quarantine / f"{name}.parquet"
 
     def damaged(self, path: Path) -> Path:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from galbatch.store.layout import Layout
 from galbatch.store.places import readable
 from galbatch.store.tables import PartitionWriter
+from galbatch.store.units import rejected_unit
 from galbatch.values import RejectedRow
 
 GOT = ", got "
@@ -145,8 +146,8 @@ def release_others(layout: Layout, kind: str, kept: Iterable[str]) -> None:
     kept : iterable of str
         What stands after the dot.
     """
-    names = {layout.rejected(f"{kind}.{unit}").name for unit in kept}
-    for path in _paths(layout, f"{kind}.*.parquet"):
+    names = {layout.rejected(rejected_unit(kind, unit)).name for unit in kept}
+    for path in _paths(layout, f"{rejected_unit(kind, '*')}.parquet"):
         if path.name not in names:
             path.unlink(missing_ok=True)
 
@@ -203,6 +204,19 @@ def bare_reasons(table: pa.Table) -> pa.ChunkedArray:
     return pc.list_element(pc.split_pattern(table["reason"], GOT, max_splits=1), 0)
 
 
+def failed_stages(table: pa.Table) -> pa.ChunkedArray:
+    """The stages of failed tasks, by `units.failed_task`; empty for rows that were rejected.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With `SCHEMA`.
+    """
+    # A failed task has no row.
+    stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0)
+    return pc.if_else(pc.equal(table["row"], 0), stage, "")
+
+
 def rejected_counts(layout: Layout) -> dict[str, int]:
     """Number of rejected rows by reason (`bare_reasons`), the most frequent first."""
     counts: Counter[str] = Counter()
@@ -221,14 +235,7 @@ def rejected_kinds(layout: Layout) -> dict[tuple[str, str], int]:
     """
     counts: Counter[tuple[str, str]] = Counter()
     for table in rejected_tables(layout):
-        # A failed task has no row; `scan a.csv` is what it is called.
-        stage = pc.list_element(pc.split_pattern(table["file"], " ", max_splits=1), 0)
-        kinds = pa.table(
-            {
-                "stage": pc.if_else(pc.equal(table["row"], 0), stage, ""),
-                "reason": bare_reasons(table),
-            }
-        )
+        kinds = pa.table({"stage": failed_stages(table), "reason": bare_reasons(table)})
         found = kinds.group_by(["stage", "reason"]).aggregate([([], "count_all")])
         for one in found.to_pylist():
             counts[one["stage"], one["reason"]] += one["count_all"]

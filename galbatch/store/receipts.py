@@ -6,11 +6,13 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from galbatch.errors import SpecError, counted
@@ -86,7 +88,7 @@ class ReceiptBook:
 
     def put(self, receipt: Receipt) -> None:
         """Record that a unit is done (after its outputs are in place), and how large they are."""
-        sizes = tuple(_size(self._layout.output(output)) for output in receipt.outputs)
+        sizes = tuple(_size(self._layout.output(output)) or 0 for output in receipt.outputs)
         record = replace(receipt, sizes=sizes).to_json()
         page = {"version": VERSION, "receipt": record, "checksum": words_digest(record)}
         text = json.dumps(page, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -99,8 +101,7 @@ class ReceiptBook:
 
     def all(self, stage: str) -> dict[str, Receipt]:
         """The receipts of a stage by unit, in the order of the units."""
-        found = [receipt for path in self.paths(stage) if (receipt := self.read(path))]
-        return {receipt.unit: receipt for receipt in sorted(found, key=lambda found: found.unit)}
+        return _by_unit(self.read(path) for path in self.paths(stage))
 
     def paths(self, stage: str) -> list[Path]:
         """The files of a stage's receipts, in a fixed order."""
@@ -170,11 +171,10 @@ class ReceiptBook:
         outputs = zip(receipt.outputs, receipt.sizes, receipt.digests, strict=True)
         for output, size, digest in outputs:
             path = self._layout.output(output)
-            if not path.exists():
-                yield output, "is gone"
-                continue
             found = _size(path)
-            if found != size:
+            if found is None:
+                yield output, "is gone"
+            elif found != size:
                 yield output, f"has {counted(found, 'byte')}, {size:,} were written"
             elif deep and digest_output(path) != digest:
                 yield output, "is not what was written (another SHA-256)"
@@ -200,6 +200,61 @@ class ReceiptBook:
             # Also a folder of that name, and a disk that cannot read it any more.
             _warn(f"{path} is no receipt: its work is done again")
             return None
+
+
+class Receipts:
+    """The receipts of a store as they are: each is read when it is first asked for, and once.
+
+    What was read once, or was not there, stays so for as long as this lives.
+
+    Parameters
+    ----------
+    layout : Layout
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout, self._book = layout, ReceiptBook(layout)
+        self._read: dict[Path, Receipt | None] = {}
+        self._stages: dict[str, Mapping[str, Receipt]] = {}
+
+    def get(self, stage: str, unit: str) -> Receipt | None:
+        """As `ReceiptBook.get`."""
+        receipt = self._once(self._layout.receipt(stage, unit))
+        return receipt if receipt and (receipt.stage, receipt.unit) == (stage, unit) else None
+
+    def all(self, stage: str) -> Mapping[str, Receipt]:
+        """As `ReceiptBook.all`."""
+        if stage not in self._stages:
+            found = _by_unit(map(self._once, self._book.paths(stage)))
+            self._stages[stage] = MappingProxyType(found)
+        return self._stages[stage]
+
+    def valid(self, need: Need) -> Receipt | None:
+        """As `ReceiptBook.valid`."""
+        receipt = self.get(need.stage, need.unit)
+        return receipt if self._book.holds(receipt, need) else None
+
+    def holds(self, receipt: Receipt | None, need: Need) -> bool:
+        """As `ReceiptBook.holds`."""
+        return self._book.holds(receipt, need)
+
+    def why(self, receipt: Receipt | None, need: Need) -> str:
+        """As `ReceiptBook.why`."""
+        return self._book.why(receipt, need)
+
+    def damage(self, receipt: Receipt, *, deep: bool = False) -> str:
+        """As `ReceiptBook.damage`."""
+        return self._book.damage(receipt, deep=deep)
+
+    def _once(self, path: Path) -> Receipt | None:
+        if path not in self._read:
+            self._read[path] = self._book.read(path)
+        return self._read[path]
+
+
+def _by_unit(found: Iterable[Receipt | None]) -> dict[str, Receipt]:
+    receipts = filter(None, found)
+    return {receipt.unit: receipt for receipt in sorted(receipts, key=lambda one: one.unit)}
 
 
 def words_digest(value: Any) -> str:
@@ -238,8 +293,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _size(path: Path) -> int:
-    """Bytes of a file, or of the files in a folder; 0 where there is none."""
-    if path.is_dir():
+def _size(path: Path) -> int | None:
+    """Bytes of a file, or of the files in a folder; None where there is neither."""
+    if is_remote(path):
+        folder, there = path.is_dir(), path.exists()
+        size = path.stat().st_size if there and not folder else 0
+    else:
+        try:
+            found = path.stat()  # once: there are as many as partitions
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        folder, there, size = stat.S_ISDIR(found.st_mode), True, found.st_size
+    if folder:
         return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
-    return path.stat().st_size if path.exists() else 0
+    return size if there else None

@@ -21,12 +21,14 @@ import pyarrow.parquet as pq
 from galbatch.errors import counted
 from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
 from galbatch.store.commit import explained
-from galbatch.store.layout import CATALOGUE, Layout
+from galbatch.store.facts import CatalogueFacts, PublishedFacts
+from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
 from galbatch.store.tables import FILE
-from galbatch.values import Partition, Receipt
+from galbatch.store.units import CATALOGUE_UNIT, predictions_of, version_of, versions_of
+from galbatch.values import Receipt
 
 STAGES = ("store", "scan", "ingest", "train", "predict", "append", "report")
 _MEMORY = "1GiB"
@@ -160,18 +162,20 @@ def _all(layout: Layout) -> Iterator[Damage]:
             yield from found
             if not found:
                 sound[stage][receipt.unit] = receipt
-    catalogue = known["ingest"].get(CATALOGUE)
-    if catalogue is None:
+    published = known["ingest"].get(CATALOGUE_UNIT)
+    if published is None:
         return
     receipts = _Receipts(known, sound)
+    catalogue = CatalogueFacts.from_json(published.facts)
     yield from _partitions(layout, catalogue, receipts, not unreadable["ingest"])
-    models = _models(known["predict"])
+    models = versions_of(known["predict"])
     for model in models:
-        others = tuple(f"{other}." for other in models if other != model)
-        complete = all(name.startswith(others) for name in unreadable["predict"])
+        # The name of a receipt's file begins as its unit does.
+        damaged = {version_of(name) for name in unreadable["predict"]}
+        complete = damaged <= set(models) - {model}
         yield from _predictions(layout, model, catalogue, receipts, complete)
     yield from _ids(layout, catalogue, sound["ingest"])
-    yield from _properties(layout, catalogue, receipts)
+    yield from _properties(layout, published.digest, receipts)
 
 
 def _outputs(layout: Layout, book: ReceiptBook, receipt: Receipt) -> Iterator[Damage]:
@@ -186,23 +190,22 @@ def _outputs(layout: Layout, book: ReceiptBook, receipt: Receipt) -> Iterator[Da
 
 
 def _partitions(
-    layout: Layout, catalogue: Receipt, receipts: _Receipts, complete: bool
+    layout: Layout, catalogue: CatalogueFacts, receipts: _Receipts, complete: bool
 ) -> Iterator[Damage]:
     """Every partition of the catalogue is there, with its rows, and no other."""
     sound = True
     counts: Counter[int] = Counter()
-    for words in catalogue.facts["partitions"]:
-        receipt = receipts.sound["ingest"].get(_name(words))
-        if not words["digest"] or receipt is None:
+    for stored in catalogue.partitions:
+        receipt = receipts.sound["ingest"].get(stored.partition.name)
+        if not stored.digest or receipt is None:
             sound = False
             continue
         (output,) = receipt.outputs
         with readable(layout.output(output)) as source:
             rows = pq.read_metadata(source).num_rows
-        if (receipt.digest, rows) != (words["digest"], words["rows"]):
-            problem = (
-                f"expected {counted(words['rows'], 'row')} ({words['digest'][:8]}), found {rows:,}"
-            )
+        expected = stored.partition.rows
+        if (receipt.digest, rows) != (stored.digest, expected):
+            problem = f"expected {counted(expected, 'row')} ({stored.digest[:8]}), found {rows:,}"
             yield Damage(output, f"{problem} ({receipt.digest[:8]})", (layout.output(output),))
             sound = False
         files = pc.value_counts(_column(layout.output(output), FILE)[FILE])
@@ -210,25 +213,27 @@ def _partitions(
     if sound:
         yield from _law_of_rows(layout, catalogue, counts)
     written = receipts.known["ingest"]
-    expected = {_name(words) for words in catalogue.facts["partitions"] if words["digest"]}
-    complete = complete and written.keys() >= expected
+    names = {stored.partition.name for stored in catalogue.partitions if stored.digest}
+    complete = complete and written.keys() >= names
     yield from _strays(layout, layout.dataset(), written.values(), complete)
 
 
-def _law_of_rows(layout: Layout, catalogue: Receipt, counts: Mapping[int, int]) -> Iterator[Damage]:
+def _law_of_rows(
+    layout: Layout, catalogue: CatalogueFacts, counts: Mapping[int, int]
+) -> Iterator[Damage]:
     """Records that stand in a file = its rows in the catalogue + its rows in quarantine."""
-    for unit, words in catalogue.facts["sources"].items():
-        rows, refused = counts.get(words["number"], 0), words["rejected"] + words["duplicates"]
-        if rows + refused == words["records"]:
+    for unit, source in catalogue.sources.items():
+        rows = counts.get(source.number, 0)
+        if rows + source.in_quarantine == source.records:
             continue
         problem = (
-            f"{words['records']:,} records stand in it, but {rows:,} are in the catalogue and "
-            f"{refused:,} in quarantine"
+            f"{source.records:,} records stand in it, but {rows:,} are in the catalogue and "
+            f"{source.in_quarantine:,} in quarantine"
         )
         held = tuple(
-            layout.partition(Partition(part["kind"], part["order"], part["index"]))
-            for part in catalogue.facts["partitions"]
-            if str(words["number"]) in part["files"]
+            layout.partition(stored.partition)
+            for stored in catalogue.partitions
+            if source.number in stored.files
         )
         yield Damage(unit, problem, held)
 
@@ -236,12 +241,12 @@ def _law_of_rows(layout: Layout, catalogue: Receipt, counts: Mapping[int, int]) 
 def _predictions(
     layout: Layout,
     model: str,
-    catalogue: Receipt,
+    catalogue: CatalogueFacts,
     receipts: _Receipts,
     complete: bool,
 ) -> Iterator[Damage]:
     """Every prediction has the rows of its partition, under the same ids, in the same order."""
-    column = catalogue.facts["id"]
+    column = catalogue.id
     for unit, receipt in _units(receipts.sound["predict"], model).items():
         partition = receipts.sound["ingest"].get(unit)
         if partition is None or partition.digest != receipt.depends["rows"]:
@@ -256,19 +261,20 @@ def _predictions(
     published = receipts.known["predict"].get(model)
     complete = complete and published is not None
     yield from _strays(layout, layout.dataset(model), written.values(), complete)
-    if published is not None and published.facts["arrays"]:
-        yield from _arrays(layout, model, catalogue, published, receipts)
+    arrays = PublishedFacts.from_json(published.facts).arrays if published else None
+    if arrays:
+        yield from _arrays(layout, model, catalogue, arrays, receipts)
 
 
 def _arrays(
     layout: Layout,
     model: str,
-    catalogue: Receipt,
-    published: Receipt,
+    catalogue: CatalogueFacts,
+    arrays: Mapping[str, Any],
     receipts: _Receipts,
 ) -> Iterator[Damage]:
     """Every row has its array, under its id, in whole shards of its partition."""
-    column = catalogue.facts["id"]
+    column = catalogue.id
     found = _units(receipts.sound["predict"], model)
     known = _units(receipts.known["predict"], model)
 
@@ -278,7 +284,7 @@ def _arrays(
             rows = pq.ParquetFile(source).read(columns=[column])
         return TableRows(rows[column].to_numpy())
 
-    spec = GroupSpec.from_json(published.facts["arrays"])
+    spec = GroupSpec.from_json(arrays)
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:
@@ -293,11 +299,8 @@ def _arrays(
 
 def _units(receipts: Mapping[str, Receipt], model: str) -> dict[str, Receipt]:
     """The receipts of a model's partitions, by partition."""
-    return {
-        unit.removeprefix(f"{model}."): receipt
-        for unit, receipt in receipts.items()
-        if unit.startswith(f"{model}.") and receipt.outputs
-    }
+    predictions = predictions_of(receipts, model)
+    return {name: receipt for name, receipt in predictions.items() if receipt.outputs}
 
 
 def _strays(
@@ -311,11 +314,13 @@ def _strays(
         yield Damage(layout.relative(path), "belongs to no partition", (path,))
 
 
-def _ids(layout: Layout, catalogue: Receipt, receipts: Mapping[str, Receipt]) -> Iterator[Damage]:
+def _ids(
+    layout: Layout, catalogue: CatalogueFacts, receipts: Mapping[str, Receipt]
+) -> Iterator[Damage]:
     """No id is there twice, in the partitions that are what was written."""
     outputs = {layout.output(output) for one in receipts.values() for output in one.outputs}
     paths = sorted(outputs & set(layout.dataset().rglob("*.parquet")))
-    batches = _batches(paths, catalogue.facts["id"])
+    batches = _batches(paths, catalogue.id)
     start = next(batches, None)
     if start is None:
         return
@@ -362,15 +367,15 @@ def _column(path: Path, column: str) -> pa.Table:
         return pq.ParquetFile(source).read(columns=[column])
 
 
-def _properties(layout: Layout, catalogue: Receipt, receipts: _Receipts) -> Iterator[Damage]:
+def _properties(layout: Layout, catalogue: str, receipts: _Receipts) -> Iterator[Damage]:
     """What follows from files that are sound; others were named before."""
     ours = not receipts.known["ingest"].keys() - receipts.sound["ingest"].keys()
     tables = {layout.catalogue: ours}
     known, sound = receipts.known["predict"], receipts.sound["predict"]
-    for version in _models(known):
-        units = {unit for unit in known if unit.partition(".")[0] == version}
+    for version in versions_of(known):
+        units = {unit for unit in known if version_of(unit) == version}
         tables[layout.extension(version)] = version in known and units <= sound.keys()
-    problem = collection_problem(layout, catalogue.digest, deep=all(tables.values()))
+    problem = collection_problem(layout, catalogue, deep=all(tables.values()))
     if problem:
         yield Damage(layout.relative(layout.collection), problem, (layout.collection,))
     yield from _hats(layout, [table for table, whole in tables.items() if whole])
@@ -395,11 +400,3 @@ def _hats(layout: Layout, tables: Iterable[Path]) -> Iterator[Damage]:
                 yield Damage(layout.relative(table), problem, (properties,))
     finally:
         logger.setLevel(level)
-
-
-def _models(receipts: Mapping[str, Receipt]) -> list[str]:
-    return sorted({unit.partition(".")[0] for unit in receipts})
-
-
-def _name(words: Mapping[str, Any]) -> str:
-    return Partition(words["kind"], words["order"], words["index"]).name

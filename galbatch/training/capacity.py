@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from galbatch.models.heads import BODY, Head
+from galbatch.models.heads import Head
 from galbatch.spec.job import PhotometricModel
-from galbatch.spec.survey import Band
 
-# A model that other numbers made is not what these would make: raise `stages.train.TRAIN_VERSION`
-# with them.
+# A model that other numbers made is not what these would make: raise the version of the code that
+# trains, in `stages`, with them.
 
 # With early stopping a network can have many weights for each row; with more than this, one
 # trained on a few hundred rows has been seen to do worse than a smaller one.
@@ -28,13 +23,10 @@ _BATCH, _LARGE_BATCH = 256, 512
 # Rows from which on the wider network and the smaller dropout were seen to do better, and larger
 # steps as well as smaller ones, in less time.
 _MANY = 200_000
-# A cell's share of a usual band's width: lines are placed to a fraction of a band.
-_OF_A_BAND = 0.1
-_FEWEST_CELLS, _MOST_CELLS = 300, 900
 # Rows shown in all epochs together, about, and the limits of their number.
 _SHOWN = 8_000_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 40
-# A fit of so many steps has the weight decay of the job's words.
+# A fit of so many steps has the weight decay that the job asks for.
 _USUAL_STEPS = 3000
 
 
@@ -44,35 +36,14 @@ class Size:
 
     Parameters
     ----------
-    words : dict of str to int
-        Of `galbatch.models.network.Architecture`.
+    numbers : dict of str to int
+        Arguments of `galbatch.models.network.Architecture`.
     warnings : tuple of str
         What is to be said of it.
     """
 
-    words: dict[str, int]
+    numbers: dict[str, int]
     warnings: tuple[str, ...]
-
-
-def fitting_bins(zeta: NDArray[np.floating[Any]], bands: Sequence[Band]) -> int:
-    """Cells of the redshift that a survey's bands can tell apart.
-
-    Parameters
-    ----------
-    zeta : ndarray, shape (n,)
-        Labels as ln(1 + z), finite.
-    bands : sequence of Band
-
-    Returns
-    -------
-    int
-        For most labels, as the word `bins` of a job.
-    """
-    lower, upper = np.percentile(zeta.astype(np.float64), BODY)
-    # A relative shift in wavelength is the same step in ln(1 + z).
-    width = float(np.median([band.width / band.wavelength for band in bands]))
-    wanted = math.ceil(float(upper - lower) / (_OF_A_BAND * width))
-    return min(max(wanted, _FEWEST_CELLS), _MOST_CELLS)
 
 
 def fitting_epochs(rows: int) -> int:
@@ -161,7 +132,7 @@ def parameters(inputs: int, width: int, layers: int, outputs: int) -> int:
 
 
 def fitting_size(
-    spec: PhotometricModel,
+    settings: PhotometricModel,
     inputs: int,
     heads: Sequence[Head],
     rows: int,
@@ -171,14 +142,14 @@ def fitting_size(
 
     Parameters
     ----------
-    spec : PhotometricModel
+    settings : PhotometricModel
     inputs : int
         Features.
     heads : sequence of Head
     rows : int
         That train.
     pretrained : mapping of str to int, optional
-        Words of the network that it begins with: its weights set the size.
+        Size of the network that it begins with: its weights set the size.
 
     Returns
     -------
@@ -186,11 +157,11 @@ def fitting_size(
     """
     outputs = sum(head.size for head in heads)
     own = {
-        "members": spec.members or _MEMBERS,
-        "width": spec.width or (_WIDE if rows >= _MANY else _USUAL),
-        "layers": spec.layers or _LAYERS,
+        "members": settings.members or _MEMBERS,
+        "width": settings.width or (_WIDE if rows >= _MANY else _USUAL),
+        "layers": settings.layers or _LAYERS,
     }
-    members, asked, layers = ((pretrained or own)[word] for word in own)
+    members, asked, layers = ((pretrained or own)[name] for name in own)
 
     def count(width: int) -> int:
         return parameters(inputs, width, layers, outputs)
@@ -205,11 +176,11 @@ def fitting_size(
         )
     if width < asked:
         warnings.append(f"width {width} instead of {asked}: so few rows teach no more")
-    words = {
+    numbers = {
         "inputs": inputs,
         "members": members,
         "width": width,
         "layers": layers,
         "outputs": outputs,
     }
-    return Size(words, tuple(warnings))
+    return Size(numbers, tuple(warnings))

@@ -43,7 +43,7 @@ class Progress:
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
-class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
+class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
     """Early stopping, the best weights, and the state of the fit on disk every few seconds.
 
     `keras.callbacks.BackupAndRestore` keeps neither the best weights nor the patience, so that a
@@ -55,7 +55,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     folder : Path
         Where the state is.
     key : str
-        Of the rows and words of this fit: the state of another is not taken up.
+        Of the rows and settings of this fit: the state of another is not taken up.
     patience : int or None
         Epochs without a better validation loss before it ends; None: all epochs, and the last
         weights are the ones that are kept.
@@ -89,18 +89,18 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         model.optimizer.build(model.trainable_variables)
         try:
             with np.load(self._file, allow_pickle=False) as state:
-                words = json.loads(str(state["words"]))
-                arrays = [state[f"now_{i}"] for i in range(words["now"])]
-                best = [state[f"best_{i}"] for i in range(words["best"])]
+                facts = json.loads(str(state["facts"]))
+                arrays = [state[f"now_{i}"] for i in range(facts["now"])]
+                best = [state[f"best_{i}"] for i in range(facts["best"])]
         except (OSError, ValueError, KeyError, BadZipFile):
             return
         variables = _variables(model)
-        if words["key"] != self._key or len(arrays) != len(variables):
+        if facts["key"] != self._key or len(arrays) != len(variables):
             return
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self._best = best
-        self.progress = Progress(**words["progress"])
+        self.progress = Progress(**facts["progress"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the epoch and keep it."""
@@ -129,7 +129,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _save(self) -> None:
         now = [np.asarray(variable) for variable in _variables(self.model)]
-        words = {
+        facts = {
             "key": self._key,
             "now": len(now),
             "best": len(self._best),
@@ -143,7 +143,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             np.savez(
                 stream,
                 allow_pickle=False,
-                words=np.array(json.dumps(words)),
+                facts=np.array(json.dumps(facts)),
                 **{f"now_{i}": array for i, array in enumerate(now)},
                 **{f"best_{i}": array for i, array in enumerate(self._best)},
             )

@@ -15,7 +15,7 @@ Rows = Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingRows:
     """Rows to learn from.
 
     Parameters
@@ -47,14 +47,14 @@ def fixed(matrix: NDArray[np.float32]) -> Rows:
     return lambda rows, _generator: matrix[rows]
 
 
-def stream(tf: Any, sample: Sample, batch: int, seed: int, first: int, epochs: int) -> Any:
+def stream(tf: Any, sample: TrainingRows, batch: int, seed: int, first: int, epochs: int) -> Any:
     """All epochs' batches, one after the other.
 
     Parameters
     ----------
     tf : module
         TensorFlow.
-    sample : Sample
+    sample : TrainingRows
     batch : int
         Rows in each, at most as many as there are (see `even`). What is left over at the end of an
         epoch may be in the next, which has another order.

@@ -1,8 +1,8 @@
-"""From labelled rows and a model's words to a folder with a trained model."""
+"""From labelled rows and a model's settings to a folder with a trained model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +10,46 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from galbatch.models.base import Card
+from galbatch.models.families import FAMILIES, named
 from galbatch.sample.census import Census, take_census
-from galbatch.spec.job import PhotometricModel, ThesisModel
+from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.photometric import train_photometric
-from galbatch.training.thesis import train_thesis
+from galbatch.training.base import Progress, Trainer, TrainingData
+
+
+def trainer_of(kind: str) -> Trainer[Any]:
+    """How models of a kind are trained.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `galbatch.models.families.FAMILIES`.
+
+    Returns
+    -------
+    Trainer
+    """
+    trainer: Trainer[Any] = named(FAMILIES[kind].trainer)()
+    return trainer
 
 
 def train(
-    spec: PhotometricModel | ThesisModel,
+    settings: ModelSettings,
     survey: Survey,
     table: pa.Table,
     roles: ArrayLike,
     folder: Path,
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
     *,
     census: Census | None = None,
     pretrained: Path | None = None,
-    sample: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Card:
     """Train a model and save it.
 
     Parameters
     ----------
-    spec : PhotometricModel or ThesisModel
+    settings : ModelSettings
     survey : Survey
     table : pa.Table
         n rows with the columns of the inputs and the labels.
@@ -48,8 +64,8 @@ def train(
     census : Census, optional
         Of the catalogue that the rows are of; by default `table` is all of it.
     pretrained : Path, optional
-        Folder of the model that `spec.pretrained` names.
-    sample : mapping, optional
+        Folder of the model that `settings.begins_with` names.
+    origin : mapping, optional
         Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
 
     Returns
@@ -62,10 +78,7 @@ def train(
         If there is too little to learn from, or a band or target that is not there is asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(spec, ThesisModel):
-        return train_thesis(spec, survey, table, roles, folder, progress)
     if census is None:
-        census = take_census(survey, table, roles, spec.seed)
-    return train_photometric(
-        spec, survey, table, roles, folder, progress, census, pretrained, sample
-    )
+        census = take_census(survey, table, roles, settings.seed)
+    data = TrainingData(survey, table, roles, census, pretrained, origin or {})
+    return trainer_of(settings.kind).train(settings, data, folder, progress)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
-from galbatch.training.checkpoint import Keeper
-from galbatch.training.data import Sample, even, once, steps_in_epoch, stream
+from galbatch.training.base import Fitted
+from galbatch.training.checkpoint import Checkpoint
+from galbatch.training.data import TrainingRows, even, once, steps_in_epoch, stream
 
 _JUDGED_AT_ONCE = 8192
 
@@ -39,21 +40,21 @@ class Schedule:
 
 def fit(
     compiled: Callable[[int], Any],
-    sample: Sample,
+    sample: TrainingRows,
     validation: tuple[NDArray[np.float32], NDArray[np.float32]],
     schedule: Schedule,
     work: Path,
     key: str,
     where: str,
     report: Callable[[int, str], None],
-) -> tuple[list[NDArray[Any]], dict[str, list[float]]]:
+) -> Fitted:
     """Train on every GPU of this process, or on its CPU.
 
     Parameters
     ----------
     compiled : callable
         From the number of steps to a compiled model; called in the scope of the strategy.
-    sample : Sample
+    sample : TrainingRows
         Training rows.
     validation : pair of ndarray
         Features and labels.
@@ -69,10 +70,7 @@ def fit(
 
     Returns
     -------
-    weights : list of ndarray
-        Of the best epoch, or of the last one without patience.
-    history : dict of str to list of float
-        Loss curves.
+    Fitted
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(schedule.seed)
@@ -80,26 +78,26 @@ def fit(
     replicas = strategy.num_replicas_in_sync
     batch = even(len(sample), schedule.batch, replicas)
     steps = steps_in_epoch(len(sample), batch)
-    keeper = Keeper(work, key, schedule.patience, report)
+    checkpoint = Checkpoint(work, key, schedule.patience, report)
     with strategy.scope():
         model = compiled(steps * schedule.epochs)
-        keeper.resume(model)
-        done = keeper.progress.epoch
-        if done < schedule.epochs and not keeper.finished:
+        checkpoint.resume(model)
+        done = checkpoint.progress.epoch
+        if done < schedule.epochs and not checkpoint.finished:
             model.fit(
                 stream(tf, sample, batch, schedule.seed, done, schedule.epochs),
                 validation_data=once(tf, *validation, _JUDGED_AT_ONCE, replicas),
                 initial_epoch=done,
                 epochs=schedule.epochs,
                 steps_per_epoch=steps,
-                callbacks=[keeper, keras.callbacks.TerminateOnNaN()],
+                callbacks=[checkpoint, keras.callbacks.TerminateOnNaN()],
                 shuffle=False,
                 verbose=0,
             )
-        weights = keeper.best_weights(model)
+        weights = checkpoint.best_weights(model)
     if not all(np.isfinite(array).all() for array in weights):
         raise SpecError(where, "the fit diverged: its loss is not a number", "lower learning_rate?")
-    return weights, keeper.progress.history
+    return Fitted(weights, checkpoint.progress.history, steps * schedule.epochs)
 
 
 def _devices() -> list[str]:

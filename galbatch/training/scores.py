@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from galbatch.quality.classes import auc, class_statistics, star_against_galaxy
 from galbatch.quality.distributions import coverage
-from galbatch.quality.evaluation import JUDGED, of_galaxies
+from galbatch.quality.evaluation import of_galaxies
 from galbatch.quality.metrics import point_statistics
+from galbatch.targets import RECORDS
 from galbatch.values import QSO, Target
 
 _POINT = ("rows", "bias", "sigma_nmad", "outliers", "rms")
@@ -38,16 +39,17 @@ def scores(
     """
     found: dict[str, dict[str, float]] = {}
     for target in truth:
-        columns, true = JUDGED[target], of_galaxies(target, truth)
+        record = RECORDS[target]
+        columns, true = record.judged, of_galaxies(target, truth)
         point = np.asarray(predicted[columns.point], np.float64)
         statistics: Any = (
             class_statistics(*star_against_galaxy(predicted, true))
-            if target == "star"
-            else point_statistics(point, true, redshift=target == "redshift")
+            if record.is_class
+            else point_statistics(point, true, redshift=record.is_relative)
         )
-        names = _CLASS if target == "star" else _POINT
+        names = _CLASS if record.is_class else _POINT
         numbers = {name: float(getattr(statistics, name)) for name in names}
-        if target == "star" and "prob_qso" in predicted:
+        if record.is_class and "prob_qso" in predicted:
             is_qso = np.where(np.isnan(true), np.nan, true == QSO)
             numbers["qso_auc"] = auc(predicted["prob_qso"], is_qso)
         for label, ends in (("coverage68", columns.interval68), ("coverage95", columns.interval95)):

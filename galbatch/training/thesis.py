@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from galbatch.flux.bands import BandReader, present
 from galbatch.flux.clean import thesis_clean
@@ -25,160 +24,221 @@ from galbatch.sample.choice import choose_targets
 from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
-from galbatch.training.data import Sample, fixed
+from galbatch.targets import RECORDS
+from galbatch.training.base import Fitted, Progress, Trainer, TrainingData
+from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
 from galbatch.values import Target
 
 # Section 3.3.5: 95 % of the sample trains, 5 % is looked at while it does.
-_LOOKED_AT = 0.05
+_WATCHED = 0.05
 _PARITY_ROWS = 512
 _STEP = 8192
 
 
-def train_thesis(
-    spec: ThesisModel,
-    survey: Survey,
-    table: pa.Table,
-    roles: ArrayLike,
-    folder: Path,
-    progress: Callable[[int, int, str], None],
-) -> Card:
-    """Train the networks of the thesis; see `galbatch.training.fit.train`."""
-    where = f"models.{spec.name}"
-    survey = present(survey, table)
-    names = tuple(name for name in thesis_inputs(survey) if name in table.column_names)
+class ThesisTrainer(Trainer[ThesisModel]):
+    """Training of the thesis' networks."""
+
+    def train(
+        self, settings: ThesisModel, data: TrainingData, folder: Path, progress: Progress
+    ) -> Card:
+        """Train the networks one after the other and save them; see `Trainer.train`."""
+        sample = _labelled_sample(settings, data)
+        prepare_tensorflow()
+        trained = _trained(sample, folder, progress)
+        curves = {target: one.fitted.history for target, one in trained.items()}
+        (folder / HISTORY).write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+        card = _card(sample, trained)
+        card.save(folder)
+        shutil.rmtree(folder / "work", ignore_errors=True)
+        return card
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The labelled rows, and what the networks are to say of them.
+
+    Parameters
+    ----------
+    settings : ThesisModel
+    survey : Survey
+        Without what the rows do not have.
+    names : tuple of str
+        Columns that the networks read.
+    rows : Labelled
+        n rows.
+    matrix : ndarray, shape (n, i), float32
+        Cleaned inputs.
+    targets : tuple of Target
+    skipped : mapping
+        Why others are left out.
+    """
+
+    settings: ThesisModel
+    survey: Survey
+    names: tuple[str, ...]
+    rows: Labelled
+    matrix: NDArray[np.float32]
+    targets: tuple[Target, ...]
+    skipped: Mapping[str, str]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of the catalogue that a prediction reads."""
+        photometry = photometry_inputs(self.survey, self.survey.band_names)
+        return tuple(dict.fromkeys((*self.names, *photometry)))
+
+    @property
+    def data(self) -> str:
+        """Fingerprint of the rows."""
+        return self.rows.fingerprint(self.inputs)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A target's network.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    transform : Transform or None
+        None for classes.
+    predicted : ndarray, shape (v,)
+        Of the validation rows.
+    """
+
+    fitted: Fitted
+    transform: Transform | None
+    predicted: NDArray[np.float64]
+
+
+def _labelled_sample(settings: ThesisModel, data: TrainingData) -> _Sample:
+    """The rows to learn from, and the targets that they can teach."""
+    where = f"models.{settings.name}"
+    survey = present(data.survey, data.table)
+    names = tuple(name for name in thesis_inputs(survey) if name in data.table.column_names)
     # Its networks know two classes.
-    rows = labelled_rows(survey, table, roles, spec.targets).without_quasars()
-    reads = BandReader(survey, survey.band_names, StandardClean(), ())
-    rows = rows.some(reads.block(rows.table).observed.any(axis=1))
+    rows = labelled_rows(survey, data.table, data.roles, settings.targets).without_quasars()
+    reader = BandReader(survey, survey.band_names, StandardClean(), ())
+    rows = rows.some(reader.block(rows.table).observed.any(axis=1))
     needs_both(rows, where)
-    if spec.sample < 1:
-        rows = rows.thinned(max(int(spec.sample * rows.training.sum()), 1), spec.seed)
+    if settings.sample < 1:
+        rows = rows.thinned(max(int(settings.sample * rows.training.sum()), 1), settings.seed)
     known = {target: values[rows.training] for target, values in rows.known.items()}
-    targets, skipped = choose_targets(spec.targets, survey, known, where)
-    inputs = tuple(dict.fromkeys((*names, *photometry_inputs(survey, survey.band_names))))
-    data = rows.fingerprint(inputs)
-    matrix = thesis_clean(thesis_matrix(survey, names, rows.table), spec.clean)
+    targets, skipped = choose_targets(settings.targets, survey, known, where)
+    matrix = thesis_clean(thesis_matrix(survey, names, rows.table), settings.clean)
+    return _Sample(settings, survey, names, rows, matrix, targets, skipped)
 
-    prepare_tensorflow()
-    from galbatch.models import thesis_networks
 
-    epochs = {t: spec.epochs or thesis_networks.recipe(t, spec.layout).epochs for t in targets}
-    total, done = sum(epochs.values()), 0
-    weights: list[NDArray[Any]] = []
-    transforms: dict[str, Transform] = {}
-    history: dict[str, dict[str, list[float]]] = {}
-    predicted: dict[str, NDArray[np.float64]] = {}
-    for target in targets:
-        before = done
+def _trained(sample: _Sample, folder: Path, progress: Progress) -> dict[Target, _Trained]:
+    """All networks, one after the other."""
+    from galbatch.models.thesis_networks import network_of
 
-        def report(epoch: int, text: str, target: Target = target, before: int = before) -> None:
+    networks = {target: network_of(target, sample.settings.layout) for target in sample.targets}
+    epochs = {target: sample.settings.epochs or one.epochs for target, one in networks.items()}
+    total, done, data = sum(epochs.values()), 0, sample.data
+    found: dict[Target, _Trained] = {}
+    for target, mine in epochs.items():
+
+        def report(epoch: int, text: str, target: Target = target, before: int = done) -> None:
             progress(before + epoch, total, f"{target}: {text}")
 
-        found, curves, transform, values = _train_one(
-            spec, target, epochs[target], rows, matrix, folder, (where, data), report
-        )
-        weights += found
-        history[target] = curves
-        predicted[COLUMNS[target].name] = values
-        if transform is not None:
-            transforms[target] = transform
-        done += epochs[target]
-    truth = {t: values[~rows.training] for t, values in rows.known.items() if t in targets}
-    (folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    card = Card(
-        name=spec.name,
-        kind=spec.kind,
+        found[target] = _train_one(sample, target, mine, data, folder, report)
+        done += mine
+    return found
+
+
+def _card(sample: _Sample, trained: Mapping[Target, _Trained]) -> Card:
+    rows = sample.rows
+    predicted = {COLUMNS[target].name: one.predicted for target, one in trained.items()}
+    truth = {target: rows.known[target][~rows.training] for target in sample.targets}
+    transforms = {target: one.transform for target, one in trained.items() if one.transform}
+    return Card(
+        name=sample.settings.name,
+        kind=sample.settings.kind,
         version=VERSION,
-        survey=survey.name,
-        bands=survey.band_names,
-        inputs=inputs,
-        targets=targets,
-        skipped=skipped,
-        data=data,
-        rows=rows.counts(targets),
+        survey=sample.survey.name,
+        bands=sample.survey.band_names,
+        inputs=sample.inputs,
+        targets=sample.targets,
+        skipped=sample.skipped,
+        data=sample.data,
+        rows=rows.counts(sample.targets),
         recipe={
-            "inputs": list(names),
-            "width": matrix.shape[1],
-            "transforms": {target: t.to_json() for target, t in transforms.items()},
+            "inputs": list(sample.names),
+            "width": sample.matrix.shape[1],
+            "transforms": {target: one.to_json() for target, one in transforms.items()},
         },
         calibration={},
         metrics=scores(predicted, truth),
-        spec=spec.training_words(),
-        reading=survey_record(survey),
+        spec=sample.settings.training_settings(),
+        reading=survey_record(sample.survey),
         libraries=libraries(),
-    ).sealed(weights)
-    card.save(folder)
-    shutil.rmtree(folder / "work", ignore_errors=True)
-    return card
+    ).sealed([weights for one in trained.values() for weights in one.fitted.weights])
 
 
 def _train_one(
-    spec: ThesisModel,
+    sample: _Sample,
     target: Target,
     epochs: int,
-    rows: Labelled,
-    matrix: NDArray[np.float32],
+    data: str,
     folder: Path,
-    identity: tuple[str, str],
     report: Callable[[int, str], None],
-) -> tuple[list[NDArray[Any]], dict[str, list[float]], Transform | None, NDArray[np.float64]]:
-    """Weights, loss curves, target transform, and predictions of the validation rows."""
-    from galbatch.models.thesis_networks import build, recipe
+) -> _Trained:
+    """Fit a target's network, write it to the folder, and see what it says."""
+    from galbatch.models.thesis_networks import build, network_of
     from galbatch.training.export import export
     from galbatch.training.loop import Schedule, fit
 
-    where, data = identity
-    words = recipe(target, spec.layout)
-    label = rows.known[target]
-    use = rows.training & np.isfinite(label)
+    settings, matrix = sample.settings, sample.matrix
+    network = network_of(target, settings.layout)
+    label = sample.rows.known[target]
+    use = sample.rows.training & np.isfinite(label)
     values, features = label[use], matrix[use]
-    transform: Transform | None = None
-    if target == "star":
-        wanted = np.stack([1 - values, values], axis=1)
-    else:
-        power = 0.1 if target == "redshift" else 1.0
-        transform = Transform(float(values.min()), float(values.max()), power)
-        wanted = transform.forward(values)[:, None]
-    answers = wanted.astype(np.float32)
-    order = np.random.default_rng(spec.seed).permutation(len(values))
-    looked = order[: max(int(_LOOKED_AT * len(values)), 1)]
-    taught = order[len(looked) :]
+    transform, answers = _wanted(target, values, network.power)
+    order = np.random.default_rng(settings.seed).permutation(len(values))
+    watched = order[: max(int(_WATCHED * len(values)), 1)]
+    taught = order[len(watched) :]
 
     def compiled(steps: int) -> Any:
-        model = build(target, spec.layout, matrix.shape[1])
-        model.compile(
-            words.optimizer,
-            "categorical_crossentropy" if target == "star" else "mse",
-            jit_compile=False,
-        )
+        model = build(target, settings.layout, matrix.shape[1])
+        loss = "mse" if transform else "categorical_crossentropy"
+        model.compile(network.optimizer, loss, jit_compile=False)
         return model
 
-    key = hashlib.sha256(
-        json.dumps([VERSION, target, data, spec.training_words()], sort_keys=True).encode()
-    ).hexdigest()
-    weights, history = fit(
+    facts = [VERSION, target, data, settings.training_settings()]
+    fitted = fit(
         compiled,
-        Sample(fixed(features[taught]), answers[taught]),
-        (features[looked], answers[looked]),
-        Schedule(words.batch, epochs, None, spec.seed),
+        TrainingRows(fixed(features[taught]), answers[taught]),
+        (features[watched], answers[watched]),
+        Schedule(network.batch, epochs, None, settings.seed),
         folder / "work" / target,
-        key,
-        where,
+        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        f"models.{settings.name}",
         report,
     )
-    model = build(target, spec.layout, matrix.shape[1])
-    model.set_weights(weights)
+    model = build(target, settings.layout, matrix.shape[1])
+    model.set_weights(fitted.weights)
     export(model, folder, target, features[:_PARITY_ROWS])
-    network = OnnxNetwork(folder / f"{target}.onnx")
-    judged = _outputs(network, matrix[~rows.training])
+    saved = OnnxNetwork(folder / f"{target}.onnx")
+    judged = _outputs(saved, matrix[~sample.rows.training])
     if transform is None:
-        return weights, history, None, judged[:, 1].astype(np.float64)
-    if spec.polynomial:
-        given = transform.back(_outputs(network, features[taught])[:, 0])
-        transform = _with_polynomial(transform, given, values[taught], spec.polynomial)
-    return weights, history, transform, transform.corrected(transform.back(judged[:, 0]))
+        return _Trained(fitted, None, judged[:, 1].astype(np.float64))
+    if settings.polynomial:
+        given = transform.back(_outputs(saved, features[taught])[:, 0])
+        transform = _with_polynomial(transform, given, values[taught], settings.polynomial)
+    return _Trained(fitted, transform, transform.corrected(transform.back(judged[:, 0])))
+
+
+def _wanted(
+    target: Target, values: NDArray[np.float64], power: float
+) -> tuple[Transform | None, NDArray[np.float32]]:
+    """What the network is to say: two classes, or values between 0 and 1."""
+    if RECORDS[target].is_class:
+        return None, np.stack([1 - values, values], axis=1).astype(np.float32)
+    transform = Transform(float(values.min()), float(values.max()), power)
+    return transform, transform.forward(values)[:, None].astype(np.float32)
 
 
 def _outputs(network: OnnxNetwork, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from galbatch.errors import SpecError
 from galbatch.flux.features import FeatureRecipe
 from galbatch.models.base import CARD, Card, read_card
-from galbatch.models.heads import Head
+from galbatch.models.heads import Head, head_from_json
 from galbatch.models.photometric import NETWORK, VERSION
 from galbatch.sample.lineage import leaks
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
-from galbatch.values import CLASSES, TARGETS
+from galbatch.values import TARGETS, Target
 
 SLOWER = 0.2
 """Share of `learning_rate` at which a trained network is taught on: faster, it would forget."""
@@ -60,12 +60,7 @@ class Pretrained:
     @property
     def heads(self) -> tuple[Head, ...]:
         """What its outputs are."""
-        return tuple(Head.from_json(head) for head in self.card.recipe["heads"])
-
-    def cells(self, bins: int | None) -> Head | None:
-        """The redshift's head, where a job asks for no other number of cells."""
-        head = next((head for head in self.heads if head.target == "redshift"), None)
-        return head if head and bins in (None, head.asked) else None
+        return tuple(head_from_json(head) for head in self.card.recipe["heads"])
 
     def weights(self) -> Weights:
         """Kernel and bias of every layer, first to last.
@@ -143,14 +138,14 @@ def provenance(
     return {"lineage": [*before.lineage, *lineage], "warnings": [*said, *warnings]}
 
 
-def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) -> Pretrained:
+def read_pretrained(folder: Path, settings: PhotometricModel, bands: Sequence[str]) -> Pretrained:
     """A model to begin with.
 
     Parameters
     ----------
     folder : Path
         Of a trained model.
-    spec : PhotometricModel
+    settings : PhotometricModel
         What is to be trained.
     bands : sequence of str
         That it will read.
@@ -164,19 +159,19 @@ def read_pretrained(folder: Path, spec: PhotometricModel, bands: Sequence[str]) 
     SpecError
         If there is none, it is damaged, of another family or size, or knows none of the bands.
     """
-    where = f"models.{spec.name}"
+    where = f"models.{settings.name}"
     card = read_card(folder)
-    if card.kind != spec.kind or card.version != VERSION:
+    if card.kind != settings.kind or card.version != VERSION:
         raise SpecError(
             f"{where}.pretrained",
             f"{folder} is version {card.version} of a {card.kind} model, "
-            f"expected version {VERSION} of a {spec.kind} model",
+            f"expected version {VERSION} of a {settings.kind} model",
             "train that one again",
         )
     found = Pretrained(card, folder)
     _check_card(found)
     for word in ("members", "width", "layers"):
-        had, asked = card.recipe["network"][word], getattr(spec, word)
+        had, asked = card.recipe["network"][word], getattr(settings, word)
         if asked is not None and had != asked:
             raise SpecError(
                 f"{where}.{word}", f"is {asked}, that of {folder} is {had}", f"write {word}: {had}"
@@ -241,7 +236,7 @@ def differences(
     before: Pretrained,
     survey: Survey,
     bands: Sequence[str],
-    spec: PhotometricModel,
+    settings: PhotometricModel,
     sample: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """What a fit will have otherwise than the model that it begins with, as far as is known before.
@@ -252,7 +247,7 @@ def differences(
     survey : Survey
     bands : sequence of str
         Those of its bands that are to be read.
-    spec : PhotometricModel
+    settings : PhotometricModel
     sample : mapping, optional
         Source and split; see `galbatch.sample.lineage.origin`.
 
@@ -260,39 +255,48 @@ def differences(
     -------
     tuple of str
         A sentence each: rows held out that may have taught it; bands that do not agree by name and
-        within 1 % in wavelength; targets that begin afresh. Whether labels reach beyond its
-        redshifts, and whether there are quasars enough, is known when it is trained.
+        within 1 % in wavelength; targets that begin with random weights.
+        Whether labels reach beyond its redshifts, and whether there are quasars enough, is known
+        when it is trained.
     """
     return (
         *leaks(before.lineage, survey.name, sample or {}),
         *_of_bands(before.card, survey, bands),
-        *_of_heads(_foretold(before, survey, spec), before.heads, before.card.survey),
+        *_of_expected_heads(before, survey, settings),
     )
 
 
-def _foretold(before: Pretrained, survey: Survey, spec: PhotometricModel) -> tuple[Head, ...]:
-    """Heads as a survey's words and a model's call for; otherwise like the old ones."""
+def _of_expected_heads(
+    before: Pretrained, survey: Survey, settings: PhotometricModel
+) -> tuple[str, ...]:
+    """As `_of_heads`, of the heads that a survey's and a model's settings call for."""
     known = {head.target: head for head in before.heads}
-    found = []
-    for target in spec.targets or [one for one in TARGETS if survey.labels.of(one)]:
-        head = known.get(target, Head(target, 0, 0))
-        if target == "redshift" and target in known:
-            # Where other cells would be, the labels will tell.
-            head = before.cells(spec.bins) or replace(head, bins=spec.bins or 0, low=np.nan)
-        elif target == "star" and (survey.labels.star is None or not survey.labels.star.qso):
-            head = replace(head, classes=0)
-        found.append(head)
-    return tuple(found)
+    said: list[str] = []
+    for target in settings.targets or [one for one in TARGETS if survey.labels.of(one)]:
+        if target in known:
+            new = known[target].expected(settings.bins, survey)
+            said += _of_heads((new,), before.heads, before.card.survey)
+        else:
+            said.append(_from_random(target, _untaught(before.card.survey)))
+    return tuple(said)
 
 
 def _of_heads(new: Sequence[Head], old: Sequence[Head], survey: str) -> tuple[str, ...]:
     """Targets that take up nothing of the old network's last layer, and why."""
     known = {head.target: head for head in old}
     return tuple(
-        f"{head.target} begins afresh: {why}"
+        _from_random(head.target, why)
         for head in new
         if (why := _unlike(head, known.get(head.target), survey))
     )
+
+
+def _from_random(target: Target, why: str) -> str:
+    return f"{target} begins with random weights: {why}"
+
+
+def _untaught(survey: str) -> str:
+    return f"{survey} did not teach it"
 
 
 def _of_bands(card: Card, survey: Survey, bands: Sequence[str]) -> tuple[str, ...]:
@@ -365,21 +369,11 @@ def carried_heads(new: Sequence[Head], old: Sequence[Head]) -> tuple[Head, ...]:
         The new ones; of targets that both have in the same size, with the old unit.
     """
     of = _alike(new, old)
-    return tuple(
-        replace(
-            head,
-            centre=of[head.target].centre,
-            scale=of[head.target].scale,
-            floor=of[head.target].floor,
-        )
-        if head.target in of
-        else head
-        for head in new
-    )
+    return tuple(head.carried(of[head.target]) if head.target in of else head for head in new)
 
 
 def carried_weights(
-    fresh: Weights,
+    random: Weights,
     old: Weights,
     columns: tuple[Sequence[str], Sequence[str]],
     heads: tuple[Sequence[Head], Sequence[Head]],
@@ -388,7 +382,7 @@ def carried_weights(
 
     Parameters
     ----------
-    fresh : list of ndarray
+    random : list of ndarray
         Of a new network: kernel (members, inputs, units) and bias (members, 1, units) of every
         layer.
     old : list of ndarray
@@ -407,7 +401,7 @@ def carried_weights(
     """
     new_names, old_names = columns
     found = [array.copy() for array in old]
-    kernel, bias = np.zeros_like(fresh[0]), old[1].copy()
+    kernel, bias = np.zeros_like(random[0]), old[1].copy()
     place = {name: index for index, name in enumerate(new_names)}
     for index, name in enumerate(old_names):
         if name in place:
@@ -415,7 +409,7 @@ def carried_weights(
         else:
             bias[:, 0] += np.float32(_ABSENT.get(name.partition(" ")[0], 0.0)) * old[0][:, index]
     found[0], found[1] = kernel, bias
-    found[-2], found[-1] = fresh[-2].copy(), fresh[-1].copy()
+    found[-2], found[-1] = random[-2].copy(), random[-1].copy()
     before = _alike(heads[0], heads[1])
     for head in heads[0]:
         if head.target in before:
@@ -432,28 +426,13 @@ def _alike(new: Sequence[Head], old: Sequence[Head]) -> Mapping[str, Head]:
     return {
         head.target: head
         for head in old
-        if head.target in wanted and not _unlike(wanted[head.target], head)
+        if head.target in wanted and not _unlike(wanted[head.target], head, "")
     }
 
 
-def _unlike(new: Head, old: Head | None, survey: str = "") -> str:
+def _unlike(new: Head, old: Head | None, survey: str) -> str:
     """Why a head cannot take up the old one of its target; empty where it can.
 
     `survey` is the old one's.
     """
-    if old is None:
-        return f"{survey} did not teach it"
-    if new.bins and np.isnan(new.low):
-        return f"{old.asked} cells asked for in {survey}, {new.bins} here"
-    if new.bins and (old.low, old.high, old.bins) != (new.low, new.high, new.bins):
-        cells = (
-            f"{head.bins} cells from {np.expm1(head.low):.2f} to {np.expm1(head.high):.2f}"
-            for head in (old, new)
-        )
-        return f"{next(cells)} in {survey}, {next(cells)} here"
-    if new.size != old.size:
-        if new.target == "star":
-            then, now = (", ".join(CLASSES[: head.classes or 2]) for head in (old, new))
-            return f"{then} in {survey}; {now} here"
-        return f"{old.size} outputs in {survey}, {new.size} here"
-    return ""
+    return _untaught(survey) if old is None else new.unlike(old, survey)

@@ -31,11 +31,13 @@ from world import STAGES, Silent
 
 from galbatch.errors import GalbatchError, SpecError
 from galbatch.readers import csv, fits_file, packed, records, votable_glance
-from galbatch.run import Result, opened, run
+from galbatch.run.loop import run
+from galbatch.run.result import Result
+from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.checks import agree, check_sources
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 from galbatch.store.quarantine import rejected_rows
 from galbatch.store.verify import verify
@@ -202,7 +204,7 @@ def _refused(catalogue: Catalogue, site: Site, verdict: Verdict, first: int) -> 
     """A run that was stopped: for a reason, and with nothing of it left."""
     folder = site.layout.root.parent
     verdict.problems += _refusal(catalogue, folder, verdict.said)
-    held = finished_catalogue(site) if catalogue.later and site.layout.root.exists() else None
+    held = Snapshot(site).catalogue if catalogue.later and site.layout.root.exists() else None
     early = sum(len(file.records) for file in catalogue.files[:first])
     if held is None and not catalogue.later and site.layout.root.exists():
         verdict.problems.append("refused, but a store was left behind")
@@ -288,15 +290,15 @@ def _any_label(catalogue: Catalogue) -> bool:
 
 def _compare(catalogue: Catalogue, site: Site, verdict: Verdict) -> None:
     folder = site.layout.root.parent
-    found = finished_catalogue(site)
+    found = Snapshot(site).catalogue
     if found is None:
         verdict.problems.append("the run ended well, but there is no finished catalogue")
         return
     parts = [pq.ParquetFile(site.layout.partition(one)).read() for one in found.partitions]
     table = pa.concat_tables(parts)
     rejected = rejected_rows(site.layout)
-    sources = found.facts["sources"]
-    numbers = {words["number"]: Path(unit).name for unit, words in sources.items()}
+    sources = found.facts.sources
+    numbers = {source.number: Path(unit).name for unit, source in sources.items()}
     stored: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in table.to_pylist():
         name = numbers[row["_file"]]
@@ -328,8 +330,8 @@ def _compare(catalogue: Catalogue, site: Site, verdict: Verdict) -> None:
             verdict.problems.append(f"a traceback in the quarantine: {one.exception[-200:]}")
     if verdict.problems:
         return
-    if found.facts["read"] != verdict.rows:
-        verdict.problems.append(f"{found.facts['read']} rows are said to be read")
+    if found.facts.totals.read != verdict.rows:
+        verdict.problems.append(f"{found.facts.totals.read} rows are said to be read")
     verdict.problems += [f"verify: {damage}" for damage in verify(site.layout)]
 
 

@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from galbatch.columns import arrow_type
+from galbatch.columns import arrow_type, to_numpy
 from galbatch.errors import SpecError
 from galbatch.models.base import Model
+from galbatch.models.families import load_model
 from galbatch.models.flags import Quality
-from galbatch.models.photometric import Photometric
-from galbatch.models.zoo import load_model
 from galbatch.spec.job import PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.training.fit import train
@@ -188,7 +187,7 @@ _WITHOUT_TENSORFLOW = """
 import sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
 import galbatch.sample.labels, galbatch.sample.split
 found = load_model(Path(sys.argv[1])).predict(pq.read_table(sys.argv[2]))
 assert found.num_rows
@@ -204,18 +203,35 @@ def test_predicts_without_tensorflow(folder: Path, sky: pa.Table, tmp_path: Path
     assert done.stdout.strip() == "[]"
 
 
-def test_whole_densities_belong_to_the_predictions(model: Model, sky: pa.Table) -> None:
-    if not isinstance(model, Photometric):
-        pytest.skip("this family predicts no distribution")
-    grid = np.linspace(0, 5, 1001)
-    found, densities = model.predict_with_density(sky, grid)
-    assert str(found.to_pydict()) == str(model.predict(sky).to_pydict())
+@pytest.mark.parametrize("points", [101, 1001])
+def test_whole_densities_belong_to_the_predictions(
+    model: Model, folder: Path, sky: pa.Table, points: int
+) -> None:
+    if "z_quantiles" not in {column.name for column in model.columns}:
+        with pytest.raises(SpecError, match="no setting 'redshift_grid'"):
+            load_model(folder, redshift_grid={"low": 0, "high": 5, "points": points})
+        return
+    grid = np.linspace(0, 5, points)
+    whole = load_model(folder, redshift_grid={"low": 0, "high": 5, "points": points})
+    found = whole.predict(sky)
+    plain = found.drop_columns(["pz"])
+    assert content(plain) == content(model.predict(sky)) and plain.schema == (
+        model.predict(sky).schema
+    )
+    (column,) = (one for one in whole.columns if one.name == "pz")
+    assert found.schema.field("pz").type == arrow_type("float32", (points,), ("z",))
+    assert column.shape == (points,) and column.coordinates[0].values == tuple(grid.tolist())
+    densities = to_numpy(found["pz"])
     blind = (found["quality"].to_numpy() & Quality.NO_PHOTOMETRY) != 0
     np.testing.assert_array_equal(np.isnan(densities).all(axis=1), blind)
-    assert densities.shape == (sky.num_rows, 1001) and not np.isnan(densities[~blind]).any()
-    reached = np.cumsum(densities[~blind].astype(float), axis=1) * 0.005
+    assert densities.shape == (sky.num_rows, points) and not np.isnan(densities[~blind]).any()
+    step = grid[1] - grid[0]
+    reached = np.cumsum(densities[~blind].astype(float), axis=1) * step
     for name, level in (("z_err68_low", 0.16), ("z_median", 0.5), ("z_err95_high", 0.975)):
-        at = np.searchsorted(grid, found[name].to_numpy()[~blind]).clip(0, 1000)
-        np.testing.assert_allclose(reached[np.arange(len(at)), at], level, atol=0.03, err_msg=name)
-    empty, none = model.predict_with_density(sky.slice(0, 0), grid)
-    assert empty.schema == found.schema and none.shape == (0, 1001)
+        at = np.searchsorted(grid, found[name].to_numpy()[~blind]).clip(0, points - 1)
+        off = 0.03 if points > 1000 else 0.15
+        np.testing.assert_allclose(reached[np.arange(len(at)), at], level, atol=off, err_msg=name)
+    for part in (sky.slice(0, 0), sky.slice(7, 1)):
+        again = whole.predict(part)
+        assert again.schema == found.schema and again.num_rows == part.num_rows
+    assert np.array_equal(to_numpy(again["pz"]), densities[7:8])

@@ -222,7 +222,7 @@ class Run:
                 words = " ".join(child.cmdline())
             except psutil.NoSuchProcess:
                 continue
-            if "spawn_main" in words or "galbatch.stages.train" in words:
+            if "spawn_main" in words or "galbatch.stages.fit_process" in words:
                 found.append(child)
         return sorted(found, key=lambda child: child.pid)
 

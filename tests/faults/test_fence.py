@@ -14,12 +14,16 @@ from world import Silent, World
 
 from galbatch.cluster import connect
 from galbatch.errors import SpecError
-from galbatch.run import distributed, execute, opened
+from galbatch.run.execute import execute
+from galbatch.run.on_dask import distributed
+from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import LocalCluster
-from galbatch.stages.base import Site
+from galbatch.stages.fit_process import fit_in_subprocess
 from galbatch.stages.scan import Scan
-from galbatch.stages.train import Fit, Train, _folder, _in_a_process_of_its_own
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.train import Fit, Train, fit_folder
 from galbatch.store import fence
 from galbatch.store.fence import Fenced, Holder
 from galbatch.store.layout import Layout
@@ -56,7 +60,7 @@ def fits(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "galbatch.stages.train" in process.cmdline() and process.cwd() == str(folder):
+            if "galbatch.stages.fit_process" in process.cmdline() and process.cwd() == str(folder):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -69,8 +73,8 @@ def test_a_task_of_a_run_that_is_over_lands_nowhere(world: World) -> None:
     with opened(site):
         old = fence.attempt()
     with opened(site):
-        pending = Scan().pending(site)
-        stage = Scan().begin(site, pending)
+        pending = Scan().pending(Snapshot(site))
+        stage = Scan().begin(Snapshot(site), pending)
         before = files(world.folder)
         with fence.working_for(old):
             result = execute(stage, site, pending.tasks[0], lambda *_: None)
@@ -87,8 +91,8 @@ def test_a_task_that_is_under_way_when_its_store_is_taken_over_lands_nowhere(wor
             seen.append(files(site.layout.root))
 
     with opened(site):
-        pending = Scan().pending(site)
-        result = execute(Scan().begin(site, pending), site, pending.tasks[0], report)
+        pending = Scan().pending(Snapshot(site))
+        result = execute(Scan().begin(Snapshot(site), pending), site, pending.tasks[0], report)
         assert isinstance(result.error, Fenced)
         assert "another run has taken over this store" in str(result.error)
         assert [files(site.layout.root)] == seen
@@ -99,8 +103,8 @@ def test_workers_know_whom_they_work_for(world: World) -> None:
     places = site.layout
     with opened(site), connect(local, places.work, places.logs, places.shared) as workers:
         assert workers is not None
-        pending = Scan().pending(site)
-        stage = Scan().begin(site, pending)
+        pending = Scan().pending(Snapshot(site))
+        stage = Scan().begin(Snapshot(site), pending)
         site.layout.lock.write_bytes(ANOTHER)
         (result,) = distributed(workers, stage, site, pending.tasks, Silent())
     assert isinstance(result.error, Fenced)
@@ -117,14 +121,14 @@ def test_who_is_ousted_from_a_new_store_does_not_empty_it(world: World) -> None:
 
 def test_a_fit_takes_up_its_checkpoints_under_a_name_of_its_own(world: World) -> None:
     fit = Fit("net", Need("train", "net", {}), "c" * 64)
-    mine = _folder(world.site, "net", fit)
+    mine = fit_folder(world.site, "net", fit)
     (mine / "state").write_bytes(b"mine")
-    other = _folder(world.site, "net-deep", fit)
-    again = _folder(world.site, "net", fit)
+    other = fit_folder(world.site, "net-deep", fit)
+    again = fit_folder(world.site, "net", fit)
     assert (again / "state").read_bytes() == b"mine"
     assert again != mine
     assert not mine.exists()
-    changed = _folder(world.site, "net", Fit("net", Need("train", "net", {"a": 1}), "c" * 64))
+    changed = fit_folder(world.site, "net", Fit("net", Need("train", "net", {"a": 1}), "c" * 64))
     assert sorted(world.site.layout.staging.iterdir()) == sorted([changed, other])
     assert list(changed.iterdir()) == []
 
@@ -164,7 +168,7 @@ def test_a_fit_whose_parent_outlives_its_run_ends(
     monkeypatch.chdir(folder)
     job = load_job(write_job(folder, models=[LONG]), ())
     site = Site(job, load_survey(job.survey), Layout(folder / "store"))
-    (task,) = Train().pending(site).tasks
+    (task,) = Train().pending(Snapshot(site)).tasks
     taken: list[float] = []
 
     def report(*_: Any) -> None:
@@ -173,9 +177,9 @@ def test_a_fit_whose_parent_outlives_its_run_ends(
             taken.append(time.monotonic())
 
     with opened(site):
-        fitted = _folder(site, task.unit, task.payload)
+        fitted = fit_folder(site, task.unit, task.payload)
         with pytest.raises(SpecError, match="another run has taken over this store"):
-            _in_a_process_of_its_own(site, "photometric", fitted, report)
+            fit_in_subprocess(site, "photometric", fitted, report)
     assert time.monotonic() - taken[0] < ENDS_WITHIN
     assert fits(folder) == []
     assert not site.layout.model("photometric").exists()

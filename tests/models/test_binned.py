@@ -12,12 +12,10 @@ from galbatch.models.binned import (
     redshift_statistics,
     transform,
 )
-from galbatch.models.heads import Head
+from galbatch.models.heads import CellsHead, DecodeSettings, decode
 from galbatch.models.pdf import QUANTILES, density_of_quantiles
-from galbatch.models.photometric import decode
 from galbatch.quality.distributions import pit
 from galbatch.quality.recalibration import Calibration, Straightening, Warp
-from galbatch.spec import load_survey
 
 LEVELS = np.array(QUANTILES, np.float32)
 EDGES = np.linspace(0.0, 1.5, 301, dtype=np.float32)
@@ -189,7 +187,7 @@ def test_density_of_quantiles_is_the_one_that_quality_judges() -> None:
 
 
 def test_the_ensemble_is_the_mean_of_its_members() -> None:
-    head = Head("redshift", 2, 0, low=0.0, high=1.5, bins=300)
+    head = CellsHead("redshift", 2, low=0.0, high=1.5, bins=300)
     outputs = np.random.default_rng(3).normal(0, 3, (300, 4, 305)).astype(np.float32)
     logits = outputs[..., 2:302].astype(float)
     shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
@@ -201,18 +199,18 @@ def test_the_ensemble_is_the_mean_of_its_members() -> None:
 
 @pytest.mark.parametrize("members", [1, 2, 5])
 def test_members_are_a_sample_of_what_training_may_lead_to(members: int) -> None:
-    head = Head("redshift", 0, 0, low=0.0, high=1.5, bins=300)
+    head = CellsHead("redshift", 0, low=0.0, high=1.5, bins=300)
     centre = np.random.default_rng(5).normal(0.7, 0.1, (4000, members, 1))
     away = ((EDGES[1:] + EDGES[:-1]) / 2 - centre) / 0.01
     outputs = (-0.5 * away**2).astype(np.float32)
     calibration = {"redshift": Calibration().to_json()}
-    found = decode(outputs, (head,), calibration, load_survey("alhambra"), np.full(4000, 20.0))
+    found = decode(outputs, (head,), calibration, np.full(4000, 20.0), DecodeSettings(0.1))
     variance = np.mean(found["z_apart"].astype(float) ** 2)
     assert variance == pytest.approx(0.01 if members > 1 else 0, rel=0.1)
 
 
 def test_straightening_moves_the_cells() -> None:
-    head = Head("redshift", 0, 0, low=0.0, high=1.5, bins=300)
+    head = CellsHead("redshift", 0, low=0.0, high=1.5, bins=300)
     outputs = np.random.default_rng(4).normal(0, 2, (20, 2, 300)).astype(np.float32)
     calibration = Calibration(Straightening((0.2, 0.9), (0.25, 0.85)))
     before, after = (

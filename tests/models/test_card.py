@@ -9,8 +9,8 @@ import pytest
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, read_card
+from galbatch.models.families import load_model
 from galbatch.models.flags import Quality
-from galbatch.models.zoo import load_model
 
 CARD = Card(
     name="m",

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from galbatch.models.heads import Head
+from galbatch.models.heads import CellsHead, ClassesHead, PointHead
 from galbatch.models.monte_carlo import noise, scatter
 from galbatch.quality.calibration import LogitScale
 from galbatch.quality.recalibration import Calibration
 from galbatch.values import FluxBlock
 
 HEADS = (
-    Head("redshift", 0, 1, floor=0.001, high=2.0),
-    Head("star", 3, 0),
-    Head("log_mass", 4, 1, centre=10.0, scale=0.5, floor=0.01),
+    ClassesHead("star", 0, quasars=False),
+    PointHead("log_mass", 1, 1, centre=10.0, scale=0.5, floor=0.01),
+    CellsHead("redshift", 4, low=-1.0, high=4.0, bins=500),
 )
 CALIBRATION = {
     "redshift": Calibration().to_json(),
@@ -22,6 +22,7 @@ CALIBRATION = {
     "log_mass": Calibration().to_json(),
 }
 SLOPE = np.array([0.02, -0.01, 0.03])
+CENTRES = np.linspace(-1, 4, 500, endpoint=False) + 0.005
 
 
 def sky(rows: int) -> FluxBlock:
@@ -35,11 +36,13 @@ def sky(rows: int) -> FluxBlock:
 def linear(block: FluxBlock) -> np.ndarray:
     """Two networks whose every answer is linear in the fluxes; they differ by 0.04 in ln(1 + z)."""
     line = block.flux @ SLOPE.astype(np.float32)
-    outputs = np.zeros((len(block), 2, 7), np.float32)
+    outputs = np.zeros((len(block), 2, 504), np.float32)
     for member, offset in enumerate((0.0, 0.04)):
-        outputs[:, member, 1] = line + offset
-        outputs[:, member, 3] = line
-        outputs[:, member, 5] = line
+        outputs[:, member, 0] = line
+        outputs[:, member, 2] = line
+        # A Gaussian over the cells, whose mean is the line.
+        away = (CENTRES - (line + np.float32(offset))[:, None]) / 0.05
+        outputs[:, member, 4:] = -0.5 * away**2
     return outputs
 
 
@@ -57,10 +60,10 @@ def test_scatter_of_a_linear_network_is_what_error_propagation_says() -> None:
     outputs = linear(block)
     found = scatter(linear, block, outputs, HEADS, CALIBRATION, 256, 0)
     sigma = np.sqrt((block.error.astype(float) ** 2) @ SLOPE**2)
-    zeta = outputs[:, :, 1].mean(axis=1)
+    zeta = outputs[:, 0, 0] + 0.02
     np.testing.assert_allclose(found["z_noise"], sigma * np.exp(zeta), rtol=0.1)
     np.testing.assert_allclose(found["log_mass_noise"], 0.5 * sigma, rtol=0.1)
-    share = 1 / (1 + np.exp(-outputs[:, 0, 3].astype(float)))
+    share = 1 / (1 + np.exp(-outputs[:, 0, 0].astype(float)))
     np.testing.assert_allclose(found["prob_star_noise"], share * (1 - share) * sigma, rtol=0.15)
     np.testing.assert_allclose(found["z_model"], 0.04 / np.sqrt(2) * np.exp(zeta), rtol=1e-3)
     np.testing.assert_allclose(found["log_mass_model"], 0, atol=1e-6)

@@ -17,12 +17,13 @@ from galbatch.columns import to_numpy
 from galbatch.errors import DataError, SpecError
 from galbatch.intake.types import arrow_type
 from galbatch.readers.fits import FitsReader
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec.job import FilesSource, Job
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.headers import read_headers
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 
 IDS = np.arange(5)
@@ -190,7 +191,7 @@ def test_what_the_survey_does_not_name_is_left_out_and_said(tmp_path: Path) -> N
     site = Site(Job.model_validate(words), survey, Layout(tmp_path / "store"))
     with opened(site):
         run(STAGES, site, lambda: nullcontext(None), Silent())
-    found = finished_catalogue(site)
+    found = Snapshot(site).catalogue
     assert found is not None
     assert found.rows == 5
-    assert not {"FLUX", "IVAR", "EXPOSURE", "TILES"} & {*found.facts["columns"]}
+    assert not {"FLUX", "IVAR", "EXPOSURE", "TILES"} & {*found.facts.columns}

@@ -29,14 +29,15 @@ from galbatch.readers import expand, open_reader
 from galbatch.readers.hats import is_pixel_file
 from galbatch.readers.parquet import ParquetReader
 from galbatch.readers.paths import check_catalogues
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.checks import check_sources
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.scan import Scan
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 
 SURVEY = load_survey("zcosmos")
@@ -207,7 +208,7 @@ def ingest(place: Site) -> pd.DataFrame:
     with opened(place):
         outcome = run((Scan(), Ingest()), place, lambda: nullcontext(None), Silent())
     assert outcome.quarantined == ()
-    found = finished_catalogue(place)
+    found = Snapshot(place).catalogue
     assert found is not None
     parts = [pq.ParquetFile(place.layout.partition(one)).read() for one in found.partitions]
     frame = pa.concat_tables(parts).to_pandas()

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from galbatch.models.heads import Head
+from galbatch.models.heads import ClassesHead, PointHead
 from galbatch.sample.weights import colours, match
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
@@ -99,7 +99,7 @@ def test_a_weight_is_a_row_more_in_the_loss() -> None:
     from galbatch.models.network import HeadsLoss
 
     rng = np.random.default_rng(2)
-    heads = (Head("redshift", 0, 2), Head("star", 6, 0))
+    heads = (PointHead("log_mass", 0, 2), ClassesHead("star", 6, quasars=False))
     loss = HeadsLoss(heads, (1.0, 2.0))
     outputs = rng.normal(size=(3, 2, 7)).astype(np.float32)
     labels = np.array([[0.3, np.nan], [0.5, 1.0], [np.nan, 0.0]], np.float32)

@@ -13,15 +13,17 @@ from small import job_words
 from world import STAGES, Silent
 
 from galbatch.errors import SpecError
-from galbatch.models.zoo import load_model
-from galbatch.run import opened, run
+from galbatch.models.families import load_model
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job, PhotometricModel, ThesisModel
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import Catalogue, finished_catalogue
+from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.checks import check_sources, source_notes
 from galbatch.stages.mock import write_mock
-from galbatch.stages.train import labelled_rows, split_of
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store.layout import Layout
 from galbatch.store.tables import read_partition
 from galbatch.training.fit import train
@@ -65,7 +67,7 @@ def site(archive: Path, store: Path, files: str, **model: object) -> Site:
 def ingested(place: Site) -> Catalogue:
     with opened(place):
         run(STAGES, place, lambda: nullcontext(None), Silent())
-    found = finished_catalogue(place)
+    found = Snapshot(place).catalogue
     assert found is not None
     return found
 
@@ -90,9 +92,9 @@ def test_labels_in_one_file_are_enough(archive: Path, tmp_path: Path) -> None:
     assert "has no 'R_EFF' (morphology), 'MASK_FLAGS' (photometry.vectors.mask): no value" in notes
     catalogue = ingested(place)
     assert catalogue.rows == ROWS
-    assert "EBV" not in catalogue.facts["columns"]
+    assert "EBV" not in catalogue.facts.columns
     split = split_of(place.job, SURVEY)
-    rows, roles, census = labelled_rows(place.layout, SURVEY, split, catalogue, 10**6, seed=0)
+    rows, roles, census = training_rows(place.layout, SURVEY, split, catalogue, place.job.models[0])
     whole = pa.concat_tables(read_partition(place.layout, one) for one in catalogue.partitions)
     (spec,) = place.job.models
     assert isinstance(spec, PhotometricModel)

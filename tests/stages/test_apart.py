@@ -13,9 +13,10 @@ from galbatch.errors import SpecError
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
 from galbatch.stages.apart import other_stores
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import standing
+from galbatch.stages.catalogue import CatalogueState
 from galbatch.stages.checks import check_sources
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 from galbatch.store.places import place
 
@@ -49,6 +50,10 @@ def site(paths: str, store: str, **changes: Any) -> Site:
     return Site(job, SURVEY, Layout(place(job.store), scratch))
 
 
+def state(site: Site) -> CatalogueState:
+    return Snapshot(site).catalogue_state
+
+
 @pytest.fixture
 def world(folder: Path) -> World:
     world = World(folder, "zcosmos", 200)
@@ -78,7 +83,7 @@ def test_from_the_first_run_on(folder: Path, paths: str, store: str) -> None:
     (folder / "src" / "a.fits").touch()
     refused = site(paths.format(folder), store.format(folder))
     with pytest.raises(SpecError, match=rf"source\.paths: .*{ITSELF}.*a pattern that leaves it"):
-        standing(refused)
+        state(refused)
     with pytest.raises(SpecError, match=ITSELF):
         list(check_sources(refused.job, SURVEY))
 
@@ -86,15 +91,15 @@ def test_from_the_first_run_on(folder: Path, paths: str, store: str) -> None:
 def test_a_pattern_that_leaves_it_out(world: World, folder: Path) -> None:
     fine = site("src/*.parquet", "src/store")
     world.run(fine)
-    assert standing(fine).base is not None
+    assert Snapshot(fine).catalogue_state.base is not None
     world.run(fine)
     for paths in ("src/**/*.parquet", "link/store/*/*/*/*/*.parquet", "link/store"):
         with pytest.raises(SpecError, match=ITSELF):
-            standing(site(paths, "src/store"))
+            state(site(paths, "src/store"))
     # One link to one file.
     (folder / "src" / "b.parquet").symlink_to(next((folder / "src/store").rglob("Npix*")))
     with pytest.raises(SpecError, match=rf"src/b\.parquet is {ITSELF}"):
-        standing(fine)
+        state(fine)
 
 
 @pytest.mark.usefixtures("folder")
@@ -102,21 +107,21 @@ def test_scratch_and_databases_are_no_sources_either() -> None:
     scratched = site("src/**/*.arrow", "beside/store", scratch="src")
     (Path("src") / "a.arrow").touch()
     with pytest.raises(SpecError, match=r"takes .*\.arrow, which the run writes"):
-        standing(scratched)
+        state(scratched)
     # What others have in that folder is theirs.
-    assert standing(site("src/*.parquet", "beside/store", scratch="src")).fresh
+    assert Snapshot(site("src/*.parquet", "beside/store", scratch="src")).catalogue_state.changed
     both = site("src/*", "beside/store", sinks=[{"kind": "duckdb", "path": "link/x.duckdb"}])
     with pytest.raises(SpecError, match=r"takes .*x\.duckdb, which the run writes"):
-        standing(both)
+        state(both)
     (Path("src") / "x.duckdb").touch()
     with pytest.raises(SpecError, match=r"src/x\.duckdb is the database that 'sinks' names"):
-        standing(both)
+        state(both)
 
 
 def test_another_store_is_a_source_and_that_is_said(world: World) -> None:
     world.run(site("src/*.parquet", "src/store"))
     other = site("src/store", "beside/store")
     world.run(other)
-    files = [origin.unit for origin in standing(other).origins]
+    files = [origin.unit for origin in Snapshot(other).catalogue_state.files]
     (line,) = other_stores([*files, "src/a.parquet"])
     assert "in the store of job 'small', " in line and line.endswith("/src/store")

@@ -16,10 +16,12 @@ from world import STAGES, Silent, World
 from galbatch.cluster import connect as cluster_of
 from galbatch.errors import DataError, TransientError
 from galbatch.readers.stamps import stamp
-from galbatch.run import Outcome, opened, run, status
+from galbatch.run.loop import Outcome, run
+from galbatch.run.status import status
+from galbatch.run.store import opened
 from galbatch.spec.job import SchedulerCluster
 from galbatch.stages import scan
-from galbatch.stages.base import Site
+from galbatch.stages.site import Site
 from galbatch.store.quarantine import rejected_rows
 from galbatch.store.receipts import ReceiptBook
 from galbatch.values import Receipt

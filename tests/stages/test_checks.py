@@ -16,13 +16,14 @@ import pytest
 from world import STAGES, Silent
 
 from galbatch.errors import SpecError
-from galbatch.run import opened, run
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.stages import checks
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
 from galbatch.stages.checks import agree, check_sources, source_notes
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 
 BANDS = {"g": 4750, "r": 6250, "i": 7700}
@@ -243,9 +244,9 @@ def test_a_type_that_the_survey_gives_is_no_matter(place: Place) -> None:
     columns = [*survey_words()["columns"], {"name": "n", "dtype": "int64"}]
     made = survey(columns=columns)
     assert place.validate(place.job(), made)
-    found = finished_catalogue(place.run(place.job(), made))
+    found = Snapshot(place.run(place.job(), made)).catalogue
     assert found is not None and found.rows == 3 * ROWS
-    assert dict(zip(found.facts["columns"], found.facts["types"], strict=True))["n"] == "int64"
+    assert dict(zip(found.facts.columns, found.facts.types, strict=True))["n"] == "int64"
 
 
 def test_a_file_that_cannot_be_used_does_not_hold_up_the_others(place: Place) -> None:
@@ -253,7 +254,7 @@ def test_a_file_that_cannot_be_used_does_not_hold_up_the_others(place: Place) ->
     said = place.validate(place.job(), survey())
     assert any(line.startswith("b.parquet: a run would set it aside") for line in said)
     site = place.run(place.job(), survey())
-    found = finished_catalogue(site)
+    found = Snapshot(site).catalogue
     assert found is not None and found.rows == ROWS
     (place.folder / "a.csv").unlink()
     with pytest.raises(SpecError, match=r"b\.parquet: cannot be used"):

@@ -19,21 +19,22 @@ from world import Silent
 
 from galbatch.errors import SpecError
 from galbatch.models.base import read_card
-from galbatch.models.photometric import optional_columns
-from galbatch.models.zoo import load_model
-from galbatch.run import opened, run
+from galbatch.models.families import load_model, optional_columns
+from galbatch.run.loop import run
+from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import PhotometricModel, ThesisModel
-from galbatch.stages.base import Report, Site, Task
+from galbatch.stages.base import Report, Task
 from galbatch.stages.predict import Predict
-from galbatch.stages.train import current_version, train_need
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
 from galbatch.store.verify import verify
 from galbatch.values import Receipt
 
 DRAWS = "models.photometric.monte_carlo=4"
-GRID = "redshift_grid={low: 0, high: 3, points: 31}"
+GRID = "models.photometric.redshift_grid={low: 0, high: 3, points: 301}"
 TABLE = "predictions/photometric"
 
 
@@ -140,17 +141,18 @@ def test_what_trains_does_not_know_of_draws(copy: Path) -> None:
     without, with_ = site_of(copy), site_of(copy, DRAWS)
     model, other = without.job.models[0], with_.job.models[0]
     assert isinstance(other, PhotometricModel) and other.monte_carlo == 4
-    assert train_need(without, model, "v") == train_need(with_, other, "v")
-    assert model.training_words() == other.training_words()
+    needs = [Snapshot(one).versions.need(one.job.models[0], "v") for one in (without, with_)]
+    assert needs[0] == needs[1]
+    assert model.training_settings() == other.training_settings()
     assert "monte_carlo" not in read_card(without.layout.model("photometric")).spec
-    assert current_version(with_, other) == "photometric"
+    assert Snapshot(with_).versions.current(other) == "photometric"
     # Where the receipt is lost, the card's words tell the version.
     without.book.forget("train", "photometric")
-    assert current_version(with_, other) == "photometric"
+    assert Snapshot(with_).versions.current(other) == "photometric"
     # All other words train.
-    words = set(PhotometricModel.model_fields) - set(model.training_words())
-    assert words == {"monte_carlo"}
-    assert set(ThesisModel.model_fields) == set(ThesisModel(kind="thesis").training_words())
+    words = set(PhotometricModel.model_fields) - set(model.training_settings())
+    assert words == {"monte_carlo", "redshift_grid"}
+    assert set(ThesisModel.model_fields) == set(ThesisModel(kind="thesis").training_settings())
 
 
 def test_interrupted_predictions_with_and_without_draws_do_not_mix(copy: Path) -> None:
@@ -169,7 +171,7 @@ def test_interrupted_predictions_with_and_without_draws_do_not_mix(copy: Path) -
     Few.done = 0
     with pytest.raises(Interrupted):
         predict(with_draws, Few())
-    pending = Predict().pending(with_draws)
+    pending = Predict().pending(Snapshot(with_draws))
     assert pending.done == 2
     predict(with_draws)
     assert drawn(copy) == {True} and properties.exists()
@@ -181,7 +183,7 @@ def test_interrupted_predictions_with_and_without_draws_do_not_mix(copy: Path) -
 def test_a_partition_that_fails_is_left_out_rather_than_kept_without_draws(copy: Path) -> None:
     site = site_of(copy, DRAWS)
     count = len(partitions(copy, TABLE))
-    first = Predict().pending(site).tasks[0].unit
+    first = Predict().pending(Snapshot(site)).tasks[0].unit
 
     class OneFails(Predict):
         def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
@@ -208,7 +210,7 @@ def test_a_model_is_told_its_draws_when_it_is_loaded(copy: Path) -> None:
     assert found.select(plain.predict(table).column_names).equals(plain.predict(table))
     assert set(found.column_names) - set(plain.predict(table).column_names) == more
     for draws in (1, -1):
-        with pytest.raises(SpecError, match="one draw has no scatter"):
+        with pytest.raises(SpecError, match="monte_carlo"):
             load_model(folder, monte_carlo=draws)
-    with pytest.raises(SpecError, match="draws no fluxes"):
+    with pytest.raises(SpecError, match="no setting 'monte_carlo'"):
         load_model(layout.model("thesis"), monte_carlo=4)

@@ -21,8 +21,8 @@ from galbatch.errors import SpecError
 from galbatch.models.pdf import QUANTILES
 from galbatch.spec.load import load_job, load_survey
 from galbatch.stages import export
-from galbatch.stages.base import Site
 from galbatch.stages.export import export_qp, steps
+from galbatch.stages.site import Site
 from galbatch.store.layout import Layout
 from galbatch.values import Partition
 

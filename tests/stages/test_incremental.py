@@ -12,9 +12,9 @@ import pytest
 from world import STAGES, World
 
 from galbatch.errors import SpecError
-from galbatch.run import status
-from galbatch.stages.catalogue import finished_catalogue, standing
+from galbatch.run.status import status
 from galbatch.stages.ingest import Ingest
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 from galbatch.store.quarantine import rejected_rows
 
@@ -49,8 +49,8 @@ def test_a_changed_file_replaces_its_own_rows(world: World) -> None:
     column = world.survey.bands[0].value
     changed[column] = changed[column] + 1
     world.write("a", changed)
-    state = standing(world.site)
-    assert [state.why(origin) for origin in state.fresh] == ["the file changed"]
+    state = Snapshot(world.site).catalogue_state
+    assert [state.why(origin) for origin in state.changed] == ["the file changed"]
     world.run()
     world.expect(changed, world.frames[1])
     found = world.catalogue()
@@ -101,7 +101,7 @@ def test_a_lost_partition_is_made_anew_from_its_own_sources(world: World) -> Non
     world.write("c", world.frames[2])
     world.run()
     before = world.bytes()
-    found = finished_catalogue(world.site)
+    found = Snapshot(world.site).catalogue
     assert found is not None
     first, second = (world.site.layout.partition(one) for one in found.partitions[:2])
     first.unlink()
@@ -115,7 +115,7 @@ def test_a_lost_partition_is_made_anew_from_its_own_sources(world: World) -> Non
 
 def test_an_edited_receipt_is_mended_from_the_file(world: World) -> None:
     before = world.bytes()
-    found = finished_catalogue(world.site)
+    found = Snapshot(world.site).catalogue
     assert found is not None
     path = world.site.layout.receipt("ingest", found.partitions[0].name)
     path.write_text(path.read_text().replace('"rows"', '"raws"', 1))
@@ -192,7 +192,7 @@ def test_killed_while_news_are_merged_it_ends_the_same(
         patched.setattr(Ingest, "run", crash(after))
         with pytest.raises(KeyboardInterrupt):
             world.run()
-    assert finished_catalogue(world.site) is None
+    assert Snapshot(world.site).catalogue is None
     world.run()
     world.expect(changed, world.frames[1], more)
 

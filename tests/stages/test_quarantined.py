@@ -9,9 +9,9 @@ import pytest
 from world import STAGES, World
 
 from galbatch.errors import SpecError
-from galbatch.run import status
+from galbatch.run.status import status
 from galbatch.stages import ingest
-from galbatch.stages.catalogue import finished_catalogue, standing
+from galbatch.stages.state import Snapshot
 from galbatch.store.quarantine import quarantine, rejected_counts, rejected_rows
 from galbatch.store.verify import verify, withdraw
 from galbatch.values import RejectedRow
@@ -95,7 +95,7 @@ def test_records_of_a_file_that_is_gone_are_missed_no_more_than_once(world: Worl
     (world.folder / "c.parquet").unlink()
     shutil.rmtree(world.site.layout.quarantine)
     world.run()
-    assert finished_catalogue(world.site) is not None
+    assert Snapshot(world.site).catalogue is not None
     world.expect(*world.frames[:3])
     assert all(one.units == 0 for one in world.run().records)
     world.clock -= 1  # c comes back as it was
@@ -251,7 +251,7 @@ def test_two_files_never_share_a_number(world: World, monkeypatch: pytest.Monkey
             world.run()
     (world.folder / "d.parquet").unlink()
     world.write("f", world.frames[3].iloc[100:150])
-    numbers = [origin.number for origin in standing(world.site).origins]
+    numbers = [origin.number for origin in Snapshot(world.site).catalogue_state.files]
     assert len(set(numbers)) == len(numbers)
     world.run()
     world.expect(*world.frames[:3], world.frames[3].iloc[50:150])

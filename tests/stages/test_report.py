@@ -6,19 +6,19 @@ import numpy as np
 import pyarrow as pa
 from pandas.util import hash_array
 
-from galbatch.stages.report import _Part, _Sample
+from galbatch.stages.held_out import JudgedRows, Sample
 
 
-def part(first: int, rows: int, below: np.uint64) -> _Part:
+def part(first: int, rows: int, below: np.uint64) -> JudgedRows:
     ids = np.arange(first, first + rows)
     rank = hash_array(ids, categorize=False)
     kept = rank < below
     table = pa.table({"id": ids[kept]})
-    return _Part(rank[kept], {"redshift": ids[kept] / 1000}, ids[kept] / 10.0, {"m": table})
+    return JudgedRows(rank[kept], {"redshift": ids[kept] / 1000}, ids[kept] / 10.0, {"m": table})
 
 
-def sampled(at_most: int, sizes: list[int]) -> tuple[_Sample, np.ndarray]:
-    sample, first = _Sample(at_most), 0
+def sampled(at_most: int, sizes: list[int]) -> tuple[Sample, np.ndarray]:
+    sample, first = Sample(at_most), 0
     for rows in sizes:
         sample.add(part(first, rows, sample.below))
         first += rows
@@ -42,7 +42,7 @@ def test_many_rows_are_a_sample_that_does_not_depend_on_the_partitions() -> None
 
 
 def test_columns_stay_together_and_memory_is_bounded() -> None:
-    sample, first = _Sample(100), 0
+    sample, first = Sample(100), 0
     for _ in range(200):
         sample.add(part(first, 150, sample.below))
         first += 150

@@ -10,8 +10,8 @@ import pytest
 from world import World
 
 from galbatch.errors import SpecError
-from galbatch.stages.base import Site
 from galbatch.stages.ingest import Ingest
+from galbatch.stages.site import Site
 from galbatch.stages.train import Train
 from galbatch.store.layout import Layout
 
@@ -122,7 +122,7 @@ def test_a_models_checkpoints_are_not_those_of_another_whose_name_begins_alike(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_in_a_process_of_its_own", stop)
+    monkeypatch.setattr(train, "fit_in_subprocess", stop)
     need, catalogue = Need("train", "net", {}), "c" * 64
     staging = world.site.layout.staging
     old = staging / f"model-net-{'0' * 12}-{'1' * 12}"

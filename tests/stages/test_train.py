@@ -16,10 +16,10 @@ from small import galbatch, write_job
 from galbatch.models.base import read_card
 from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
-from galbatch.stages import train as stage
-from galbatch.stages.base import Site
-from galbatch.stages.catalogue import finished_catalogue
-from galbatch.stages.train import labelled_rows, split_of
+from galbatch.stages import training_rows as stage
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import tables
 from galbatch.store.layout import Layout
 from galbatch.training.transfer import Pretrained
@@ -33,10 +33,11 @@ def rows_of(folder: Path, monkeypatch: pytest.MonkeyPatch, at_most: int) -> Any:
     monkeypatch.chdir(folder)
     job = load_job("job.yaml", ())
     site = Site(job, load_survey(job.survey), Layout(folder / "store"))
-    catalogue = finished_catalogue(site)
+    catalogue = Snapshot(site).catalogue
     assert catalogue is not None
     split = split_of(job, site.survey)
-    found = labelled_rows(site.layout, site.survey, split, catalogue, at_most, seed=0)
+    model = job.models[0].model_copy(update={"max_rows": at_most, "seed": 0})
+    found = training_rows(site.layout, site.survey, split, catalogue, model)
     return site, split, found
 
 
@@ -48,7 +49,7 @@ def test_the_census_is_of_rows_that_are_not_held_out(
     sample = census.sample
     assert 450 < sample.num_rows < 620
     assert "zb_1" not in sample.column_names and "Stellar_Flag" not in sample.column_names
-    catalogue = finished_catalogue(site)
+    catalogue = Snapshot(site).catalogue
     assert catalogue is not None
     parts = [tables.read_partition(site.layout, one) for one in catalogue.partitions]
     whole = pa.concat_tables(parts)

@@ -12,8 +12,8 @@ from small import galbatch, partitions, write_job
 
 from galbatch.mock.observe import mock_batches
 from galbatch.spec import load_job, load_survey
-from galbatch.stages.base import Site
-from galbatch.stages.train import current_version
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 
 MODEL = {"kind": "photometric", "members": 1, "width": 8, "layers": 1, "epochs": 1}
@@ -54,7 +54,7 @@ def test_a_lost_network_on_a_grown_catalogue_becomes_a_version_of_its_own(copy: 
     assert done.returncode == 0, done.stderr
     assert before == {p: p.read_bytes() for p in partitions(copy, "predictions/photometric")}
     assert len(partitions(copy, "predictions/photometric_v2")) == len(before)
-    assert current_version(site_of(copy), site_of(copy).job.models[0]) == "photometric_v2"
+    assert Snapshot(site_of(copy)).versions.current(site_of(copy).job.models[0]) == "photometric_v2"
 
 
 def test_a_lost_network_on_the_same_catalogue_comes_back(copy: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_damaged_receipt_does_not_bring_back_an_earlier_version(copy: Path) ->
     page["receipt"]["unit"] = "photometric_v2"
     layout.receipt("train", "photometric_v2").write_text(json.dumps(page))  # no valid checksum
     site = site_of(copy)
-    assert current_version(site, site.job.models[0]) == "photometric_v2"
+    assert Snapshot(site).versions.current(site.job.models[0]) == "photometric_v2"

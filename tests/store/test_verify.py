@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 
 from galbatch.cli import app
 from galbatch.mock.observe import mock_batches
-from galbatch.run import opened, run, status
+from galbatch.run.loop import run
+from galbatch.run.status import status
+from galbatch.run.store import opened
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import Site
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.scan import Scan
+from galbatch.stages.site import Site
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
 from galbatch.store.receipts import ReceiptBook

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest
 
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Photometry, Survey
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from galbatch.models.heads import Head
+from galbatch.models.heads import PointHead
 from galbatch.sample.census import refusals, take_census
 from galbatch.sample.split import TEST
 from galbatch.spec.job import PhotometricModel
@@ -66,18 +66,18 @@ def test_impossible_values_are_not_learnt(survey: Survey, sky: Sky, tmp_path: Pa
 
 def test_a_network_is_no_larger_than_its_rows_can_teach() -> None:
     spec = PhotometricModel(kind="photometric")
-    heads = (Head("redshift", 0, 5),)
+    heads = (PointHead("log_mass", 0, 5),)
     enough = fitting_size(spec, 100, heads, 10_000)
-    assert enough.words["width"] == 256 and len(enough.warnings) == 1
+    assert enough.numbers["width"] == 256 and len(enough.warnings) == 1
     many = fitting_size(spec, 100, heads, 10**6)
-    assert many.words["width"] == 384 and many.warnings == ()
+    assert many.numbers["width"] == 384 and many.warnings == ()
     few = fitting_size(spec, 100, heads, 150)
-    assert few.words["width"] < 256 and len(few.warnings) == 2
+    assert few.numbers["width"] < 256 and len(few.warnings) == 2
     had = {"members": 3, "width": 300, "layers": 2}
-    assert had.items() <= fitting_size(spec, 100, heads, 150, had).words.items()
+    assert had.items() <= fitting_size(spec, 100, heads, 150, had).numbers.items()
     asked = {"members": 5, "width": 100, "layers": 1}
     own = spec.model_copy(update=asked)
-    assert asked.items() <= fitting_size(own, 100, heads, 10**6).words.items()
+    assert asked.items() <= fitting_size(own, 100, heads, 10**6).numbers.items()
     assert parameters(3, 4, 2, 5) == 4 * 4 + 5 * 4 + 5 * 5
 
 

@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from galbatch.models.heads import BODY, redshift_cells
+from galbatch.models.heads.cells import BODY, fitting_bins, redshift_cells
 from galbatch.spec import load_survey
 from galbatch.training.capacity import (
     fitting_batch,
-    fitting_bins,
     fitting_decay,
     fitting_dropout,
     fitting_epochs,

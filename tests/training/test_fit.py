@@ -17,8 +17,8 @@ import pytest
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card
+from galbatch.models.families import load_model
 from galbatch.models.flags import Quality
-from galbatch.models.zoo import load_model
 from galbatch.sample.split import TEST, TRAIN, roles
 from galbatch.spec.job import IdSplit, PhotometricModel, ThesisModel
 from galbatch.spec.survey import Survey

@@ -20,8 +20,8 @@ from galbatch.errors import SpecError
 from galbatch.flux.bands import BandReader, present
 from galbatch.flux.features import features
 from galbatch.models.base import Card, read_card
-from galbatch.models.heads import Head
-from galbatch.models.zoo import load_model
+from galbatch.models.families import load_model
+from galbatch.models.heads import ClassesHead, Head
 from galbatch.sample.lineage import leaks, origin
 from galbatch.spec.job import FilesSource, IdSplit, MockSource, PhotometricModel, SkySplit
 from galbatch.spec.survey import Survey
@@ -157,18 +157,17 @@ def test_a_filter_that_moved_is_said(survey: Survey, taught: Path) -> None:
     assert differences(before, survey, OLD, small()) == ()
 
 
-def test_a_target_that_begins_afresh_is_said(
+def test_a_target_that_begins_with_random_weights_is_said(
     survey: Survey, sky: Sky, taught: Path, tmp_path: Path
 ) -> None:
     spec = small(bins=50, targets=("redshift", "log_mass"), bands=OLD, epochs=1)
     foretold = differences(read_pretrained(taught, spec, OLD), survey, OLD, spec)
-    card = fit(spec, survey, sky(400, 25), tmp_path / "afresh", pretrained=taught)
+    card = fit(spec, survey, sky(400, 25), tmp_path / "random", pretrained=taught)
     said = card.training["warnings"][:2]
-    assert foretold[0] == "redshift begins afresh: 40 cells asked for in toy, 50 here"
-    assert re.match(
-        r"redshift begins afresh: 4\d cells from .* in toy, 5\d cells from .* here", said[0]
-    )
-    assert foretold[1] == said[1] == "log_mass begins afresh: toy did not teach it"
+    assert foretold[0] == "redshift begins with random weights: 40 cells asked for in toy, 50 here"
+    start = "redshift begins with random weights: "
+    assert re.match(rf"{start}4\d cells from .* in toy, 5\d cells from .* here", said[0])
+    assert foretold[1] == said[1] == "log_mass begins with random weights: toy did not teach it"
     # How far labels reach is known when they are read.
     far = sky(400, 25)
     place = far.column_names.index("z_spec")
@@ -177,7 +176,7 @@ def test_a_target_that_begins_afresh_is_said(
     assert differences(read_pretrained(taught, spec, OLD), survey, OLD, spec) == ()
     card = fit(spec, survey, far, tmp_path / "far", pretrained=taught)
     assert re.match(
-        r"redshift begins afresh: 4\d cells from 0\.\d\d to 1\.\d\d in toy, .* from 0\.\d\d to 2",
+        rf"{start}4\d cells from 0\.\d\d to 1\.\d\d in toy, .* from 0\.\d\d to 2",
         card.training["warnings"][0],
     )
 
@@ -192,16 +191,19 @@ def test_words_left_out_are_those_of_the_network_it_begins_with(
     assert card.recipe["network"] == before.card.recipe["network"]
     assert card.recipe["heads"] == before.card.recipe["heads"]
     # The number that the old job asked for is the one it has, also a generation later.
-    again = read_pretrained(tmp_path, spec, OLD)
-    assert again.cells(40) == again.cells(None) and again.cells(42) is None
+    (head,) = read_pretrained(tmp_path, spec, OLD).heads
+    assert head == head.expected(40, survey) == head.expected(None, survey)
+    assert head != head.expected(42, survey)
 
 
-def test_classes_that_begin_afresh_are_said(survey: Survey, taught: Path) -> None:
+def test_classes_that_begin_with_random_weights_are_said(survey: Survey, taught: Path) -> None:
     before = read_pretrained(taught, small(), OLD)
-    three = replace(before, card=with_head(before.card, Head("star", 40, 0, classes=3)))
+    three = replace(before, card=with_head(before.card, ClassesHead("star", 40)))
     found = differences(three, survey, OLD, small(targets=("star",)))
-    assert found == ("star begins afresh: galaxy, star, qso in toy; galaxy, star here",)
-    two = replace(before, card=with_head(before.card, Head("star", 40, 0)))
+    assert found == (
+        "star begins with random weights: galaxy, star, qso in toy; galaxy, star here",
+    )
+    two = replace(before, card=with_head(before.card, ClassesHead("star", 40, quasars=False)))
     assert differences(two, survey, OLD, small(targets=("star",))) == ()
 
 
@@ -296,7 +298,7 @@ def test_rows_held_out_now_that_may_have_taught_before(
 
 def test_a_leak_is_in_the_card(survey: Survey, sky: Sky, taught: Path, tmp_path: Path) -> None:
     spec, sample = small(bands=OLD, epochs=1), origin(FILES, SkySplit())
-    card = fit(spec, survey, sky(300, 26), tmp_path, pretrained=taught, sample=sample)
+    card = fit(spec, survey, sky(300, 26), tmp_path, pretrained=taught, origin=sample)
     said = differences(read_pretrained(taught, spec, OLD), survey, OLD, spec, sample)
     assert said == (card.training["warnings"][0],)
     assert "with a split that is not known: rows held out here" in said[0]

@@ -23,14 +23,22 @@ from galbatch.quality.results import (
 from galbatch.report import figures
 from galbatch.report.data import ModelReport, ReportData
 from galbatch.report.style import colour_of, data_uri
-from galbatch.report.words import CLASS_WORDS, WORDS, counted, decimals, percent, thousands
+from galbatch.report.words import CLASS_MEMBERS, counted, decimals, percent, thousands
+from galbatch.targets import RECORDS
 from galbatch.values import Target
 
-OTHERS: tuple[Target, ...] = ("log_mass", "spectral_type", "abs_mag_b")
+_PROPERTIES = tuple(
+    target for target, one in RECORDS.items() if not one.is_class and not one.is_relative
+)
+"""Targets with a figure of predicted against true values, but for the redshift."""
+
+
+_OfModel = tuple[ModelReport, figures.Curve, TargetEvaluation, NDArray[Any], NDArray[Any]]
+"""A model, its name and colour, and of a target its evaluation, true and predicted values."""
 
 
 @dataclass(frozen=True)
-class Plate:
+class PageFigure:
     """A figure on the page.
 
     Parameters
@@ -47,7 +55,7 @@ class Plate:
     caption: str
 
 
-def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
+def redshift_figures(data: ReportData) -> tuple[PageFigure, ...]:
     """Figures of the held-out redshifts.
 
     Parameters
@@ -56,44 +64,56 @@ def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
 
     Returns
     -------
-    tuple of Plate
+    tuple of PageFigure
         Empty without held-out redshifts.
     """
-    plates = [
-        Plate(
-            f"Predicted and true redshift: {model.name}",
-            data_uri(figures.redshift_scatter(true, predicted, one.point, curve, data.max_points)),
-            f"{_sample(one)} Solid: equality. Dashed: Δz/(1+z) = ±0.15, beyond which a row"
-            " counts as an outlier. Darker: more rows.",
-        )
-        for model, curve, one, true, predicted in _judged(data, "redshift")
-        if one.point is not None
-    ]
     judged = list(_judged(data, "redshift"))
-    tables: dict[str, list[tuple[figures.Curve, BinnedStatistics]]] = {}
-    for _, curve, one, _, _ in judged:
-        for table in one.binned:
-            tables.setdefault(table.by, []).append((curve, table))
     labels = {
         "magnitude": f"{figures.literal(data.reference_band)}  [AB mag]".strip(),
         "redshift": r"predicted redshift  $z_{phot}$",
         "odds": "odds",
     }
+    scatter = (
+        PageFigure(
+            f"Predicted and true redshift: {model.name}",
+            data_uri(figures.redshift_scatter(true, predicted, one.point, curve, data.max_points)),
+            f"{_sample(one)} Solid: equality. Dashed: Δz/(1+z) = ±0.15, beyond which a row"
+            " counts as an outlier. Darker: more rows.",
+        )
+        for model, curve, one, true, predicted in judged
+        if one.point is not None
+    )
+    return (
+        *scatter,
+        *_quality_by_bins(judged, labels),
+        *_transforms(judged),
+        *_honesty_by_bins(judged, labels),
+    )
+
+
+def _quality_by_bins(judged: Sequence[_OfModel], labels: Mapping[str, str]) -> Iterator[PageFigure]:
+    """Scatter, bias and outliers by magnitude, redshift and odds."""
+    tables: dict[str, list[tuple[figures.Curve, BinnedStatistics]]] = {}
+    for _, curve, one, _, _ in judged:
+        for table in one.binned:
+            tables.setdefault(table.by, []).append((curve, table))
     meanings = {
         "magnitude": "magnitude of the reference band",
         "redshift": "predicted redshift, the one a sample can be cut on",
         "odds": "odds, the model's own confidence",
     }
-    plates += [
-        Plate(
+    for by, found in tables.items():
+        yield PageFigure(
             f"Quality by {by}",
             data_uri(figures.by_bins(found, labels[by])),
             f"Held-out rows in bins of {meanings[by]}; points stand at the median of their bin."
             f" {_rows_of(found)} Bars: 1σ (bootstrap; binomial for outliers). Bins of fewer than"
             " 10 rows are left out.",
         )
-        for by, found in tables.items()
-    ]
+
+
+def _transforms(judged: Sequence[_OfModel]) -> Iterator[PageFigure]:
+    """Probability integral transforms, of the models that give distributions."""
     honest: list[tuple[figures.Curve, DistributionStatistics]] = [
         (curve, one.distribution)
         for _, curve, one, _, _ in judged
@@ -106,30 +126,23 @@ def redshift_plates(data: ReportData) -> tuple[Plate, ...]:
             f" ({counted(one.rows, 'row')})"
             for (name, _), one in honest
         )
-        plates.append(
-            Plate(
-                "Are the redshift errors honest?",
-                data_uri(figures.pit_histogram(honest)),
-                f"Histogram of the probability integral transform on held-out rows: flat when"
-                f" the distributions are honest, ∪ when too narrow, ∩ when too wide. Grey: what"
-                f" chance allows (95\u202f%) for {honest[0][0][0]}. {words}.",
-            )
+        yield PageFigure(
+            "Are the redshift errors honest?",
+            data_uri(figures.pit_histogram(honest)),
+            f"Histogram of the probability integral transform on held-out rows: flat when"
+            f" the distributions are honest, ∪ when too narrow, ∩ when too wide. Grey: what"
+            f" chance allows (95\u202f%) for {honest[0][0][0]}. {words}.",
         )
-    plates += _honesty_plates(judged, labels)
-    return tuple(plates)
 
 
-def _honesty_plates(
-    judged: Sequence[tuple[ModelReport, figures.Curve, TargetEvaluation, Any, Any]],
-    labels: Mapping[str, str],
-) -> list[Plate]:
+def _honesty_by_bins(judged: Sequence[_OfModel], labels: Mapping[str, str]) -> list[PageFigure]:
     """Intervals and pulls by magnitude, redshift and odds."""
     tables: dict[str, list[tuple[figures.Curve, BinnedDistributions]]] = {}
     for _, curve, one, _, _ in judged:
         for table in one.honesty:
             tables.setdefault(table.by, []).append((curve, table))
     return [
-        Plate(
+        PageFigure(
             f"Are they honest at every {by}?" if by != "odds" else "Are they honest at all odds?",
             data_uri(figures.honesty_by_bins(found, labels[by])),
             "Share of the true redshifts inside the 68\u202f% and the 95\u202f% interval, and the"
@@ -140,7 +153,7 @@ def _honesty_plates(
     ]
 
 
-def star_plates(data: ReportData) -> tuple[Plate, ...]:
+def class_figures(data: ReportData) -> tuple[PageFigure, ...]:
     """Figures of the held-out star/galaxy classes.
 
     Parameters
@@ -149,28 +162,28 @@ def star_plates(data: ReportData) -> tuple[Plate, ...]:
 
     Returns
     -------
-    tuple of Plate
+    tuple of PageFigure
         Empty without held-out classes of both kinds.
     """
-    found = star_classes(data)
+    found = class_statistics_of(data)
     both = [(curve, one) for curve, one in found if one.stars and one.galaxies]
     if not both:
         return ()
     sample = _counted(both)
     return (
-        Plate(
+        PageFigure(
             "Stars from galaxies",
             data_uri(figures.roc(both)),
             f"ROC curve. {sample} The dot marks P(star) = 0.5; the horizontal axis is"
             " logarithmic, because galaxies outnumber stars.",
         ),
-        Plate(
+        PageFigure(
             "Are the probabilities honest?",
             data_uri(figures.reliability(both)),
             f"Fraction of stars among rows of similar P(star), with 1σ binomial bars. {sample}",
         ),
         *(
-            Plate(
+            PageFigure(
                 f"Three honest probabilities? {curve[0]}",
                 data_uri(figures.class_reliability(one)),
                 "Fraction of a class' members among rows of similar probability of it, with 1σ"
@@ -182,7 +195,7 @@ def star_plates(data: ReportData) -> tuple[Plate, ...]:
     )
 
 
-def _classes_by_magnitude(data: ReportData) -> Iterator[Plate]:
+def _classes_by_magnitude(data: ReportData) -> Iterator[PageFigure]:
     """A figure for each class that some model tells from all others."""
     label = f"{figures.literal(data.reference_band)}  [AB mag]".strip()
     tables: dict[str, list[tuple[figures.Curve, BinnedClass]]] = {}
@@ -192,15 +205,15 @@ def _classes_by_magnitude(data: ReportData) -> Iterator[Plate]:
             if table.against == "rest":
                 tables.setdefault(table.name, []).append(((model.name, colour_of(place)), table))
     for name, found in tables.items():
-        yield Plate(
-            f"{CLASS_WORDS[name].capitalize()} against the rest, by magnitude",
+        yield PageFigure(
+            f"{CLASS_MEMBERS[name].capitalize()} against the rest, by magnitude",
             data_uri(figures.classes_by_magnitude(found, label)),
             "Area that the ROC curve lacks, with its standard error (Hanley & McNeil 1982), and"
             f" calibration error of the probability. {_members_of(found[0][1])}",
         )
 
 
-def star_classes(data: ReportData) -> tuple[tuple[figures.Curve, ClassStatistics], ...]:
+def class_statistics_of(data: ReportData) -> tuple[tuple[figures.Curve, ClassStatistics], ...]:
     """Class statistics of the models that have them.
 
     Parameters
@@ -240,7 +253,7 @@ def multiclass(data: ReportData) -> tuple[tuple[figures.Curve, MulticlassStatist
     return tuple(found)
 
 
-def property_plates(data: ReportData) -> tuple[Plate, ...]:
+def property_figures(data: ReportData) -> tuple[PageFigure, ...]:
     """Figures of the held-out masses, types and absolute magnitudes.
 
     Parameters
@@ -249,24 +262,24 @@ def property_plates(data: ReportData) -> tuple[Plate, ...]:
 
     Returns
     -------
-    tuple of Plate
+    tuple of PageFigure
     """
     return tuple(
-        Plate(
-            f"{WORDS[target].title}: {model.name}",
+        PageFigure(
+            f"{RECORDS[target].title}: {model.name}",
             data_uri(
                 figures.target_scatter(target, true, predicted, one.point, curve, data.max_points)
             ),
             f"{_sample(one)} Solid: equality. Dotted: least-squares line. Darker: more rows."
             + _interval(one),
         )
-        for target in OTHERS
+        for target in _PROPERTIES
         for model, curve, one, true, predicted in _judged(data, target)
         if one.point is not None
     )
 
 
-def catalogue_plates(data: ReportData) -> tuple[Plate, ...]:
+def catalogue_figures(data: ReportData) -> tuple[PageFigure, ...]:
     """Figures of the whole catalogue.
 
     Parameters
@@ -275,83 +288,89 @@ def catalogue_plates(data: ReportData) -> tuple[Plate, ...]:
 
     Returns
     -------
-    tuple of Plate
+    tuple of PageFigure
     """
-    curves = [(model, (model.name, colour_of(place))) for place, model in enumerate(data.models)]
-    plates = []
+    parts = (_redshifts, _magnitudes, _sky, _flags, _novelty)
+    return tuple(figure for part in parts for figure in part(data))
+
+
+def _curves(data: ReportData) -> list[tuple[ModelReport, figures.Curve]]:
+    return [(model, (model.name, colour_of(place))) for place, model in enumerate(data.models)]
+
+
+def _redshifts(data: ReportData) -> Iterator[PageFigure]:
     redshifts = [
         (curve, model.redshifts)
-        for model, curve in curves
+        for model, curve in _curves(data)
         if model.redshifts is not None and any(model.redshifts.counts)
     ]
     if redshifts:
         known = _known(data, "redshift", redshifts[0][1])
-        plates.append(
-            Plate(
-                "Redshift distribution n(z)",
-                data_uri(figures.distributions(known, redshifts, "redshift  $z$")),
-                "Point estimates of every predicted row of the catalogue, stars included"
-                + ("; grey: true redshifts of the held-out rows." if known else "."),
-            )
+        yield PageFigure(
+            "Redshift distribution n(z)",
+            data_uri(figures.distributions(known, redshifts, "redshift  $z$")),
+            "Point estimates of every predicted row of the catalogue, stars included"
+            + ("; grey: true redshifts of the held-out rows." if known else "."),
         )
-    if data.magnitudes is not None and any(data.magnitudes.counts):
-        known = _known(data, "magnitude", data.magnitudes)
-        label = f"{figures.literal(data.reference_band)}  [AB mag]".strip()
-        plates.append(
-            Plate(
-                "Is the judged sample like the catalogue?",
-                data_uri(
-                    figures.distributions(
-                        known, [(("catalogue", "#3a3f47"), data.magnitudes)], label
-                    )
-                ),
-                "Magnitudes of the whole catalogue"
-                + (
-                    " and of the held-out rows with a known redshift. Where the two part, the"
-                    " numbers above do not speak for the catalogue."
-                    if known
-                    else "."
-                ),
-            )
-        )
+
+
+def _magnitudes(data: ReportData) -> Iterator[PageFigure]:
+    if data.magnitudes is None or not any(data.magnitudes.counts):
+        return
+    known = _known(data, "magnitude", data.magnitudes)
+    label = f"{figures.literal(data.reference_band)}  [AB mag]".strip()
+    whole = [(("catalogue", "#3a3f47"), data.magnitudes)]
+    yield PageFigure(
+        "Is the judged sample like the catalogue?",
+        data_uri(figures.distributions(known, whole, label)),
+        "Magnitudes of the whole catalogue"
+        + (
+            " and of the held-out rows with a known redshift. Where the two part, the"
+            " numbers above do not speak for the catalogue."
+            if known
+            else "."
+        ),
+    )
+
+
+def _sky(data: ReportData) -> Iterator[PageFigure]:
     if data.sky:
         bad = len([one for one in data.sky if one.quarantined])
-        plates.append(
-            Plate(
-                "Partitions on the sky",
-                data_uri(figures.sky(data.sky)),
-                f"Centres of {counted(len(data.sky), 'partition')}"
-                + (f", {bad} of them in quarantine." if bad else "; none in quarantine."),
-            )
+        yield PageFigure(
+            "Partitions on the sky",
+            data_uri(figures.sky(data.sky)),
+            f"Centres of {counted(len(data.sky), 'partition')}"
+            + (f", {bad} of them in quarantine." if bad else "; none in quarantine."),
         )
-    flags = [(curve, model.quality) for model, curve in curves if model.quality]
+
+
+def _flags(data: ReportData) -> Iterator[PageFigure]:
+    flags = [(curve, model.quality) for model, curve in _curves(data) if model.quality]
     if flags:
-        plates.append(
-            Plate(
-                "Quality flags",
-                data_uri(figures.quality_flags(flags, data.rows_ingested)),
-                f"Bits of the quality column over {counted(data.rows_ingested, 'row')}; a row can"
-                " have several.",
-            )
+        yield PageFigure(
+            "Quality flags",
+            data_uri(figures.quality_flags(flags, data.rows_ingested)),
+            f"Bits of the quality column over {counted(data.rows_ingested, 'row')}; a row can"
+            " have several.",
         )
+
+
+def _novelty(data: ReportData) -> Iterator[PageFigure]:
     scores = [
         (curve, model.ood)
-        for model, curve in curves
+        for model, curve in _curves(data)
         if model.ood is not None and any(model.ood.counts)
     ]
     if scores:
-        plates.append(
-            Plate(
-                "Unlike the training rows?",
-                data_uri(figures.ood(scores)),
-                "Out-of-distribution score of every predicted row: high where an object looks"
-                " unlike those that the model learned from.",
-            )
+        yield PageFigure(
+            "Unlike the training rows?",
+            data_uri(figures.ood(scores)),
+            "Out-of-distribution score of every predicted row: high where an object looks"
+            " unlike those that the model learned from.",
         )
-    return tuple(plates)
 
 
-def loss_plate(data: ReportData, place: int) -> Plate | None:
+def loss_figure(data: ReportData, place: int) -> PageFigure | None:
     """Loss curves of one model.
 
     Parameters
@@ -362,14 +381,14 @@ def loss_plate(data: ReportData, place: int) -> Plate | None:
 
     Returns
     -------
-    Plate or None
+    PageFigure or None
         None without a history.
     """
     model = data.models[place]
     history = [curve for curve in model.history if curve.training]
     if not history:
         return None
-    return Plate(
+    return PageFigure(
         f"Training of {model.name}",
         data_uri(figures.loss_curves(history, (model.name, colour_of(place)))),
         "Loss by epoch: solid on validation rows, dashed on training rows; the dot marks the"
@@ -377,9 +396,7 @@ def loss_plate(data: ReportData, place: int) -> Plate | None:
     )
 
 
-def _judged(
-    data: ReportData, target: Target
-) -> Iterator[tuple[ModelReport, figures.Curve, TargetEvaluation, NDArray[Any], NDArray[Any]]]:
+def _judged(data: ReportData, target: Target) -> Iterator[_OfModel]:
     """Models with numbers and arrays of a target, and their colours."""
     if data.held_out is None or target not in data.held_out.truth:
         return
@@ -411,7 +428,7 @@ def _sample(one: TargetEvaluation) -> str:
     missing = f" ({thousands(one.missing)} more have no prediction)" if one.missing else ""
     return (
         f"{thousands(one.labelled - one.missing)} held-out rows with a"
-        f" {WORDS[one.target].known}{missing}."
+        f" {RECORDS[one.target].known}{missing}."
     )
 
 
@@ -442,7 +459,7 @@ def _counted(found: Sequence[tuple[figures.Curve, ClassStatistics]]) -> str:
 
 def _members(one: MulticlassStatistics) -> str:
     counts = (
-        f"{thousands(rows)} {CLASS_WORDS[name]}"
+        f"{thousands(rows)} {CLASS_MEMBERS[name]}"
         for name, rows in zip(one.classes, one.rows, strict=True)
     )
     return f"{', '.join(counts)}, held out."
@@ -450,6 +467,6 @@ def _members(one: MulticlassStatistics) -> str:
 
 def _members_of(table: BinnedClass) -> str:
     return (
-        f"{thousands(sum(table.members))} {CLASS_WORDS[table.name]} among"
+        f"{thousands(sum(table.members))} {CLASS_MEMBERS[table.name]} among"
         f" {thousands(sum(table.rows))} held-out rows."
     )

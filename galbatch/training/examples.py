@@ -17,7 +17,7 @@ from galbatch.sample.rows import Labelled
 from galbatch.sample.weights import Matching, colours, distance, match
 from galbatch.spec.job import PhotometricModel
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
-from galbatch.training.data import Rows, Sample, fixed
+from galbatch.training.data import Rows, TrainingRows, fixed
 from galbatch.values import FluxBlock, Target
 
 _STEP = 8192
@@ -51,12 +51,12 @@ class Measured:
         return made
 
 
-def measure(reads: BandReader, table: pa.Table) -> Measured:
+def measure(reader: BandReader, table: pa.Table) -> Measured:
     """Read a table some rows at a time: cleaning needs several times as much as it leaves.
 
     Parameters
     ----------
-    reads : BandReader
+    reader : BandReader
     table : pa.Table
         n rows.
 
@@ -66,21 +66,21 @@ def measure(reads: BandReader, table: pa.Table) -> Measured:
     """
     starts = range(0, max(table.num_rows, 1), _STEP)
     parts = [table.slice(start, _STEP) for start in starts]
-    blocks = [vars(reads.block(part)) for part in parts]
+    blocks = [vars(reader.block(part)) for part in parts]
     return Measured(
         FluxBlock(*(np.concatenate([block[name] for block in blocks]) for name in blocks[0])),
-        np.concatenate([reads.shapes(part) for part in parts]),
-        np.concatenate([reference_magnitude(reads.survey, part) for part in parts]),
+        np.concatenate([reader.shapes(part) for part in parts]),
+        np.concatenate([reference_magnitude(reader.survey, part) for part in parts]),
     )
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Examples:
     """Rows for a fit.
 
     Parameters
     ----------
-    sample : Sample
+    sample : TrainingRows
         Training rows and copies of them. Labels (n, targets), or (n, 2 targets) with the weights
         behind them.
     judged : ndarray, shape (v, f)
@@ -94,7 +94,7 @@ class Lessons:
         What was not.
     """
 
-    sample: Sample
+    sample: TrainingRows
     judged: NDArray[np.float32]
     judged_labels: NDArray[np.float32]
     shares: NDArray[np.float64]
@@ -102,27 +102,27 @@ class Lessons:
     warnings: tuple[str, ...]
 
 
-def census_columns(reads: BandReader) -> tuple[str, ...]:
-    """Columns of a catalogue's sample that `lessons` reads."""
-    return tuple(dict.fromkeys((*reads.inputs, *reference_inputs(reads.survey))))
+def census_columns(reader: BandReader) -> tuple[str, ...]:
+    """Columns of a catalogue's sample that `make_examples` reader."""
+    return tuple(dict.fromkeys((*reader.inputs, *reference_inputs(reader.survey))))
 
 
-def lessons(
-    spec: PhotometricModel,
-    reads: BandReader,
+def make_examples(
+    settings: PhotometricModel,
+    reader: BandReader,
     rows: Labelled,
     measured: Measured,
     answers: NDArray[np.float32],
     targets: Sequence[Target],
     recipe: FeatureRecipe,
     census: Census,
-) -> Lessons:
+) -> Examples:
     """What a fit is shown.
 
     Parameters
     ----------
-    spec : PhotometricModel
-    reads : BandReader
+    settings : PhotometricModel
+    reader : BandReader
     rows : Labelled
         n rows.
     measured : Measured
@@ -135,23 +135,23 @@ def lessons(
 
     Returns
     -------
-    Lessons
+    Examples
     """
     notes: dict[str, Any] = {}
     train = rows.training
-    around = measure(reads, census.sample)
+    around = measure(reader, census.sample)
     around = around.part(around.block.observed.any(axis=1))
     taught, tested = (
         _Rows(measured.part(part), answers[part], targets) for part in (train, ~train)
     )
-    fainter = _fainter(spec, reads, taught, around)
-    copies = taught.copies(fainter, spec.fainter, spec.seed)
-    tests = tested.copies(fainter, spec.fainter, spec.seed + 1)
+    fainter = _fainter(settings, reader, taught, around)
+    copies = taught.copies(fainter, settings.fainter, settings.seed)
+    tests = tested.copies(fainter, settings.fainter, settings.seed + 1)
     if fainter is not None:
         notes["fainter"] = fainter.to_json() | {"copies": int(copies.size)}
     labels, judged_labels = taught.labels(copies), tested.labels(tests)
     shares = np.isfinite(labels).mean(axis=0)
-    found = _matched(spec, reads, measured, answers, targets, around, fainter is not None)
+    found = _matched(settings, reader, measured, answers, targets, around, fainter is not None)
     if found:
         notes["match"] = {target: one.to_json() for target, one in found.items()}
         weights = np.ones((len(answers), len(targets)), np.float32)
@@ -161,12 +161,12 @@ def lessons(
         judged_labels = _with_weights(judged_labels, weights[~train])
     judged = matrix(recipe, tested.measured)
     if fainter is not None and tests.size:
-        generator = np.random.default_rng(spec.seed)
+        generator = np.random.default_rng(settings.seed)
         judged = np.concatenate([judged, matrix(recipe, tested.seen(fainter, tests, generator))])
-    inputs = _inputs(spec, recipe, taught, copies, fainter)
-    mended: set[Target] = {*found, "star"} if fainter is not None else {*found}
-    warnings = _brighter(measured, answers, targets, around, mended)
-    return Lessons(Sample(inputs, labels), judged, judged_labels, shares, notes, warnings)
+    inputs = _inputs(settings, recipe, taught, copies, fainter)
+    dealt_with: set[Target] = {*found, "star"} if fainter is not None else {*found}
+    warnings = _brighter(measured, answers, targets, around, dealt_with)
+    return Examples(TrainingRows(inputs, labels), judged, judged_labels, shares, notes, warnings)
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,9 @@ class _Rows:
 
 
 def _fainter(
-    spec: PhotometricModel, reads: BandReader, taught: _Rows, around: Measured
+    settings: PhotometricModel, reader: BandReader, taught: _Rows, around: Measured
 ) -> Fainter | None:
-    if spec.fainter == 0 or taught.classes is None:
+    if settings.fainter == 0 or taught.classes is None:
         return None
     return learn_fainter(
         around.block,
@@ -223,7 +223,7 @@ def _fainter(
         around.magnitude,
         taught.measured.magnitude,
         taught.classes,
-        reads.survey.photometry,
+        reader.survey.photometry,
     )
 
 
@@ -235,8 +235,8 @@ def _with_weights(labels: NDArray[np.float32], weights: NDArray[np.float32]) -> 
 
 
 def _matched(
-    spec: PhotometricModel,
-    reads: BandReader,
+    settings: PhotometricModel,
+    reader: BandReader,
     measured: Measured,
     answers: NDArray[np.float32],
     targets: Sequence[Target],
@@ -244,10 +244,10 @@ def _matched(
     has_copies: bool,
 ) -> dict[Target, Matching]:
     """Weights of the targets whose labels are brighter than the catalogue."""
-    if not spec.match:
+    if not settings.match:
         return {}
-    of = {band.name: band.wavelength for band in reads.survey.bands}
-    wavelengths = np.array([of[name] for name in reads.bands])
+    of = {band.name: band.wavelength for band in reader.survey.bands}
+    wavelengths = np.array([of[name] for name in reader.bands])
     mine = colours(measured.block, wavelengths, measured.magnitude)
     theirs = colours(around.block, wavelengths, around.magnitude)
     found: dict[Target, Matching] = {}
@@ -255,7 +255,7 @@ def _matched(
         # What copies fill up needs no weights.
         if target == "star" and has_copies:
             continue
-        one = match(mine, np.isfinite(answers[:, index]), theirs, spec.seed)
+        one = match(mine, np.isfinite(answers[:, index]), theirs, settings.seed)
         if one is not None:
             found[target] = one
     return found
@@ -266,13 +266,13 @@ def _brighter(
     answers: NDArray[np.float32],
     targets: Sequence[Target],
     around: Measured,
-    mended: Container[Target],
+    dealt_with: Container[Target],
 ) -> tuple[str, ...]:
     """Targets whose labels are brighter than the catalogue, without anything done about it."""
     away = {
         target: distance(measured.magnitude[np.isfinite(column)], around.magnitude)
         for target, column in zip(targets, answers.T, strict=True)
-        if target not in mended
+        if target not in dealt_with
     }
     return tuple(
         f"{target} labels are brighter than the catalogue: their cumulative magnitude counts "
@@ -283,7 +283,7 @@ def _brighter(
 
 
 def _inputs(
-    spec: PhotometricModel,
+    settings: PhotometricModel,
     recipe: FeatureRecipe,
     taught: _Rows,
     copies: NDArray[np.intp],
@@ -291,20 +291,20 @@ def _inputs(
 ) -> Rows:
     """Features of training rows, and of copies: the numbers after those of the rows."""
     count = len(taught.answers)
-    if spec.noise == 0 and spec.drop_bands == 0 and fainter is None:
+    if settings.noise == 0 and settings.drop_bands == 0 and fainter is None:
         return fixed(matrix(recipe, taught.measured))
 
     def made(part: Measured, generator: np.random.Generator) -> NDArray[np.float32]:
-        if spec.drop_bands > 0:
-            block = without_bands(part.block, spec.drop_bands, generator)
+        if settings.drop_bands > 0:
+            block = without_bands(part.block, settings.drop_bands, generator)
             part = Measured(block, part.shapes, part.magnitude)
         return part.features(recipe)
 
     def drawn(rows: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.float32]:
         copied = rows >= count
         part = taught.measured.part(rows[~copied])
-        if spec.noise > 0:
-            noisy = with_noise(part.block, spec.noise, generator)
+        if settings.noise > 0:
+            noisy = with_noise(part.block, settings.noise, generator)
             part = Measured(noisy, part.shapes, part.magnitude)
         real = made(part, generator)
         if fainter is None or not copied.any():

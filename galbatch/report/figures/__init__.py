@@ -1,0 +1,22 @@
+"""The figures of the page. Each is one column wide, so that a phone shows it in full.
+
+Numbers come in ready: nothing here measures.
+"""
+
+from galbatch.report.figures.base import Curve, literal
+from galbatch.report.figures.bins import by_bins, honesty_by_bins
+from galbatch.report.figures.catalogue import loss_curves, quality_flags, sky
+from galbatch.report.figures.classes import (
+    class_reliability,
+    classes_by_magnitude,
+    reliability,
+    roc,
+)
+from galbatch.report.figures.distributions import distributions, ood, pit_histogram
+from galbatch.report.figures.points import redshift_scatter, target_scatter
+
+__all__ = [
+    "Curve", "by_bins", "class_reliability", "classes_by_magnitude", "distributions",
+    "honesty_by_bins", "literal", "loss_curves", "ood", "pit_histogram", "quality_flags",
+    "redshift_scatter", "reliability", "roc", "sky", "target_scatter",
+]  # fmt: skip

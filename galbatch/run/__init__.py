@@ -1,0 +1,1 @@
+"""The plan minus its receipts, carried out: serially, or the same thing on Dask."""

@@ -1,0 +1,8 @@
+"""Versions of the code of the stages: what another version has written is done again."""
+
+SCAN = 4
+INGEST = 3
+TRAIN = 6
+PREDICT = 4
+APPEND = 2
+REPORT = 4

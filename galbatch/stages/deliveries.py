@@ -1,0 +1,20 @@
+"""Whose predictions the tables of databases hold."""
+
+from __future__ import annotations
+
+from galbatch.models.families import optional_columns
+from galbatch.sinks.base import Origin
+from galbatch.spec.job import Sink
+from galbatch.stages.site import Site
+
+
+def origin_of(site: Site, sink: Sink, name: str, version: str) -> Origin:
+    """Whose predictions a database's table is to hold: those of a version of a model."""
+    survey = site.survey
+    held = held_as(sink, name, version)
+    return Origin(survey.name, held, survey.id.column, optional_columns())
+
+
+def held_as(sink: Sink, name: str, version: str) -> str:
+    """A table that the user has named holds the model's current version, whichever that is."""
+    return name if sink.table else version

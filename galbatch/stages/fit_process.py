@@ -1,0 +1,254 @@
+"""A fit in a process of its own: what begins it, and what runs in it.
+
+TensorFlow's memory goes with the process, and a Dask worker that has used TensorFlow once cannot
+do so again. Messages are JSON lines: the request on standard input, progress and the outcome on
+standard output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from galbatch.errors import GalbatchError, SpecError, TransientError
+from galbatch.models.families import FAMILIES, Entry, family_of
+from galbatch.sample.lineage import origin
+from galbatch.spec.job import Job, Model
+from galbatch.spec.survey import Survey
+from galbatch.stages.base import Report
+from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
+from galbatch.stages.training_rows import split_of, training_rows
+from galbatch.store import fence
+from galbatch.store.layout import Layout
+from galbatch.store.places import local_copy, place
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""Between two looks whether a fit is still wanted."""
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of a fit.
+
+    Parameters
+    ----------
+    rows : int
+        That the model was trained on.
+    fingerprint : str
+        Of its card.
+    """
+
+    rows: int
+    fingerprint: str
+
+
+def lineage_of(site: Site) -> dict[str, Any]:
+    """Which rows a fit on this catalogue sees, as cards remember it."""
+    return origin(site.job.source, split_of(site.job, site.survey))
+
+
+def fit_in_subprocess(site: Site, model: str, folder: Path, report: Report) -> Fitted:
+    """Fit a model in a process of its own, which ends when this one does.
+
+    Parameters
+    ----------
+    site : Site
+    model : str
+        Its name in the job.
+    folder : Path
+        To write it to; with the checkpoints of a fit that was cut short.
+    report : callable
+        Told of every epoch.
+
+    Raises
+    ------
+    SpecError
+        If the user must change something, or the run is over.
+    TransientError
+        If the process ended without an answer.
+    """
+    run = fence.attempt()
+    request = {
+        "parent": os.getpid(),
+        "run": run.run if run else None,
+        "job": site.job.model_dump(mode="json"),
+        "survey": site.survey.model_dump(mode="json"),
+        "root": str(site.layout.root),
+        "scratch": str(site.layout.scratch) if site.layout.scratch else None,
+        "model": model,
+        "families": {kind: asdict(entry) for kind, entry in FAMILIES.items()},
+        "folder": str(folder.resolve()),
+    }
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    # Set to 1 for workers, it would bind the fit to one core as well.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        environment.pop(name, None)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "galbatch.stages.fit_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        outcome: dict[str, Any] = {}
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()  # and left open: when it closes, this process is gone
+            for message in _messages(process.stdout):
+                if "done" in message:
+                    report(message["done"], message["total"], message["note"])
+                else:
+                    outcome = message
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+        if "error" in outcome:
+            kind = SpecError if outcome["error"] == "SpecError" else TransientError
+            raise kind(outcome["where"], outcome["problem"], outcome["hint"])
+        if code or "facts" not in outcome:
+            log.seek(0)
+            last = " | ".join(deque((line.strip() for line in log if line.strip()), maxlen=5))
+            raise TransientError(f"train {model}", f"the process ended with code {code}", last)
+    return Fitted(**outcome["facts"])
+
+
+def _messages(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """JSON lines of ours; libraries write to standard output as well."""
+    for line in stream:
+        if line.startswith("{"):
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            if message.pop("galbatch", None):
+                yield message
+
+
+def _end_with_parent(parent: int) -> None:
+    """Nobody shall go on with a checkpoint that another run has taken up."""
+    with suppress(OSError, AttributeError):
+        # On Linux at once, whatever this process is at. The thread that began it waits for it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _end_when_unwanted(run: fence.Attempt | None, folder: Path) -> None:
+    """The parent may outlive its run, on a machine of a cluster, and not know that this is over."""
+
+    def look() -> None:
+        while True:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            try:
+                _check_wanted(run, folder)
+            except SpecError as error:
+                _say_error(error)
+                os._exit(1)
+            except TransientError:  # the disk may be back at the next look
+                continue
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _check_wanted(run: fence.Attempt | None, folder: Path) -> None:
+    if run is not None:
+        run.check()
+    if not folder.is_dir():
+        raise SpecError(str(folder), "is gone: another try has taken over this fit")
+
+
+@contextmanager
+def pretrained_folder(model: Model) -> Iterator[Path | None]:
+    """Folder of the model that a fit begins with; None where it begins from random weights."""
+    if model.begins_with is None:
+        yield None
+        return
+    with local_copy(place(model.begins_with)) as folder:
+        yield folder
+
+
+def _say(**message: Any) -> None:
+    print(json.dumps({"galbatch": True, **message}), flush=True)
+
+
+def _say_error(error: GalbatchError) -> None:
+    kind = SpecError if isinstance(error, SpecError) else type(error)
+    _say(error=kind.__name__, where=error.where, problem=error.problem, hint=error.hint)
+
+
+def main() -> None:
+    """The subprocess: read a request, fit, say how it goes."""
+    request = json.loads(sys.stdin.readline())
+    _end_with_parent(request["parent"])
+    FAMILIES.update({kind: Entry(**entry) for kind, entry in request["families"].items()})
+    for settings in request["job"]["models"]:
+        family_of(settings["kind"])  # who has loaded a family knows its settings
+    job = Job.model_validate(request["job"])
+    survey = Survey.model_validate(request["survey"])
+    scratch = Path(request["scratch"]) if request["scratch"] else None
+    site = Site(job, survey, Layout(place(request["root"]), scratch))
+    model = next(model for model in job.models if model.name == request["model"])
+    folder = Path(request["folder"])
+    run = fence.Attempt(site.layout.lock, request["run"]) if request["run"] else None
+    _end_when_unwanted(run, folder)
+
+    def report(done: int, total: int, note: str) -> None:
+        # Before the epoch is kept, and before the first file of the finished model.
+        _check_wanted(run, folder)
+        _say(done=done, total=total, note=note)
+
+    try:
+        catalogue = Snapshot(site).catalogue
+        if catalogue is None:
+            raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
+        split = split_of(job, survey)
+        table, role, census = training_rows(site.layout, survey, split, catalogue, model)
+        from galbatch.training.fit import train
+
+        with pretrained_folder(model) as before:
+            card = train(
+                model,
+                survey,
+                table,
+                role,
+                folder,
+                report,
+                census=census,
+                pretrained=before,
+                origin=lineage_of(site),
+            )
+    except GalbatchError as error:
+        _say_error(error)
+        return
+    _say(facts={"rows": table.num_rows, "fingerprint": card.fingerprint})
+
+
+if __name__ == "__main__":
+    main()

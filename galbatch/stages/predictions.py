@@ -1,0 +1,102 @@
+"""The predictions of a store: what those of each version of a model depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from galbatch.spec.survey import Survey
+from galbatch.stages import code
+from galbatch.stages.catalogue import Catalogue
+from galbatch.stages.state import Snapshot
+from galbatch.store.arrays import GroupSpec
+from galbatch.store.receipts import Need
+from galbatch.store.tables import HEALPIX
+from galbatch.store.units import prediction_unit
+from galbatch.values import Partition, Receipt
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained version of a model, and what the job wants of it.
+
+    Parameters
+    ----------
+    version : str
+    fingerprint : str
+    density : GroupSpec or None
+        What p(z) on the job's grid is, where it is written.
+    asked : mapping
+        What is asked of its predictions: the settings that train nothing, as JSON values.
+    """
+
+    version: str
+    fingerprint: str
+    density: GroupSpec | None
+    asked: Mapping[str, Any]
+
+    def need(self, catalogue: Catalogue, partition: Partition) -> Need:
+        """What its predictions for one partition depend on."""
+        return predict_need(
+            catalogue,
+            partition,
+            self.version,
+            self.fingerprint,
+            self.density.digest if self.density else None,
+            self.asked,
+        )
+
+
+def predictors(snapshot: Snapshot, catalogue: Catalogue) -> tuple[Predictor, ...]:
+    """The versions of models that the job's settings call for, as far as they are trained."""
+    trained = snapshot.versions.trained()
+    current = ((snapshot.versions.current(model), model) for model in snapshot.site.job.models)
+    return tuple(
+        Predictor(
+            version=version,
+            fingerprint=trained[version],
+            density=None,
+            asked=model.predict_settings(),
+        )
+        for version, model in current
+        if version in trained
+    )
+
+
+def predict_need(
+    catalogue: Catalogue,
+    partition: Partition,
+    version: str,
+    fingerprint: str,
+    arrays: str | None,
+    asked: Mapping[str, Any],
+) -> Need:
+    """What the predictions of one version for one partition depend on.
+
+    `arrays` is the digest of the arrays that are written with them, `asked` what is asked of them.
+    """
+    depends = {
+        "code": code.PREDICT,
+        "rows": catalogue.digests[partition],
+        "model": fingerprint,
+        "arrays": arrays,
+        **asked,
+    }
+    return Need("predict", prediction_unit(version, partition.name), depends)
+
+
+def predicted(
+    catalogue: Catalogue, version: str, receipts: Mapping[str, Receipt]
+) -> dict[str, Receipt]:
+    """The receipts of the partitions that a version has predicted, by the partition's name."""
+    units = {one.name: prediction_unit(version, one.name) for one in catalogue.partitions}
+    return {name: receipts[unit] for name, unit in units.items() if unit in receipts}
+
+
+def own_columns(survey: Survey) -> tuple[str, ...]:
+    """What a row of predictions carries of the catalogue: the id, and where it is on the sky."""
+    names = [survey.id.column, *survey.id.parts]
+    if survey.sky is not None:
+        names = [HEALPIX, *names, survey.sky.ra, survey.sky.dec]
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,555 @@
+"""What receipts tell besides what they prove: one frozen class for each kind of receipt.
+
+`to_json` and `from_json` are inverses; the order of the keys is part of a receipt's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from galbatch.store.partitions import Histogram
+from galbatch.store.shards import Shard
+from galbatch.values import TARGETS, Partition, Receipt, Target
+
+RowRanges = Mapping[int, tuple[int, int]]
+"""The first and last row of each source file, by the number of the file."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many values lie between edges.
+
+    Parameters
+    ----------
+    edges : tuple of float, length n + 1
+    counts : tuple of int, length n
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return {"edges": list(self.edges), "counts": list(self.counts)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Counts:
+        """The inverse of `to_json`."""
+        return cls(tuple(record["edges"]), tuple(record["counts"]))
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What the scan of a source file found.
+
+    Parameters
+    ----------
+    number : int
+        `_file` of its rows.
+    merged_into : str or None
+        Key of the catalogue that its rows are to be merged into (empty for the first one); None
+        where the file is read again for partitions that were lost.
+    shards : tuple of Shard
+    records : int
+        That the file holds, by its format's own count.
+    rejected : int
+        Rows in quarantine.
+    labelled : mapping of Target to int
+        Rows with a label.
+    stars : int
+        Rows labelled as stars.
+    aliases : tuple of str
+        ``RAdeg -> RA``.
+    absent : tuple of str
+        Columns of the survey that the file lacks.
+    notes : tuple of str
+        What a user should know of it, a line each.
+    """
+
+    number: int
+    merged_into: str | None
+    shards: tuple[Shard, ...]
+    records: int
+    rejected: int
+    labelled: Mapping[Target, int]
+    stars: int
+    aliases: tuple[str, ...]
+    absent: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return {
+            "number": self.number,
+            "news_to": self.merged_into,
+            "shards": [shard.to_json() for shard in self.shards],
+            "records": self.records,
+            "rejected": self.rejected,
+            "labelled": dict(self.labelled),
+            "stars": self.stars,
+            "aliases": list(self.aliases),
+            "absent": list(self.absent),
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> ScanFacts:
+        """The inverse of `to_json`."""
+        return cls(
+            number=record["number"],
+            merged_into=record["news_to"],
+            shards=tuple(map(Shard.from_json, record["shards"])),
+            records=record["records"],
+            rejected=record["rejected"],
+            labelled=dict(record["labelled"]),
+            stars=record["stars"],
+            aliases=tuple(record["aliases"]),
+            absent=tuple(record["absent"]),
+            notes=tuple(record["notes"]),
+        )
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What the catalogue remembers of a source file: its scan is forgotten when all is ingested.
+
+    Parameters
+    ----------
+    key : str
+        Of the receipt of its scan.
+    rows : int
+        That the scan took.
+    number, records, rejected, labelled, stars, aliases, absent, notes
+        As in `ScanFacts`.
+    duplicates : int
+        Rows in quarantine because they repeat an id.
+    repeats : tuple of str
+        Sources that have the ids which it repeats.
+    content : str
+        Digest of what the catalogue has of it; empty before that is known.
+    """
+
+    key: str
+    rows: int
+    number: int
+    records: int
+    rejected: int
+    labelled: Mapping[Target, int]
+    stars: int
+    aliases: tuple[str, ...]
+    absent: tuple[str, ...]
+    notes: tuple[str, ...]
+    duplicates: int = 0
+    repeats: tuple[str, ...] = ()
+    content: str = ""
+
+    @classmethod
+    def of(cls, scan: Receipt) -> SourceFacts:
+        """Of the receipt of a scan."""
+        facts = ScanFacts.from_json(scan.facts)
+        return cls(
+            key=scan.key,
+            rows=scan.rows,
+            number=facts.number,
+            records=facts.records,
+            rejected=facts.rejected,
+            labelled=facts.labelled,
+            stars=facts.stars,
+            aliases=facts.aliases,
+            absent=facts.absent,
+            notes=facts.notes,
+        )
+
+    @property
+    def in_quarantine(self) -> int:
+        """Rows that are not in the catalogue."""
+        return self.rejected + self.duplicates
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        lists = {name: list(getattr(self, name)) for name in ("aliases", "absent", "notes")}
+        return asdict(self) | lists | {"repeats": list(self.repeats)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> SourceFacts:
+        """The inverse of `to_json`."""
+        lists = ("aliases", "absent", "notes", "repeats")
+        return cls(**{**record, **{name: tuple(record[name]) for name in lists}})
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the scans of all sources found.
+
+    Parameters
+    ----------
+    records : int
+        By the count of the files themselves.
+    read : int
+        Rows in the catalogue or rejected.
+    rejected : int
+    labelled : mapping of Target to int
+    stars : int
+    aliases : tuple of str
+        Of any file.
+    absent : tuple of str
+        Columns that every file lacks.
+    notes : tuple of str
+        Of any file.
+    """
+
+    records: int
+    read: int
+    rejected: int
+    labelled: Mapping[Target, int]
+    stars: int
+    aliases: tuple[str, ...]
+    absent: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sources: Iterable[SourceFacts]) -> Totals:
+        """Over these sources."""
+        facts = list(sources)
+        rejected = sum(fact.rejected for fact in facts)
+        absent = [set(fact.absent) for fact in facts]
+        return cls(
+            records=sum(fact.records for fact in facts),
+            read=sum(fact.rows for fact in facts) + rejected,
+            rejected=rejected,
+            labelled={t: sum(fact.labelled.get(t, 0) for fact in facts) for t in TARGETS},
+            stars=sum(fact.stars for fact in facts),
+            aliases=tuple(sorted({alias for fact in facts for alias in fact.aliases})),
+            absent=tuple(sorted(set.intersection(*absent))) if absent else (),
+            notes=tuple(sorted({note for fact in facts for note in fact.notes})),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        lists = {name: list(getattr(self, name)) for name in ("aliases", "absent", "notes")}
+        return asdict(self) | lists
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Totals:
+        """The inverse of `to_json`."""
+        return cls(
+            records=record["records"],
+            read=record["read"],
+            rejected=record["rejected"],
+            labelled=dict(record["labelled"]),
+            stars=record["stars"],
+            aliases=tuple(record["aliases"]),
+            absent=tuple(record["absent"]),
+            notes=tuple(record["notes"]),
+        )
+
+
+@dataclass(frozen=True)
+class PartitionFacts:
+    """What is known of the rows of one partition.
+
+    Parameters
+    ----------
+    magnitudes : Counts
+        Of the reference band.
+    files : mapping of int to (int, int)
+        The first and last row of each source that it has rows of.
+    counts : mapping of int to int
+        Rows of each source.
+    sky : Histogram or None
+        Where they are; None for a survey without a sky.
+    """
+
+    magnitudes: Counts
+    files: RowRanges
+    counts: Mapping[int, int]
+    sky: Histogram | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return {
+            "magnitudes": self.magnitudes.to_json(),
+            "files": _ranges_to_json(self.files),
+            "counts": {str(number): rows for number, rows in self.counts.items()},
+            "sky": _sky_to_json(self.sky),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PartitionFacts:
+        """The inverse of `to_json`."""
+        return cls(
+            magnitudes=Counts.from_json(record["magnitudes"]),
+            files=_ranges_from_json(record["files"]),
+            counts={int(number): rows for number, rows in record["counts"].items()},
+            sky=_sky_from_json(record["sky"]),
+        )
+
+
+@dataclass(frozen=True)
+class StoredPartition:
+    """A partition of the published catalogue.
+
+    Parameters
+    ----------
+    partition : Partition
+    digest : str
+        Of its file; empty for one that could not be written.
+    size : int
+        Bytes of its file.
+    files : mapping of int to (int, int)
+        The sources of its rows, each with its first and last row number here.
+    """
+
+    partition: Partition
+    digest: str
+    size: int
+    files: RowRanges
+
+    @classmethod
+    def of(cls, partition: Partition, receipt: Receipt) -> StoredPartition:
+        """As its receipt says that it was written."""
+        files = PartitionFacts.from_json(receipt.facts).files
+        return cls(replace(partition, rows=receipt.rows), receipt.digest, receipt.sizes[0], files)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        partition = self.partition
+        return {
+            "kind": partition.kind,
+            "order": partition.order,
+            "index": partition.index,
+            "rows": partition.rows,
+            "digest": self.digest,
+            "size": self.size,
+            "files": _ranges_to_json(self.files),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> StoredPartition:
+        """The inverse of `to_json`."""
+        partition = Partition(record["kind"], record["order"], record["index"], record["rows"])
+        return cls(partition, record["digest"], record["size"], _ranges_from_json(record["files"]))
+
+
+@dataclass(frozen=True)
+class CatalogueFacts:
+    """What is known of the published catalogue.
+
+    Parameters
+    ----------
+    totals : Totals
+    sources : mapping of str to SourceFacts
+        By the file.
+    partitions : tuple of StoredPartition
+    duplicates : int
+        Rows in quarantine because they repeat an id.
+    histogram : Histogram or None
+        Where the rows are on the sky; None for a survey without one.
+    id : str
+        Column of the ids.
+    columns, types : tuple of str
+        Of every partition's file; Arrow's names of types.
+    """
+
+    totals: Totals
+    sources: Mapping[str, SourceFacts]
+    partitions: tuple[StoredPartition, ...]
+    duplicates: int
+    histogram: Histogram | None
+    id: str
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+
+    @property
+    def id_type(self) -> str:
+        """Arrow's name of the type of the ids."""
+        return self.types[self.columns.index(self.id)]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return self.totals.to_json() | {
+            "sources": {unit: source.to_json() for unit, source in self.sources.items()},
+            "partitions": [stored.to_json() for stored in self.partitions],
+            "duplicates": self.duplicates,
+            "histogram": _sky_to_json(self.histogram),
+            "id": self.id,
+            "columns": list(self.columns),
+            "types": list(self.types),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> CatalogueFacts:
+        """The inverse of `to_json`."""
+        sources = record["sources"].items()
+        return cls(
+            totals=Totals.from_json(record),
+            sources={unit: SourceFacts.from_json(source) for unit, source in sources},
+            partitions=tuple(map(StoredPartition.from_json, record["partitions"])),
+            duplicates=record["duplicates"],
+            histogram=_sky_from_json(record["histogram"]),
+            id=record["id"],
+            columns=tuple(record["columns"]),
+            types=tuple(record["types"]),
+        )
+
+    @staticmethod
+    def numbers(catalogue: Receipt) -> dict[str, int]:
+        """The number of every source, of a catalogue that any version of the code has written."""
+        return {unit: source["number"] for unit, source in catalogue.facts["sources"].items()}
+
+
+@dataclass(frozen=True)
+class TrainFacts:
+    """What is known of a trained version of a model.
+
+    Parameters
+    ----------
+    rows : int
+        That it was trained on.
+    fingerprint : str
+        Of its card.
+    catalogue : str
+        Digest of the catalogue that they are from.
+    """
+
+    rows: int
+    fingerprint: str
+    catalogue: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TrainFacts:
+        """The inverse of `to_json`."""
+        return cls(**record)
+
+
+@dataclass(frozen=True)
+class PredictFacts:
+    """What the report shows of all rows of a partition, so that it need not read them again.
+
+    Parameters
+    ----------
+    predicted : int
+        Rows with photometry.
+    quality : mapping of str to int
+        Rows with each flag, and those with none (``ok``).
+    redshifts, ood : Counts or None
+        Of the values; None where the model has no such column.
+    """
+
+    predicted: int
+    quality: Mapping[str, int]
+    redshifts: Counts | None
+    ood: Counts | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return {
+            "predicted": self.predicted,
+            "quality": dict(self.quality),
+            "redshifts": self.redshifts and self.redshifts.to_json(),
+            "ood": self.ood and self.ood.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PredictFacts:
+        """The inverse of `to_json`."""
+        return cls(
+            predicted=record["predicted"],
+            quality=dict(record["quality"]),
+            redshifts=record["redshifts"] and Counts.from_json(record["redshifts"]),
+            ood=record["ood"] and Counts.from_json(record["ood"]),
+        )
+
+
+@dataclass(frozen=True)
+class PublishedFacts:
+    """What is known of the published predictions of a version of a model.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Of the model.
+    partitions : int
+        How many are predicted.
+    arrays : mapping or None
+        What their arrays are (`arrays.GroupSpec.to_json`), where there are any.
+    """
+
+    fingerprint: str
+    partitions: int
+    arrays: Mapping[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PublishedFacts:
+        """The inverse of `to_json`; before there were arrays, receipts did not say so."""
+        return cls(**{"arrays": None, **record})
+
+
+@dataclass(frozen=True)
+class AppendFacts:
+    """What is known of predictions that a database has.
+
+    Parameters
+    ----------
+    where : str
+        The database, in words for people.
+    kind : str
+        Of the database.
+    table : str
+    model : str
+        The version whose predictions they are.
+    rows : int
+        In the table, of this model.
+    """
+
+    where: str
+    kind: str
+    table: str
+    model: str
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> AppendFacts:
+        """The inverse of `to_json`."""
+        return cls(**record)
+
+
+def _ranges_to_json(files: RowRanges) -> dict[str, list[int]]:
+    return {str(number): list(rows) for number, rows in files.items()}
+
+
+def _ranges_from_json(record: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
+    return {int(number): (low, high) for number, (low, high) in record.items()}
+
+
+def _sky_to_json(histogram: Histogram | None) -> dict[str, Any] | None:
+    if histogram is None:
+        return None
+    return {
+        "order": histogram.order,
+        "pixels": histogram.pixels.tolist(),
+        "counts": histogram.counts.tolist(),
+    }
+
+
+def _sky_from_json(record: Mapping[str, Any] | None) -> Histogram | None:
+    if record is None:
+        return None
+    pixels, counts = (np.array(record[name], np.int64) for name in ("pixels", "counts"))
+    return Histogram(record["order"], pixels, counts)

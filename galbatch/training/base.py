@@ -1,0 +1,108 @@
+"""What the training of every family has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from galbatch.models.base import Card
+from galbatch.sample.census import Census
+from galbatch.spec.job import ModelSettings
+from galbatch.spec.survey import Survey
+
+Progress = Callable[[int, int, str], None]
+"""Is told (epochs done, epochs at most, losses)."""
+
+S = TypeVar("S", bound=ModelSettings, contravariant=True)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a fit is given.
+
+    Parameters
+    ----------
+    survey : Survey
+    table : pa.Table
+        n rows with the columns of the inputs and the labels.
+    roles : array, shape (n,), int8
+        Rows that are `TEST` must not be looked at; `VALIDATION` ends the fit and calibrates it.
+    census : Census
+        Of the catalogue that the rows are of.
+    pretrained : Path, optional
+        Folder of the model to begin with.
+    origin : mapping
+        Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
+    """
+
+    survey: Survey
+    table: pa.Table
+    roles: ArrayLike
+    census: Census
+    pretrained: Path | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What comes of a fit.
+
+    Parameters
+    ----------
+    weights : list of ndarray
+        Of the best epoch, or of the last one without patience.
+    history : dict of str to list of float
+        Loss curves.
+    steps : int
+        In all its epochs, had it gone through them.
+    """
+
+    weights: list[NDArray[Any]]
+    history: dict[str, list[float]]
+    steps: int
+
+
+class Trainer(Protocol[S]):
+    """How models of a family are trained.
+
+    A subclass of a family whose settings name no model to begin with has to define `train` alone.
+    """
+
+    def train(self, settings: S, data: TrainingData, folder: Path, progress: Progress) -> Card:
+        """Train a model and save it; see `galbatch.training.fit.train`."""
+        ...
+
+    def check_pretrained(self, settings: S, survey: Survey, folder: Path) -> None:
+        """Raise a SpecError where a fit cannot begin with the model in a folder."""
+        return
+
+    def differences(
+        self, settings: S, survey: Survey, folder: Path, origin: Mapping[str, Any]
+    ) -> tuple[str, ...]:
+        """What a fit has otherwise than the model it begins with, as far as is known before.
+
+        Parameters
+        ----------
+        settings : ModelSettings
+        survey : Survey
+        folder : Path
+            Of the model that `settings.begins_with` names.
+        origin : mapping
+            Source and split; see `galbatch.sample.lineage.origin`.
+
+        Returns
+        -------
+        tuple of str
+            A sentence each.
+
+        Raises
+        ------
+        SpecError
+            If a fit cannot begin with that model.
+        """
+        return ()
