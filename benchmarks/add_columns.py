@@ -4,8 +4,8 @@
 
 The catalogue is one that galbatch made: 113 columns of the simulated ALHAMBRA survey, seven more,
 and `_healpix_29`, `_file`, `_row`. Everywhere the same function makes the same five columns from
-the same 48 (magnitudes and errors), and costs next to nothing: it is the reading, writing and
-keeping of books that are compared.
+the same 48 (magnitudes and errors), and costs next to nothing: reading, writing and
+bookkeeping are what is compared.
 
 - galbatch: its predict stage, from finding out what is pending to the published HATS extension;
   every file is synced, read back and verified, and has a receipt.
@@ -112,7 +112,7 @@ class UseFive(WorkerPlugin):
         self.inputs = inputs
 
     def setup(self, worker: object) -> None:
-        """On each worker, before it has work."""
+        """Called on each worker before it has a task."""
         import lsdb  # noqa: F401
 
         predict.load_model = lambda folder, **_: Five(self.inputs)  # type: ignore[assignment]
@@ -125,7 +125,7 @@ def add_five(frame: Any, inputs: tuple[str, ...], kept: list[str] | None) -> Any
 
 
 class Quiet:
-    """Nobody watches."""
+    """A monitor that shows nothing."""
 
     def start(self, stage: AnyStage, pending: AnyPending) -> None:
         """As `run.Monitor`."""
@@ -231,7 +231,7 @@ def with_lsdb(
 
 
 def check(site: Site, made: dict[str, Path]) -> None:
-    """All have the same values in the same rows."""
+    """Check that all have the same values in the same rows."""
     survey = site.survey
     found = {}
     for name, folder in made.items():

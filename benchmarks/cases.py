@@ -1,4 +1,4 @@
-"""The inputs that once failed: each is run as its README says, and what comes of it is judged.
+"""The inputs that once failed: each is run as its README says, and its outcome is judged.
 
     python benchmarks/cases.py [FOLDER] [--only NAME]
 
@@ -38,7 +38,7 @@ DEGREES_IN_THE_FILE = (150.0, 152.0)
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a command."""
+    """The outcome of a command."""
 
     words: str
     code: int
@@ -371,7 +371,7 @@ def main() -> None:
 
 
 def judged(source: Path) -> list[str]:
-    """What is wrong with what comes of a case."""
+    """What is wrong with the outcome of a case."""
     if source.name not in CASES:
         return ["nobody has said what is expected of it"]
     with tempfile.TemporaryDirectory(prefix="case-") as temporary:

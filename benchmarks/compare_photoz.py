@@ -55,7 +55,7 @@ from galbatch.quality.metrics import (
 from galbatch.sample.labels import labels
 from galbatch.sample.split import TEST, roles
 from galbatch.spec import load_job, load_survey
-from galbatch.spec.job import RedshiftGrid
+from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.survey import Survey
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot

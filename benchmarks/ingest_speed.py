@@ -35,7 +35,7 @@ TARGET = 0.60
 
 
 class Silent:
-    """Nobody watches."""
+    """A monitor that shows nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None

@@ -6,7 +6,7 @@
 For each survey: `galbatch run` on a simulated catalogue with the default `photometric` model, once
 as it is and once without the morphology columns; or, with `--job`, a job on a simulated catalogue
 that has run already. Then, for galaxies of sky cells that no model has seen, the exact posterior
-given their photometry (`galbatch.mock.posterior`). All are judged by the same 15 quantiles. The
+given their photometry (`limit.posterior`). All are judged by the same 15 quantiles. The
 posterior knows nothing of sizes and shapes but what the stated errors tell, so a model with
 morphology may come closer to it than without, or pass it.
 
@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
+from limit.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 
 from galbatch.flux.bands import photometry_and_shapes, reference_magnitude
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import raw_photometry
-from galbatch.mock.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.distributions import crps, distribution_statistics
 from galbatch.quality.evaluation import of_galaxies
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def trained(folder: Path, survey: str, rows: int, models: list[str], overrides: list[str]) -> Site:
-    """Run the job, or what of it is not done yet."""
+    """Run the part of the job that is not done yet."""
     job = folder / "job.yaml"
     words = {
         "name": f"mock_{survey}",
@@ -265,7 +265,7 @@ def stretched(judged: Judged, exact: RedshiftPosterior) -> None:
 
 
 def again(judged: Judged, exact: RedshiftPosterior, rows: int) -> None:
-    """The same with another seed and twice the effort."""
+    """Repeat the posterior with another seed and twice the effort."""
     usual = Effort()
     effort = replace(usual.more(2), bank=2 * usual.bank)
     block, reddening = judged.first(rows)

@@ -189,7 +189,7 @@ def breakdown(stage: predict.Predict, site: Site, tasks: tuple[Task, ...]) -> No
 
 
 def _quiet(done: int, total: int | None, note: str) -> None:
-    """Nobody watches."""
+    """Return a monitor's call that does nothing."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""J-PAS in the small: ten million rows through the job, against one million in the same run.
+"""A small J-PAS: ten million rows through the job, against one million in the same run.
 
     python benchmarks/scale.py [--rows 10000000] [--folder FOLDER]
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rows: int) -> dict[str, dict[str, Any]]:
-    """Run the job in a store of its own; what its history says of every stage."""
+    """Run the job in a store of its own; return its history of each stage."""
     folder.mkdir(parents=True, exist_ok=True)
     store, job = folder / f"store-{rows}", folder / f"scale-{rows}.yaml"
     job.write_text(JOB.format(rows=rows, store=store), encoding="utf-8")

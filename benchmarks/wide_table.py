@@ -36,7 +36,7 @@ PARTITIONS = 4
 
 
 class Silent:
-    """Nobody watches."""
+    """A monitor that shows nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None

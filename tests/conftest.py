@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 from small import REPOSITORY, galbatch, write_job
 
+pytest.register_assert_rewrite("contracts.sinks")
+
 # How long an example takes says more about the machine, and what else it does, than about us.
 settings.register_profile("galbatch", deadline=None)
 settings.load_profile("galbatch")

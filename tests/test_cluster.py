@@ -23,6 +23,7 @@ from toy import Heard, done_by, site, tasks, toy
 from galbatch.cluster import connect, disks, workers
 from galbatch.cluster.disks import Disks, tokens
 from galbatch.cluster.queue import submit
+from galbatch.cluster.start import CLUSTERS
 from galbatch.errors import SpecError, TransientError
 from galbatch.run.on_dask import distributed
 from galbatch.spec.job import Cluster, CudaCluster, QueueCluster, SchedulerCluster, SerialCluster
@@ -61,6 +62,12 @@ def scheduler() -> Iterator[Any]:
 
 def joined(cluster: Any) -> Cluster:
     return SchedulerCluster(kind="scheduler", address=cluster.scheduler_address)
+
+
+def test_what_users_can_write_has_a_function() -> None:
+    assert set(WORDS.json_schema()["discriminator"]["mapping"]) == set(CLUSTERS)
+    for kind in CLUSTERS.values():
+        assert callable(kind())
 
 
 def test_serial_needs_no_client(tmp_path: Path) -> None:
@@ -196,7 +203,7 @@ def test_a_worker_without_the_disks_is_refused_by_name(
     def elsewhere(places: Any) -> Iterator[Disks]:
         yield Disks("1234", (("scratch", tmp_path / "of-the-driver" / "token-1234"),))
 
-    monkeypatch.setattr("galbatch.cluster.start.tokens", elsewhere)
+    monkeypatch.setattr("galbatch.cluster.session.tokens", elsewhere)
     with pytest.raises(SpecError) as caught, connected(joined(scheduler), tmp_path):
         pass
     assert str(caught.value) == (
@@ -269,7 +276,7 @@ def test_a_signal_that_python_throws_away_is_heard_all_the_same() -> None:
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    for _ in range(9): pass\n"
         "gc.callbacks.append(collecting)\n"
-        "gc.collect()\n"
+        "gc.collect(0)\n"  # the youngest alone: it ends before the signal comes once more
         "print('went on')\n"
         "try: time.sleep(60)\n"
         "except KeyboardInterrupt: print('stopped')\n"

@@ -73,7 +73,7 @@ def done_by(workers: Any, say: Any = None) -> int:
     """The process that does a task, sooner or later, as the workers are seen to meanwhile."""
     future = workers.client.submit(os.getpid, pure=False)
     while not future.done():
-        workers.look(say or (lambda text: None))
+        workers.watch(say or (lambda text: None))
         time.sleep(0.02)
     found: int = future.result()
     return found

@@ -1,4 +1,4 @@
-"""Where the work is done: this process, this machine, its GPUs, a queue, a running scheduler."""
+"""Workers: of this process, this machine, its GPUs, a queue, or a scheduler that runs already."""
 
 from galbatch.cluster.start import connect
 

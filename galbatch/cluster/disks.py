@@ -1,7 +1,7 @@
 """Whether a worker sees the disks that the driver writes to.
 
-Where one writes to a disk of its own, rows would be lost in silence. So the driver leaves a token
-on each disk, and a worker must read it back before it is given a task.
+Rows would be lost silently if a worker wrote to a disk of its own. So the driver writes a token to
+each disk, and a worker must read it back before it is given a task.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 from galbatch.errors import SpecError
 
 PATIENCE = 2.0
-"""Seconds that a disk of the network may take to show a new file."""
+"""Seconds that a network disk may take to show a new file."""
 
 
 @dataclass(frozen=True)
 class Disks:
-    """What the driver left on the disks that all its workers must share.
+    """The tokens that the driver wrote to the disks that all its workers must share.
 
     Parameters
     ----------
     token : str
-        Of this run, and no other.
+        The text of the tokens: no other run has the same.
     files : tuple of (str, Path)
-        Where it is written, with the word of the job that says where.
+        The files that hold it, each with the job's setting that names the disk.
     """
 
     token: str = ""
@@ -42,30 +42,30 @@ class Disks:
         Parameters
         ----------
         worker : str
-            Address of the worker that asks.
+            Address of the worker that reads.
 
         Raises
         ------
         SpecError
-            If one cannot be read, by the name of the worker.
+            If a token cannot be read; it names the worker.
         """
         _read_back(self, worker)
 
 
 @contextmanager
 def tokens(places: Mapping[str, Path]) -> Iterator[Disks]:
-    """Leave a token on each disk, for as long as the workers may ask.
+    """Write a token to each disk, and remove it in the end.
 
     Parameters
     ----------
     places : mapping of str to Path
-        By the word of the job, the file to write. The token is added to its name: a disk of the
-        network may remember for a while what a name stood for, or that it stood for nothing.
+        The file to write, by the job's setting that names the disk. The token is added to its
+        name: a network disk may remember for a while that a file was missing, or what it held.
 
     Raises
     ------
     SpecError
-        If one cannot be written.
+        If a token cannot be written.
     """
     token = uuid.uuid4().hex
     files = tuple((word, path.with_name(f"{path.name}-{token}")) for word, path in places.items())

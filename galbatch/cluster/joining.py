@@ -1,4 +1,4 @@
-"""What a worker does when it joins, before it is given a task."""
+"""What a worker does when it joins a run, before it is given a task."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from galbatch.cluster.disks import Disks
 from galbatch.errors import SpecError
 
 
-class Joining(WorkerPlugin):
-    """Reads the tokens back, and tells the driver where that cannot be done.
+class SharedDisksCheck(WorkerPlugin):
+    """Reads the tokens back, and tells the driver if that fails.
 
-    Whatever is raised for a worker that joins later is heard by nobody: it is told as an event.
+    Dask drops an error that is raised for a worker which joins later: so it is logged as an event.
     """
 
     def __init__(self, disks: Disks) -> None:
@@ -30,5 +30,5 @@ class Joining(WorkerPlugin):
 
 
 def topic(disks: Disks) -> str:
-    """Under which the workers of one run say that they do not share its disks."""
+    """The topic of the events by which workers say that they do not share a run's disks."""
     return f"galbatch-disks-{disks.token}"

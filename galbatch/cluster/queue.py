@@ -10,41 +10,35 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from galbatch.cluster.base import Folders
 from galbatch.cluster.disks import Disks
-from galbatch.cluster.workers import OwnWorkers
+from galbatch.cluster.session import WORKER_ENVIRONMENT, closed, joined, session
+from galbatch.cluster.workers import OwnWorkers, Workers
 from galbatch.errors import SpecError
 from galbatch.spec.job import QueueCluster
 
-# The nanny's default trim threshold (64 KiB) makes the allocator give memory back all the time,
-# which costs two thirds of the write speed of large blocks.
-WORKER_ENVIRONMENT = {
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
 ASKED_EVERY = 5.0
-"""Seconds between two questions to the queue; it is asked only while workers are missing."""
+"""Seconds between two questions to the queue, which is asked only while workers are missing."""
 _ANSWERS_WITHIN = 15.0
 _SHOWS_WITHIN = 15.0
-"""Seconds after which a queue knows a job that it accepted."""
-_GIVES_A_SIGN_WITHIN = 60.0
-"""Seconds that a job may run on without the workers it had: one that ended is started again."""
+"""Seconds after which a queue lists a job that it accepted."""
+_REGISTERS_AGAIN_WITHIN = 60.0
+"""Seconds that a job may run without the workers it had: a worker that ended is started again."""
 _LOG_BYTES, _LOG_LINES, _LOG_WIDTH = 16_384, 3, 300
-"""What is read of the end of a log, and what is shown of it."""
-_WELL = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
+"""How much of the end of a log is read, and how many lines of what width are shown."""
+_ROUTINE = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
 _ONLY_HERE = "127.0.0.1:0"
-"""For dashboards, which galbatch has no use for."""
+"""Address of Dask's dashboards, which galbatch does not use."""
 
 
 @dataclass(frozen=True)
 class _System:
-    """How a queue tells of its jobs."""
+    """How a queue lists its jobs."""
 
     cluster: str
     """Its class in dask-jobqueue."""
@@ -55,9 +49,9 @@ class _System:
     ended: re.Pattern[str]
     """States of a job that does not run, and will not."""
     shows_ended: bool = False
-    """Whether jobs that ended are listed, for a while."""
+    """Whether jobs that ended are listed for a while."""
     none: str = ""
-    """What the command fails with where there is no job."""
+    """The message that the command fails with where there is no job."""
 
 
 _SYSTEMS = {
@@ -89,6 +83,29 @@ _SYSTEMS = {
 }
 
 
+@contextmanager
+def queue(spec: QueueCluster, folders: Folders) -> Iterator[Workers]:
+    """Ask the queue for workers, and cancel their jobs when done.
+
+    Yields
+    ------
+    Workers
+
+    Raises
+    ------
+    SpecError
+        If dask-jobqueue is not installed, or there is no such network interface.
+    """
+
+    def start(disks: Disks, stack: ExitStack) -> Workers:
+        stack.callback(_removed_if_empty, folders.logs)
+        cluster = stack.enter_context(closed(submit(spec, folders.scratch, folders.logs)))
+        return QueueWorkers(joined(cluster, stack), disks, cluster, spec, folders.logs)
+
+    with session(folders.shared, start) as workers:
+        yield workers
+
+
 def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
     """Ask the queue for workers.
 
@@ -98,7 +115,7 @@ def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
     scratch : Path
         Folder for their temporary files.
     logs : Path
-        Folder for what their jobs say.
+        Folder for the output of their jobs.
 
     Returns
     -------
@@ -128,7 +145,7 @@ def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
         "local_directory": str(scratch),
         "log_directory": str(logs),
         "scheduler_options": {"dashboard_address": _ONLY_HERE, "interface": spec.interface},
-        "job_cls": _explaining(kind.job_cls),
+        "job_cls": _keeping_refusals(kind.job_cls),
     }
     if spec.kind == "sge" or spec.kind == "lsf":
         options["project"] = options.pop("account")
@@ -155,8 +172,8 @@ def _jobqueue() -> Any:
     return dask_jobqueue
 
 
-def _explaining(job: type) -> type:
-    """A job that keeps what the queue refused it with: Dask would print it and wait for ever."""
+def _keeping_refusals(job: type) -> type:
+    """A job that keeps the queue's refusal: Dask would print it and wait for ever."""
     from distributed.core import Status
 
     class Job(job):  # type: ignore[misc]
@@ -168,7 +185,7 @@ def _explaining(job: type) -> type:
                 await super().start()
             except (OSError, RuntimeError, ValueError) as error:
                 self.refusal = _refusal(self.submit_command, error)
-                self.status = Status.running  # as one of which nothing more is heard
+                self.status = Status.running  # it is then counted as missing
             self.submitted = time.monotonic()
 
         async def close(self) -> None:
@@ -197,7 +214,7 @@ class QueueWorkers(OwnWorkers):
     cluster : dask_jobqueue.JobQueueCluster
     spec : QueueCluster
     logs : Path
-        Folder of what their jobs say.
+        Folder with the output of their jobs.
     """
 
     def __init__(
@@ -214,10 +231,10 @@ class QueueWorkers(OwnWorkers):
         self._listed: set[str] = set()
         self._seen: dict[str, float] = {}
 
-    def _tend(self) -> Iterator[str]:
-        yield from super()._tend()
+    def _replace_lost(self) -> Iterator[str]:
+        yield from super()._replace_lost()
         if not self._any_came and time.monotonic() - self._began > self._spec.timeout:
-            problem = f"no worker came within {self._spec.timeout:.0f} s: {self._absent()}"
+            problem = f"no worker came within {self._spec.timeout:.0f} s: {self._why_none()}"
             raise SpecError(self._where, problem, "wait longer for them with 'timeout'")
 
     def _ended(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
@@ -227,7 +244,7 @@ class QueueWorkers(OwnWorkers):
         missing = {name: job for name, job in jobs.items() if name not in here}
         if missing and now - self._asked >= ASKED_EVERY:
             self._asked = now
-            self._ask()
+            self._ask_queue()
         ends: dict[tuple[str, str], list[Any]] = defaultdict(list)
         for name, job in missing.items():
             if job.refusal:
@@ -236,31 +253,31 @@ class QueueWorkers(OwnWorkers):
                 state = self._states.get(job.job_id, "the queue has forgotten")
                 came = job.job_id in self._seen
                 ends["lost" if came else "ended before a worker came", state].append(name)
-        found = {}
+        reasons = {}
         for (what, state), names in ends.items():
             numbers = sorted((jobs[name].job_id for name in names if state), key=int)
-            words = f"{_jobs(numbers)} {what} ({state}){self._log(numbers[0])}" if state else what
-            found[words] = names
-        return found
+            reason = f"{_jobs(numbers)} {what} ({state}){self._log(numbers[0])}" if state else what
+            reasons[reason] = names
+        return reasons
 
     def _is_over(self, job: Any, now: float) -> bool:
-        """Whether nothing will come of a job any more."""
+        """Whether a job will bring no workers any more."""
         seen = self._seen.get(job.job_id)
-        if seen is not None and now - seen > _GIVES_A_SIGN_WITHIN:
+        if seen is not None and now - seen > _REGISTERS_AGAIN_WITHIN:
             return True
         state = self._states.get(job.job_id, "")
         if state or self._unknown:
             return bool(self._system.ended.match(state))
         if job.job_id in self._listed:
             return True
-        # Asked before the queue could know of it, it may be there all the same; and what a queue
-        # never shows that shows also what has ended, is somewhere else.
+        # The queue may have been asked before it knew of the job; and where a queue lists jobs that
+        # have ended too, a job that it never listed is in another queue.
         return not self._system.shows_ended and self._asked - job.submitted > _SHOWS_WITHIN
 
     def _scale(self, number: int) -> None:
         self._cluster.scale(jobs=number)
 
-    def _absent(self) -> str:
+    def _why_none(self) -> str:
         if self._unknown:
             return self._unknown
         states: dict[str, list[str]] = defaultdict(list)
@@ -268,12 +285,12 @@ class QueueWorkers(OwnWorkers):
             if job.job_id:
                 state = self._states.get(job.job_id, "submitted")
                 states[state].append(job.job_id)
-        found = {state: sorted(jobs, key=int) for state, jobs in states.items()}
-        words = [f"{_jobs(jobs)} {state}{self._log(jobs[0])}" for state, jobs in found.items()]
-        return "; ".join(words) or "no jobs"
+        numbers = {state: sorted(jobs, key=int) for state, jobs in states.items()}
+        lines = [f"{_jobs(jobs)} {state}{self._log(jobs[0])}" for state, jobs in numbers.items()]
+        return "; ".join(lines) or "no jobs"
 
-    def _ask(self) -> None:
-        """What the queue says of each job."""
+    def _ask_queue(self) -> None:
+        """Ask the queue for the state of each job, and keep it."""
         command = [word.format(user=_user()) for word in self._system.command]
         try:
             done = subprocess.run(
@@ -287,19 +304,11 @@ class QueueWorkers(OwnWorkers):
             self._unknown = f"the queue cannot be asked: {command[0]}: {' '.join(problem.split())}"
             return
         self._unknown = ""
-        self._states = dict(self._told(done.stdout))
+        self._states = dict(_parsed(self._system, done.stdout))
         self._listed |= self._states.keys()
 
-    def _told(self, text: str) -> Iterator[tuple[str, str]]:
-        for line in text.splitlines():
-            words = line.split()
-            number = re.match(r"\d+", words[0]) if words else None
-            if number:
-                with suppress(IndexError):
-                    yield number.group(), self._system.state(words)
-
     def _log(self, job: str) -> str:
-        """Where a job's log is, and how it ends."""
+        """The path of a job's log, and its last lines."""
         name = re.compile(rf"(?<!\d){job}(?!\d)")
         try:
             files = [path for path in self._logs.iterdir() if name.search(path.name)]
@@ -310,20 +319,35 @@ class QueueWorkers(OwnWorkers):
         return f", {path} ends: {' / '.join(lines[path])}" if path and lines[path] else ""
 
 
+def _parsed(system: _System, text: str) -> Iterator[tuple[str, str]]:
+    """Number and state of each job in the answer of a queue."""
+    for line in text.splitlines():
+        words = line.split()
+        number = re.match(r"\d+", words[0]) if words else None
+        if number:
+            with suppress(IndexError):
+                yield number.group(), system.state(words)
+
+
+def _removed_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
 def _jobs(numbers: Sequence[str]) -> str:
     few = ", ".join(numbers[:3]) + (", ..." if len(numbers) > 3 else "")
     return f"job {few}" if len(numbers) == 1 else f"{len(numbers):,} jobs ({few})"
 
 
 def _last_lines(path: Path) -> list[str]:
-    """The end of a log, without what Dask says when all is well, unless there is nothing else."""
+    """The end of a log, without Dask's routine messages, unless there is nothing else."""
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(file.tell() - _LOG_BYTES, 0))
         text = file.read().decode(errors="replace")
     lines = [" ".join(line.split())[:_LOG_WIDTH] for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if not _WELL.match(line)]
-    return said[-_LOG_LINES:] or [_WELL.sub("", line) for line in lines[-1:]]
+    said = [line for line in lines if not _ROUTINE.match(line)]
+    return said[-_LOG_LINES:] or [_ROUTINE.sub("", line) for line in lines[-1:]]
 
 
 def _user() -> str:

@@ -1,4 +1,4 @@
-"""The workers of a run: who is there, who was lost, and what is known of those who do not come."""
+"""The workers of a run: which are there, which were lost, and why others do not come."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from galbatch.cluster.disks import Disks
 from galbatch.errors import SpecError, TransientError
 
 SILENCE = 10.0
-"""Seconds without progress after which it is asked whether there are any workers."""
+"""Seconds without progress after which the scheduler is asked whether there are any workers."""
 EVERY = 1.0
-"""Seconds between two looks at them."""
+"""Seconds between two checks of the workers."""
 TRIES = 3
-"""Times in a row that workers end and are replaced without any progress in between."""
+"""How often workers that end without any progress in between are replaced."""
 _ANSWER = 30.0
-"""Seconds that a scheduler may take for an answer."""
+"""Seconds that a scheduler may take to answer."""
 _KEPT = "finished work is kept: run again"
 
 
 class Workers:
-    """Those who do the tasks of a run.
+    """The processes that do the tasks of a run.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Workers:
         self._client = client
         self.disks = disks
         self._address: str = client.scheduler.address
-        self._heard = self._looked = time.monotonic()
+        self._last_progress = self._last_check = time.monotonic()
         self._progress = False
         self._waiting = False
         self._refused: SpecError | None = None
@@ -51,20 +51,20 @@ class Workers:
         TransientError
             If the scheduler is gone.
         """
-        self._meet_scheduler()
+        self._check_scheduler()
         return self._client
 
-    def heard(self) -> None:
-        """Take note of progress. May be called from any thread."""
-        self._heard = time.monotonic()
+    def note_progress(self) -> None:
+        """Remember that a task was finished. May be called from any thread."""
+        self._last_progress = time.monotonic()
         self._progress = True
 
-    def refused(self, event: tuple[float, tuple[str, str, str]]) -> None:
-        """Take note of a worker that does not share the disks. May be called from any thread."""
+    def note_refusal(self, event: tuple[float, tuple[str, str, str]]) -> None:
+        """Remember a worker that does not share the disks. May be called from any thread."""
         self._refused = SpecError(*event[1])
 
     def threads(self) -> int:
-        """How many tasks can be done at once.
+        """How many tasks can run at once.
 
         Raises
         ------
@@ -76,49 +76,50 @@ class Workers:
         except OSError as error:
             raise self._scheduler_is_gone() from error
 
-    def look(self, say: Callable[[str], None]) -> None:
-        """See to the workers; to be called all the time while the driver waits for them.
+    def watch(self, say: Callable[[str], None]) -> None:
+        """Check the workers and replace lost ones; the driver calls this again and again.
 
         Parameters
         ----------
         say : callable
-            Told when there are none and what is known of them, once, and when they come.
+            Called once with a line when there are no workers, which says why, and when they come.
 
         Raises
         ------
         SpecError
-            If none will come, or one does not share the disks.
+            If no worker will come, or one does not share the disks.
         TransientError
             If the scheduler is gone, or nothing is left to replace the workers with.
         """
         now = time.monotonic()
-        if now - self._looked < EVERY:
+        if now - self._last_check < EVERY:
             return
-        self._looked = now
+        self._last_check = now
         if self._refused is not None:
             raise self._refused
-        self._meet_scheduler()
-        for news in self._tend():
-            say(news)
+        self._check_scheduler()
+        for message in self._replace_lost():
+            say(message)
         self._progress = False
-        if now - self._heard < SILENCE and not self._waiting:
+        if now - self._last_progress < SILENCE and not self._waiting:
             return
         threads = self.threads()
         if not threads and not self._waiting:
-            say(f"no progress and no workers for {now - self._heard:.0f} s: {self._absent()}")
+            silence = now - self._last_progress
+            say(f"no progress and no workers for {silence:.0f} s: {self._why_none()}")
         elif threads and self._waiting:
             say("workers came, going on")
         self._waiting = not threads
 
-    def _tend(self) -> Iterator[str]:
-        """Replace workers that were lost; what is to be said of that."""
+    def _replace_lost(self) -> Iterator[str]:
+        """Replace workers that were lost; a line for people about each kind of loss."""
         return iter(())
 
-    def _absent(self) -> str:
-        """What is known of workers that are not there."""
+    def _why_none(self) -> str:
+        """Why no workers are there, as far as is known, or what to do about it."""
         return f"start some with 'dask worker {self._address}'"
 
-    def _meet_scheduler(self) -> None:
+    def _check_scheduler(self) -> None:
         if self._client.status != "running":
             raise self._scheduler_is_gone()
 
@@ -127,16 +128,16 @@ class Workers:
 
 
 class OwnWorkers(Workers):
-    """Workers that this process starts, and replaces.
+    """Workers that this process starts and replaces.
 
     Parameters
     ----------
     client : distributed.Client
     disks : Disks
     cluster : distributed.SpecCluster
-        It is told what to start, and does not see by itself what has ended.
+        Starts what it is told to, and does not notice by itself what has ended.
     where : str
-        How messages name it.
+        The name of the cluster in messages.
     """
 
     def __init__(self, client: Any, disks: Disks, cluster: Any, where: str) -> None:
@@ -145,18 +146,27 @@ class OwnWorkers(Workers):
         self._where = where
         self._wanted = len(cluster.worker_spec)
         self._rounds = 0
-        self._any_came = bool(self._here())
+        self._any_came = bool(self._registered())
 
     @abstractmethod
     def _ended(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
-        """Of those who are not here: who will not come any more, by what is to be said of it."""
+        """The workers that will not come any more, by the reason that people are told.
+
+        Parameters
+        ----------
+        here : set
+            Names of the workers that are registered.
+        """
 
     @abstractmethod
     def _scale(self, number: int) -> None:
-        """Have so many, of those that are started and replaced as one."""
+        """Ask for a number of workers; those that start and end together count as one."""
 
-    def _here(self) -> set[Any]:
-        """Who has registered with the scheduler, of those that are started as one."""
+    def _registered(self) -> set[Any]:
+        """Names of the workers that have registered with the scheduler.
+
+        Of workers that start and end together, one is enough.
+        """
         workers = list(self._cluster.scheduler_info["workers"].values())
         names = {str(worker["name"]) for worker in workers}
         return {
@@ -165,8 +175,8 @@ class OwnWorkers(Workers):
             if any(f"{name}{suffix}" in names for suffix in spec.get("group", ("",)))
         }
 
-    def _tend(self) -> Iterator[str]:
-        here = self._here()
+    def _replace_lost(self) -> Iterator[str]:
+        here = self._registered()
         self._any_came = self._any_came or bool(here)
         if self._progress:
             self._rounds = 0
@@ -178,7 +188,7 @@ class OwnWorkers(Workers):
         if len(names) == len(self._cluster.worker_spec):
             *_, reason = ended
             if not self._any_came:
-                raise SpecError(self._where, reason, "see the words of 'cluster' in the job")
+                raise SpecError(self._where, reason, "see the settings of 'cluster' in the job")
             if self._rounds > TRIES:
                 problem = f"workers end before they get anything done: {reason}"
                 raise TransientError(self._where, problem, _KEPT)
@@ -187,6 +197,6 @@ class OwnWorkers(Workers):
             self._wanted -= len(names)
         for problem in ended:
             yield f"{problem}; {'replaced' if replaced else 'the others go on without'}"
-        with suppress(Exception):  # whatever is left of them is seen at the next look
+        with suppress(Exception):  # what is left of them is found by the next check
             self._cluster.sync(self._cluster.scale_down, names, callback_timeout=_ANSWER)
         self._scale(self._wanted)

@@ -18,7 +18,10 @@ from galbatch.values import FluxBlock
 
 ZERO_POINT = 23.9
 """AB magnitude of one microjansky."""
-_POGSON = 0.4 * math.log(10.0)
+LN_FLUX_PER_MAGNITUDE = 0.4 * math.log(10.0)
+"""By how much ln(flux) changes when the magnitude changes by one."""
+MAGNITUDE_PER_LN_FLUX = 2.5 / np.log(10.0)
+"""The inverse: magnitude error over relative flux error. A float64, which makes float32 double."""
 # A limiting magnitude outside this range is another sentinel or a mistake, not a limit.
 _LIMITS = (5.0, 40.0)
 
@@ -36,7 +39,7 @@ def flux_from_magnitude(magnitude: Any) -> Any:
     array
         Microjansky.
     """
-    return namespace(magnitude).exp(_POGSON * (ZERO_POINT - magnitude))
+    return namespace(magnitude).exp(LN_FLUX_PER_MAGNITUDE * (ZERO_POINT - magnitude))
 
 
 def magnitude_from_flux(flux: Any) -> Any:
@@ -142,7 +145,7 @@ def clean(
     with np.errstate(over="ignore", invalid="ignore"):
         if photometry.quantity == "magnitude":
             flux = flux_from_magnitude(xp.where(special, xp.nan, value))
-            factor = flux if photometry.error == "relative" else _POGSON * flux
+            factor = flux if photometry.error == "relative" else LN_FLUX_PER_MAGNITUDE * flux
             sigma = factor * error
         else:
             unit = xp.asarray(
@@ -235,4 +238,4 @@ def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:
         raise SpecError("clean.extinction", "there is no E(B-V) column", "set 'extinction: false'")
     usable = xp.where(xp.isfinite(reddening) & (reddening > 0), reddening, 0.0)
     per_band = xp.asarray([band_extinction(band) for band in bands])
-    return xp.exp(_POGSON * usable[:, None] * per_band)
+    return xp.exp(LN_FLUX_PER_MAGNITUDE * usable[:, None] * per_band)

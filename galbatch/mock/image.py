@@ -47,10 +47,10 @@ class Image:
     noise_factor: NDArray[np.float32]
 
 
-def look(
+def detection_image(
     rng: np.random.Generator, objects: Objects, ratio: Array, weight: Array, seeing: float
 ) -> Image:
-    """Blur and measure.
+    """Blur objects with the seeing, and measure their sizes and shapes.
 
     Parameters
     ----------

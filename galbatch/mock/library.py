@@ -1,7 +1,7 @@
 """Rest-frame spectra of galaxies and stars that the simulated sky is drawn from.
 
-The numbers are in ``library.npz`` beside this file, made once by
-`galbatch.mock.build_library`, whose docstring says where every spectrum comes from.
+The numbers are in ``library.npz`` beside this file, made once by ``tools/build_library.py`` of the
+repository, whose docstring says where every spectrum comes from.
 
 Galaxies are stellar population models without dust and at redshift 0: attenuation and absorption
 by the intergalactic medium are analytic and belong to `galbatch.mock.attenuation`. Nebular

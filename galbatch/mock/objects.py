@@ -1,4 +1,4 @@
-"""What galaxies, stars and quasars of the simulated sky are alike."""
+"""What galaxies, stars and quasars of the simulated sky have in common."""
 
 from __future__ import annotations
 

@@ -23,10 +23,17 @@ from threadpoolctl import threadpool_limits
 
 from galbatch.columns import from_numpy
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.flux.clean import ZERO_POINT, flux_from_magnitude, magnitude_from_flux, microjansky
+from galbatch.flux.clean import (
+    MAGNITUDE_PER_LN_FLUX,
+    ZERO_POINT,
+    flux_from_magnitude,
+    magnitude_from_flux,
+    microjansky,
+)
 from galbatch.flux.dust import band_extinction
 from galbatch.intake.types import arrow_type, item_type
-from galbatch.mock.image import TO_FWHM, Image, look, stellarity
+from galbatch.mock.image import TO_FWHM, Image, detection_image, stellarity
+from galbatch.mock.noise import NoiseLaw
 from galbatch.mock.objects import Array, Objects
 from galbatch.mock.population import BLOCK_ROWS, Population, population
 from galbatch.spec.mock import MockSky
@@ -41,15 +48,10 @@ NOT_A_LABEL = -99.0
 UNKNOWN_STAR = 0.5
 """Star flag of what could be either."""
 
-SOURCE_NOISE = 40.0
-"""A source this many times brighter than the 5-sigma depth has as much noise of its own as of the
-sky: about right for sky-limited images of an hour on a 4 m telescope."""
-
 PART_ROWS = 65_536
 """Objects that share the high part of an id of two parts."""
 
 _DETECTOR_PIXELS = 4096
-_POGSON = 2.5 / np.log(10.0)
 
 
 def mock_batches(
@@ -189,7 +191,7 @@ class _Telescope:
             dimming = np.float32(-0.4 * np.log(10.0)) * ebv.astype("f4")[:, None] * self.extinction
             true_flux = true_flux * np.exp(dimming)
         weight = 1.0 - 0.3 * rng.random(len(objects)) ** 4
-        image = look(
+        image = detection_image(
             rng,
             objects,
             true_flux[:, self.reference] / self.sky_noise[self.reference],
@@ -259,12 +261,11 @@ class _Telescope:
             lost = saturated[:, None] & (true > limit)
             true = np.where(lost, np.sqrt(np.maximum(true, limit) * limit), true)
         sky = self.sky_noise * image.noise_factor[:, None]
-        own = self.sky_noise / np.float32(5.0 * SOURCE_NOISE)
-        relative = np.float32(mock.calibration)
-        scatter = np.sqrt(sky**2 + true * own + (relative * true) ** 2)
+        law = NoiseLaw(self.sky_noise, np.float32(mock.calibration))
+        scatter = np.sqrt(law.variance(true, sky))
         flux = true + scatter * rng.standard_normal(true.shape, np.float32)
         positive = np.maximum(flux, 0.0)
-        error = np.sqrt(sky**2 + positive * own + (relative * positive) ** 2)
+        error = np.sqrt(law.variance(positive, sky))
         observed = rng.random(true.shape, np.float32) >= self.missing
         return _Photometry(flux, error, sky, observed, saturated)
 
@@ -299,7 +300,7 @@ class _Telescope:
         if photometry.quantity == "magnitude":
             detected = (flux > 0) & (flux >= self.mock.detection * error)
             value: NDArray[Any] = magnitude_from_flux(flux)
-            stated: NDArray[Any] = _POGSON * error / np.where(detected, flux, 1.0)
+            stated: NDArray[Any] = MAGNITUDE_PER_LN_FLUX * error / np.where(detected, flux, 1.0)
             missed = np.nan if self.not_detected is None else self.not_detected
             value = np.where(detected, value, missed)
             stated = np.where(detected, stated, magnitude_from_flux(sky) if self.limits else missed)

@@ -45,8 +45,8 @@ class StackedDense(keras.layers.Layer):  # type: ignore[misc]
         Weights start at a normal distribution of this over the square root of the inputs.
     """
 
-    def __init__(self, units: int, members: int, gain: float, **words: Any) -> None:
-        super().__init__(**words)
+    def __init__(self, units: int, members: int, gain: float, **options: Any) -> None:
+        super().__init__(**options)
         self.units, self.members, self.gain = units, members, gain
 
     def build(self, shape: Sequence[int | None]) -> None:

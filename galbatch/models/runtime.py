@@ -123,5 +123,5 @@ def open_network(folder: Path, name: str, build: Callable[[], Any]) -> Network:
 
 def _check_memory(error: Exception) -> None:
     """Python's own error where memory ran out: whoever is above may try with fewer rows."""
-    if any(words in str(error) for words in _NO_MEMORY):
+    if any(text in str(error) for text in _NO_MEMORY):
         raise MemoryError(f"onnxruntime: {error}") from error

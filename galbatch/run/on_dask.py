@@ -47,11 +47,11 @@ class Workers(Protocol):
         """How many tasks they do at once."""
         ...
 
-    def heard(self) -> None:
+    def note_progress(self) -> None:
         """There was progress."""
         ...
 
-    def look(self, say: Callable[[str], None]) -> None:
+    def watch(self, say: Callable[[str], None]) -> None:
         """See to them while the driver waits; raises where nothing will come of it."""
         ...
 
@@ -76,11 +76,11 @@ def distributed(
     client = workers.client
 
     def hear(event: tuple[float, dict[str, Any]]) -> None:
-        workers.heard()
+        workers.note_progress()
         monitor.progress(**event[1])
 
     def look() -> None:
-        workers.look(monitor.waiting)
+        workers.watch(monitor.waiting)
 
     client.subscribe_topic(_TOPIC, hear)
     under_way: dict[Any, tuple[int, AnyTask]] = {}
@@ -102,7 +102,7 @@ def distributed(
                 give(lot, 1)
         batch = _next_batch(waiting, look)
         answers = _answers(client, batch, look)
-        workers.heard()
+        workers.note_progress()
         for future, answer in zip(batch, answers, strict=True):
             attempt, task = under_way.pop(future)
             if isinstance(answer, Result):

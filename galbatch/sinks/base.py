@@ -1,4 +1,4 @@
-"""What a sink is: a table in a database that takes each partition exactly once."""
+"""What a sink promises: a database whose tables take each partition exactly once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
-
-from galbatch.spec.job import Sink as SinkSpec
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,74 @@ class Origin:
     optional: frozenset[str] = frozenset()
 
 
-class Sink(AbstractContextManager["Sink"], Protocol):
+class Sink(Protocol):
+    """A database that a job names. Nothing is opened until `open`."""
+
+    @property
+    def identity(self) -> str:
+        """The part of a receipt's unit that names the database: another place, another name.
+
+        Receipts in stores of earlier versions are found by it, so it must never change.
+        """
+        ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files on this machine's disks that it writes: no sources of a catalogue."""
+        ...
+
+    def describe(self) -> str:
+        """What it is and where, for people: ``DuckDB out.duckdb``."""
+        ...
+
+    def check(self) -> None:
+        """Refuse what is plainly no place for predictions, before any work is done for it.
+
+        Raises
+        ------
+        SpecError
+            If there is something else at its place.
+        """
+        ...
+
+    def check_table(self, origin: Origin) -> None:
+        """Refuse a table that is not for these predictions, without writing.
+
+        Raises
+        ------
+        SpecError
+            If the table's name is taken, the database cannot be opened, or the table holds
+            something else. Nothing is said of a database that is busy.
+        """
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is such a database; True where that cannot be told just now."""
+        ...
+
+    def open(self, origin: Origin) -> PredictionTable:
+        """Connect to the database, making it where there is none.
+
+        Parameters
+        ----------
+        origin : Origin
+
+        Returns
+        -------
+        PredictionTable
+            To be used in a ``with`` block.
+
+        Raises
+        ------
+        SpecError
+            If it cannot be opened.
+        TransientError
+            If another process has it open.
+        """
+        ...
+
+
+class PredictionTable(AbstractContextManager["PredictionTable"], Protocol):
     """A table that takes predictions. One process writes at a time: the driver."""
 
     @property
@@ -69,6 +134,10 @@ class Sink(AbstractContextManager["Sink"], Protocol):
 
         Rows and the record of the key are committed in one transaction.
 
+        Parameters
+        ----------
+        piece : Piece
+
         Returns
         -------
         int
@@ -79,75 +148,36 @@ class Sink(AbstractContextManager["Sink"], Protocol):
         SpecError
             If the table has other columns (but for optional ones), is not galbatch's, or the disk
             is full.
+        DataError
+            If the piece's file cannot be read.
         TransientError
             If the database is busy.
         """
         ...
 
     def lacks(self, keys: Mapping[str, str]) -> str:
-        """Why the table does not hold exactly the pieces of these keys, by unit; or nothing."""
+        """What keeps the table from holding these pieces and no others; empty where it does.
+
+        Parameters
+        ----------
+        keys : mapping of str to str
+            Key of each unit.
+        """
         ...
 
     def keep(self, units: Collection[str]) -> int:
-        """Remove the rows of all other units (of an earlier partitioning); how many they were."""
+        """Remove the rows of all other units (of an earlier partitioning).
+
+        Parameters
+        ----------
+        units : collection of str
+            The partitions that the catalogue has now.
+
+        Returns
+        -------
+        int
+            Rows removed.
+        """
         ...
 
     def __enter__(self) -> Self: ...
-
-
-def check_sink(spec: SinkSpec) -> None:
-    """Refuse what is plainly no place for predictions, before any work is done for it.
-
-    Raises
-    ------
-    SpecError
-        If there is something else at its place.
-    """
-    match spec.kind:
-        case "duckdb":
-            from galbatch.sinks.duckdb import check_file
-
-            check_file(Path(spec.path).expanduser())
-
-
-def check_table(spec: SinkSpec, origin: Origin) -> None:
-    """Refuse a table that is not for these predictions, without writing.
-
-    Raises
-    ------
-    SpecError
-        If it is of others, or the database cannot be opened. Nothing is said of one that is busy.
-    """
-    match spec.kind:
-        case "duckdb":
-            from galbatch.sinks.duckdb import check_table
-
-            check_table(spec, origin)
-
-
-def open_sink(spec: SinkSpec, origin: Origin) -> Sink:
-    """Connect to a database.
-
-    Parameters
-    ----------
-    spec : Sink
-        The job's words.
-    origin : Origin
-
-    Returns
-    -------
-    Sink
-        To be used in a ``with`` block.
-
-    Raises
-    ------
-    SpecError
-        If it cannot be opened.
-    TransientError
-        If another process has it open.
-    """
-    match spec.kind:
-        case "duckdb":
-            from galbatch.sinks.duckdb import DuckdbTable
-
-            return DuckdbTable(spec, origin)

@@ -14,16 +14,17 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import DataError, SpecError, TransientError
 from galbatch.sinks.base import Origin, Piece
+from galbatch.sinks.sql import comment, literal, quoted, title
 from galbatch.spec.job import DuckdbSink
 
 RECEIPTS = "galbatch_receipts"
 RECEIPT = "galbatch_receipt"
 """Column of a prediction table: the receipt that its row was written with."""
 
-_SETTINGS = {
-    "memory_limit": "30%",  # of the machine: workers run beside it
-    "checkpoint_threshold": "256MB",  # not one checkpoint for every piece or two
-}
+MEMORY = "30%"
+"""Of the machine's memory, what DuckDB may use: workers run beside it."""
+_CHECKPOINT = "256MB"
+"""Bytes written between two checkpoints: DuckDB's own default is one for each piece or two."""
 _MAGIC = slice(8, 12)
 """Where a DuckDB file says that it is one."""
 _CREATE_RECEIPTS = f"""
@@ -40,6 +41,109 @@ _TYPES = {
 }  # fmt: skip
 
 
+class DuckdbDatabase:
+    """A DuckDB file that a job names.
+
+    Parameters
+    ----------
+    spec : DuckdbSink
+    memory : str
+        What DuckDB may use while it appends: a share of the machine's memory, or a size.
+    """
+
+    def __init__(self, spec: DuckdbSink, memory: str = MEMORY) -> None:
+        self._spec = spec
+        self._path = Path(spec.path).expanduser()
+        self._memory = memory
+
+    @property
+    def identity(self) -> str:
+        """Kind and path, as the job has them."""
+        return f"{self._spec.kind}.{self._spec.path}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file itself."""
+        return (self._path,)
+
+    def describe(self) -> str:
+        """``DuckDB out.duckdb``."""
+        return f"DuckDB {self._spec.path}"
+
+    def check(self) -> None:
+        """Refuse a file that is no DuckDB database, before anything is written into it.
+
+        Raises
+        ------
+        SpecError
+            If the file that is there does not begin as a database does, or cannot be read.
+        """
+        try:
+            with self._path.open("rb") as file:
+                start = file.read(_MAGIC.stop)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise SpecError(str(self._path), f"cannot be read: {error.strerror}") from error
+        if start and start[_MAGIC] != b"DUCK":
+            raise SpecError(
+                str(self._path),
+                "expected a DuckDB database, it is another file",
+                "give another 'path'",
+            )
+
+    def check_table(self, origin: Origin) -> None:
+        """Refuse a table that is not for these predictions, as far as is seen without writing.
+
+        Raises
+        ------
+        SpecError
+            If the name is taken, the file cannot be opened, or its table is of others. Nothing is
+            said while another process writes to it.
+        """
+        table = self._table(origin)
+        where = f"{self._path}, table {table}"
+        self.check()
+        if not self._path.is_file() or not self._path.stat().st_size:
+            return
+        try:
+            with duckdb.connect(str(self._path), read_only=True) as database:
+                found = database.execute(
+                    "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]
+                ).fetchall()
+                if found:
+                    _check_title(database, table, title(origin), where)
+        except duckdb.Error as error:
+            if "lock" not in str(error).lower():
+                text = str(error).splitlines()[0]
+                raise SpecError(str(self._path), f"DuckDB: {text}") from error
+
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
+
+    def open(self, origin: Origin) -> DuckdbTable:
+        """Connect to the file, making it where there is none.
+
+        Raises
+        ------
+        SpecError
+            If it cannot be opened or made, or the table's name is taken.
+        TransientError
+            If another process has it open.
+        """
+        table = self._table(origin)
+        self.check()
+        return DuckdbTable(self._path, table, origin, self._memory)
+
+    def _table(self, origin: Origin) -> str:
+        table = self._spec.table or origin.model
+        if table.lower() == RECEIPTS:
+            where = f"{self._path}, table {table}"
+            raise SpecError(where, "this table's name is taken", "give another 'table'")
+        return table
+
+
 class DuckdbTable:
     """Predictions of one model in a table of a DuckDB file.
 
@@ -48,24 +152,31 @@ class DuckdbTable:
 
     Parameters
     ----------
-    spec : DuckdbSink
+    path : Path
+        The file.
+    table : str
     origin : Origin
+    memory : str
+        What DuckDB may use.
     """
 
-    def __init__(self, spec: DuckdbSink, origin: Origin) -> None:
-        self._path = Path(spec.path).expanduser()
-        self._table = spec.table or origin.model
+    def __init__(self, path: Path, table: str, origin: Origin, memory: str) -> None:
+        self._path = path
+        self._table = table
+        self._quoted = quoted(table)
         self._origin = origin
+        self._title = title(origin)
+        self._memory = memory
         self._checked: pa.Schema | None = None
-        if self._table.lower() == RECEIPTS:
-            raise SpecError(self.where, "this table's name is taken", "give another 'table'")
-        check_file(self._path)
         with self._explained():
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise SpecError(str(self._path), f"cannot be written: {error}") from error
-            self._database = duckdb.connect(str(self._path), config=dict(_SETTINGS))
+            self._database = duckdb.connect(
+                str(self._path),
+                config={"memory_limit": memory, "checkpoint_threshold": _CHECKPOINT},
+            )
             self._check_place()
 
     @property
@@ -122,7 +233,7 @@ class DuckdbTable:
         TransientError
             If the database is busy.
         """
-        schema = _schema(piece.path)
+        schema, expected = _schema(piece.path)
         with self._transaction() as database:
             self._prepare(schema)
             found = database.execute(
@@ -133,6 +244,14 @@ class DuckdbTable:
                 return 0
             number = _one(database, f"SELECT coalesce(max(number), 0) + 1 FROM {RECEIPTS}")
             rows = self._insert(piece.path, schema.names, number)
+            # Over rows that are there, DuckDB takes one of those with the same id, silently.
+            if rows != expected:
+                raise SpecError(
+                    str(piece.path),
+                    f"expected {expected:,} different values of {self._origin.id_column}, "
+                    f"there are {rows:,}",
+                    "run `galbatch verify`, and then the job again",
+                )
             # After, not before: DuckDB does not let a transaction delete a key and insert it again.
             for old, _ in found:
                 self._remove(old)
@@ -165,7 +284,7 @@ class DuckdbTable:
             return sum(self._remove(number) for number, unit in found if unit not in kept)
 
     def _check_place(self) -> None:
-        """DuckDB opens a name that it takes for something else as a database in memory."""
+        """Refuse a path that DuckDB opened as a database in memory, whose rows would be lost."""
         ((found,),) = self._database.execute(
             "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
         ).fetchall()
@@ -178,9 +297,9 @@ class DuckdbTable:
             )
 
     def _insert(self, path: Path, columns: Sequence[str], number: int) -> int:
-        """New rows, over those that are there already under the same id."""
-        names = [_quoted(name) for name in columns]
-        key = _quoted(self._origin.id_column)
+        """Write new rows, replacing rows that have the same id."""
+        names = [quoted(name) for name in columns]
+        key = quoted(self._origin.id_column)
         known = _one(
             self._database,
             f"SELECT count(*) FROM read_parquet(?, hive_partitioning = false) AS piece "
@@ -204,7 +323,7 @@ class DuckdbTable:
         return rows
 
     def _prepare(self, schema: pa.Schema) -> None:
-        """Make the table, or see that it is the one we made."""
+        """Make the table, or check that galbatch made it, with the same columns."""
         if self._checked is not None and schema.equals(self._checked):
             return
         if self._origin.id_column not in schema.names:
@@ -215,41 +334,41 @@ class DuckdbTable:
         if self._exists(self._table):
             self._compare(schema, wanted)
         else:
-            # Of a table that was dropped, nothing is there any more.
+            # A table that was dropped holds no pieces any more.
             self._database.execute(f"DELETE FROM {RECEIPTS} WHERE table_name = ?", [self._table])
             self._create(schema, wanted)
         self._checked = schema
 
     def _create(self, schema: pa.Schema, wanted: dict[str, str]) -> None:
-        columns = [f"{_quoted(name)} {kind}" for name, kind in wanted.items()]
-        key = f"PRIMARY KEY ({_quoted(self._origin.id_column)})"
+        columns = [f"{quoted(name)} {kind}" for name, kind in wanted.items()]
+        key = f"PRIMARY KEY ({quoted(self._origin.id_column)})"
         self._database.execute(f"CREATE TABLE {self._quoted} ({', '.join([*columns, key])})")
-        self._database.execute(f"COMMENT ON TABLE {self._quoted} IS {_text(self._title)}")
+        self._database.execute(f"COMMENT ON TABLE {self._quoted} IS {literal(self._title)}")
         for field in schema:
             self._describe(field)
         column = f"{self._quoted}.{RECEIPT}"
         self._database.execute(f"COMMENT ON COLUMN {column} IS 'number in {RECEIPTS}'")
 
     def _describe(self, field: pa.Field[Any]) -> None:
-        comment = _comment(field)
-        if comment:
-            column = f"{self._quoted}.{_quoted(field.name)}"
-            self._database.execute(f"COMMENT ON COLUMN {column} IS {_text(comment)}")
+        text = comment(field)
+        if text:
+            column = f"{self._quoted}.{quoted(field.name)}"
+            self._database.execute(f"COMMENT ON COLUMN {column} IS {literal(text)}")
 
     def _follow(self, schema: pa.Schema, wanted: dict[str, str], columns: dict[str, str]) -> None:
-        """Add and take away optional columns; their values come with the pieces."""
+        """Add optional columns that a piece has, and drop those it lacks."""
         gone = sorted(self._origin.optional & columns.keys() - wanted.keys())
         for name in gone:
-            self._database.execute(f"ALTER TABLE {self._quoted} DROP COLUMN {_quoted(name)}")
+            self._database.execute(f"ALTER TABLE {self._quoted} DROP COLUMN {quoted(name)}")
             del columns[name]
         for name in schema.names:
             if name in self._origin.optional and name not in columns:
-                added = f"{_quoted(name)} {wanted[name]}"
+                added = f"{quoted(name)} {wanted[name]}"
                 self._database.execute(f"ALTER TABLE {self._quoted} ADD COLUMN {added}")
                 self._describe(schema.field(name))
                 columns[name] = wanted[name]
         if gone:
-            # No piece that is there is whole any more: who asks for the columns again gets values.
+            # All pieces lack the columns now: they are written again when the columns return.
             self._database.execute(
                 f"UPDATE {RECEIPTS} SET key = '' WHERE table_name = ?", [self._table]
             )
@@ -272,14 +391,6 @@ class DuckdbTable:
                     f"the table has {columns.get(name, 'none')}",
                     "the model predicts other columns now: drop the table, or give another 'table'",
                 )
-
-    @property
-    def _title(self) -> str:
-        return _title(self._origin)
-
-    @property
-    def _quoted(self) -> str:
-        return _quoted(self._table)
 
     def _exists(self, table: str) -> bool:
         return bool(
@@ -321,7 +432,7 @@ class DuckdbTable:
             if "memory_limit" in lower or isinstance(error, duckdb.OutOfMemoryException):
                 raise SpecError(
                     self.where,
-                    f"needs more memory than {_SETTINGS['memory_limit']} of this machine's: {text}",
+                    f"needs more memory than {self._memory} of this machine's: {text}",
                     "the primary key takes about 21 bytes a row; append on a larger machine",
                 ) from error
             if "no space left" in lower:
@@ -341,63 +452,10 @@ class DuckdbTable:
             raise SpecError(self.where, f"DuckDB: {text}") from error
 
 
-def check_file(path: Path) -> None:
-    """Refuse a file that is no DuckDB database, before anything is written into it or beside it.
-
-    Raises
-    ------
-    SpecError
-        If there is a file at `path` that does not begin as a database does.
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(_MAGIC.stop)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise SpecError(str(path), f"cannot be read: {error.strerror}") from error
-    if start and start[_MAGIC] != b"DUCK":
-        raise SpecError(
-            str(path), "expected a DuckDB database, it is another file", "give another 'path'"
-        )
-
-
-def check_table(spec: DuckdbSink, origin: Origin) -> None:
-    """Refuse a table that is not for these predictions, as far as can be seen without writing.
-
-    Raises
-    ------
-    SpecError
-        If the name is taken, the file cannot be opened, or its table is of others. Nothing is said
-        while another process writes to it.
-    """
-    path, table = Path(spec.path).expanduser(), spec.table or origin.model
-    where = f"{path}, table {table}"
-    if table.lower() == RECEIPTS:
-        raise SpecError(where, "this table's name is taken", "give another 'table'")
-    check_file(path)
-    if not path.is_file() or not path.stat().st_size:
-        return
-    try:
-        with duckdb.connect(str(path), read_only=True) as database:
-            found = database.execute(
-                "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [table]
-            ).fetchall()
-            if found:
-                _check_title(database, table, _title(origin), where)
-    except duckdb.Error as error:
-        if "lock" not in str(error).lower():
-            raise SpecError(str(path), f"DuckDB: {str(error).splitlines()[0]}") from error
-
-
-def _title(origin: Origin) -> str:
-    return f"galbatch: predictions of model {origin.model}, survey {origin.survey}"
-
-
 def _check_title(
     database: duckdb.DuckDBPyConnection, table: str, expected: str, where: str
 ) -> None:
-    """A table says of which model's predictions it is."""
+    """Check by its comment that a table holds the predictions of a model."""
     found = database.execute(
         "SELECT comment FROM duckdb_tables() WHERE table_name = ?"
         " AND database_name = current_database() AND schema_name = current_schema()",
@@ -413,9 +471,11 @@ def _check_title(
         )
 
 
-def _schema(path: Path) -> pa.Schema:
+def _schema(path: Path) -> tuple[pa.Schema, int]:
+    """The columns of a piece, and how many rows it has."""
     try:
-        return pq.read_schema(path)
+        metadata = pq.read_metadata(path)
+        return metadata.schema.to_arrow_schema(), metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise DataError(str(path), f"cannot be read: {error}", "delete it and run again") from error
 
@@ -432,22 +492,3 @@ def _sql_type(field: pa.Field[Any], where: str) -> str:
     if kind in _TYPES:
         return _TYPES[kind]
     raise SpecError(where, f"column '{field.name}' has a type without a place in it: {kind}")
-
-
-def _comment(field: pa.Field[Any]) -> str:
-    """``photometric redshift [km / s] (src.redshift.phot)``."""
-    words = {key.decode(): word.decode() for key, word in (field.metadata or {}).items()}
-    parts = [words.get("description", "")]
-    if words.get("unit"):
-        parts.append(f"[{words['unit']}]")
-    if words.get("ucd"):
-        parts.append(f"({words['ucd']})")
-    return " ".join(part for part in parts if part)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

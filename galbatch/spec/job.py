@@ -26,6 +26,7 @@ from galbatch.spec.base import (
     must_rise,
     say,
 )
+from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
 from galbatch.spec.survey import Condition
 from galbatch.values import WORKER_MEMORY, Target
@@ -191,25 +192,6 @@ class ThesisClean(Words):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         must_rise(self.low, self.high)
-        return self
-
-
-_FINEST = 1e-6
-"""Steps of redshifts that are still steps in float32."""
-
-
-class RedshiftGrid(Words):
-    """Evenly spaced redshifts at which p(z) is written out in full."""
-
-    low: float = Field(default=0.0, ge=0, le=100)
-    high: float = Field(default=6.0, gt=0, le=100)
-    points: int = Field(default=301, ge=2, le=10_000)
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        must_rise(self.low, self.high)
-        if (self.high - self.low) / self.points < _FINEST:
-            raise ValueError(f"points are closer than {_FINEST:g}; take fewer, or a wider range")
         return self
 
 

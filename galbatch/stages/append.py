@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.sinks.base import Origin, Piece, open_sink
+from galbatch.sinks.base import Origin, Piece
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Sink as SinkSpec
 from galbatch.stages import code
 from galbatch.stages.base import Pending, Report, Task, Where
 from galbatch.stages.catalogue import Catalogue
-from galbatch.stages.deliveries import held_as, origin_of
+from galbatch.stages.deliveries import held_as, origin_of, unit_of
 from galbatch.stages.memory import PROCESS
 from galbatch.stages.predictions import predicted
 from galbatch.stages.site import Site
@@ -22,7 +23,6 @@ from galbatch.store.commit import digest_file
 from galbatch.store.facts import AppendFacts, PublishedFacts
 from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
-from galbatch.store.units import delivery_unit
 from galbatch.values import Receipt
 
 
@@ -59,11 +59,11 @@ class Append:
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
-        places = ", ".join(f"{sink.kind} {sink.path}" for sink in site.job.sinks)
+        places = ", ".join(sink_of(sink).describe() for sink in site.job.sinks)
         return f"{places}; key: {site.survey.id.column}"
 
     def memory(self, site: Site) -> int:
-        """A partition; DuckDB's own limit comes on top of it."""
+        """A partition; what a database takes for itself comes on top of it."""
         return PROCESS + site.job.partition.rows * 1024
 
     def pending(self, snapshot: Snapshot) -> Pending[Delivery, None]:
@@ -100,17 +100,17 @@ class Append:
         began = time.perf_counter()
         delivery = task.payload
         rows = written = 0
-        with open_sink(delivery.sink, delivery.origin) as sink:
+        with sink_of(delivery.sink).open(delivery.origin) as table:
             for piece, held in delivery.pieces:
                 with local_copy(piece.path) as path:
                     _check(piece, path)
                     fence.check()
-                    written += sink.append(replace(piece, path=path))
+                    written += table.append(replace(piece, path=path))
                 rows += held
                 report(rows, task.size, "")
             fence.check()
-            sink.keep([piece.unit for piece, _ in delivery.pieces])
-            where = sink.where
+            table.keep([piece.unit for piece, _ in delivery.pieces])
+            where = table.where
         receipt = delivery.need.receipt(
             digest=delivery.need.key,
             rows=written,
@@ -147,7 +147,7 @@ def _delivery(
         "model": version,
         "predictions": published.digest,
     }
-    unit = delivery_unit(sink.kind, sink.path, sink.table or holder, holder)
+    unit = unit_of(sink, holder)
     fingerprint = PublishedFacts.from_json(published.facts).fingerprint
     layout, receipts = snapshot.site.layout, snapshot.receipts.all("predict")
     written = predicted(catalogue, version, receipts)
@@ -170,11 +170,12 @@ def _delivery(
 
 def _lacks(delivery: Delivery) -> str:
     """Why a delivery that was made must be made again."""
-    if not Path(delivery.sink.path).expanduser().exists():
-        return f"{delivery.sink.path} is gone"
+    sink = sink_of(delivery.sink)
+    if not sink.exists():
+        return f"{sink.describe()} is gone"
     try:
-        with open_sink(delivery.sink, delivery.origin) as sink:
-            return sink.lacks({piece.unit: piece.key for piece, _ in delivery.pieces})
+        with sink.open(delivery.origin) as table:
+            return table.lacks({piece.unit: piece.key for piece, _ in delivery.pieces})
     except TransientError:
         return ""  # somebody reads it
     except SpecError as error:
@@ -182,7 +183,7 @@ def _lacks(delivery: Delivery) -> str:
 
 
 def _check(piece: Piece, path: Path) -> None:
-    """Refuse what is not what was predicted: DuckDB compares no checksums of Parquet's pages."""
+    """Refuse what is not what was predicted: databases compare no checksums of Parquet's pages."""
     if digest_file(path) != piece.key:
         raise SpecError(
             str(piece.path),

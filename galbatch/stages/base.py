@@ -20,7 +20,7 @@ Where = Literal["workers", "one worker", "driver"]
 Payload = TypeVar("Payload")
 """What a stage must know to do one task, besides the unit."""
 Shared = TypeVar("Shared")
-"""What `begin` and `finish` of a stage make use of, so that it need not be found out again."""
+"""What `begin` and `finish` of a stage use, so that it is worked out once."""
 
 UNITS = {
     "scan": "file",
@@ -74,7 +74,7 @@ class Pending(Generic[Payload, Shared]):
     waiting: str = ""
     """The stage that must be through before this one can say."""
     shared: Shared | None = None
-    """What `begin` and `finish` make use of, so that it need not be found out again."""
+    """What `begin` and `finish` use, so that it is worked out once."""
     dispensable: bool = False
     """Should all tasks fail, there is something from before to go on with."""
     again: Stage[Payload, Shared] | None = None

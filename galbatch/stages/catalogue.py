@@ -313,8 +313,11 @@ def _damage(
         path, receipt = layout.partition(one.partition), written.get(one.partition.name)
         size = _file_size(path)
         as_written = receipt is not None and receipt.digest == one.digest
+        arrays = _lost_array(receipts, receipt) if as_written else ""
         if size is None:
             lost[one.partition] = f"{layout.relative(path)} is gone"
+        elif arrays:
+            lost[one.partition] = arrays
         elif as_written and size == one.size:
             continue
         elif as_written or under_way:
@@ -336,3 +339,11 @@ def _file_size(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _lost_array(receipts: Receipts, receipt: Receipt | None) -> str:
+    """Which of a partition's arrays is damaged or gone, at a glance; or nothing."""
+    if receipt is None or len(receipt.outputs) == 1:
+        return ""
+    damages = receipts.damages(receipt)
+    return next((f"{name} {what}" for name, what in damages if name != receipt.outputs[0]), "")

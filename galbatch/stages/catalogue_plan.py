@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from galbatch.intake.types import arrow_type
 from galbatch.stages import code
 from galbatch.stages.catalogue import CatalogueState
 from galbatch.stages.judge import judge_labels, judge_rows, tolerated_duplicates
@@ -138,7 +139,7 @@ def _row_sources(
         changed_shards if state.on_disk or changed_shards else reread_shards,
         survey.id.column,
         {scan.facts.number: scan.unit for scan in (*changed, *reread)},
-        _stored_schema(layout, state.on_disk),
+        _stored_schema(site, state),
         lambda column: _stored_column(layout, state.on_disk, column),
     )
     without = find_duplicates(
@@ -360,10 +361,16 @@ def _repeated_rows(layout: Layout, scans: Iterable[_Scan]) -> dict[int, NDArray[
     }
 
 
-def _stored_schema(layout: Layout, stored: Sequence[StoredPartition]) -> pa.Schema | None:
-    if not stored:
+def _stored_schema(site: Site, state: CatalogueState) -> pa.Schema | None:
+    """The columns of the partitions in the store, and their arrays."""
+    if not state.on_disk or state.facts is None:
         return None
-    return read_schema(layout.partition(stored[0].partition)).remove_metadata()
+    file = site.layout.partition(state.on_disk[0].partition)
+    schema = read_schema(file).remove_metadata()
+    for column in site.survey.arrays:
+        if column.name in state.facts.columns:
+            schema = schema.append(pa.field(column.name, arrow_type(column)))
+    return schema
 
 
 def _stored_column(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -13,17 +12,17 @@ from galbatch.errors import SpecError, counted, did_you_mean
 from galbatch.models.families import family_of, needs_labels
 from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
-from galbatch.sinks.base import check_sink, check_table
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Job, MockSource, Model, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
-from galbatch.stages.apart import other_stores
+from galbatch.stages.compare_files import UnreadFiles, compare, few
 from galbatch.stages.deliveries import origin_of
 from galbatch.stages.fit_process import pretrained_folder
 from galbatch.stages.headers import FileFacts, read_headers
+from galbatch.stages.overlap import other_stores
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.together import Known, compare, few
 from galbatch.store.facts import SourceFacts
 from galbatch.store.identity import Identity, check_identity
 from galbatch.store.places import check_writable
@@ -50,7 +49,7 @@ def agree(job: Job, survey: Survey) -> None:
     if job.split is not None and job.split.test + job.split.validation >= 1:
         raise SpecError("split", "test and validation leave nothing to train on")
     for sink in job.sinks:
-        check_sink(sink)
+        sink_of(sink).check()
     _check_survey(survey, needs_labels=needs_labels(job.models))
     for model in job.models:
         where = f"models.{model.name}"
@@ -76,13 +75,13 @@ def _check_survey(survey: Survey, *, needs_labels: bool) -> None:
             "names no column with labels: there is nothing to train on",
             "write 'labels'",
         )
-    for name, words in optional_columns(survey).items():
+    for name, uses in optional_columns(survey).items():
         column, several = survey.column[name], {"thesis_inputs", "photometry.vectors.mask"}
-        if column.dtype == "string" or (column.shape and not several.issuperset(words)):
+        if column.dtype == "string" or (column.shape and not several.issuperset(uses)):
             values = f"{math.prod(column.shape)} values in a row"
             what = "text" if column.dtype == "string" else values
             raise SpecError(
-                f"survey {survey.name}: {words[0]}",
+                f"survey {survey.name}: {uses[0]}",
                 f"expected a column of numbers, '{name}' holds {what}",
                 "correct its dtype and shape in 'columns', or name another",
             )
@@ -128,7 +127,7 @@ def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:
     for one in read_headers(job.source, survey, files, first_run=state.base is None):
         facts.append(one)
         yield one
-    compare(job, survey, facts, _known(snapshot, files))
+    compare(job, survey, facts, _unread_files(snapshot, files))
 
 
 def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[str, ...]:
@@ -149,8 +148,8 @@ def source_notes(job: Job, survey: Survey, facts: Sequence[FileFacts]) -> tuple[
     if isinstance(job.source, MockSource):
         return ()
     files = [one.file for one in facts]
-    known = _known(Snapshot(Site.of(job, survey)), files)
-    return (*compare(job, survey, facts, known), *other_stores(files))
+    unread = _unread_files(Snapshot(Site.of(job, survey)), files)
+    return (*compare(job, survey, facts, unread), *other_stores(files))
 
 
 def check_changed_files(site: Site) -> None:
@@ -177,7 +176,7 @@ def check_changed_files(site: Site) -> None:
     if files:
         check_catalogues(job.source.paths)
         facts = list(read_headers(job.source, survey, files, first_run=state.base is None))
-        compare(job, survey, facts, _known(snapshot, files, unseen=bool(away)))
+        compare(job, survey, facts, _unread_files(snapshot, files, unseen=bool(away)))
 
 
 def check_places(snapshot: Snapshot) -> None:
@@ -193,11 +192,13 @@ def check_places(snapshot: Snapshot) -> None:
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
     check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
-    for sink in site.job.sinks:
-        check_writable(Path(sink.path).expanduser().absolute().parent, "sinks")
+    for spec in site.job.sinks:
+        sink = sink_of(spec)
+        for file in sink.files:
+            check_writable(file.absolute().parent, "sinks")
         for model in site.job.models:
             version = snapshot.versions.current(model)
-            check_table(sink, origin_of(site, sink, model.name, version))
+            sink.check_table(origin_of(site, spec, model.name, version))
 
 
 def identity_of(site: Site) -> Identity:
@@ -218,7 +219,7 @@ def _check_mock(job: Job, survey: Survey) -> None:
             )
 
 
-def _known(snapshot: Snapshot, files: Iterable[str], *, unseen: bool = False) -> Known:
+def _unread_files(snapshot: Snapshot, files: Iterable[str], *, unseen: bool = False) -> UnreadFiles:
     """What is known of sources whose headers are not read now."""
     state = snapshot.catalogue_state
     read = set(files)
@@ -234,7 +235,7 @@ def _known(snapshot: Snapshot, files: Iterable[str], *, unseen: bool = False) ->
     if state.on_disk:
         schema = read_schema(snapshot.site.layout.partition(state.on_disk[0].partition))
         fields = {one.name: one for one in schema if one.name not in OWN}
-    return Known(
+    return UnreadFiles(
         fields,
         {unit: source.absent for unit, source in sources.items() if unit not in read},
         {t: sum(source.labelled.get(t, 0) for source in sources.values()) for t in TARGETS},
@@ -267,24 +268,24 @@ def summarise(facts: Sequence[FileFacts]) -> tuple[str, ...]:
         for note in one.notes:
             by_note[note].append(one.file)
     lines = []
-    for columns, found in sorted(by_columns.items(), key=lambda item: -len(item[1])):
+    for columns, files in sorted(by_columns.items(), key=lambda item: -len(item[1])):
         if len(by_columns) == 1:
             lines.append(f"{counted(len(sound), 'file')}, {counted(columns, 'column')} each")
         else:
-            lines.append(f"{counted(columns, 'column')} in {_named(found)}")
+            lines.append(f"{counted(columns, 'column')} in {_named(files)}")
     # Files of one kind spell many columns otherwise: they are told together.
     spelt: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for alias, found in by_alias.items():
+    for alias, files in by_alias.items():
         spelling, _, name = alias.partition(" -> ")
-        spelt[tuple(found)].append(f"{name} as {spelling}")
+        spelt[tuple(files)].append(f"{name} as {spelling}")
     for who, names in spelt.items():
         if len(who) == len(sound):
             lines.append(f"all spell {few(names)}")
         else:
             spell = "spells" if len(who) == 1 else "spell"
             lines.append(f"{counted(len(who), 'file')} {spell} {few(names)}: {few(who)}")
-    for note, found in by_note.items():
-        lines.append(f"{'all' if len(found) == len(sound) else _named(found)}: {note}")
+    for note, files in by_note.items():
+        lines.append(f"{'all' if len(files) == len(sound) else _named(files)}: {note}")
     return (*lines, *(str(one) for one in facts if one.problem))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from galbatch.models.families import optional_columns
 from galbatch.sinks.base import Origin
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import Sink
 from galbatch.stages.site import Site
+from galbatch.store.units import delivery_unit
 
 
 def origin_of(site: Site, sink: Sink, name: str, version: str) -> Origin:
@@ -18,3 +20,8 @@ def origin_of(site: Site, sink: Sink, name: str, version: str) -> Origin:
 def held_as(sink: Sink, name: str, version: str) -> str:
     """A table that the user has named holds the model's current version, whichever that is."""
     return name if sink.table else version
+
+
+def unit_of(sink: Sink, holder: str) -> str:
+    """The unit of a receipt for what a database is to have of a model, or of a version of it."""
+    return delivery_unit(sink_of(sink).identity, sink.table or holder, holder)

@@ -173,12 +173,13 @@ def _require_redshift(snapshot: Snapshot, version: str, known: tuple[str, ...]) 
 def _has_redshift(snapshot: Snapshot, version: str) -> bool:
     """Whether there are distributions among the predictions of a version that is still there."""
     layout, catalogue = snapshot.site.layout, snapshot.catalogue
-    card = read_card(layout.model(version))
+    if "redshift" not in read_card(layout.model(version)).targets:
+        return False
     for partition in catalogue.partitions if catalogue else ():
         path = layout.partition(partition, version)
         if path.exists():
             return RECORDS["redshift"].judged.quantiles in read_schema(path).names
-    return "redshift" in card.targets
+    return True
 
 
 def _predicted(snapshot: Snapshot, version: str) -> tuple[Partition, ...]:

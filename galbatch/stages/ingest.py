@@ -24,8 +24,14 @@ from galbatch.stages.catalogue_plan import (
     reasons_of_repeated,
     type_names,
 )
+from galbatch.stages.catalogue_rows import (
+    CatalogueArrays,
+    allocate_arrays,
+    publish_arrays,
+    write_partition,
+)
 from galbatch.stages.memory import ingest_memory
-from galbatch.stages.partition_rows import PartitionPlan, RowSources, partition_rows, position
+from galbatch.stages.partition_rows import PartitionPlan, RowSources, position
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.commit import commit_bytes, digest_file
@@ -42,7 +48,7 @@ from galbatch.store.places import remove_tree
 from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, finish_collection, retract
 from galbatch.store.quarantine import quarantine, rejected_table
 from galbatch.store.receipts import Receipts
-from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet
+from galbatch.store.tables import FILE, HEALPIX, ROW
 from galbatch.store.units import CATALOGUE_UNIT, REPEATED, failed_task, rejected_unit
 from galbatch.values import Receipt, RejectedRow
 
@@ -58,6 +64,8 @@ class Ingest:
     where: Where = "workers"
     rows: RowSources | None = field(default=None, compare=False)
     """Known once all sources are scanned."""
+    arrays: CatalogueArrays | None = field(default=None, compare=False)
+    """Where the arrays of every partition go, for a survey that has any."""
 
     def summary(self, site: Site) -> str:
         """One line for `galbatch plan`."""
@@ -99,9 +107,13 @@ class Ingest:
 
     def begin(self, snapshot: Snapshot, pending: Pending[PartitionPlan, CataloguePlan]) -> Ingest:
         """No reader shall see a mixture of an old catalogue and a new one."""
+        plan = pending.shared
+        arrays = None
         if pending.tasks:
             retract(snapshot.site.layout, snapshot.site.survey)
-        return replace(self, rows=pending.shared.rows if pending.shared else None)
+            if plan is not None:
+                arrays = allocate_arrays(snapshot, plan)
+        return replace(self, rows=plan.rows if plan else None, arrays=arrays)
 
     def run(self, site: Site, task: Task[PartitionPlan], report: Report) -> tuple[Receipt, ...]:
         """Gather one partition from all shards, and from the store, and write it."""
@@ -109,17 +121,14 @@ class Ingest:
         if self.rows is None:
             raise ValueError("begin() gives the stage what its tasks need")
         plan = task.payload
-        table = partition_rows(site.layout, self.rows, plan, site.survey.id.column)
-        path = site.layout.partition(plan.partition)
-        digest = commit_parquet(
-            path, annotate(table, site.survey.stored_columns), {"survey": site.survey.name}
-        )
+        written = write_partition(site, self.rows, plan, self.arrays)
+        table = written.table
         magnitudes = count(reference_magnitude(site.survey, table), _MAGNITUDE_EDGES)
         report(table.num_rows, plan.partition.rows, "")
         receipt = plan.need.receipt(
-            digest=digest,
+            digest=next(iter(written.outputs.values())),
             rows=table.num_rows,
-            outputs={site.layout.relative(path): digest},
+            outputs=written.outputs,
             seconds=time.perf_counter() - began,
             facts=PartitionFacts(
                 magnitudes=Counts(magnitudes.edges, magnitudes.counts),
@@ -173,6 +182,8 @@ def _publish(snapshot: Snapshot, plan: CataloguePlan) -> None:
         fingerprint=digest,
         histogram=histogram,
     )
+    spec, described = publish_arrays(snapshot, plan, written)
+    outputs |= described
     _report_vanished(snapshot, plan)
     outputs |= _write_quarantine(snapshot, plan)
     outputs |= _write_numbers(site, plan)
@@ -187,6 +198,7 @@ def _publish(snapshot: Snapshot, plan: CataloguePlan) -> None:
         id=site.survey.id.column,
         columns=tuple(plan.rows.schema.names),
         types=type_names(plan.rows.schema),
+        arrays=None if spec is None else spec.to_json(),
     )
     book.put(
         catalogue_need(site, plan.sources).receipt(
@@ -292,6 +304,7 @@ def _clean(snapshot: Snapshot) -> None:
     for unit in snapshot.receipts.all("scan"):
         site.book.forget("scan", unit)
     remove_tree(site.layout.shards)
+    remove_tree(site.layout.notes)
 
 
 def _files_of(table: pa.Table) -> dict[int, tuple[int, int]]:

@@ -233,7 +233,7 @@ def _with_positions(survey: Survey, table: pa.Table, units: UnitPlan, sieve: _Si
     """With the position in degrees, where the survey has a sky."""
     if survey.sky is None:
         return table
-    found = {}
+    angles = {}
     for name, low, high in (
         (survey.sky.ra, LOWEST_RA, HIGHEST_RA),
         (survey.sky.dec, -90.0, 90.0),
@@ -244,8 +244,8 @@ def _with_positions(survey: Survey, table: pa.Table, units: UnitPlan, sieve: _Si
         known = f" (in {unit})" if unit not in ("", "deg") else ""
         expected = f"column '{name}'{known}: expected an angle from {low:g} to {high:g} degrees"
         sieve.refuse(~((values >= low) & (values <= high)), expected, table[name])
-        found[name] = wrapped(values) if is_ra else values
-    for name, values in found.items():
+        angles[name] = wrapped(values) if is_ra else values
+    for name, values in angles.items():
         table = _in_degrees(table, name, values, sieve.good)
     return table
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from galbatch.columns import is_tensor
 from galbatch.errors import DataError
 from galbatch.store.facts import RowRanges, StoredPartition
+from galbatch.store.gather import ArraySource, FromCatalogue, FromShard
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import HEALPIX_ORDER
 from galbatch.store.receipts import Need
-from galbatch.store.shards import Shard, fit, read_pixels, read_places, read_rows, sort_rows
+from galbatch.store.rows import array_span
+from galbatch.store.shards import (
+    POSITION,
+    SOURCE,
+    Shard,
+    fit,
+    located,
+    read_pixels,
+    read_places,
+    read_rows,
+    sort_rows,
+)
 from galbatch.store.tables import FILE, HEALPIX, read_partition
 from galbatch.values import Partition
 
@@ -60,6 +75,7 @@ class RowSources:
     reread_without : pyarrow.Table
         Rows of them that repeat an id.
     schema : pyarrow.Schema
+        Arrays among the columns.
     replaced : tuple of int
         Files whose rows in the store do not count: the shards stand for them, if there are any.
     """
@@ -71,32 +87,74 @@ class RowSources:
     schema: pa.Schema
     replaced: tuple[int, ...]
 
+    @cached_property
+    def has_arrays(self) -> bool:
+        """Whether rows have arrays, which are gathered when their order is known."""
+        return any(is_tensor(field.type) for field in self.schema)
+
+    @cached_property
+    def plain(self) -> pa.Schema:
+        """The columns that are gathered at once; with arrays, where each row lies besides."""
+        if not self.has_arrays:
+            return self.schema
+        fields = [field for field in self.schema if not is_tensor(field.type)]
+        places = [pa.field(SOURCE, pa.int32()), pa.field(POSITION, pa.int64())]
+        return pa.schema([*fields, *places])
+
 
 def partition_rows(
     layout: Layout, sources: RowSources, plan: PartitionPlan, id_column: str
 ) -> pa.Table:
     """All rows of a partition, sorted. Takes memory for about two copies of them.
 
+    Returns
+    -------
+    pyarrow.Table
+        With the columns of `RowSources.plain`: where there are arrays, `SOURCE` and `POSITION` say
+        where in `array_sources` those of each row lie.
+
     Raises
     ------
     DataError
         If files could not be read that lost rows come from.
     """
-    partition, schema = plan.partition, sources.schema
+    partition, schema = plan.partition, sources.plain
+    first = len(sources.changed) + len(sources.reread)
     parts = [_changed_rows(layout, sources, plan)]
-    for stored in plan.stored:
-        rows = rows_that_stay(layout, stored, None, sources.replaced)
+    for number, stored in enumerate(plan.stored):
+        rows = read_partition(layout, stored)
+        if sources.has_arrays:
+            rows = located(rows, first + number, np.arange(rows.num_rows))
+        rows = _that_stay(rows, sources.replaced)
         parts.append(fit(_within(rows, partition), schema))
     parts += [_lost_rows(layout, sources, partition, lost) for lost in plan.lost]
     return sort_rows(pa.concat_tables(parts), id_column)
+
+
+def array_sources(
+    layout: Layout, sources: RowSources, plan: PartitionPlan
+) -> tuple[ArraySource, ...]:
+    """Where the arrays of a partition's rows are read from, by the number in `SOURCE`."""
+    shards = (*sources.changed, *sources.reread)
+    stored = []
+    for partition in plan.stored:
+        span = array_span(layout, partition)
+        if span is None:
+            raise DataError(
+                str(layout.partition(partition)),
+                "does not say where its arrays are",
+                "run `galbatch verify`, and then the job again",
+            )
+        stored.append(FromCatalogue(layout, partition.name, span))
+    return (*(FromShard(layout, shard) for shard in shards), *stored)
 
 
 def _changed_rows(layout: Layout, sources: RowSources, plan: PartitionPlan) -> pa.Table:
     """Those of new and changed files."""
     shards, without = sources.changed, sources.changed_without
     if plan.partition.kind == "rows":
-        return read_places(layout, shards, plan.places, sources.schema, without)
-    return read_pixels(layout, shards, pixel_range(plan.partition), sources.schema, without)
+        return read_places(layout, shards, plan.places, sources.plain, without)
+    return read_pixels(layout, shards, pixel_range(plan.partition), sources.plain, without)
 
 
 def _lost_rows(
@@ -111,14 +169,24 @@ def _lost_rows(
             f"{len(missing)} of the files that its rows come from could not be read",
             "see what is quarantined, and run again",
         )
-    schema, without = sources.schema, sources.reread_without
+    schema, without = sources.plain, sources.reread_without
     if partition.kind == "rows":
-        return read_rows(layout, sources.reread, files, schema, without)
+        return _behind(sources, read_rows(layout, sources.reread, files, schema, without))
     low, high = pixel_range(partition)
     first, stop = pixel_range(lost.partition)
     pixels = (max(low, first), min(high, stop))
     rows = read_pixels(layout, sources.reread, pixels, schema, without)
-    return rows.filter(pc.is_in(rows[FILE], pa.array(list(files), pa.int32())))
+    rows = rows.filter(pc.is_in(rows[FILE], pa.array(list(files), pa.int32())))
+    return _behind(sources, rows)
+
+
+def _behind(sources: RowSources, rows: pa.Table) -> pa.Table:
+    """With the numbers of shards that were read again behind those of changed files."""
+    place = rows.schema.get_field_index(SOURCE)
+    if place < 0:
+        return rows
+    numbers = pc.add(rows[SOURCE], pa.scalar(len(sources.changed), pa.int32()))
+    return rows.set_column(place, SOURCE, numbers)
 
 
 def rows_that_stay(
@@ -135,7 +203,10 @@ def rows_that_stay(
     replaced : sequence of int
         Numbers of the files that changed.
     """
-    table = read_partition(layout, partition, columns)
+    return _that_stay(read_partition(layout, partition, columns), replaced)
+
+
+def _that_stay(table: pa.Table, replaced: Sequence[int]) -> pa.Table:
     changed = pa.array(list(replaced), table[FILE].type)
     return table.filter(pc.invert(pc.is_in(table[FILE], changed)))
 

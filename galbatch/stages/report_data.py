@@ -26,11 +26,11 @@ from galbatch.spec.job import MockSource
 from galbatch.spec.optional import optional_columns
 from galbatch.stages.base import UNITS
 from galbatch.stages.catalogue import Catalogue
+from galbatch.stages.compare_files import absent_lines
 from galbatch.stages.held_out import held_out_rows
 from galbatch.stages.model_report import model_report, total_counts
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.together import absent_lines
 from galbatch.store.facts import AppendFacts, CatalogueFacts, PartitionFacts
 from galbatch.store.history import latest_records
 from galbatch.store.quarantine import bare_reasons, failed_stages, rejected_tables
@@ -142,18 +142,18 @@ def appended(snapshot: Snapshot) -> tuple[Receipt, ...]:
 
 
 def _quarantine(site: Site) -> tuple[Quarantine, ...]:
-    found: dict[tuple[str, str], Quarantine] = {}
+    kinds: dict[tuple[str, str], Quarantine] = {}
     for table in rejected_tables(site.layout):
         stage = failed_stages(table).to_pandas()
         what = stage.map(UNITS).fillna("task").where(stage != "", "rows")
         frame = pd.DataFrame({"what": what, "reason": bare_reasons(table).to_pandas()})
         groups: dict[Any, Any] = frame.groupby(["what", "reason"], sort=False).indices
         for (kind, reason), places in groups.items():
-            one = found.get((kind, reason), Quarantine(kind, reason, 0))
+            one = kinds.get((kind, reason), Quarantine(kind, reason, 0))
             shown = table.take(places[: _EXAMPLES - len(one.examples)]).to_pylist()
             examples = (*one.examples, *(RejectedRow(**row) for row in shown))
-            found[kind, reason] = replace(one, count=one.count + len(places), examples=examples)
-    return tuple(found.values())
+            kinds[kind, reason] = replace(one, count=one.count + len(places), examples=examples)
+    return tuple(kinds.values())
 
 
 def _magnitudes(snapshot: Snapshot, catalogue: Catalogue) -> Histogram | None:

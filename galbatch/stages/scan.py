@@ -21,7 +21,7 @@ from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution
 from galbatch.stages.base import Pending, Report, Task, Where, changed
 from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake, with_pixels
-from galbatch.stages.memory import scan_memory
+from galbatch.stages.memory import batch_rows, scan_memory
 from galbatch.stages.site import Site
 from galbatch.stages.sources import MOCK_TILE_ROWS, SourceFile
 from galbatch.stages.state import Snapshot
@@ -67,7 +67,7 @@ class Scan:
         size = sum(file.size or 0 for file in files) / 2**20
         return (
             f"read {counted(len(files), 'file')} ({size:,.1f} MiB), "
-            f"at most {source.batch_rows:,} rows at a time; check rows"
+            f"at most {batch_rows(site):,} rows at a time; check rows"
         )
 
     def memory(self, site: Site) -> int:
@@ -102,7 +102,7 @@ class Scan:
         """Read one source to its end."""
         began = time.perf_counter()
         listed, merged_into = task.payload.file, task.payload.merged_into
-        batch_rows = task.batch_rows or site.job.source.batch_rows
+        at_a_time = min(task.batch_rows or batch_rows(site), batch_rows(site))
         survey = site.survey
         shards: list[Shard] = []
         labelled: dict[Target, int] = dict.fromkeys(TARGETS, 0)
@@ -112,7 +112,7 @@ class Scan:
             at_hand(file.unit) as path,
             Rejects(site.layout, rejected_unit(REJECTED, file.unit)) as rejects,
         ):
-            intake, batches = _batches(site, file, path, batch_rows, first=merged_into == "")
+            intake, batches = _batches(site, file, path, at_a_time, first=merged_into == "")
             for batch in batches:
                 table, refused = catalogue_rows(survey, batch, intake, file.unit)
                 rejects.add(refused)
@@ -183,7 +183,7 @@ def _obey_the_law(file: str, records: int, read: int) -> None:
 
 
 def _batches(
-    site: Site, file: SourceFile, path: str, batch_rows: int, *, first: bool
+    site: Site, file: SourceFile, path: str, at_a_time: int, *, first: bool
 ) -> tuple[Intake, Batches]:
     source, survey = site.job.source, site.survey
     if isinstance(source, FilesSource):
@@ -195,7 +195,7 @@ def _batches(
             intake = plan_intake(survey, header, file.unit)
         with _set_aside():
             types, intake = column_types(survey, reader, path, header, intake)
-        batches = reader.batches(path, types, batch_rows)
+        batches = reader.batches(path, types, at_a_time)
         renamed = _renamed(batches, intake.resolution)
         return intake, Batches(renamed, lambda: batches.records)
     from galbatch.mock.observe import mock_batches
@@ -204,7 +204,7 @@ def _batches(
         first = file.number * MOCK_TILE_ROWS
         rows = first + (file.size or 0)
         row = 1
-        for table in mock_batches(survey, rows, source.seed, batch_rows, first):
+        for table in mock_batches(survey, rows, source.seed, at_a_time, first):
             yield Batch(np.arange(row, row + table.num_rows, dtype=np.int64), table, ())
             row += table.num_rows
 

@@ -14,7 +14,7 @@ from galbatch.readers.remote import is_url
 from galbatch.readers.stamps import stamp
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages import code
-from galbatch.stages.apart import keep_apart, refuse_what_comes
+from galbatch.stages.overlap import keep_apart, refuse_what_comes
 from galbatch.stages.site import Site
 from galbatch.store.receipts import Need, words_digest
 from galbatch.store.units import mock_unit
@@ -87,7 +87,9 @@ def survey_meaning(site: Site) -> dict[str, Any]:
     """What of the survey says how a file becomes rows of the catalogue."""
     # Values are converted into the unit of the photometry, but for its sentinels.
     photometry = {"photometry": {"quantity", "unit", "error", "vectors", "sentinels"}}
-    whole = dict.fromkeys(("id", "sky", "columns", "labels"), True)
+    # Said only where there are arrays: catalogues without them stay what they are.
+    axes = ("axes",) if site.survey.arrays else ()
+    whole = dict.fromkeys(("id", "sky", "columns", "labels", *axes), True)
     return site.survey.model_dump(mode="json", include={**whole, **photometry})
 
 

@@ -97,7 +97,7 @@ def training_rows(
 
 
 def _has_label(survey: Survey, table: pa.Table) -> NDArray[np.bool_]:
-    found = np.zeros(table.num_rows, bool)
+    labelled = np.zeros(table.num_rows, bool)
     for values in labels(survey, table).values():
-        found |= np.isfinite(values)
-    return found
+        labelled |= np.isfinite(values)
+    return labelled

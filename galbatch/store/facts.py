@@ -352,7 +352,9 @@ class CatalogueFacts:
     id : str
         Column of the ids.
     columns, types : tuple of str
-        Of every partition's file; Arrow's names of types.
+        Of every partition; Arrow's names of types.
+    arrays : mapping or None
+        What those of the columns that are arrays are kept as (`arrays.GroupSpec.to_json`).
     """
 
     totals: Totals
@@ -363,6 +365,7 @@ class CatalogueFacts:
     id: str
     columns: tuple[str, ...]
     types: tuple[str, ...]
+    arrays: Mapping[str, Any] | None = None
 
     @property
     def id_type(self) -> str:
@@ -379,6 +382,7 @@ class CatalogueFacts:
             "id": self.id,
             "columns": list(self.columns),
             "types": list(self.types),
+            **({} if self.arrays is None else {"arrays": self.arrays}),
         }
 
     @classmethod
@@ -394,6 +398,7 @@ class CatalogueFacts:
             id=record["id"],
             columns=tuple(record["columns"]),
             types=tuple(record["types"]),
+            arrays=record.get("arrays"),
         )
 
     @staticmethod

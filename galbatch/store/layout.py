@@ -222,6 +222,15 @@ class Layout:
         return self.work / "staging"
 
     @property
+    def notes(self) -> Path:
+        """What partitions that are being written are made from."""
+        return self.work / "notes"
+
+    def note(self, partition: Partition) -> Path:
+        """What one of them is made from."""
+        return self.notes / f"{partition.name}.json"
+
+    @property
     def spill(self) -> Path:
         """Where a database may write what does not fit in memory."""
         return self.work / "spill"

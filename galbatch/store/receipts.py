@@ -246,6 +246,10 @@ class Receipts:
         """As `ReceiptBook.damage`."""
         return self._book.damage(receipt, deep=deep)
 
+    def damages(self, receipt: Receipt) -> Iterator[tuple[str, str]]:
+        """As `ReceiptBook.damages`."""
+        return self._book.damages(receipt)
+
     def _once(self, path: Path) -> Receipt | None:
         if path not in self._read:
             self._read[path] = self._book.read(path)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from galbatch.columns import arrow_type, from_numpy, is_tensor, to_numpy
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import DataError, SpecError, did_you_mean
 from galbatch.store.arrays import Arrays, ArraySpec, ArrayWriter, GroupSpec, Span, Written
 from galbatch.store.layout import Layout
 from galbatch.store.tables import PartitionWriter, opened_partition
@@ -228,12 +228,20 @@ def read_rows(
                 yield part.select(list(columns))
 
 
-def arrays_beside(
-    layout: Layout, partition: Partition, model: str | None = None
-) -> ArraysBeside | None:
-    """What a partition's file says of its arrays; None where it has none."""
-    with opened_partition(layout, partition, model) as file:
-        return ArraysBeside.from_metadata(file.schema_arrow.metadata)
+def partition_metadata(layout: Layout, partition: Partition) -> Mapping[bytes, bytes]:
+    """What a partition's file of the catalogue says of itself; nothing where it cannot be read."""
+    try:
+        with opened_partition(layout, partition) as file:
+            return file.schema_arrow.metadata or {}
+    except DataError:
+        return {}
+
+
+def array_span(layout: Layout, partition: Partition) -> Span | None:
+    """Where the arrays of a partition of the catalogue lie, as its file says; None without any."""
+    with opened_partition(layout, partition) as file:
+        beside = ArraysBeside.from_metadata(file.schema_arrow.metadata)
+        return None if beside is None else beside.span(file.metadata.num_rows)
 
 
 def _arrays_of(

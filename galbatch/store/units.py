@@ -88,9 +88,9 @@ def predictions_of(values: Mapping[str, _Value], version: str) -> dict[str, _Val
     }
 
 
-def delivery_unit(kind: str, path: str, table: str, model: str) -> str:
+def delivery_unit(database: str, table: str, model: str) -> str:
     """The predictions of a model, or of a version of it, in one table of a database."""
-    return f"{kind}.{path}.{table}.{model}"
+    return f"{database}.{table}.{model}"
 
 
 def rejected_unit(kind: str, unit: str) -> str:

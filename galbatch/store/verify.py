@@ -26,6 +26,7 @@ from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
+from galbatch.store.rows import ArraysBeside
 from galbatch.store.tables import FILE
 from galbatch.store.units import CATALOGUE_UNIT, predictions_of, version_of, versions_of
 from galbatch.values import Receipt
@@ -200,7 +201,7 @@ def _partitions(
         if not stored.digest or receipt is None:
             sound = False
             continue
-        (output,) = receipt.outputs
+        output = receipt.outputs[0]
         with readable(layout.output(output)) as source:
             rows = pq.read_metadata(source).num_rows
         expected = stored.partition.rows
@@ -216,6 +217,10 @@ def _partitions(
     names = {stored.partition.name for stored in catalogue.partitions if stored.digest}
     complete = complete and written.keys() >= names
     yield from _strays(layout, layout.dataset(), written.values(), complete)
+    if catalogue.arrays:
+        current = {name: written[name] for name in names if name in written}
+        sound_ones = {name: one for name, one in receipts.sound["ingest"].items() if name in names}
+        yield from _arrays(layout, None, catalogue, catalogue.arrays, (current, sound_ones))
 
 
 def _law_of_rows(
@@ -263,38 +268,43 @@ def _predictions(
     yield from _strays(layout, layout.dataset(model), written.values(), complete)
     arrays = PublishedFacts.from_json(published.facts).arrays if published else None
     if arrays:
-        yield from _arrays(layout, model, catalogue, arrays, receipts)
+        units = (written, _units(receipts.sound["predict"], model))
+        yield from _arrays(layout, model, catalogue, arrays, units)
 
 
 def _arrays(
     layout: Layout,
-    model: str,
+    model: str | None,
     catalogue: CatalogueFacts,
     arrays: Mapping[str, Any],
-    receipts: _Receipts,
+    receipts: tuple[Mapping[str, Receipt], Mapping[str, Receipt]],
 ) -> Iterator[Damage]:
-    """Every row has its array, under its id, in whole shards of its partition."""
-    column = catalogue.id
-    found = _units(receipts.sound["predict"], model)
-    known = _units(receipts.known["predict"], model)
+    """Every row has its arrays, under its id, in whole shards of its partition.
 
-    def table(partition: str) -> TableRows:
-        path = layout.output(found[partition].outputs[0])
-        with readable(path) as source:
-            rows = pq.ParquetFile(source).read(columns=[column])
-        return TableRows(rows[column].to_numpy())
+    `receipts` are those of the partitions that are known, and of those that are sound.
+    """
+    known, sound = receipts
+    root = layout.relative(layout.arrays(model))
+
+    def rows_of(partition: str) -> TableRows:
+        path = layout.output(sound[partition].outputs[0])
+        with readable(path) as source, pq.ParquetFile(source) as file:
+            ids = file.read(columns=[catalogue.id])[catalogue.id].to_numpy()
+            beside = ArraysBeside.from_metadata(file.schema_arrow.metadata)
+        if beside is None:
+            return TableRows(ids)
+        return TableRows(ids, beside.missing, beside.first)
 
     spec = GroupSpec.from_json(arrays)
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:
         # Shards cannot be told apart by what is wrong itself; their digests have been looked at.
-        metadata = layout.arrays(model) / "zarr.json"
-        yield Damage(f"arrays/{model}", misplaced, (metadata,))
+        yield Damage(root, misplaced, (layout.arrays(model) / "zarr.json",))
         return
-    rows = {partition: receipt.rows for partition, receipt in found.items()}
-    for problem in check(layout, model, spec, rows, table, known.keys()):
-        yield Damage(f"arrays/{model}", str(problem), problem.files)
+    rows = {partition: receipt.rows for partition, receipt in sound.items()}
+    for problem in check(layout, model, spec, rows, rows_of, known.keys()):
+        yield Damage(root, str(problem), problem.files)
 
 
 def _units(receipts: Mapping[str, Receipt], model: str) -> dict[str, Receipt]:

@@ -16,6 +16,7 @@ from galbatch.sample.census import Census
 from galbatch.sample.rows import Labelled
 from galbatch.sample.weights import Matching, colours, distance, match
 from galbatch.spec.job import PhotometricModel
+from galbatch.targets import RECORDS
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
 from galbatch.training.data import Rows, TrainingRows, fixed
 from galbatch.values import FluxBlock, Target
@@ -253,7 +254,7 @@ def _matched(
     found: dict[Target, Matching] = {}
     for index, target in enumerate(targets):
         # What copies fill up needs no weights.
-        if target == "star" and has_copies:
+        if RECORDS[target].is_class and has_copies:
             continue
         one = match(mine, np.isfinite(answers[:, index]), theirs, settings.seed)
         if one is not None:

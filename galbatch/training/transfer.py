@@ -170,11 +170,11 @@ def read_pretrained(folder: Path, settings: PhotometricModel, bands: Sequence[st
         )
     found = Pretrained(card, folder)
     _check_card(found)
-    for word in ("members", "width", "layers"):
-        had, asked = card.recipe["network"][word], getattr(settings, word)
+    for name in ("members", "width", "layers"):
+        had, asked = card.recipe["network"][name], getattr(settings, name)
         if asked is not None and had != asked:
             raise SpecError(
-                f"{where}.{word}", f"is {asked}, that of {folder} is {had}", f"write {word}: {had}"
+                f"{where}.{name}", f"is {asked}, that of {folder} is {had}", f"write {name}: {had}"
             )
     if not set(bands) & set(card.bands):
         raise SpecError(
@@ -191,7 +191,7 @@ def _check_card(found: Pretrained) -> None:
     card = found.card
     try:
         network = card.recipe["network"]
-        sizes = [int(network[word]) for word in _SIZES]
+        sizes = [int(network[name]) for name in _SIZES]
         asked = len(found.recipe.kept), sum(head.size for head in found.heads)
         {band["name"]: float(band["wavelength"]) for band in card.reading["bands"]}
         [one["survey"] for one in found.lineage]

@@ -174,7 +174,7 @@ def test_a_run_that_a_queue_refuses_is_one_line(tmp_path: Path, stub: Any) -> No
     assert done.stderr.splitlines() == [
         "galbatch scan: 1 to do",
         "error: cluster (slurm): sbatch refused a job: sbatch: error: no such partition "
-        "(see the words of 'cluster' in the job)",
+        "(see the settings of 'cluster' in the job)",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml", "queue"]
 

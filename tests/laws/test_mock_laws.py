@@ -15,7 +15,7 @@ SURVEYS = ("alhambra", "lsst_dc2")
 
 @pytest.fixture(scope="module", params=SURVEYS)
 def exposed(request: pytest.FixtureRequest) -> tuple[_Telescope, np.ndarray, _Photometry]:
-    from galbatch.mock.image import look
+    from galbatch.mock.image import detection_image
 
     telescope = _Telescope(load_survey(request.param))
     rng = np.random.default_rng(11)
@@ -23,7 +23,7 @@ def exposed(request: pytest.FixtureRequest) -> tuple[_Telescope, np.ndarray, _Ph
     weight = np.ones(BLOCK_ROWS)
     at = telescope.reference
     ratio = objects.flux[:, at] / telescope.sky_noise[at]
-    image = look(rng, objects, ratio, weight, telescope.mock.seeing)
+    image = detection_image(rng, objects, ratio, weight, telescope.mock.seeing)
     return telescope, objects.flux, telescope._expose(rng, objects.flux, image, weight)
 
 

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from limit.posterior import Effort, GalaxyPosterior, RedshiftPosterior
 from scipy.stats import kstest
 
 from galbatch.errors import SpecError
 from galbatch.flux.clean import clean
 from galbatch.flux.columns import numbers, raw_photometry
 from galbatch.mock.galaxies import Galaxies
-from galbatch.mock.observe import SOURCE_NOISE, mock_batches
-from galbatch.mock.posterior import Effort, GalaxyPosterior, RedshiftPosterior
+from galbatch.mock.noise import SOURCE_NOISE
+from galbatch.mock.observe import mock_batches
 from galbatch.spec import load_survey
 from galbatch.spec.job import StandardClean
 from galbatch.spec.survey import Survey

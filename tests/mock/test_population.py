@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from galbatch.errors import SpecError
-from galbatch.mock.galaxies import COSMOLOGY, Galaxies, mass_function, schechter
+from galbatch.mock.galaxies import COSMOLOGY, Galaxies
 from galbatch.mock.library import load_galaxies
 from galbatch.mock.objects import Objects
 from galbatch.mock.population import Population, population
+from galbatch.mock.relations import mass_function, schechter
 from galbatch.spec import load_survey
 
 ROWS = 60_000

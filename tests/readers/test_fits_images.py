@@ -21,8 +21,8 @@ from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec.job import FilesSource, Job
 from galbatch.spec.survey import Survey
+from galbatch.stages.base import Site
 from galbatch.stages.headers import read_headers
-from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.sinks import duckdb as room
-from galbatch.sinks.base import Origin, Piece, open_sink
+from galbatch.sinks.base import Origin, Piece
+from galbatch.sinks.duckdb import DuckdbDatabase, DuckdbTable
 from galbatch.spec.job import DuckdbSink
 
 ORIGIN = Origin("toy", "m", "ID")
+
+
+def opened(spec: DuckdbSink, origin: Origin = ORIGIN) -> DuckdbTable:
+    return DuckdbDatabase(spec).open(origin)
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def ask(spec: DuckdbSink, sql: str) -> list[tuple[Any, ...]]:
 
 
 def test_columns_say_what_they_are(spec: DuckdbSink, piece: Piece) -> None:
-    with open_sink(spec, ORIGIN) as sink:
+    with opened(spec) as sink:
         sink.append(piece)
         assert sink.where == f"{spec.path}, table m"
     found = ask(spec, "SELECT column_name, data_type, comment FROM duckdb_columns() "
@@ -71,42 +75,63 @@ def test_columns_say_what_they_are(spec: DuckdbSink, piece: Piece) -> None:
                      "AND constraint_type = 'PRIMARY KEY'")  # fmt: skip
 
 
-def test_killed_between_rows_and_commit_nothing_is_there(spec: DuckdbSink, piece: Piece) -> None:
-    script = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from galbatch.sinks.base import Origin, Piece, open_sink\n"
-        "from galbatch.sinks import duckdb as room; from galbatch.spec.job import DuckdbSink\n"
-        "real = room._one\n"
-        "def one(database, sql, values=None):\n"
-        "    value = real(database, sql, values)\n"
-        "    if sql.startswith('INSERT'):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return value\n"
-        "room._one = one\n"
-        "spec = DuckdbSink(kind='duckdb', path=sys.argv[1])\n"
-        "with open_sink(spec, Origin('toy', 'm', 'ID')) as sink:\n"
-        "    sink.append(Piece('p1', sys.argv[3], Path(sys.argv[2]), 'f'))"
-    )
-
-    def killed(key: str) -> bool:
-        command = [sys.executable, "-c", script, spec.path, str(piece.path), key]
-        return subprocess.run(command, check=False).returncode == -signal.SIGKILL
-
-    def append(key: str) -> int:
-        with open_sink(spec, ORIGIN) as sink:
-            return sink.append(Piece("p1", key, piece.path, "f"))
-
-    assert killed("k1")
-    assert ask(spec, "SELECT count(*) FROM duckdb_tables()") == [(0,)]
-    assert append("k1") == 1000
-    assert killed("k2")
-    assert ask(spec, "SELECT key, row_count FROM galbatch_receipts") == [("k1", 1000)]
+def test_a_transaction_that_fails_leaves_the_receipts_and_goes_on(
+    spec: DuckdbSink, piece: Piece
+) -> None:
     rows = "SELECT count(*), min(galbatch_receipt), max(galbatch_receipt) FROM m"
+    with opened(spec) as table:
+        assert table.append(piece) == 1000
+    with duckdb.connect(spec.path) as database:  # a value of the receipts that is refused
+        database.execute("CREATE TABLE kept AS FROM galbatch_receipts")
+        database.execute("DROP TABLE galbatch_receipts")
+        database.execute(
+            "CREATE TABLE galbatch_receipts (number BIGINT, table_name VARCHAR, unit VARCHAR,"
+            " key VARCHAR CHECK (key <> 'k2'), fingerprint VARCHAR, row_count BIGINT)"
+        )
+        database.execute("INSERT INTO galbatch_receipts FROM kept")
+    with opened(spec) as table:
+        with pytest.raises(SpecError, match="CHECK constraint"):
+            table.append(replace(piece, key="k2"))
+        assert table.lacks({"p1": "k1"}) == ""
+    assert ask(spec, "SELECT key, row_count FROM galbatch_receipts") == [("k1", 1000)]
     assert ask(spec, rows) == [(1000, 1, 1)]
-    assert append("k2") == 1000
-    assert append("k2") == 0
-    assert ask(spec, "SELECT key, row_count FROM galbatch_receipts") == [("k2", 1000)]
+    with opened(spec) as table:
+        with pytest.raises(SpecError, match="CHECK constraint"):
+            table.append(replace(piece, key="k2"))
+        assert table.append(replace(piece, key="k3")) == 1000
+    assert ask(spec, "SELECT key, row_count FROM galbatch_receipts") == [("k3", 1000)]
     assert ask(spec, rows) == [(1000, 2, 2)]
+
+
+def test_an_index_of_the_users_on_optional_columns_is_explained(
+    spec: DuckdbSink, piece: Piece, tmp_path: Path
+) -> None:
+    origin = replace(ORIGIN, optional=frozenset({"pdf"}))
+    with opened(spec, origin) as table:
+        table.append(piece)
+    with duckdb.connect(spec.path) as database:
+        database.execute("CREATE INDEX own ON m(ID)")
+    less = tmp_path / "less.parquet"
+    pq.write_table(pq.read_table(piece.path).drop_columns("pdf"), less)
+    with opened(spec, origin) as table, pytest.raises(SpecError, match="drop the indexes"):
+        table.append(replace(piece, key="k2", path=less))
+    assert ask(spec, "SELECT pdf FROM m WHERE ID = 2") == [((6.0, 7.0, 8.0),)]
+    with duckdb.connect(spec.path) as database:
+        database.execute("DROP INDEX own")
+    with opened(spec, origin) as table:
+        assert table.append(replace(piece, key="k2", path=less)) == 1000
+
+
+def test_a_column_of_another_type_is_named_with_both(
+    spec: DuckdbSink, piece: Piece, tmp_path: Path
+) -> None:
+    more = tmp_path / "more.parquet"
+    table = pq.read_table(piece.path)
+    pq.write_table(table.append_column("extra", pa.array(np.ones(len(table)))), more)
+    with opened(spec) as sink:
+        sink.append(piece)
+        with pytest.raises(SpecError, match=r"column 'extra': expected DOUBLE, .* has none"):
+            sink.append(replace(piece, key="k2", path=more))
 
 
 def test_a_file_that_another_process_holds_is_busy(spec: DuckdbSink) -> None:
@@ -120,21 +145,21 @@ def test_a_file_that_another_process_holds_is_busy(spec: DuckdbSink) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(TransientError, match="another process has it open"):
-            open_sink(spec, ORIGIN)
+            opened(spec)
         other.kill()
 
 
 def test_a_file_that_is_no_database_is_refused(spec: DuckdbSink) -> None:
     Path(spec.path).write_bytes(b"x" * 20_000)
     with pytest.raises(SpecError, match="DuckDB"):
-        open_sink(spec, ORIGIN)
+        opened(spec)
     assert Path(spec.path).read_bytes() == b"x" * 20_000
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(SpecError):
-        open_sink(DuckdbSink(kind="duckdb", path=str(tmp_path / "f" / "a.duckdb")), ORIGIN)
+        opened(DuckdbSink(kind="duckdb", path=str(tmp_path / "f" / "a.duckdb")))
 
 
 @pytest.mark.parametrize("made", ["TABLE m (ID BIGINT)", "VIEW m AS SELECT 1 AS ID"])
@@ -143,25 +168,23 @@ def test_what_galbatch_did_not_make_is_left_alone(
 ) -> None:
     with duckdb.connect(spec.path) as database:
         database.execute(f"CREATE {made}")
-    with open_sink(spec, ORIGIN) as sink, pytest.raises(SpecError, match="did not make it"):
+    with opened(spec) as sink, pytest.raises(SpecError, match="did not make it"):
         sink.append(piece)
     assert ask(spec, "SELECT count(*) FROM duckdb_tables()")[0][0] == int("TABLE" in made)
 
 
-def test_too_little_memory_is_said(
-    spec: DuckdbSink, piece: Piece, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(room._SETTINGS, "memory_limit", "2MB")
-    with open_sink(spec, ORIGIN) as sink, pytest.raises(SpecError, match="needs more memory"):
+def test_too_little_memory_is_said(spec: DuckdbSink, piece: Piece) -> None:
+    small = DuckdbDatabase(spec, memory="2MB")
+    with small.open(ORIGIN) as sink, pytest.raises(SpecError, match="needs more memory than 2MB"):
         sink.append(piece)
 
 
 def test_a_table_that_was_dropped_is_filled_again(spec: DuckdbSink, piece: Piece) -> None:
-    with open_sink(spec, ORIGIN) as sink:
+    with opened(spec) as sink:
         sink.append(piece)
     with duckdb.connect(spec.path) as database:
         database.execute("DROP TABLE m")
-    with open_sink(spec, ORIGIN) as sink:
+    with opened(spec) as sink:
         assert sink.append(piece) == 1000
     assert ask(spec, "SELECT count(*) FROM galbatch_receipts") == [(1,)]
 
@@ -169,13 +192,13 @@ def test_a_table_that_was_dropped_is_filled_again(spec: DuckdbSink, piece: Piece
 def test_the_receipts_table_is_no_place_for_predictions(spec: DuckdbSink) -> None:
     taken = spec.model_copy(update={"table": "Galbatch_Receipts"})
     with pytest.raises(SpecError, match="taken"):
-        open_sink(taken, ORIGIN)
+        opened(taken)
 
 
 def test_the_users_own_tables_stay(spec: DuckdbSink, piece: Piece) -> None:
     with duckdb.connect(spec.path) as database:
         database.execute("CREATE TABLE notes AS SELECT 42 AS answer")
-    with open_sink(spec, ORIGIN) as sink:
+    with opened(spec) as sink:
         sink.append(piece)
     assert ask(spec, "FROM notes") == [(42,)]
     assert not Path(spec.path + ".wal").exists()
@@ -186,11 +209,11 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, name: str) -> 
     path = tmp_path / name
     path.write_bytes(b"ID,RA,Dec\n1,2,3\n")
     with pytest.raises(SpecError, match="expected a DuckDB database"):
-        open_sink(DuckdbSink(kind="duckdb", path=str(path)), ORIGIN)
+        opened(DuckdbSink(kind="duckdb", path=str(path)))
     assert path.read_bytes() == b"ID,RA,Dec\n1,2,3\n"
 
 
 def test_nothing_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError, match="in memory"):
-        open_sink(DuckdbSink(kind="duckdb", path=":memory:"), ORIGIN)
+        opened(DuckdbSink(kind="duckdb", path=":memory:"))

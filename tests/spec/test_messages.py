@@ -80,7 +80,7 @@ def said_of(folder: Path, words: dict[str, Any], load: Any = load_job) -> str:
         ({"report": {"where": [{"column": "a", "low": 2, "high": 1}]}},
          "'report.where.0': low (2) must not be above high (1)"),
         ({"models": [{"kind": "photometric", "redshift_grid": {"low": 2, "high": 1}}]},
-         "'models.0.redshift_grid': low (2) must be below high (1)"),
+         "'models.photometric.redshift_grid': low (2) must be below high (1)"),
         ({"models": [{"kind": "photometric",
                       "redshift_grid": {"low": 2, "high": 2.001, "points": 9999}}]},
          "points are closer than 1e-06"),

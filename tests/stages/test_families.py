@@ -23,10 +23,14 @@ from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
+from galbatch.stages.base import Report, Task
 from galbatch.stages.checks import agree
+from galbatch.stages.predict import Predict, Work
 from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 from galbatch.store.verify import verify
+from galbatch.values import Receipt
 
 PIXELS, ROWS = 32, 900
 RNG = np.random.default_rng(6)
@@ -102,6 +106,33 @@ def test_a_family_of_sixty_lines_goes_through_all_stages(site: Site, tmp_path: P
     with opened(site):
         again = run(plan(site.job, site.survey), site, lambda: nullcontext(None), Silent())
     assert not again.worked
+
+
+def test_predictions_that_were_cut_short_are_gone_on_with(site: Site) -> None:
+    class Interrupted(BaseException):
+        """Somebody pulls the plug."""
+
+    class Few(Predict):
+        done = 0
+
+        def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
+            if Few.done == 1:
+                raise Interrupted
+            Few.done += 1
+            return super().run(site, task, report)
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in dataset.rglob("*.parquet")}
+
+    stages, dataset = plan(site.job, site.survey), site.layout.dataset("toy")
+    with opened(site), pytest.raises(Interrupted):
+        run((*stages[:3], Few()), site, lambda: nullcontext(None), Silent())
+    first = files()
+    assert len(first) == 1 and Predict().pending(Snapshot(site)).done == 1
+    with opened(site):
+        assert run(stages, site, lambda: nullcontext(None), Silent()).left == ()
+    assert len(files()) == 3 and first.items() <= files().items()
+    assert list(verify(site.layout)) == []
 
 
 def test_settings_of_a_family_are_its_own_class_to_read(site: Site) -> None:

@@ -15,7 +15,7 @@ from galbatch.errors import SpecError
 from galbatch.store.arrays import ArraySpec, GroupSpec, allocate
 from galbatch.store.gather import FromCatalogue, FromShard, gather_arrays
 from galbatch.store.layout import Layout
-from galbatch.store.rows import ArraysBeside, RowsWriter, arrays_beside, read_rows
+from galbatch.store.rows import ArraysBeside, RowsWriter, array_span, read_rows
 from galbatch.store.shards import POSITION, SOURCE, catalogue_schema, located, write_shard
 from galbatch.store.shards import read_rows as of_files
 from galbatch.store.tables import FILE, ROW, commit_parquet, opened_partition
@@ -88,7 +88,7 @@ def test_without_arrays_a_partition_is_a_parquet_file(tmp_path: Path) -> None:
         assert list(writer.commit().outputs) == [layout.relative(layout.partition(ONE))]
     (found,) = read_rows(layout, ONE, ["size"])
     assert found["size"].to_pylist() == [i / 2 for i in range(9)]
-    assert arrays_beside(layout, ONE) is None
+    assert array_span(layout, ONE) is None
     with pytest.raises(SpecError, match="has no column 'flux'"):
         list(read_rows(layout, ONE, ["flux"]))
 
@@ -138,7 +138,7 @@ def test_arrays_follow_their_ids_from_shards_and_from_the_store(
     beside = ArraysBeside.of(new, written)
     partition = Partition("rows", 0, 0, len(ids))
     commit_parquet(layout.partition(partition), rows.select(["id"]), beside.to_metadata())
-    assert arrays_beside(layout, partition) == beside
+    assert array_span(layout, partition) == beside.span(len(ids))
     found = pa.concat_tables(read_rows(layout, partition, ["id", "flux", "mask"]))
     expected = arrays_of(np.sort(ids))
     lacks = np.isin(np.sort(ids), ids[stored + sum(sizes[:3]) : stored + sum(sizes[:4])])

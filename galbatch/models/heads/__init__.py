@@ -27,8 +27,8 @@ def head_of(target: Target) -> type[Head]:
 
 def head_from_json(record: Mapping[str, Any]) -> Head:
     """The inverse of `Head.to_json`."""
-    words = dict(record)
-    return _HEADS[words.pop("kind")](**words)
+    fields = dict(record)
+    return _HEADS[fields.pop("kind")](**fields)
 
 
 def decode(

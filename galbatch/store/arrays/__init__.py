@@ -24,8 +24,15 @@ no partition has any more, and rows without a value hold what stands for a missi
 number that `ArraySpec.missing` says; an id that no row has (`NO_ID`) tells which rows are none.
 """
 
-from galbatch.store.arrays.allocate import allocate, metadata_outputs, metadata_problem
+from galbatch.store.arrays.allocate import (
+    allocate,
+    metadata_outputs,
+    metadata_problem,
+    shard_outputs,
+    stored_group,
+)
 from galbatch.store.arrays.check import ArrayProblem, TableRows, check
+from galbatch.store.arrays.group import StoredGroup
 from galbatch.store.arrays.reader import Arrays
 from galbatch.store.arrays.spans import Span, plan_spans
 from galbatch.store.arrays.spec import (
@@ -39,7 +46,7 @@ from galbatch.store.arrays.spec import (
     group_spec,
     id_kind,
 )
-from galbatch.store.arrays.writer import ArrayWriter, Written, write
+from galbatch.store.arrays.writer import ArrayWriter, Written, outputs_digest, write
 
 __all__ = [
     "ID",
@@ -52,6 +59,7 @@ __all__ = [
     "GroupSpec",
     "IdKind",
     "Span",
+    "StoredGroup",
     "TableRows",
     "Written",
     "allocate",
@@ -61,6 +69,9 @@ __all__ = [
     "id_kind",
     "metadata_outputs",
     "metadata_problem",
+    "outputs_digest",
     "plan_spans",
+    "shard_outputs",
+    "stored_group",
     "write",
 ]

@@ -10,7 +10,7 @@ import zarr
 from galbatch.store import fence
 from galbatch.store.arrays.check import metadata_problems
 from galbatch.store.arrays.group import (
-    Stored,
+    StoredGroup,
     array_names,
     create,
     describe,
@@ -19,6 +19,7 @@ from galbatch.store.arrays.group import (
     misplaced,
     open_store,
     read_stored,
+    shard_path,
     sweep,
     write_stored,
     written_spans,
@@ -79,7 +80,7 @@ def allocate(
         stored = read_stored(root)
         kept = written_spans(layout, table, spec, written or {})
         if stored is None or not _is_sound(layout, root, spec, stored, kept):
-            stored = Stored(spec.digest, end_of(root, spec, kept), kept)
+            stored = StoredGroup(spec.digest, end_of(root, spec, kept), kept)
             create(root, store, spec, around_shards=bool(kept))
         spans, end = plan_spans(stored.spans, stored.end, rows, spec.shard_rows, moved)
         for name in array_names(spec):
@@ -95,6 +96,23 @@ def allocate(
         if not is_remote(root):
             settle(path for path in metadata_files(root, spec) if path.is_file())
     return spans
+
+
+def stored_group(layout: Layout, table: str | None) -> StoredGroup | None:
+    """What the group of a table says of itself; None where there is none, or it is not finished."""
+    return read_stored(layout.arrays(table))
+
+
+def shard_outputs(layout: Layout, table: str | None, spec: GroupSpec, span: Span) -> dict[str, str]:
+    """The shards of a span that are there, as `Written.outputs` names them."""
+    root = layout.arrays(table)
+    paths = [
+        shard_path(root, spec, array, number)
+        for array in array_names(spec)
+        for number in span.shards(spec.shard_rows)
+    ]
+    found = {layout.relative(path): digest_file(path) for path in paths if path.exists()}
+    return dict(sorted(found.items()))
 
 
 def metadata_outputs(layout: Layout, table: str | None, spec: GroupSpec) -> dict[str, str]:
@@ -150,7 +168,7 @@ def metadata_problem(
 
 
 def _is_sound(
-    layout: Layout, root: Path, spec: GroupSpec, stored: Stored, kept: Mapping[str, Span]
+    layout: Layout, root: Path, spec: GroupSpec, stored: StoredGroup, kept: Mapping[str, Span]
 ) -> bool:
     """Whether the metadata is what the spec and the receipts say.
 

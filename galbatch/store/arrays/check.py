@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from galbatch.errors import counted
 from galbatch.store.arrays.group import (
-    Stored,
+    StoredGroup,
     array_names,
     open_array,
     open_store,
@@ -126,7 +126,7 @@ def check(
 
 
 def metadata_problems(
-    layout: Layout, root: Path, spec: GroupSpec, stored: Stored, *, any_length: bool = False
+    layout: Layout, root: Path, spec: GroupSpec, stored: StoredGroup, *, any_length: bool = False
 ) -> Iterator[ArrayProblem]:
     """Shapes, types, shards and coordinates, of the files as they are."""
     store = open_store(root, read_only=True)
@@ -178,7 +178,7 @@ def _span_problems(
     layout: Layout,
     root: Path,
     spec: GroupSpec,
-    stored: Stored,
+    stored: StoredGroup,
     rows: Mapping[str, int],
     shards: Mapping[str, Mapping[int, Path]],
     others: Collection[str],

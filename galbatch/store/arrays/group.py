@@ -26,7 +26,7 @@ _PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredGroup:
     """What a group says of itself.
 
     Parameters
@@ -69,7 +69,7 @@ def open_array(store: Store, path: str, *, empty: bool = False) -> Any:
     return array.with_config({"write_empty_chunks": True}) if empty else array
 
 
-def read_stored(root: Path) -> Stored | None:
+def read_stored(root: Path) -> StoredGroup | None:
     """What is there, or None: also where it was not finished."""
     try:
         words = zarr.open_group(open_store(root, read_only=True), mode="r").attrs.asdict()
@@ -78,7 +78,7 @@ def read_stored(root: Path) -> Stored | None:
             return None
         lists: Any = words[PARTITIONS]
         spans = {name: Span(*numbers) for name, numbers in lists.items()}
-        return Stored(own["digest"], own["rows"], spans, tuple(own["arrays"]))
+        return StoredGroup(own["digest"], own["rows"], spans, tuple(own["arrays"]))
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
 
@@ -232,7 +232,7 @@ def written_spans(
     return spans
 
 
-def misplaced(stored: Stored, kept: Mapping[str, Span]) -> Iterator[str]:
+def misplaced(stored: StoredGroup, kept: Mapping[str, Span]) -> Iterator[str]:
     """Partitions that the group has elsewhere than where their shards are."""
     for partition, span in kept.items():
         found = stored.spans.get(partition)

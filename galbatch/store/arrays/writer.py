@@ -48,7 +48,12 @@ class Written:
     @property
     def digest(self) -> str:
         """SHA-256 over all of them."""
-        return sha256("".join(self.outputs.values()).encode()).hexdigest()
+        return outputs_digest(self.outputs)
+
+
+def outputs_digest(outputs: Mapping[str, str]) -> str:
+    """SHA-256 over files, given that of each in the order of their paths."""
+    return sha256("".join(outputs.values()).encode()).hexdigest()
 
 
 class ArrayWriter(AbstractContextManager["ArrayWriter"]):

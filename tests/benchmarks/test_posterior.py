@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from limit.posterior import GalaxyPosterior, RedshiftPosterior, noise_factor
+from limit.prior import MAGNITUDE, ZETA, GalaxyPrior
 
 from galbatch.errors import SpecError
 from galbatch.mock.galaxies import Galaxies
-from galbatch.mock.image import look
+from galbatch.mock.image import detection_image
+from galbatch.mock.noise import NoiseLaw
 from galbatch.mock.observe import _Telescope
-from galbatch.mock.posterior import GalaxyPosterior, RedshiftPosterior, noise_factor
-from galbatch.mock.prior import MAGNITUDE, ZETA, GalaxyPrior
 from galbatch.spec import load_survey
 from galbatch.values import FluxBlock
 
@@ -52,14 +53,15 @@ def test_the_stated_errors_tell_the_noise_factor() -> None:
     at = telescope.reference
     ratio = objects.flux[:, at] / telescope.sky_noise[at]
     weight = np.ones(2000)
-    image = look(rng, objects, ratio, weight, telescope.mock.seeing)
+    image = detection_image(rng, objects, ratio, weight, telescope.mock.seeing)
     seen = telescope._expose(rng, objects.flux, image, weight)
     detected = seen.observed & (seen.flux > 0)
     block = FluxBlock(
         np.where(detected, seen.flux, 0), np.where(detected, seen.error, seen.sky), seen.observed,
         detected, seen.saturated,
     )  # fmt: skip
-    found = noise_factor(block, telescope.sky_noise.astype(float), telescope.mock.calibration)
+    law = NoiseLaw(telescope.sky_noise.astype(float), telescope.mock.calibration)
+    found = noise_factor(block, law)
     assert found == pytest.approx(image.noise_factor, rel=2e-3)
 
 

@@ -12,9 +12,9 @@ from world import World
 from galbatch.errors import SpecError
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.apart import other_stores
 from galbatch.stages.catalogue import CatalogueState
 from galbatch.stages.checks import check_sources
+from galbatch.stages.overlap import other_stores
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout

@@ -1,6 +1,7 @@
-"""Make ``library.npz``: ``python -m galbatch.mock.build_library OUT STARS``.
+"""Make ``library.npz``: ``python tools/build_library.py OUT STARS``.
 
-Needs the ``mock`` extra and, for the stars, the data inside two wheels, neither of them imported::
+Needs the dependency group ``tools`` and, for the stars, the data inside two wheels, neither of them
+imported::
 
     pip download --no-deps EXOSIMS==3.0.3 splat==1.14
     unzip -j 'EXOSIMS-*.whl' 'EXOSIMS/TargetList/dat_uvk/*' -d STARS

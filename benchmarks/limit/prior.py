@@ -28,11 +28,11 @@ from galbatch.mock.galaxies import (
     Z_EDGES,
     Z_RANGE,
     Galaxies,
-    log_size,
     shapes,
 )
-from galbatch.mock.image import look
+from galbatch.mock.image import detection_image
 from galbatch.mock.objects import Array, Objects
+from galbatch.mock.relations import log_size
 
 ZETA, MAGNITUDE, EBV, SHARE, LINES, TILT_AT, BEND_AT = range(7)
 """Rows of `Points.x`."""
@@ -308,9 +308,10 @@ class GalaxyPrior:
 class SizeLaw:
     """How probable the noise of an object's aperture is, given the typical size of its kind.
 
-    The noise in an object's aperture over that of a point source grows with its size (`look`), and
-    the stated errors tell it: they are a measurement of the size, and so of redshift and mass. The
-    density is tabulated by drawing from the model, for early and late types.
+    The noise in an object's aperture over that of a point source grows with its size
+    (`detection_image`), and the stated errors tell it: they are a measurement of the size, and so
+    of redshift and mass. The density is tabulated by drawing from the model, for early and late
+    types.
 
     Parameters
     ----------
@@ -328,7 +329,7 @@ class SizeLaw:
             for index, log_radius in enumerate(_LOG_RADIUS):
                 objects = self._objects(relative * 10.0**log_radius, axis_ratio)
                 ratio = np.full(_SIZE_DRAWS, 100.0)
-                factor = look(rng, objects, ratio, weight, seeing).noise_factor
+                factor = detection_image(rng, objects, ratio, weight, seeing).noise_factor
                 counts, _ = np.histogram(np.log(factor), _LOG_FACTOR)
                 # No bin is impossible: what was never drawn has a tenth of a draw.
                 table[int(passive), index] = np.log(np.maximum(counts, 0.1) / width)

@@ -7,10 +7,10 @@ that no method can better on average, in any proper score:
                   p(z, ...) p(nu | size) prod_b p(F_b | f_b(z, ...), nu)
 
 - p(z, ...) is the density that galaxies are drawn from (`prior.GalaxyPrior`).
-- f_b are true fluxes; a measured flux is normal about them with the variance that `observe` gives
-  it, ``(nu s_b)**2 + f_b s_b / 200 + (c f_b)**2``, s_b the sky's noise of a point source and c the
-  calibration. It is the true flux that sets the variance: the stated errors, which are made from
-  the measured one, are no part of it, but reveal nu, the same in all bands (`noise_factor`).
+- f_b are true fluxes; a measured flux is normal about them with the variance that `NoiseLaw`
+  gives it, ``(nu s_b)**2 + f_b s_b / 200 + (c f_b)**2``, s_b the sky's noise of a point source and
+  c the calibration. It is the true flux that sets the variance: the stated errors, which are made
+  from the measured one, are no part of it, but reveal nu, the same in all bands (`noise_factor`).
 - A band not detected has the probability of a flux below the threshold of detection; one of which
   the catalogue does not say whether it was observed, that or the chance of not being observed.
 - nu grows with the object's size, so that it says something of the redshift (`prior.SizeLaw`).
@@ -41,12 +41,14 @@ from scipy.special import log_ndtr
 from threadpoolctl import threadpool_limits
 
 from galbatch.errors import SpecError
-from galbatch.flux.clean import flux_from_magnitude
+from galbatch.flux.clean import MAGNITUDE_PER_LN_FLUX, flux_from_magnitude
 from galbatch.flux.dust import band_extinction
 from galbatch.mock.galaxies import BEND, NEIGHBOURS, TILT, Galaxies
+from galbatch.mock.noise import NoiseLaw
 from galbatch.mock.objects import Array
-from galbatch.mock.observe import SOURCE_NOISE
-from galbatch.mock.prior import (
+from galbatch.spec.survey import Survey
+from galbatch.values import FluxBlock
+from limit.prior import (
     BEND_AT,
     EBV,
     MAGNITUDE,
@@ -57,8 +59,6 @@ from galbatch.mock.prior import (
     Points,
     SizeLaw,
 )
-from galbatch.spec.survey import Survey
-from galbatch.values import FluxBlock
 
 CONVERGED = 0.25
 """Largest distance between the cumulative distributions of the two halves of the particles."""
@@ -70,7 +70,6 @@ MODE_SHARE = 0.3
 """Probability within the interval that `RedshiftPosterior.mode` is the middle of."""
 
 _LN_FLUX = -0.4 * np.log(10.0)
-_POGSON = 2.5 / np.log(10.0)
 _LEAST_BETA = 1e-4
 _BISECTIONS = 24
 _WIDEST = 0.5
@@ -260,7 +259,7 @@ class GalaxyPosterior:
             raise SpecError("redshift edges", "expected two or more, ascending")
         n, m = len(block), len(edges) - 1
         share = np.full((2, n, m), np.nan)
-        factor = noise_factor(block, self.telescope.sky, self.telescope.calibration)
+        factor = noise_factor(block, self.telescope.noise)
         usable = np.flatnonzero(np.isfinite(factor) & ~block.saturated)
         # Objects of like signal to noise need equally many temperatures.
         depth = np.where(block.detected, block.flux / np.maximum(block.error, 1e-30), 0.0)
@@ -280,7 +279,7 @@ class GalaxyPosterior:
         return RedshiftPosterior(edges, share.mean(axis=0) / np.diff(edges), apart)
 
 
-def noise_factor(block: FluxBlock, sky: Array, calibration: float) -> Array:
+def noise_factor(block: FluxBlock, noise: NoiseLaw) -> Array:
     """Noise in each object's aperture over that of a point source, from the stated errors.
 
     ``error**2 = (nu s)**2 + F s / 200 + (c F)**2`` with F the measured flux, or 0 if negative,
@@ -290,10 +289,8 @@ def noise_factor(block: FluxBlock, sky: Array, calibration: float) -> Array:
     ----------
     block : FluxBlock
         n objects in b bands, without an error floor.
-    sky : array, shape (b,)
-        s, noise of a point source, microjansky.
-    calibration : float
-        c, systematic error as a fraction.
+    noise : NoiseLaw
+        Of b bands, float64.
 
     Returns
     -------
@@ -302,12 +299,12 @@ def noise_factor(block: FluxBlock, sky: Array, calibration: float) -> Array:
     """
     flux = np.where(block.detected, np.maximum(block.flux, 0.0), 0.0).astype(np.float64)
     variance = np.square(block.error.astype(np.float64))
-    own = flux * sky / (5.0 * SOURCE_NOISE) + np.square(calibration * flux)
+    own = noise.variance_without_sky(flux)
     usable = block.observed & (variance > own)
     part = np.where(usable, 1.0 - own / np.where(usable, variance, 1.0), -1.0)
     best = part.argmax(axis=1)
     rows = np.arange(len(flux))
-    nu = np.sqrt(np.maximum(variance - own, 0.0))[rows, best] / sky[best]
+    nu = np.sqrt(np.maximum(variance - own, 0.0))[rows, best] / noise.sky[best]
     return np.where(usable[rows, best], nu, np.nan)
 
 
@@ -315,8 +312,7 @@ def noise_factor(block: FluxBlock, sky: Array, calibration: float) -> Array:
 class _Telescope:
     """How the survey measures."""
 
-    sky: Array
-    calibration: float
+    noise: NoiseLaw
     detection: float
     extinction: Array
     missing: Array
@@ -345,8 +341,7 @@ class _Telescope:
         photometry = survey.photometry
         meanings = {sentinel.meaning for sentinel in photometry.sentinels}
         return cls(
-            sky=flux_from_magnitude(depth) / 5.0,
-            calibration=mock.calibration,
+            noise=NoiseLaw(flux_from_magnitude(depth) / 5.0, mock.calibration),
             detection=mock.detection,
             extinction=np.array([band_extinction(band) for band in survey.bands]),
             missing=missing,
@@ -358,6 +353,9 @@ class _Telescope:
 @dataclass(frozen=True)
 class _Seen:
     """Measurements of r objects, ready to be compared with fluxes of p particles each.
+
+    `sky2`, `own` and `relative2` are the three terms of `NoiseLaw.variance`, so that it is a
+    polynomial of the true flux: most of the time is spent on that.
 
     `hidden` are the pairs (object, band) without a measured flux that still say something, sorted
     by object, with the flux below which there is none; `first` is where each of the objects
@@ -386,13 +384,14 @@ class _Seen:
         reddening: Array,
     ) -> _Seen:
         detected, observed = block.detected[rows], block.observed[rows]
-        sky2 = np.square(telescope.sky * factor[:, None])
-        own = telescope.sky / (5.0 * SOURCE_NOISE)
+        noise = telescope.noise
+        sky2 = np.square(noise.sky * factor[:, None])
+        own = noise.source
         unseen = observed & ~detected if telescope.tells_apart else ~detected
         hidden = np.nonzero(unseen)
         # Where error(F) detection = F: a quadratic equation.
         d2 = telescope.detection**2
-        scale = 1.0 - d2 * telescope.calibration**2
+        scale = 1.0 - d2 * noise.calibration**2
         threshold = (d2 * own + np.sqrt((d2 * own) ** 2 + 4.0 * scale * d2 * sky2)) / (2.0 * scale)
         missing = np.zeros_like(telescope.missing) if telescope.tells_apart else telescope.missing
         return cls(
@@ -400,7 +399,7 @@ class _Seen:
             weight=detected.astype("f4")[:, None],
             sky2=sky2.astype("f4")[:, None],
             own=own.astype("f4"),
-            relative2=np.float32(telescope.calibration**2),
+            relative2=np.float32(noise.calibration**2),
             dimming=np.exp(_LN_FLUX * reddening[:, None] * telescope.extinction).astype("f4")[
                 :, None
             ],
@@ -550,7 +549,7 @@ class _Sampler:
         shift = np.clip(wanted, *magnitudes) - points.x[MAGNITUDE]
         scale = np.exp(_LN_FLUX * shift).astype("f4")
         like = seen.log_likelihood((template * scale[:, None])[None])[0]
-        width = np.minimum(_POGSON / (scale * np.sqrt(square)), _WIDEST)
+        width = np.minimum(MAGNITUDE_PER_LN_FLUX / (scale * np.sqrt(square)), _WIDEST)
         x = points.x.copy()
         x[MAGNITUDE] += shift
         described = bank.described

@@ -11,6 +11,7 @@ from pathlib import Path
 from galbatch.errors import SpecError
 from galbatch.readers.patterns import takes
 from galbatch.readers.remote import is_url
+from galbatch.sinks.open import sink_of
 from galbatch.spec.job import FilesSource, Job
 from galbatch.stages.site import Site
 from galbatch.store.identity import read_identity
@@ -137,7 +138,7 @@ def _to_come(site: Site) -> Iterator[Path]:
 
 
 def _databases(job: Job) -> list[str]:
-    return [str(Path(sink.path).expanduser()) for sink in job.sinks]
+    return [str(file) for sink in job.sinks for file in sink_of(sink).files]
 
 
 def _real(path: str) -> str:

@@ -23,8 +23,8 @@ _NAMED = 6
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the store holds of files that are not read again.
+class UnreadFiles:
+    """What is known of files whose headers are not read now.
 
     Parameters
     ----------
@@ -49,7 +49,9 @@ class Known:
         return set(self.fields).union(*(every.difference(names) for names in self.absent.values()))
 
 
-def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) -> tuple[str, ...]:
+def compare(
+    job: Job, survey: Survey, facts: Sequence[FileFacts], unread: UnreadFiles
+) -> tuple[str, ...]:
     """Check that files can become one catalogue, and that it has what the job needs.
 
     Parameters
@@ -59,7 +61,7 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
     survey : Survey
     facts : sequence of FileFacts
         Of the files that are to be read.
-    known : Known
+    unread : UnreadFiles
 
     Returns
     -------
@@ -72,26 +74,26 @@ def compare(job: Job, survey: Survey, facts: Sequence[FileFacts], known: Known) 
         Naming the word of the job or the survey, the column and the files.
     """
     usable = [one for one in facts if not one.problem]
-    if facts and not usable and not known.absent and not known.fields:
+    if facts and not usable and not unread.absent and not unread.fields:
         one = facts[0]
         others = f", nor can the other {len(facts) - 1:,} files" if len(facts) > 1 else ""
         raise SpecError(one.file, f"cannot be used{others}: {one.problem}")
     kinds = _one_of_each(usable)
-    columns = {name for one in kinds for name in one.fields} | known.columns(survey)
+    columns = {name for one in kinds for name in one.fields} | unread.columns(survey)
     spellings = {
         spelling
         for one in kinds
         for name, spelling in one.spellings.items()
         if name not in survey.column
     }
-    _refuse_what_all_lack(job, survey, columns, spellings, known)
-    _check_report(job, columns, kinds, unseen=known.unseen)
+    _refuse_what_all_lack(job, survey, columns, spellings, unread)
+    _check_report(job, columns, kinds, unseen=unread.unseen)
     _refuse_bad_rows(job, kinds)
-    absent = {one.file: one.absent for one in usable} | dict(known.absent)
+    absent = {one.file: one.absent for one in usable} | dict(unread.absent)
     return (
         *absent_lines(survey, absent, spellings),
-        *_compare_types(survey, kinds, known.fields),
-        *_labels_seen(survey, kinds, known.labelled),
+        *_compare_types(survey, kinds, unread.fields),
+        *_labels_seen(survey, kinds, unread.labelled),
     )
 
 
@@ -125,11 +127,11 @@ def absent_lines(
         A line for the columns that the same files lack.
     """
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, words in optional_columns(survey).items():
+    for name, uses in optional_columns(survey).items():
         lacking = tuple(file for file, names in absent.items() if name in names)
         if lacking:
             hint = _near(name, spellings) if len(lacking) == len(absent) else ""
-            groups[lacking].append(f"'{name}' ({'; '.join(filter(None, (*words, hint)))})")
+            groups[lacking].append(f"'{name}' ({'; '.join(filter(None, (*uses, hint)))})")
     lines = []
     for lacking, names in groups.items():
         if len(lacking) == len(absent):
@@ -144,9 +146,9 @@ def absent_lines(
     return tuple(lines)
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _near(name: str, spellings: Iterable[str]) -> str:
     """A spelling that may have been meant, and no list of others."""
-    hint = did_you_mean(name, known)
+    hint = did_you_mean(name, spellings)
     return hint if hint.startswith("did you mean") else ""
 
 
@@ -155,11 +157,11 @@ def _refuse_what_all_lack(
     survey: Survey,
     columns: Collection[str],
     spellings: Collection[str],
-    known: Known,
+    unread: UnreadFiles,
 ) -> None:
     """What the job asks for needs a column of some file."""
     there = {
-        target: label.column in columns or bool(known.labelled.get(target))
+        target: label.column in columns or bool(unread.labelled.get(target))
         for target in TARGETS
         if (label := survey.labels.of(target)) is not None
     }
@@ -169,7 +171,7 @@ def _refuse_what_all_lack(
             if column not in columns:
                 raise SpecError(
                     f"{where}.{setting}",
-                    f"needs the column '{column}', which no file has",
+                    f"no file has the column '{column}'",
                     _near(column, spellings) or "join it to the files, or change the setting",
                 )
         for target in model.targets or ():
@@ -205,16 +207,16 @@ def _check_report(
                 "report.where", f"no file has the column '{name}'", did_you_mean(name, columns)
             )
         for one in usable:
-            found = one.fields.get(name)
-            if found is not None and not is_of_numbers(found.type):
+            column = one.fields.get(name)
+            if column is not None and not is_of_numbers(column.type):
                 raise SpecError(
                     "report.where",
-                    f"expected numbers in column '{name}', {one.file} holds {_words(found.type)}",
+                    f"expected numbers in column '{name}', {one.file} holds {_kind(column.type)}",
                     "choose another column",
                 )
 
 
-def _words(kind: pa.DataType) -> str:
+def _kind(kind: pa.DataType) -> str:
     return "text" if is_text(kind) else str(kind)
 
 
@@ -229,7 +231,7 @@ def _refuse_bad_rows(job: Job, usable: Sequence[FileFacts]) -> None:
         raise SpecError(
             f"{bad[0].file}: {first.example}",
             f"all of the first {first.refused:,} rows are bad",
-            "mend the file, or correct the survey",
+            "correct the file, or the survey",
         )
 
 
@@ -240,12 +242,12 @@ def _compare_types(
 
     Of integers, what the first rows hold is known.
     """
-    found: dict[str, list[tuple[str, pa.Field]]] = defaultdict(list)
+    columns: dict[str, list[tuple[str, pa.Field]]] = defaultdict(list)
     for name, field_ in held.items():
-        found[name].append((THE_STORE, field_))
+        columns[name].append((THE_STORE, field_))
     for one in usable:
         for name, field_ in one.fields.items():
-            found[name].append((one.file, field_))
+            columns[name].append((one.file, field_))
     seen = {one.file: one.first.limits for one in usable if one.first}
 
     def limits(name: str, files: Collection[str]) -> tuple[int, int]:
@@ -253,9 +255,9 @@ def _compare_types(
         return min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
 
     lines = []
-    for name, fields in found.items():
+    for name, fields in columns.items():
         is_id = name == survey.id.column
-        kinds = {_words(one.type): file for file, one in reversed(fields)}
+        kinds = {_kind(one.type): file for file, one in reversed(fields)}
         unified = unify(name, fields, limits, is_id=is_id)
         if is_id and len(kinds) > 1 and is_text(unified.type):
             said = ", ".join(f"{kind} in {file}" for kind, file in sorted(kinds.items()))

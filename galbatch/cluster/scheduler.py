@@ -1,0 +1,48 @@
+"""The workers of a Dask scheduler that runs already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from galbatch.cluster.base import Folders
+from galbatch.cluster.disks import Disks
+from galbatch.cluster.session import closed, session
+from galbatch.cluster.workers import Workers
+from galbatch.errors import SpecError
+from galbatch.spec.job import SchedulerCluster
+
+
+@contextmanager
+def scheduler(spec: SchedulerCluster, folders: Folders) -> Iterator[Workers]:
+    """Join the scheduler.
+
+    Yields
+    ------
+    Workers
+
+    Raises
+    ------
+    SpecError
+        If no scheduler answers, or a worker does not share the disks.
+    """
+
+    def start(disks: Disks, stack: ExitStack) -> Workers:
+        return Workers(stack.enter_context(closed(_join(spec))), disks)
+
+    with session(folders.shared, start) as workers:
+        yield workers
+
+
+def _join(spec: SchedulerCluster) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(spec.address, timeout="20s", set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            "cluster.address",
+            f"no Dask scheduler answers at {spec.address}",
+            "start one with 'dask scheduler', or use cluster: {kind: local}",
+        ) from error
