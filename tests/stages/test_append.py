@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from galbatch.stages.apart import keep_apart
 from toy_sink import ToyDatabase, ToySink
 from world import Silent
 
@@ -21,7 +22,6 @@ from galbatch.sinks.base import Origin
 from galbatch.sinks.open import SINKS, sink_of
 from galbatch.spec import load_survey
 from galbatch.spec.job import DuckdbSink, Job
-from galbatch.stages.apart import keep_apart
 from galbatch.stages.append import Append
 from galbatch.stages.checks import check_places
 from galbatch.stages.deliveries import unit_of
