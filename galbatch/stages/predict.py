@@ -21,7 +21,7 @@ from galbatch.spec.survey import Survey
 from galbatch.stages import code
 from galbatch.stages.base import Pending, Report, Task, Where
 from galbatch.stages.catalogue import Catalogue
-from galbatch.stages.memory import PROCESS, ingest_memory, row_bytes
+from galbatch.stages.memory import PROCESS, arrays_memory, ingest_memory, row_bytes
 from galbatch.stages.predictions import (
     Predictor,
     loaded_model,
@@ -110,7 +110,7 @@ class Predict:
         predicting = sum(
             family_of(model.kind).predicting_bytes(model, site.survey) for model in site.job.models
         )
-        own = PROCESS + rows * (2 * row_bytes(site) + predicting)
+        own = PROCESS + rows * (2 * row_bytes(site) + predicting) + arrays_memory(site)
         return max(own, ingest_memory(site))
 
     def pending(self, snapshot: Snapshot) -> Pending[Work, None]:

@@ -80,8 +80,10 @@ class Train:
         source, rows = site.job.source, model.max_rows
         if isinstance(source, MockSource):
             rows = min(rows, source.rows)
-        made = family_of(model.kind).training_bytes(model, site.survey)
-        return (rows + SAMPLE_ROWS) * (3 * row_bytes(site) + made)
+        family = family_of(model.kind)
+        made = family.training_bytes(model, site.survey)
+        row = row_bytes(site, family.inputs(model, site.survey))
+        return (rows + SAMPLE_ROWS) * (3 * row + made)
 
     def pending(self, snapshot: Snapshot) -> Pending[Fit, None]:
         """Models that are not trained as the job says."""

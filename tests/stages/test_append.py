@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from galbatch.stages.apart import keep_apart
 from toy_sink import ToyDatabase, ToySink
 from world import Silent
 
@@ -25,6 +24,7 @@ from galbatch.spec.job import DuckdbSink, Job
 from galbatch.stages.append import Append
 from galbatch.stages.checks import check_places
 from galbatch.stages.deliveries import unit_of
+from galbatch.stages.overlap import keep_apart
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 
