@@ -104,8 +104,7 @@ def gather_arrays(
                 places = np.flatnonzero(source == number)
                 # In the order in which they lie: whoever reads them reads forward.
                 places = places[np.argsort(position[places], kind="stable")]
-                for array in spec.arrays:
-                    found = sources[number].read(position[places], [array])
-                    values[array.name][places] = found[array.name]
+                for name, found in sources[number].read(position[places], spec.arrays).items():
+                    values[name][places] = found
             writer.write(part[id_column].to_numpy(), values)
         return writer.commit()
