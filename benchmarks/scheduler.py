@@ -43,7 +43,7 @@ from galbatch.cluster.workers import Workers
 from galbatch.run.loop import Outcome, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import AnyPending, AnyStage, Pending, Report, Task, Where
+from galbatch.stages.base import AnyPending, AnyStage, OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import catalogue_need
 from galbatch.stages.predict import Predict, Work
 from galbatch.stages.predictions import predict_need
@@ -53,13 +53,12 @@ from galbatch.store.facts import (
     CatalogueFacts,
     Counts,
     PartitionFacts,
-    PredictFacts,
     SourceFacts,
     StoredPartition,
     Totals,
-    TrainFacts,
 )
 from galbatch.store.layout import Layout
+from galbatch.store.model_facts import PredictFacts, TrainFacts
 from galbatch.store.receipts import Need, ReceiptBook
 from galbatch.values import Partition, Receipt
 
@@ -103,7 +102,7 @@ class Sleep:
         """What is carried to the workers does not hold the tasks."""
         return replace(self, tasks=())
 
-    def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Work], report: OnProgress) -> tuple[Receipt, ...]:
         """Sleep."""
         began = time.time()
         share = (int(task.unit.rsplit("p", 1)[1]) * 0.6180339887498949) % 1

@@ -142,23 +142,10 @@ def clean(
     value, error = value.astype(xp.float64, copy=False), error.astype(xp.float64, copy=False)
     missed, limit, unseen, burnt = _sentinels(xp, value, error, photometry, bands)
     special = missed | unseen | burnt
+    # What is too large for a float32 becomes infinite, and with that not observed.
     with np.errstate(over="ignore", invalid="ignore"):
-        if photometry.quantity == "magnitude":
-            flux = flux_from_magnitude(xp.where(special, xp.nan, value))
-            factor = flux if photometry.error == "relative" else LN_FLUX_PER_MAGNITUDE * flux
-            sigma = factor * error
-        else:
-            unit = xp.asarray(
-                [
-                    microjansky(photometry.unit, band.wavelength, f"band {band.name}")
-                    for band in bands
-                ]
-            )
-            flux = xp.where(special, xp.nan, value) * unit
-            sigma = xp.abs(flux) * error if photometry.error == "relative" else error * unit
-        if recipe.error_floor > 0:
-            floor = recipe.error_floor * xp.abs(flux)
-            sigma = xp.where(sigma >= 0, xp.hypot(sigma, floor), xp.nan)
+        flux, sigma = _fluxes(xp, xp.where(special, xp.nan, value), error, photometry, bands)
+        sigma = _with_floor(xp, flux, sigma, recipe.error_floor)
         flux, sigma = xp.where(missed, 0.0, flux), xp.where(missed, limit, sigma)
         if recipe.extinction:
             gain = _dust(xp, reddening, bands)
@@ -198,6 +185,31 @@ def thesis_clean(values: Any, recipe: ThesisClean) -> Any:
     return xp.clip(kept, recipe.low, recipe.high).astype(xp.float32)
 
 
+def _fluxes(
+    xp: Any, value: Any, error: Any, photometry: Photometry, bands: Sequence[Band]
+) -> tuple[Any, Any]:
+    """Values and errors as the catalogue states them, in microjansky."""
+    if photometry.quantity == "magnitude":
+        flux = flux_from_magnitude(value)
+        factor = flux if photometry.error == "relative" else LN_FLUX_PER_MAGNITUDE * flux
+        return flux, factor * error
+    unit = _units(xp, photometry, bands)
+    flux = value * unit
+    return flux, xp.abs(flux) * error if photometry.error == "relative" else error * unit
+
+
+def _units(xp: Any, photometry: Photometry, bands: Sequence[Band]) -> Any:
+    """How many microjansky one of the photometry's unit is in each band."""
+    return xp.asarray([microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands])
+
+
+def _with_floor(xp: Any, flux: Any, sigma: Any, floor: float) -> Any:
+    """Errors with a fraction of the flux added in quadrature; NaN for those that are negative."""
+    if floor <= 0:
+        return sigma
+    return xp.where(sigma >= 0, xp.hypot(sigma, floor * xp.abs(flux)), xp.nan)
+
+
 def _sentinels(
     xp: Any, value: Any, error: Any, photometry: Photometry, bands: Sequence[Band]
 ) -> tuple[Any, Any, Any, Any]:
@@ -229,8 +241,8 @@ def _limit(
     if photometry.quantity == "magnitude":
         sensible = (error > _LIMITS[0]) & (error < _LIMITS[1])
         return xp.where(sensible, flux_from_magnitude(xp.where(sensible, error, 0.0)), xp.nan)
-    unit = xp.asarray([microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands])
-    return xp.where((error > 0) & xp.isfinite(error), error * unit, xp.nan)
+    stated = error * _units(xp, photometry, bands)
+    return xp.where((error > 0) & xp.isfinite(error), stated, xp.nan)
 
 
 def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from galbatch.columns import is_text
 from galbatch.intake.types import item_type
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.columns import Column
+from galbatch.spec.survey import Survey
 
 HYPHEN = "-"
 """Between the parts of an id that is made as text."""

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from galbatch import columns
 from galbatch.columns import is_number
-from galbatch.spec.survey import Column
+from galbatch.spec.columns import Column
 
 
 def item_type(column: Column) -> pa.DataType:

@@ -19,7 +19,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
 from galbatch.readers.opening import broken, kind, must_have, not_that, opened
-from galbatch.readers.records import Block, Rule, first_line, places
+from galbatch.readers.records import RecordBlock, Rule, first_line, places
 from galbatch.readers.scalars import NULLS, is_large, misread
 from galbatch.values import RejectedRow
 
@@ -160,7 +160,7 @@ class _Pieces:
         """Put a line back."""
         self._rest = line + self._rest
 
-    def block(self, rule: Rule) -> Block | None:
+    def block(self, rule: Rule) -> RecordBlock | None:
         """About 4 MiB of records, None at the end."""
         size = _BLOCK
         while True:
@@ -293,7 +293,7 @@ class _Parser:
         self._loose: set[str] = set()
         self.done = 0
 
-    def parse(self, block: Block) -> Batch:
+    def parse(self, block: RecordBlock) -> Batch:
         """The rows of the next block."""
         rejected = {
             self.done + number: RejectedRow(self.path, self.done + number, reason)
@@ -315,7 +315,7 @@ class _Parser:
         rejections = tuple(rejected[row] for row in sorted(rejected))
         return make_batch(self.path, rows, columns, self.types, rejections)
 
-    def _typed(self, block: Block) -> dict[str, pa.ChunkedArray] | None:
+    def _typed(self, block: RecordBlock) -> dict[str, pa.ChunkedArray] | None:
         """The columns as they should be; None where some value has to be looked at."""
         types = {
             name: pa.string() if shape_of(wanted)
@@ -337,7 +337,7 @@ class _Parser:
         return columns if whole and exact else None
 
     def _converted(
-        self, block: Block, types: Mapping[str, pa.DataType]
+        self, block: RecordBlock, types: Mapping[str, pa.DataType]
     ) -> dict[str, pa.ChunkedArray]:
         table = pv.read_csv(
             pa.BufferReader(block.text),
@@ -363,7 +363,7 @@ class _Parser:
                 if pc.any(pc.match_substring(text, ".")).as_py():
                     self._loose.add(name)
 
-    def _texts(self, block: Block) -> tuple[dict[str, pa.Array], dict[int, str]]:
+    def _texts(self, block: RecordBlock) -> tuple[dict[str, pa.Array], dict[int, str]]:
         """The columns as text, and why which records, counted from 0, are left out.
 
         Raises

@@ -33,7 +33,7 @@ _LINE_END = re.compile(rb"\n|\r\n?")
 
 
 @dataclass(frozen=True)
-class Block:
+class RecordBlock:
     """Some whole records, one after the other.
 
     Parameters
@@ -119,7 +119,7 @@ class Rule:
         self._border = np.zeros(256, dtype=bool)
         self._border[[_LF, _CR, *self._delimiter]] = True
 
-    def cut(self, data: bytes, *, ended: bool, patient: bool = True) -> tuple[Block, int]:
+    def cut(self, data: bytes, *, ended: bool, patient: bool = True) -> tuple[RecordBlock, int]:
         """The whole records that `data` begins with.
 
         Parameters
@@ -138,7 +138,7 @@ class Rule:
         """
         whole = data[: whole_lines(data, ended=ended)]
         if not whole:
-            return Block(b"", 0), 0
+            return RecordBlock(b"", 0), 0
         lines = _Lines(whole)
         blank, spaces = self._blank_lines(lines)
         damaged = dict.fromkeys(lines.holding(0).tolist(), ZERO) if b"\0" in whole else {}
@@ -149,14 +149,14 @@ class Rule:
             if stop < lines.count:
                 return self.cut(whole[: lines.starts[stop]], ended=True)[0], int(lines.starts[stop])
         if not damaged and not inside and not len(spaces):
-            return Block(whole, lines.count - int(blank.sum())), len(whole)
+            return RecordBlock(whole, lines.count - int(blank.sum())), len(whole)
         record = ~blank
         record[inside] = False
         spaces = np.setdiff1d(spaces, inside)
         number = np.cumsum(record)
         text = lines.without(np.union1d(spaces, np.fromiter(damaged, np.int64, len(damaged))))
         reasons = {int(number[line]): damaged[line] for line in sorted(damaged)}
-        return Block(text, int(number[-1]), reasons, bool(inside)), len(whole)
+        return RecordBlock(text, int(number[-1]), reasons, bool(inside)), len(whole)
 
     def _blank_lines(self, lines: _Lines) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Which lines are no records, and which of these hold blanks."""

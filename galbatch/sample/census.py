@@ -13,7 +13,8 @@ from galbatch.flux.columns import numbers
 from galbatch.sample.labels import labels, meets
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TEST
-from galbatch.spec.survey import Label, Survey
+from galbatch.spec.labels import Label
+from galbatch.spec.survey import Survey
 from galbatch.values import QSO, STAR, TARGETS, Target
 
 SAMPLE_ROWS = 50_000

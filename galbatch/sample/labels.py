@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.flux.columns import numbers
-from galbatch.spec.survey import Condition, Label, StarLabel, Survey
+from galbatch.spec.labels import Condition, Label, StarLabel
+from galbatch.spec.survey import Survey
 from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from galbatch.sinks.base import Sink
-from galbatch.spec.job import Sink as SinkSpec
+from galbatch.spec.job import SinkSettings
 
 
 def _duckdb(spec: Any) -> Sink:
@@ -26,7 +26,7 @@ SINKS: dict[str, Callable[[Any], Sink]] = {"duckdb": _duckdb}
 they are needed."""
 
 
-def sink_of(spec: SinkSpec) -> Sink:
+def sink_of(spec: SinkSettings) -> Sink:
     """The database that a job names; nothing is opened.
 
     Parameters

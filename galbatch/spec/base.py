@@ -62,7 +62,7 @@ Magnitude = Annotated[float, Field(ge=0, le=50)]
 """AB; squares of their fluxes in microjansky are numbers in float32."""
 
 
-class Words(BaseModel):
+class Settings(BaseModel):
     """Base of every spec model: frozen, and a word it does not know is an error.
 
     Nothing is made into what is wanted: neither "12" nor true is a number, 1 is not true.

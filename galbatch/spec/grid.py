@@ -6,13 +6,13 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Words, must_rise
+from galbatch.spec.base import Settings, must_rise
 
 _FINEST = 1e-6
 """Steps of redshifts that are still steps in float32."""
 
 
-class RedshiftGrid(Words):
+class RedshiftGrid(Settings):
     """Evenly spaced redshifts at which p(z) is written out in full."""
 
     low: float = Field(default=0.0, ge=0, le=100)

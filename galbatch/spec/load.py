@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 from galbatch.spec.job import Job
 from galbatch.spec.messages import explained, name_entries
 from galbatch.spec.survey import Survey
 from galbatch.spec.yaml import Document, read_document, read_value
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-Spec = TypeVar("Spec", bound=Words)
+Spec = TypeVar("Spec", bound=Settings)
 
 
 def shipped(folder: str) -> Path:

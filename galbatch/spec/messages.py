@@ -12,14 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 
 Location = Sequence[str | int]
 _LONGEST = 60
 
 
 def explained(
-    model: type[Words],
+    model: type[Settings],
     error: ValidationError,
     words: Any,
     where: Callable[[Sequence[str | int]], str],
@@ -57,7 +57,7 @@ def explained(
 
 
 @cache
-def _schema_of(model: type[Words]) -> _Schema:
+def _schema_of(model: type[Settings]) -> _Schema:
     schema = model.model_json_schema()
     return _Schema(schema, schema.get("$defs", {}))
 

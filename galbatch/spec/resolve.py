@@ -6,7 +6,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.columns import Column
+from galbatch.spec.survey import Survey
 
 
 @dataclass(frozen=True)

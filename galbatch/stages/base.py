@@ -11,7 +11,7 @@ from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.values import Receipt
 
-Report = Callable[[int, int | None, str], None]
+OnProgress = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
 
 
@@ -127,7 +127,7 @@ class Stage(Protocol[Payload, Shared]):
         """
         ...
 
-    def run(self, site: Site, task: Task[Payload], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Payload], report: OnProgress) -> tuple[Receipt, ...]:
         """Do one task: write, verify, rename, then write and return its receipts."""
         ...
 

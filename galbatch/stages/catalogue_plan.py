@@ -30,18 +30,18 @@ from galbatch.stages.site import Site
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.facts import RowRanges, ScanFacts, SourceFacts, StoredPartition, Totals
 from galbatch.store.layout import Layout
-from galbatch.store.partitions import Histogram, extend_partitions, plan_row_ranges
+from galbatch.store.partitions import PixelCounts, extend_partitions, plan_row_ranges
 from galbatch.store.quarantine import GOT, rejected_positions
 from galbatch.store.receipts import Need, words_digest
-from galbatch.store.shards import (
-    Shard,
-    catalogue_schema,
+from galbatch.store.shard_rows import (
     count_pixels,
     files_between,
     find_rows,
-    places_of,
     read_pixels,
+    row_numbers,
 )
+from galbatch.store.shard_schema import catalogue_schema
+from galbatch.store.shards import Shard
 from galbatch.store.tables import FILE, HEALPIX, ROW, read_partition, read_schema
 from galbatch.store.units import REPEATED, rejected_unit
 from galbatch.values import Partition, Receipt
@@ -182,7 +182,7 @@ class _Planner:
         kept = [replace(one.partition, rows=self._rows_that_stay(one)) for one in state.stored]
         partitions = extend_partitions(
             tuple(kept),
-            Histogram.total(changed.values(), order),
+            PixelCounts.total(changed.values(), order),
             settings.rows,
             lambda partition: self._histogram(partition, order),
         )
@@ -208,7 +208,7 @@ class _Planner:
                 planned.append(self._plan(replace(one.partition, rows=stay), [one], {}))
         next_one = max((one.partition.index + 1 for one in state.stored), default=0)
         size = self._site.job.partition.rows
-        gone = places_of(rows.changed, rows.changed_without)
+        gone = row_numbers(rows.changed, rows.changed_without)
         for new in plan_row_ranges(sum(shard.rows for shard in rows.changed), size, gone):
             places = (new.index * size, (new.index + 1) * size)
             coming = files_between(layout, rows.changed, places)
@@ -267,7 +267,7 @@ class _Planner:
         rows = rows_that_stay(self._site.layout, one.partition, [FILE], replaced)
         return int(rows.num_rows)
 
-    def _histogram(self, partition: Partition, order: int) -> Histogram:
+    def _histogram(self, partition: Partition, order: int) -> PixelCounts:
         """Where on the sky the rows are that stay in a partition."""
         sources, layout = self._rows, self._site.layout
         if partition in self._state.lost:
@@ -275,11 +275,11 @@ class _Planner:
             rows = read_pixels(layout, sources.reread, pixels, schema, sources.reread_without)
         else:
             rows = rows_that_stay(layout, partition, [HEALPIX, FILE], sources.replaced)
-        return Histogram.of(rows[HEALPIX].to_numpy(), order)
+        return PixelCounts.of(rows[HEALPIX].to_numpy(), order)
 
 
 def _files_that_come(
-    partitions: Sequence[Partition], changed: Mapping[int, Histogram], order: int
+    partitions: Sequence[Partition], changed: Mapping[int, PixelCounts], order: int
 ) -> dict[int, dict[int, tuple[int, int]]]:
     """Changed files that have rows in a partition, by its place in the sequence."""
     lows = np.array([partition.index << 2 * (order - partition.order) for partition in partitions])

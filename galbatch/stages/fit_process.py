@@ -26,9 +26,9 @@ from typing import Any
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.models.families import FAMILIES, Entry, family_of
 from galbatch.sample.lineage import origin
-from galbatch.spec.job import Job, Model
+from galbatch.spec.job import AnyModel, Job
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Report
+from galbatch.stages.base import OnProgress
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import split_of, training_rows
@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What came of a fit.
 
     Parameters
@@ -62,7 +62,7 @@ def lineage_of(site: Site) -> dict[str, Any]:
     return origin(site.job.source, split_of(site.job, site.survey))
 
 
-def fit_in_subprocess(site: Site, model: str, folder: Path, report: Report) -> Fitted:
+def fit_in_subprocess(site: Site, model: str, folder: Path, report: OnProgress) -> FitResult:
     """Fit a model in a process of its own, which ends when this one does.
 
     Parameters
@@ -130,7 +130,7 @@ def fit_in_subprocess(site: Site, model: str, folder: Path, report: Report) -> F
             log.seek(0)
             last = " | ".join(deque((line.strip() for line in log if line.strip()), maxlen=5))
             raise TransientError(f"train {model}", f"the process ended with code {code}", last)
-    return Fitted(**outcome["facts"])
+    return FitResult(**outcome["facts"])
 
 
 def _messages(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _check_wanted(run: fence.Attempt | None, folder: Path) -> None:
 
 
 @contextmanager
-def pretrained_folder(model: Model) -> Iterator[Path | None]:
+def pretrained_folder(model: AnyModel) -> Iterator[Path | None]:
     """Folder of the model that a fit begins with; None where it begins from random weights."""
     if model.begins_with is None:
         yield None

@@ -19,7 +19,7 @@ from galbatch.readers.remote import at_hand
 from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution
-from galbatch.stages.base import Pending, Report, Task, Where, changed
+from galbatch.stages.base import OnProgress, Pending, Task, Where, changed
 from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake, with_pixels
 from galbatch.stages.memory import batch_rows, scan_memory
 from galbatch.stages.site import Site
@@ -30,6 +30,7 @@ from galbatch.store.quarantine import Rejects, release_others
 from galbatch.store.shards import Shard, write_shard
 from galbatch.store.tables import FILE
 from galbatch.store.units import REJECTED, REPEATED, rejected_unit
+from galbatch.targets import RECORDS
 from galbatch.values import STAR, TARGETS, Receipt, Target
 
 
@@ -98,7 +99,7 @@ class Scan:
         """Nothing to prepare."""
         return self
 
-    def run(self, site: Site, task: Task[FileToScan], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[FileToScan], report: OnProgress) -> tuple[Receipt, ...]:
         """Read one source to its end."""
         began = time.perf_counter()
         listed, merged_into = task.payload.file, task.payload.merged_into
@@ -119,7 +120,7 @@ class Scan:
                 for target, values in labels(survey, table).items():
                     known = np.isfinite(values)
                     labelled[target] += int(known.sum())
-                    if target == "star":
+                    if RECORDS[target].is_class:
                         stars += int((values[known] == STAR).sum())
                 numbers = np.full(table.num_rows, file.number, np.int32)
                 table = with_pixels(survey, table).append_column(FILE, pa.array(numbers))

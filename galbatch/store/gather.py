@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from galbatch.store.arrays import Arrays, ArraySpec, ArrayWriter, GroupSpec, Span, Written
 from galbatch.store.layout import Layout
-from galbatch.store.shards import POSITION, SOURCE, Shard, read_arrays
+from galbatch.store.shard_rows import read_arrays
+from galbatch.store.shards import POSITION, SOURCE, Shard
 
 
 class ArraySource(Protocol):

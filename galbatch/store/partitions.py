@@ -14,7 +14,7 @@ HEALPIX_ORDER = 29
 
 
 @dataclass(frozen=True)
-class Histogram:
+class PixelCounts:
     """Rows per HEALPix pixel, only of the pixels that have any.
 
     Parameters
@@ -32,13 +32,13 @@ class Histogram:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, healpix_29: NDArray[np.int64], order: int) -> Histogram:
+    def of(cls, healpix_29: NDArray[np.int64], order: int) -> PixelCounts:
         """Count rows by their HEALPix pixel of order 29."""
         pixels, counts = np.unique(healpix_29 >> (2 * (HEALPIX_ORDER - order)), return_counts=True)
         return cls(order, pixels.astype(np.int64), counts.astype(np.int64))
 
     @classmethod
-    def total(cls, histograms: Iterable[Histogram], order: int) -> Histogram:
+    def total(cls, histograms: Iterable[PixelCounts], order: int) -> PixelCounts:
         """The sum of histograms of one order."""
         parts = list(histograms)
         if not parts:
@@ -55,13 +55,13 @@ class Histogram:
         """Rows in all."""
         return int(self.counts.sum())
 
-    def coarser(self, order: int) -> Histogram:
+    def coarser(self, order: int) -> PixelCounts:
         """The same rows in larger pixels."""
         shift = 2 * (self.order - order)
         pixels, place = np.unique(self.pixels >> shift, return_inverse=True)
         counts = np.zeros(len(pixels), np.int64)
         np.add.at(counts, place, self.counts)
-        return Histogram(order, pixels, counts)
+        return PixelCounts(order, pixels, counts)
 
     def dense(self) -> NDArray[np.int64]:
         """Rows of every pixel of the sky, shape (12 * 4**order,)."""
@@ -71,13 +71,13 @@ class Histogram:
 
 
 def plan_partitions(
-    histogram: Histogram, rows: int, apart: Sequence[Partition] = ()
+    histogram: PixelCounts, rows: int, apart: Sequence[Partition] = ()
 ) -> tuple[Partition, ...]:
     """Cut the sky so that no partition has more than `rows` rows, in the largest pixels possible.
 
     Parameters
     ----------
-    histogram : Histogram
+    histogram : PixelCounts
         At the highest order that a partition may have.
     rows : int
         Most rows of a partition. A pixel of the histogram's own order is not cut further: a
@@ -117,9 +117,9 @@ def plan_partitions(
 
 def extend_partitions(
     held: Sequence[Partition],
-    fresh: Histogram,
+    fresh: PixelCounts,
     rows: int,
-    histogram_of: Callable[[Partition], Histogram],
+    histogram_of: Callable[[Partition], PixelCounts],
 ) -> tuple[Partition, ...]:
     """Make room for more rows, and leave alone whatever can be.
 
@@ -127,7 +127,7 @@ def extend_partitions(
     ----------
     held : sequence of Partition
         Those that there are, with the rows that stay in them.
-    fresh : Histogram
+    fresh : PixelCounts
         The rows that come, at the highest order that a partition may have.
     rows : int
         Most rows of a partition.
@@ -147,7 +147,7 @@ def extend_partitions(
     place = np.searchsorted(lows, fresh.pixels, side="right") - 1
     inside = place >= 0
     inside[inside] = fresh.pixels[inside] < highs[place[inside]]
-    outside = Histogram(top, fresh.pixels[~inside], fresh.counts[~inside])
+    outside = PixelCounts(top, fresh.pixels[~inside], fresh.counts[~inside])
     found = list(plan_partitions(outside, rows, ordered))
     coming = np.zeros(len(ordered), np.int64)
     np.add.at(coming, place[inside], fresh.counts[inside])
@@ -155,8 +155,8 @@ def extend_partitions(
         total = one.rows + int(coming[number])
         if total > rows and coming[number] and one.order < top:
             mine = inside & (place == number)
-            added = Histogram(top, fresh.pixels[mine], fresh.counts[mine])
-            found += plan_partitions(Histogram.total([histogram_of(one), added], top), rows)
+            added = PixelCounts(top, fresh.pixels[mine], fresh.counts[mine])
+            found += plan_partitions(PixelCounts.total([histogram_of(one), added], top), rows)
         elif total:
             found.append(replace(one, rows=total))
     return tuple(sorted(found, key=lambda one: one.index << 2 * (top - one.order)))

@@ -21,7 +21,7 @@ from galbatch.errors import DataError, counted
 from galbatch.spec.survey import Survey
 from galbatch.store.commit import TEMPORARY, commit_bytes, sweep
 from galbatch.store.layout import CATALOGUE, Layout
-from galbatch.store.partitions import HEALPIX_ORDER, Histogram
+from galbatch.store.partitions import HEALPIX_ORDER, PixelCounts
 from galbatch.store.places import is_remote
 from galbatch.store.tables import HEALPIX, read_schema
 from galbatch.values import Partition
@@ -40,7 +40,7 @@ def finish_catalogue(
     partitions: Sequence[Partition],
     *,
     fingerprint: str,
-    histogram: Histogram | None = None,
+    histogram: PixelCounts | None = None,
 ) -> dict[str, str]:
     """Publish the catalogue: properties, partition list, metadata, sky map, collection.
 
@@ -55,7 +55,7 @@ def finish_catalogue(
     fingerprint : str
         Digest of the catalogue's content. Predictions made from another one are not listed in
         the collection.
-    histogram : Histogram, optional
+    histogram : PixelCounts, optional
         Rows over the sky; needed for a survey with a sky.
 
     Returns
@@ -83,7 +83,7 @@ def finish_extension(
     *,
     fingerprint: str,
     catalogue: str,
-    histogram: Histogram | None = None,
+    histogram: PixelCounts | None = None,
 ) -> dict[str, str]:
     """Publish a model's predictions as an extension of the catalogue.
 
@@ -102,7 +102,7 @@ def finish_extension(
         Of the model.
     catalogue : str
         The `fingerprint` that the catalogue was finished with.
-    histogram : Histogram, optional
+    histogram : PixelCounts, optional
         Rows over the sky; needed for a survey with a sky.
 
     Returns
@@ -236,7 +236,7 @@ def _finish_table(
     survey: Survey,
     partitions: Sequence[Partition],
     fingerprint: str,
-    histogram: Histogram | None,
+    histogram: PixelCounts | None,
 ) -> dict[str, str]:
     expected = {layout.partition(partition, model) for partition in partitions}
     missing = sorted(str(path) for path in expected if not path.is_file())
@@ -285,7 +285,7 @@ def _write_hats(
     survey: Survey,
     partitions: Sequence[Partition],
     fingerprint: str,
-    histogram: Histogram,
+    histogram: PixelCounts,
     rows: int,
 ) -> None:
     from hats.catalog.dataset.table_properties import TableProperties

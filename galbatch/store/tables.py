@@ -32,11 +32,11 @@ OWN = (HEALPIX, FILE, ROW)
 ROW_GROUP_ROWS = 65_536
 _MEANING = (b"unit", b"ucd", b"description")
 _PREFIX = "galbatch."
-Words = dict[bytes | str, bytes | str]
+FieldMetadata = dict[bytes | str, bytes | str]
 
 
 class Described(Protocol):
-    """A column that says what it means: `spec.survey.Column` and `values.PredictedColumn` do."""
+    """A column that says what it means: `spec.columns.Column` and `values.PredictedColumn` do."""
 
     @property
     def name(self) -> str:
@@ -294,13 +294,13 @@ def _plain(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
     fields = []
     for field in table.schema:
         found = field.metadata or {}
-        kept: Words = {key: found[key] for key in _MEANING if key in found}
+        kept: FieldMetadata = {key: found[key] for key in _MEANING if key in found}
         # Lists read from a file call their values "element", lists in memory "item".
         if pa.types.is_fixed_size_list(field.type):
             values = pa.field("element", field.type.value_type)
             field = field.with_type(pa.list_(values, field.type.list_size))
         fields.append(field.with_metadata(kept) if kept else field.remove_metadata())
-    words: Words = {f"{_PREFIX}{key}": metadata[key] for key in sorted(metadata)}
+    words: FieldMetadata = {f"{_PREFIX}{key}": metadata[key] for key in sorted(metadata)}
     plain = pa.table(table.combine_chunks().columns, schema=pa.schema(fields))
     words.update(votable_metadata(plain))
     return plain.replace_schema_metadata(words)

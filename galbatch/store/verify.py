@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from galbatch.errors import counted
 from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
 from galbatch.store.commit import explained
-from galbatch.store.facts import CatalogueFacts, PredictFacts, PublishedFacts
+from galbatch.store.facts import CatalogueFacts
 from galbatch.store.layout import Layout
+from galbatch.store.model_facts import PredictFacts, PublishedFacts
 from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook

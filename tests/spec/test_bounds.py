@@ -20,9 +20,10 @@ from pydantic.fields import FieldInfo
 
 from galbatch.errors import SpecError
 from galbatch.spec.job import Job
+from galbatch.spec.labels import Condition, StarLabel
 from galbatch.spec.messages import explained
 from galbatch.spec.mock import MockSky
-from galbatch.spec.survey import Condition, Flag, Sentinel, StarLabel, Survey
+from galbatch.spec.survey import Flag, Sentinel, Survey
 
 # Without limits, as they are compared with (or stand in) a column of the catalogue, of any unit.
 ANY_VALUE = {

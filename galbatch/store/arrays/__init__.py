@@ -38,7 +38,7 @@ from galbatch.store.arrays.spans import Span, plan_spans
 from galbatch.store.arrays.spec import (
     ID,
     NO_ID,
-    ROW,
+    ROW_DIMENSION,
     ArraySpec,
     GroupSpec,
     IdKind,
@@ -51,7 +51,7 @@ from galbatch.store.arrays.writer import ArrayWriter, Written, outputs_digest, w
 __all__ = [
     "ID",
     "NO_ID",
-    "ROW",
+    "ROW_DIMENSION",
     "ArrayProblem",
     "ArraySpec",
     "ArrayWriter",

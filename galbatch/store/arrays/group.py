@@ -16,7 +16,15 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from galbatch.store.arrays.spans import Span
-from galbatch.store.arrays.spec import ID, NO_ID, ROW, VERSION, ArraySpec, GroupSpec, id_dtype
+from galbatch.store.arrays.spec import (
+    ID,
+    NO_ID,
+    ROW_DIMENSION,
+    VERSION,
+    ArraySpec,
+    GroupSpec,
+    id_dtype,
+)
 from galbatch.store.layout import Layout
 from galbatch.store.places import is_remote
 from galbatch.values import Coordinate
@@ -132,7 +140,7 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
         chunks=(spec.shard_rows,),
         compressors=codecs(spec.ids),
         fill_value=NO_ID[spec.ids],
-        dimension_names=(ROW,),
+        dimension_names=(ROW_DIMENSION,),
         chunk_key_encoding=keys,  # type: ignore[arg-type]
     )
     for array in spec.arrays:
@@ -144,7 +152,7 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
             shards=(spec.shard_rows, *array.shape),
             compressors=codecs(array.dtype),
             fill_value=array.missing,
-            dimension_names=(ROW, *array.dimensions),
+            dimension_names=(ROW_DIMENSION, *array.dimensions),
             attributes=described[array.name],
             chunk_key_encoding=keys,  # type: ignore[arg-type]
         )

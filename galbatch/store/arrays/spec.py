@@ -19,7 +19,7 @@ from galbatch.values import Coordinate
 VERSION = 2
 ID = "id"
 """The array with the ids, and the name of no other."""
-ROW = "row"
+ROW_DIMENSION = "row"
 """The dimension along the table's rows."""
 IdKind = Literal["int64", "uint64", "string"]
 NO_ID: Mapping[str, int | str] = {"int64": -(2**63), "uint64": 2**64 - 1, "string": ""}
@@ -165,7 +165,7 @@ class GroupSpec:
             rows = array.chunk_rows
             if rows < 1 or self.shard_rows < 1 or self.shard_rows % rows:
                 raise ValueError(f"shards of {self.shard_rows} rows in chunks of {rows}")
-        names = (ID, ROW, *(array.name for array in self.arrays), *sizes)
+        names = (ID, ROW_DIMENSION, *(array.name for array in self.arrays), *sizes)
         if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
             raise ValueError(f"names of arrays and dimensions must differ: {names}")
         if any(len(set(array.dimensions)) < len(array.dimensions) for array in self.arrays):
