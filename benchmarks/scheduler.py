@@ -40,6 +40,8 @@ from scipy.stats import norm
 
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.workers import Workers
+from galbatch.models.base import Card, survey_record
+from galbatch.models.families import family_of
 from galbatch.run.loop import Outcome, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
@@ -64,9 +66,8 @@ from galbatch.values import Partition, Receipt
 
 ROWS = 50_000
 IN_A_PROCESS = 50
-MODEL = "photometric"
+MODEL = "thesis"
 FINGERPRINT = "f" * 64
-ASKED = {"monte_carlo": 0, "redshift_grid": None}
 COUNTS = Counts(tuple(0.05 * n for n in range(121)), (411,) * 120)
 FACTS = PredictFacts(ROWS, {f"FLAG_{number}": 17 for number in range(8)}, COUNTS, COUNTS).to_json()
 QUIET = {
@@ -164,7 +165,7 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
             "survey": "alhambra",
             "source": {"kind": "files", "paths": [str(source)]},
             "store": str(root),
-            "models": [{"kind": "photometric", "name": MODEL}],
+            "models": [{"kind": "thesis", "name": MODEL}],
         }
     )
     survey = load_survey("alhambra")
@@ -201,7 +202,16 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
     need = catalogue_need(site, sources)
     put(book, need.receipt(digest="c" * 64, rows=count * ROWS, outputs={}, seconds=1.0,
                            facts=catalogue_facts.to_json()))  # fmt: skip
-    need = Snapshot(site).versions.need(job.models[0], MODEL)
+    (settings,) = job.models
+    folder = layout.model(MODEL)
+    folder.mkdir(parents=True)
+    # A model that says what it predicts, and has no networks to do so.
+    Card(
+        MODEL, settings.kind, family_of(settings.kind).version, survey.name, (), (),
+        ("redshift",), {}, "", {}, {"inputs": [], "transforms": {}}, {}, {},
+        settings.training_settings(), survey_record(survey), fingerprint=FINGERPRINT,
+    ).save(folder)  # fmt: skip
+    need = Snapshot(site).versions.need(settings, MODEL)
     train_facts = TrainFacts(rows=0, fingerprint=FINGERPRINT, catalogue="c" * 64)
     put(book, need.receipt(digest="", rows=0, outputs={}, seconds=1.0,
                            facts=train_facts.to_json()))  # fmt: skip
@@ -213,7 +223,7 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
             path = layout.partition(partition, MODEL)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            need = predict_need(catalogue, partition, MODEL, FINGERPRINT, None, ASKED)
+            need = predict_need(catalogue, partition, MODEL, FINGERPRINT, None, {})
             digest = f"{partition.index:064x}"
             outputs = {layout.relative(path): digest}
             put(book, need.receipt(digest=digest, rows=ROWS, outputs=outputs,
