@@ -206,7 +206,7 @@ class Receipt:
         What later stages need to know (JSON values only).
     depends : mapping
         Everything the output depends on, by name (JSON values only): the version of the code, the
-        words of the job, digests of what was read. So that it can be said why it is stale.
+        job's settings, digests of what was read. It tells why a receipt is stale.
     """
 
     stage: str

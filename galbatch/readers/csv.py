@@ -19,7 +19,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
 from galbatch.readers.opening import broken, kind, must_have, not_that, opened
-from galbatch.readers.records import RecordBlock, Rule, first_line, places
+from galbatch.readers.records import RecordBlock, Rule, first_line, positions_of
 from galbatch.readers.scalars import NULLS, is_large, misread
 from galbatch.values import RejectedRow
 
@@ -79,7 +79,7 @@ class CsvReader:
 
 @dataclass
 class _Count:
-    """Records so far, by the rule that asks no parser."""
+    """Records so far, counted by the rule for quotes and not by the parser."""
 
     records: int = 0
 
@@ -137,7 +137,7 @@ def _open(path: str) -> pa.NativeFile | io.BufferedReader:
 
 
 class _Pieces:
-    """Blocks of whole records from a stream; one that breaks ends with what came before."""
+    """Blocks of whole records from a stream; one that breaks ends with its last whole record."""
 
     def __init__(self, stream: pa.NativeFile | io.BufferedReader) -> None:
         self._stream = stream
@@ -356,7 +356,7 @@ class _Parser:
         return {name: pa.chunked_array([], wanted) for name, wanted in self.types.items()}
 
     def _loosen(self, columns: Mapping[str, pa.Array]) -> None:
-        """Spare the next blocks the careful way where integers are written as `3.0`."""
+        """Note integers that are written as `3.0`, so that the next blocks are parsed fast."""
         for name, wanted in self.types.items():
             if pa.types.is_integer(wanted) and wanted.bit_width < 64:
                 text = columns[name]
@@ -411,7 +411,7 @@ def _holds_hexadecimal(text: bytes) -> bool:
     """Whether something like 0xFF may be in it, which Arrow reads as an integer."""
     data = np.frombuffer(text, np.uint8)
     return any(
-        bool((data[places(data, ord(mark)) - 1] == ord("0")).any())
+        bool((data[positions_of(data, ord(mark)) - 1] == ord("0")).any())
         for mark in "xX"
         if mark.encode() in text
     )

@@ -1,4 +1,4 @@
-"""One reading of a VOTable by astropy, watched on its way."""
+"""A VOTable read by astropy, whose XML elements are checked as they come."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class FoundTable:
 
 @dataclass(frozen=True)
 class QueryState:
-    """What a service says of its answer: the resources that it stands in, and what is not well."""
+    """What a service says of its answer: the resources that it stands in, and its problem."""
 
     place: tuple[int, ...]
     word: str
@@ -69,9 +69,9 @@ class QueryState:
 class Walk:
     """One reading of a file, by astropy.
 
-    astropy asks for one element of the XML after the other. On their way to it they are watched
-    here, because it would not tell in which table and row it is, because it would read all tables
-    there are, and because it would fetch what lies elsewhere.
+    astropy asks for one element of the XML after the other. They are checked here first, because
+    astropy does not tell in which table and row it is, reads all tables of the file, and fetches
+    rows from other addresses.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Walk:
         try:
             self._parse(lambda events, document, _: self._look(events, document, whole), None)
         except _RAISED as error:
-            text = first_line(error)
+            text = first_error_line(error)
             if any(words in text for words in _ENDS_EARLY):
                 raise cut_short(self.path, 0, "the VOTable") from error
             problem = f"the VOTable's header cannot be understood: {text}"
@@ -121,7 +121,7 @@ class Walk:
         except _RAISED as error:
             # The row that it was in when it broke is not whole.
             row = self.before + max(self.rows - 1, 0)
-            if any(words in first_line(error) for words in _ENDS_EARLY):
+            if any(words in first_error_line(error) for words in _ENDS_EARLY):
                 raise cut_short(self.path, row, "the VOTable", self._declared) from error
             raise broken(self.path, error, row) from error
         if self._element is None:
@@ -167,7 +167,7 @@ class Walk:
             raise broken(self.path, error, row) from error
 
     def _follow(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Keep in mind where in the file it is, and what services say of their answers."""
+        """Note the place in the file, and what services say about their answers."""
         root, word = "", ""
         for event in events:
             start, tag, data, position = event
@@ -399,7 +399,7 @@ def _elsewhere(event: Event) -> tuple[str, str] | None:
     return None
 
 
-def first_line(error: Exception) -> str:
+def first_error_line(error: Exception) -> str:
     """The first line of what an error says."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What training must know of the rows that it does not learn from."""
+"""What training must know about the catalogue besides the labelled rows."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
     """
     found: dict[Target, int] = {}
     known = labels(survey, table).get("star")
-    # What fills the columns of a star or a quasar is no label.
+    # Values in these columns of a star or a quasar are no labels.
     galaxies = np.ones(table.num_rows, bool) if known is None else ~np.isin(known, (STAR, QSO))
     for target in TARGETS:
         label = survey.labels.of(target)

@@ -122,8 +122,8 @@ def match(
     Returns
     -------
     Matching or None
-        None where the labels are not brighter than the catalogue: nothing is to be mended then,
-        and weights would only cost effective rows.
+        None where the labels are not brighter than the catalogue: there is nothing to
+        correct then, and weights would only cost effective rows.
 
     Notes
     -----

@@ -2,8 +2,8 @@
 
 A new kind of database is three things: a class in a file of this room that does what
 `galbatch.sinks.base.Sink` says, its line in `SINKS`, and its settings as a member of the union
-`galbatch.spec.job.Sink`. The line alone is enough for all stages; the union is what lets users
-write the kind into a job's YAML, says which settings it has, and refuses all others.
+`galbatch.spec.job.SinkSettings`. The line alone is enough for all stages; the union is what lets
+users write the kind into a job's YAML, says which settings it has, and refuses all others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sink_of(spec: SinkSettings) -> Sink:
 
     Parameters
     ----------
-    spec : Sink
+    spec : SinkSettings
         The job's settings.
 
     Returns

@@ -68,10 +68,10 @@ class Column(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _had_a_length(cls, words: Any) -> Any:
-        if isinstance(words, dict) and "length" in words:
-            raise ValueError(f"'length' is called 'shape' now: write shape: [{words['length']}]")
-        return words
+    def _had_a_length(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and "length" in settings:
+            raise ValueError(f"'length' is called 'shape' now: write shape: [{settings['length']}]")
+        return settings
 
     @model_validator(mode="after")
     def _has_a_shape(self) -> Self:
@@ -116,7 +116,7 @@ class Axis(Settings):
         even = (self.start, self.step, self.points)
         if (self.values is None) == (None in even):
             raise ValueError(f"axis '{self.name}': give 'values', or start, step and points")
-        if self.values is not None and any(word is not None for word in even):
+        if self.values is not None and any(setting is not None for setting in even):
             raise ValueError(f"axis '{self.name}': give 'values' or start, step and points")
         found = self.coordinate.values
         if not all(map(math.isfinite, found)):

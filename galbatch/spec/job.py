@@ -16,9 +16,9 @@ from pydantic import (
 
 from galbatch.spec.base import (
     Line,
+    Location,
     Magnitude,
     Name,
-    Place,
     Seed,
     Settings,
     Share,
@@ -42,7 +42,7 @@ class FilesSource(Settings):
     """Catalogue files."""
 
     kind: Literal["files"]
-    paths: tuple[Place, ...] = Field(min_length=1)
+    paths: tuple[Location, ...] = Field(min_length=1)
     """Files, globs and folders of HATS catalogues, relative to the current directory."""
     format: Format | None = None
     """By default from the file's ending."""
@@ -210,7 +210,7 @@ class PhotometricModel(ModelSettings):
     """Weigh labels that are brighter than the catalogue so that they stand for it, in magnitude and
     colours. Labels that are like the catalogue are left alone. For small networks: one that can
     follow the bright rows and the faint ones alike loses more by fewer effective rows."""
-    pretrained: Place | None = None
+    pretrained: Location | None = None
     """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
     the current directory, where it has to stay until this one is trained. Features and targets are
     matched by name; `members`, `width` and `layers` are its own, and it is taught on at a
@@ -218,13 +218,13 @@ class PhotometricModel(ModelSettings):
     `split`, where it is of the same survey.
     """
     monte_carlo: int = Field(default=0, ge=0, le=10_000)
-    """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
+    """How often fluxes are drawn at random within their errors when predicting, to tell photometric
     noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough. Another
-    number predicts anew, and trains nothing."""
+    number predicts again, and trains nothing."""
     redshift_grid: RedshiftGrid | None = None
     """Predict p(z) of every row on this grid as well: the column `pz`, or for more than 256 points
     an array of that name (Zarr, in `arrays/`). By default it is kept in the compact form of its
-    quantiles alone. Another grid predicts anew, and trains nothing."""
+    quantiles alone. Another grid predicts again, and trains nothing."""
     max_rows: int = Field(default=400_000, ge=100, le=100_000_000)
     """Labelled rows to train on, at most (a random sample of them)."""
     seed: Seed = 0
@@ -286,7 +286,7 @@ class DuckdbSink(Settings):
     """A DuckDB file."""
 
     kind: Literal["duckdb"]
-    path: Place
+    path: Location
     table: Slug | None = None
     """Table that holds the predictions of the current version; by default a table for each version,
     of its name."""
@@ -385,13 +385,13 @@ class Job(Settings):
     """A job: what to do."""
 
     name: Slug
-    survey: Place
+    survey: Location
     """Name of a survey that galbatch ships, or a path to a YAML file."""
     source: Source
-    store: Place
+    store: Location
     """Folder that the run leaves its results in, relative to the current directory, or a place in
     object storage: s3://bucket/folder."""
-    scratch: Place | None = None
+    scratch: Location | None = None
     """Folder for what lives only during a run, on a disk that all workers share: a folder of the
     store's own is made in it, and nothing else there is touched. By default `work` in the store;
     one of this machine's for a store in object storage."""

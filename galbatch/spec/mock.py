@@ -1,4 +1,4 @@
-"""How a simulated sky looks through a survey: the `mock` word of a survey."""
+"""How a simulated sky looks through a survey: the `mock` setting of a survey."""
 
 from __future__ import annotations
 

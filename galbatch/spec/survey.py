@@ -151,8 +151,8 @@ class Published(Settings):
 
     target: Target
     statistic: Line
-    """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where quasars
-    are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
+    """A statistic of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where
+    quasars are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
     value: float = Field(ge=-1e6, le=1e6)
     source: Line
     """Whose, and on which rows."""

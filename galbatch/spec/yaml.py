@@ -1,6 +1,6 @@
 """YAML 1.2, strictly: what can be read in two ways is refused, with its line.
 
-The text is cut and its plain words are told apart by ruamel.yaml. What is made of them here are
+ruamel.yaml parses the text, and tells plain text, numbers and booleans apart. Here they become
 mappings, lists and scalars alone: no tag makes anything, whatever it names.
 """
 
@@ -22,7 +22,7 @@ from galbatch.errors import SpecError
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _TAG = "tag:yaml.org,2002:"
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]")
-# A survey of 10,000 columns has a megabyte and nests four deep.
+# A survey of 10,000 columns takes a megabyte and nests four levels deep.
 _LONGEST = 8 * 2**20
 _DEEPEST = 40
 # Entries that aliases may repeat in all: a bomb of a few lines has billions.
@@ -42,12 +42,12 @@ class Document:
 
     Parameters
     ----------
-    words : object
+    content : object
         Mappings, lists, text, numbers, booleans and None; nothing in it is there twice.
     root : Node or None
     """
 
-    words: Any
+    content: Any
     root: Node | None
 
     def line(self, path: Sequence[str | int]) -> int | None:
@@ -97,7 +97,7 @@ def read_document(file: Path) -> Document:
             source.at(line), f"is not UTF-8 (byte 0x{byte:02x})", "save the file as UTF-8"
         ) from error
     document = _read(text, source, variables=True)
-    if not isinstance(document.words, dict):
+    if not isinstance(document.content, dict):
         raise SpecError(name, "expected 'key: value' lines at the top of the file")
     return document
 
@@ -110,16 +110,16 @@ def read_value(text: str, name: str) -> Any:
     SpecError
         If it is not strict YAML 1.2.
     """
-    return _read(text, _Source(name, numbered=False), variables=False).words
+    return _read(text, _Source(name, numbered=False), variables=False).content
 
 
 def read_as_written(text: str) -> Any:
-    """The mappings, lists and words of YAML that another program wrote, whatever its tags say.
+    """The mappings, lists and texts of YAML that another program wrote, whatever its tags say.
 
     Returns
     -------
     object
-        Every word is text; what an alias stands for is there once, however often it is named.
+        Every scalar is text; what an alias stands for is there once, however often it is named.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _read(text: str, source: _Source, *, variables: bool) -> Document:
 
 def _composed(yaml: YAML, text: str, source: _Source) -> Node | None:
     yaml.max_depth = _DEEPEST
-    # An anchor may be given anew, says YAML; the nearest one above counts.
+    # YAML lets an anchor be defined twice; the nearest one above counts.
     yaml.composer.warn_double_anchors = False
     try:
         root: Node | None = yaml.compose(text)

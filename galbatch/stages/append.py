@@ -20,8 +20,8 @@ from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store import fence
 from galbatch.store.commit import digest_file
+from galbatch.store.locations import local_copy
 from galbatch.store.model_facts import AppendFacts, PublishedFacts
-from galbatch.store.places import local_copy
 from galbatch.store.receipts import Need
 from galbatch.values import Receipt
 

@@ -32,7 +32,7 @@ from galbatch.store.facts import RowRanges, ScanFacts, SourceFacts, StoredPartit
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import PixelCounts, extend_partitions, plan_row_ranges
 from galbatch.store.quarantine import GOT, rejected_positions
-from galbatch.store.receipts import Need, words_digest
+from galbatch.store.receipts import Need, json_digest
 from galbatch.store.shard_rows import (
     count_pixels,
     files_between,
@@ -148,8 +148,8 @@ def _row_sources(
         survey.id.column,
         schema.field(survey.id.column).type,
         at_most=tolerated_duplicates(site, state, receipts),
-        held=[one.partition for one in state.on_disk],
-        again=reread_shards,
+        stored_partitions=[one.partition for one in state.on_disk],
+        reread=reread_shards,
     )
     reread_without = find_rows(layout, reread_shards, _repeated_rows(layout, reread))
     return RowSources(changed_shards, without, reread_shards, reread_without, schema, replaced)
@@ -171,7 +171,7 @@ class _Planner:
         facts = state.facts
         # A column that grew wider, or that is new, is so in every partition.
         self._same_columns = facts is not None and columns == (facts.columns, facts.types)
-        self._columns = words_digest(columns)
+        self._columns = json_digest(columns)
 
     def with_sky(self) -> list[PartitionPlan | Partition]:
         """Pixels, none with more rows than the job allows."""
@@ -312,7 +312,7 @@ def _sources(
             duplicates=rows.num_rows,
             # Should one of these change, this source is read again: its rows may come back.
             repeats=tuple(sorted(first - {scan.unit})),
-            content=words_digest([scan.receipt.key, content]),
+            content=json_digest([scan.receipt.key, content]),
         )
     return sources, repeated
 

@@ -25,7 +25,7 @@ from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.facts import SourceFacts
 from galbatch.store.identity import Identity, check_identity
-from galbatch.store.places import check_writable
+from galbatch.store.locations import check_writable
 from galbatch.store.tables import OWN, read_schema
 from galbatch.training.fit import trainer_of
 from galbatch.values import TARGETS

@@ -34,7 +34,7 @@ from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import fence
 from galbatch.store.layout import Layout
-from galbatch.store.places import local_copy, place
+from galbatch.store.locations import local_copy, location
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 """Between two looks whether a fit is still wanted."""
@@ -190,7 +190,7 @@ def pretrained_folder(model: AnyModel) -> Iterator[Path | None]:
     if model.begins_with is None:
         yield None
         return
-    with local_copy(place(model.begins_with)) as folder:
+    with local_copy(location(model.begins_with)) as folder:
         yield folder
 
 
@@ -213,7 +213,7 @@ def main() -> None:
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
     scratch = Path(request["scratch"]) if request["scratch"] else None
-    site = Site(job, survey, Layout(place(request["root"]), scratch))
+    site = Site(job, survey, Layout(location(request["root"]), scratch))
     model = next(model for model in job.models if model.name == request["model"])
     folder = Path(request["folder"])
     run = fence.Attempt(site.layout.lock, request["run"]) if request["run"] else None

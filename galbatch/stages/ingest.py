@@ -43,8 +43,8 @@ from galbatch.store.facts import (
     StoredPartition,
     Totals,
 )
+from galbatch.store.locations import remove_tree
 from galbatch.store.partitions import PixelCounts
-from galbatch.store.places import remove_tree
 from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, finish_collection, retract
 from galbatch.store.quarantine import quarantine, rejected_table
 from galbatch.store.receipts import Receipts

@@ -39,8 +39,8 @@ from galbatch.store.arrays import (
     metadata_problem,
 )
 from galbatch.store.facts import Counts
+from galbatch.store.locations import remove_tree
 from galbatch.store.model_facts import PredictFacts, PublishedFacts
-from galbatch.store.places import remove_tree
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
 from galbatch.store.rows import RowsWriter, read_rows

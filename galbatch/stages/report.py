@@ -19,7 +19,7 @@ from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.quarantine import rejected_total
-from galbatch.store.receipts import Need, words_digest
+from galbatch.store.receipts import Need, json_digest
 from galbatch.store.units import PAGE_UNIT
 from galbatch.values import Receipt
 
@@ -68,7 +68,7 @@ class DrawReport:
             for name in ("index.html", "report.json")
         }
         receipt = task.payload.receipt(
-            digest=words_digest(outputs),
+            digest=json_digest(outputs),
             rows=0,
             outputs=outputs,
             seconds=time.perf_counter() - began,

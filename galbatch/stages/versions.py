@@ -17,9 +17,9 @@ from galbatch.spec.job import AnyModel
 from galbatch.stages import code
 from galbatch.stages.site import Site
 from galbatch.stages.training_rows import split_of
+from galbatch.store.locations import local_copy, location
 from galbatch.store.model_facts import PublishedFacts, TrainFacts
-from galbatch.store.places import local_copy, place
-from galbatch.store.receipts import Need, Receipts, words_digest
+from galbatch.store.receipts import Need, Receipts, json_digest
 from galbatch.store.units import version_number, version_unit, versions_of
 from galbatch.values import Receipt
 
@@ -82,7 +82,7 @@ class Versions:
             "family": family_of(model.kind).version,
             "model": model.training_settings(),
             "split": split_of(site.job, site.survey).model_dump(mode="json"),
-            "survey": words_digest(survey),
+            "survey": json_digest(survey),
         }
         if model.begins_with is not None:
             receipt = self._receipts.get("train", version)
@@ -187,7 +187,7 @@ class Versions:
 def _fingerprint(folder: str, receipt: Receipt | None) -> str | None:
     """Of the model to begin with; where it is gone, what the version's receipt remembers."""
     try:
-        return read_card(place(folder)).fingerprint
+        return read_card(location(folder)).fingerprint
     except SpecError:
         return receipt.depends.get("pretrained") if receipt else None
 

@@ -16,7 +16,7 @@ from galbatch.store.shards import Shard
 from galbatch.store.tables import FILE, ROW, read_partition
 from galbatch.values import Partition
 
-# What is in the store already comes first; of the rows that are new, the earliest.
+# An id in the store comes first, then the earliest of the new rows.
 _HELD = """
     CREATE TEMP TABLE held AS
     SELECT id, min(_file) AS first_file, min(_row) AS first_row
@@ -64,13 +64,13 @@ def find_duplicates(
     kind: pa.DataType,
     *,
     at_most: int,
-    held: Sequence[Partition] = (),
-    again: Sequence[Shard] = (),
+    stored_partitions: Sequence[Partition] = (),
+    reread: Sequence[Shard] = (),
     memory: str = "1GiB",
 ) -> pa.Table:
     """Every occurrence of an id after its first (the one with the lowest file and row).
 
-    What is in the store already comes before all that is new.
+    A row in the store comes before every new row.
 
     Takes bounded memory: DuckDB spills into the work folder.
 
@@ -83,12 +83,12 @@ def find_duplicates(
     kind : pyarrow.DataType
         The type of the ids of the catalogue: they are compared as such.
     at_most : int
-        More than so many, and something is wrong with the source.
-    held : sequence of Partition
-        Those that are in the store; rows of them that are from the files of `shards` do not
-        count, since the shards stand for them.
-    again : sequence of Shard
-        Shards of files that are in the store, whose partitions are lost.
+        With more duplicates than this, something is wrong with the source.
+    stored_partitions : sequence of Partition
+        Those in the store. Their rows from the files of `shards` do not count: the shards replace
+        them.
+    reread : sequence of Shard
+        Shards of unchanged files, read again because partitions with their rows are lost.
     memory : str
         DuckDB's limit.
 
@@ -108,8 +108,8 @@ def find_duplicates(
     if first is None:
         return _NONE
     stored = chain(
-        _stored_ids(layout, held, id_column, kind, {shard.file for shard in shards}),
-        _ids_of_shards(layout, again, id_column, kind),
+        _stored_ids(layout, stored_partitions, id_column, kind, {shard.file for shard in shards}),
+        _ids_of_shards(layout, reread, id_column, kind),
     )
     try:
         with _database(layout, memory) as database:
@@ -180,7 +180,7 @@ def _stored_ids(
     kind: pa.DataType,
     replaced: set[int],
 ) -> Iterator[pa.RecordBatch]:
-    """The ids in the store, without those of files for which the shards stand."""
+    """The ids in the store, without those of files that shards replace."""
     numbers = pa.array(sorted(replaced), pa.int32())
     for partition in partitions:
         table = read_partition(layout, partition, [id_column, FILE, ROW]).rename_columns(

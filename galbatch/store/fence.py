@@ -1,8 +1,8 @@
-"""Whose word counts in a store: that of the run whose name is in its lock, and of no other.
+"""The fence: only the run whose name is in the lock of a store may write there.
 
 A run that was killed may leave workers and a fit running, and a run that was suspended goes on when
-it wakes up, be it after another has begun. They carry the name of their run, and whatever they
-would put in its place is refused when the lock names another one.
+it wakes up, perhaps after another has begun. They carry the name of their run, and before they
+replace a file they read the lock: when it names another run, they are fenced, and write nothing.
 
 A rename that was on its way while the lock changed hands still lands. That is microseconds, in
 which the next run has not yet read anything.
@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.store.places import file_system, is_remote
+from galbatch.store.locations import file_system, is_remote
 
 
 class Fenced(SpecError):
-    """Another run has taken the store over: this one must not write any more."""
+    """Another run has taken over the store: this one must not write any more."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def read_holder(lock: Path) -> Holder | None:
     if not page.strip():
         return None
     try:
-        words = json.loads(page)
-        return Holder(words["run"], words.get("process", 0), words.get("host", ""))
+        record = json.loads(page)
+        return Holder(record["run"], record.get("process", 0), record.get("host", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return Holder("", 0, "")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 
 
 @dataclass(frozen=True)

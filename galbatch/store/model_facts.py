@@ -119,7 +119,7 @@ class AppendFacts:
     Parameters
     ----------
     where : str
-        The database, in words for people.
+        The database, as messages name it.
     kind : str
         Of the database.
     table : str

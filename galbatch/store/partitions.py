@@ -83,7 +83,7 @@ def plan_partitions(
         Most rows of a partition. A pixel of the histogram's own order is not cut further: a
         crowded one may have more.
     apart : sequence of Partition
-        Partitions that there are already, without any row of the histogram: no new one may
+        Partitions of the store that no row of the histogram falls into: no new partition may
         contain one of them.
 
     Returns
@@ -116,46 +116,47 @@ def plan_partitions(
 
 
 def extend_partitions(
-    held: Sequence[Partition],
-    fresh: PixelCounts,
+    existing: Sequence[Partition],
+    new_rows: PixelCounts,
     rows: int,
     histogram_of: Callable[[Partition], PixelCounts],
 ) -> tuple[Partition, ...]:
-    """Make room for more rows, and leave alone whatever can be.
+    """Make room for more rows, and leave every partition alone that has room.
 
     Parameters
     ----------
-    held : sequence of Partition
-        Those that there are, with the rows that stay in them.
-    fresh : PixelCounts
-        The rows that come, at the highest order that a partition may have.
+    existing : sequence of Partition
+        The partitions in the store, with the rows that stay in them.
+    new_rows : PixelCounts
+        The new rows, at the highest order that a partition may have.
     rows : int
         Most rows of a partition.
     histogram_of : callable
-        The rows that stay in one of `held`, at the same order: called for those that must be cut.
+        The rows that stay in one of `existing`, at the same order: called for those that
+        must be cut.
 
     Returns
     -------
     tuple of Partition
-        Along the sky. One of `held` that overflows is cut into smaller pixels, one without rows
+        Along the sky. One of `existing` that overflows is cut into smaller pixels, one without rows
         is left out, and all others are there as they were, whatever the number of their rows.
     """
-    top = fresh.order
-    ordered = sorted(held, key=lambda one: one.index << 2 * (top - one.order))
+    top = new_rows.order
+    ordered = sorted(existing, key=lambda one: one.index << 2 * (top - one.order))
     lows = np.array([one.index << 2 * (top - one.order) for one in ordered], np.int64)
     highs = np.array([(one.index + 1) << 2 * (top - one.order) for one in ordered], np.int64)
-    place = np.searchsorted(lows, fresh.pixels, side="right") - 1
+    place = np.searchsorted(lows, new_rows.pixels, side="right") - 1
     inside = place >= 0
-    inside[inside] = fresh.pixels[inside] < highs[place[inside]]
-    outside = PixelCounts(top, fresh.pixels[~inside], fresh.counts[~inside])
+    inside[inside] = new_rows.pixels[inside] < highs[place[inside]]
+    outside = PixelCounts(top, new_rows.pixels[~inside], new_rows.counts[~inside])
     found = list(plan_partitions(outside, rows, ordered))
     coming = np.zeros(len(ordered), np.int64)
-    np.add.at(coming, place[inside], fresh.counts[inside])
+    np.add.at(coming, place[inside], new_rows.counts[inside])
     for number, one in enumerate(ordered):
         total = one.rows + int(coming[number])
         if total > rows and coming[number] and one.order < top:
             mine = inside & (place == number)
-            added = PixelCounts(top, fresh.pixels[mine], fresh.counts[mine])
+            added = PixelCounts(top, new_rows.pixels[mine], new_rows.counts[mine])
             found += plan_partitions(PixelCounts.total([histogram_of(one), added], top), rows)
         elif total:
             found.append(replace(one, rows=total))

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from galbatch.store.layout import Layout
-from galbatch.store.places import readable
+from galbatch.store.locations import readable
 from galbatch.store.tables import PartitionWriter
 from galbatch.store.units import rejected_unit
 from galbatch.values import RejectedRow
 
 GOT = ", got "
-"""What stands in a reason before the value that arrived."""
+"""Text in a reason before the value that arrived."""
 _FIELDS: dict[str, pa.DataType] = {
     "file": pa.string(),
     "row": pa.int64(),
@@ -131,12 +131,12 @@ def rejected_table(file: str, rows: pa.Array, reasons: pa.Array) -> pa.Table:
 
 
 def release(layout: Layout, unit: str) -> None:
-    """Forget what a unit of work rejected: it went well this time."""
+    """Remove what a unit of work rejected: this time it succeeded."""
     layout.rejected(unit).unlink(missing_ok=True)
 
 
 def release_others(layout: Layout, kind: str, kept: Iterable[str]) -> None:
-    """Forget what units of work of one kind rejected, but for some.
+    """Remove what units of work of one kind rejected, except for some units.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from typing import Any
 from galbatch.errors import SpecError, counted
 from galbatch.store.commit import commit_bytes, digest_output
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 from galbatch.values import Receipt
 
 VERSION = 2
@@ -46,7 +46,7 @@ class Need:
     @cached_property
     def key(self) -> str:
         """SHA-256 of canonical JSON, 64 hexadecimal digits."""
-        return words_digest([self.stage, self.unit, dict(self.depends)])
+        return json_digest([self.stage, self.unit, dict(self.depends)])
 
     def receipt(
         self,
@@ -90,7 +90,7 @@ class ReceiptBook:
         """Record that a unit is done (after its outputs are in place), and how large they are."""
         sizes = tuple(_size(self._layout.output(output)) or 0 for output in receipt.outputs)
         record = replace(receipt, sizes=sizes).to_json()
-        page = {"version": VERSION, "receipt": record, "checksum": words_digest(record)}
+        page = {"version": VERSION, "receipt": record, "checksum": json_digest(record)}
         text = json.dumps(page, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         commit_bytes(self._layout.receipt(receipt.stage, receipt.unit), text.encode())
 
@@ -186,7 +186,7 @@ class ReceiptBook:
             if page["version"] != VERSION:
                 _log.info("%s is of another version of galbatch: its work is done again", path)
                 return None
-            if page["checksum"] != words_digest(page["receipt"]):
+            if page["checksum"] != json_digest(page["receipt"]):
                 _warn(f"{path} was edited or damaged: its work is done again")
                 return None
             return Receipt.from_json(page["receipt"])
@@ -205,7 +205,7 @@ class ReceiptBook:
 class Receipts:
     """The receipts of a store as they are: each is read when it is first asked for, and once.
 
-    What was read once, or was not there, stays so for as long as this lives.
+    What was read once, or was not there, stays the same for as long as this object lives.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _by_unit(found: Iterable[Receipt | None]) -> dict[str, Receipt]:
     return {receipt.unit: receipt for receipt in sorted(receipts, key=lambda one: one.unit)}
 
 
-def words_digest(value: Any) -> str:
+def json_digest(value: Any) -> str:
     """SHA-256 of a JSON value, the same for equal values: 64 hexadecimal digits."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
@@ -271,7 +271,7 @@ def words_digest(value: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def _warn(text: str) -> None:
-    """Say it once, however often the receipts are looked through."""
+    """Log it once, however often the receipts are read."""
     _log.warning("%s", text)
 
 

@@ -1,8 +1,8 @@
-"""A partition's rows as one table: what Parquet holds of them, and what Zarr does.
+"""A partition's rows as one table: columns in Parquet, and arrays in Zarr.
 
-The arrays are written first and the Parquet file last: it stands for both. That of the catalogue
-says where its arrays lie: rows that stay are read while those of the next catalogue are written
-elsewhere, and one rename puts both in place. Predictions lie where the group says.
+The arrays are written first and the Parquet file last: when the file is there, so are its arrays.
+A file of the catalogue says where its arrays lie, so that old rows can be read while new ones are
+written elsewhere, and one rename replaces both. Arrays of predictions lie where the group says.
 """
 
 from __future__ import annotations

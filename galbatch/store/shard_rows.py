@@ -47,7 +47,7 @@ def count_pixels(
 
 
 def row_numbers(shards: Sequence[Shard], without: pa.Table) -> NDArray[np.int64]:
-    """Where rows to leave out are among all rows of the shards, for `plan_row_ranges`.
+    """Numbers of the rows to leave out, counted over all shards, for `plan_row_ranges`.
 
     Parameters
     ----------
@@ -67,23 +67,23 @@ def row_numbers(shards: Sequence[Shard], without: pa.Table) -> NDArray[np.int64]
 
 
 def files_between(
-    layout: Layout, shards: Sequence[Shard], places: tuple[int, int]
+    layout: Layout, shards: Sequence[Shard], row_range: tuple[int, int]
 ) -> dict[int, tuple[int, int]]:
-    """The sources of the rows between two places, each with its first and last row there.
+    """The sources of a range of rows, each with its first and last row in the range.
 
     Parameters
     ----------
     layout : Layout
     shards : sequence of Shard
         Of a survey without a sky, in the order of the files.
-    places : tuple of int
+    row_range : tuple of int
         The first row and the one after the last.
 
     Returns
     -------
     dict of int to (int, int)
     """
-    first, stop = places
+    first, stop = row_range
     found: dict[int, tuple[int, int]] = {}
     for shard, start in zip(shards, _starts(shards), strict=False):
         begin, end = max(0, first - start), min(shard.rows, stop - start)
@@ -138,18 +138,18 @@ def read_pixels(
 def read_row_range(
     layout: Layout,
     shards: Sequence[Shard],
-    places: tuple[int, int],
+    row_range: tuple[int, int],
     schema: pa.Schema,
     without: pa.Table | None = None,
 ) -> pa.Table:
-    """Rows of a survey without a sky by their place in all shards.
+    """Rows of a survey without a sky by their number, counted over all shards.
 
     Parameters
     ----------
     layout : Layout
     shards : sequence of Shard
         In the order of the files.
-    places : tuple of int
+    row_range : tuple of int
         The first row and the one after the last; rows to leave out are counted as well.
     schema : pyarrow.Schema
         From `catalogue_schema`; the result has it, field metadata included.
@@ -161,11 +161,11 @@ def read_row_range(
     pyarrow.Table
         In the order of the files.
     """
-    first, stop = places
+    first, stop = row_range
     slices = [schema.empty_table()]
     starts = _starts(shards)
-    places_out = _positions(without, len(shards))
-    for number, (shard, start, gone) in enumerate(zip(shards, starts, places_out, strict=False)):
+    positions = _positions(without, len(shards))
+    for number, (shard, start, gone) in enumerate(zip(shards, starts, positions, strict=False)):
         if start + shard.rows <= first or start >= stop:
             continue
         rows = np.arange(max(0, first - start), min(shard.rows, stop - start))
@@ -180,7 +180,7 @@ def read_file_rows(
     schema: pa.Schema,
     without: pa.Table | None = None,
 ) -> pa.Table:
-    """Rows by where they came from.
+    """Rows by the file that they came from.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def read_file_rows(
 def find_rows(
     layout: Layout, shards: Sequence[Shard], rows: Mapping[int, NDArray[np.int64]]
 ) -> pa.Table:
-    """Where rows of given files are in the shards, as the functions here take them out.
+    """Where rows of given files are in the shards, in the form of `without` of the functions here.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def find_rows(
 
 
 def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table with the columns and types of the catalogue: nothing where it has no such column."""
+    """A table with the columns and types of the catalogue; null where it lacks a column."""
     # Not `in column_names`: that makes a list of them all for every column that is asked for.
     place = {name: number for number, name in enumerate(table.schema.names)}
     columns = [
@@ -266,8 +266,8 @@ def ids_with_provenance(
     shards : sequence of Shard
     column : str
     kind : pyarrow.DataType
-        What the column is made, in every shard alike: native code that reads the batches takes
-        the type of the first for that of all.
+        Type that the column is converted to, the same in every shard: native code that reads the
+        batches assumes that all have the type of the first.
 
     Yields
     ------
@@ -294,7 +294,7 @@ def _selected(
     schema: pa.Schema,
     number: int,
 ) -> pa.Table:
-    """Rows of the shard with a number; where each lies, if the schema asks for it."""
+    """Some rows of the shard with this number, and where each lies if the schema asks for it."""
     kept = rows[~np.isin(rows, gone)] if len(gone) else rows
     known = [name for name in table.schema.names if schema.get_field_index(name) >= 0]
     # take() copies, so that the file need not stay mapped.

@@ -8,10 +8,10 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from galbatch.store.column_types import THE_STORE, common_field
 from galbatch.store.layout import Layout
 from galbatch.store.shards import PROVENANCE, Shard, open_shard
 from galbatch.store.tables import HEALPIX
-from galbatch.store.unify import THE_STORE, unify
 
 
 def catalogue_schema(
@@ -19,8 +19,8 @@ def catalogue_schema(
     shards: Sequence[Shard],
     id_column: str,
     names: Mapping[int, str],
-    held: pa.Schema | None = None,
-    stored: Callable[[str], Iterable[pa.ChunkedArray]] = lambda column: (),
+    stored_schema: pa.Schema | None = None,
+    stored_column: Callable[[str], Iterable[pa.ChunkedArray]] = lambda column: (),
 ) -> pa.Schema:
     """The schema that fits all shards (and what is in the store), provenance columns last.
 
@@ -35,10 +35,11 @@ def catalogue_schema(
     id_column : str
     names : mapping of int to str
         The source files by their numbers, for messages.
-    held : pyarrow.Schema, optional
-        Of the partitions that there are already.
-    stored : callable, optional
-        A column of them, one after the other: asked only where widths of integers matter.
+    stored_schema : pyarrow.Schema, optional
+        Of the partitions in the store.
+    stored_column : callable, optional
+        Reads a column of these partitions, one after the other: called only where the width of
+        integers matters.
 
     Returns
     -------
@@ -50,8 +51,8 @@ def catalogue_schema(
         If no type holds what the files say of a column, naming two of the files.
     """
     fields: dict[str, list[tuple[str, pa.Field]]] = {}
-    if held is not None:
-        for field in held:
+    if stored_schema is not None:
+        for field in stored_schema:
             fields.setdefault(field.name, []).append((THE_STORE, field))
     firsts = {shard.file: shard for shard in reversed(shards)}
     for number, shard in sorted(firsts.items()):
@@ -66,14 +67,14 @@ def catalogue_schema(
         wanted = {numbers.get(file) for file in files}
         columns = chain(
             (open_shard(layout, shard)[column] for shard in shards if shard.file in wanted),
-            stored(column) if THE_STORE in files else (),
+            stored_column(column) if THE_STORE in files else (),
         )
         known = [one for one in map(pc.min_max, columns) if one["min"].is_valid]
         low = min((one["min"].as_py() for one in known), default=0)
         return low, max((one["max"].as_py() for one in known), default=0)
 
     unified = [
-        unify(name, found, limits, is_id=name == id_column) for name, found in fields.items()
+        common_field(name, found, limits, is_id=name == id_column) for name, found in fields.items()
     ]
     own = [field for name in (HEALPIX, *PROVENANCE) for field in unified if field.name == name]
     others = [field for field in unified if field.name not in (HEALPIX, *PROVENANCE)]

@@ -1,4 +1,4 @@
-"""Between scan and ingest: batches of rows, each sorted on the sky.
+"""Shards: batches of rows between scan and ingest, each sorted on the sky.
 
 A shard is an uncompressed Arrow file that is memory-mapped: a partition reads just its own rows
 of each, found by bisection, however many shards there are.
@@ -21,8 +21,8 @@ from galbatch.store.tables import FILE, HEALPIX, ROW
 PROVENANCE = (FILE, ROW)
 
 SOURCE, POSITION = "_source", "_position"
-"""Columns that say which shard a row lies in, and where in it: asked for by a schema that has
-them, so that arrays can be read when their place is known."""
+"""Columns that say which shard a row lies in, and where in it: a schema that has
+them asks for them, so that arrays can be read later."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Shard:
 
 
 def write_shard(layout: Layout, name: str, table: pa.Table, *, file: int) -> Shard:
-    """Write a batch of rows for `read_shards`.
+    """Write a batch of rows, for the functions of `shard_rows` to read.
 
     Parameters
     ----------
@@ -115,8 +115,7 @@ def open_shard(layout: Layout, shard: Shard) -> pa.Table:
     Raises
     ------
     SpecError
-        If it is not as it was written: its rows were read and found good, and to go on without
-        them would lose them.
+        If the file is not as it was written: to go on without its rows would lose them.
     """
     path = layout.shard(shard.name)
     try:
@@ -132,6 +131,6 @@ def open_shard(layout: Layout, shard: Shard) -> pa.Table:
             str(path),
             f"scan wrote {counted(shard.rows, 'row')} there, and it {problem}",
             "is 'scratch' on a disk that all workers share, and that nothing else tidies up? "
-            "Run again: it will be made anew",
+            "Run again: it will be made again",
         )
     return table

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import counted
 from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
-from galbatch.store.commit import explained
+from galbatch.store.commit import explain_disk_errors
 from galbatch.store.facts import CatalogueFacts
 from galbatch.store.layout import Layout
+from galbatch.store.locations import is_remote, readable, remove_tree
 from galbatch.store.model_facts import PredictFacts, PublishedFacts
-from galbatch.store.places import is_remote, readable, remove_tree
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
 from galbatch.store.rows import ArraysBeside
@@ -54,7 +54,7 @@ class Damage:
     problem : str
         What was expected and what was found.
     files : tuple of Path
-        What must go, so that the next run makes it anew.
+        Files to remove, so that the next run makes them again.
     """
 
     where: str
@@ -89,9 +89,7 @@ def verify(layout: Layout) -> Iterator[Damage]:
 
 
 def withdraw(layout: Layout, damage: Damage) -> int:
-    """Take what is damaged out of the way: the next run makes it anew, and nothing else.
-
-    It is kept in the quarantine.
+    """Move damaged files to the quarantine: the next run makes these again, and nothing else.
 
     Parameters
     ----------
@@ -115,7 +113,7 @@ def withdraw(layout: Layout, damage: Damage) -> int:
             kept.write_bytes(path.read_bytes())
             path.unlink()
             continue
-        with explained(path):
+        with explain_disk_errors(path):
             kept.parent.mkdir(parents=True, exist_ok=True)
             _make_room(kept)
             path.replace(kept)
@@ -317,7 +315,7 @@ def _units(receipts: Mapping[str, Receipt], model: str) -> dict[str, Receipt]:
 def _strays(
     layout: Layout, dataset: Path, receipts: Iterable[Receipt], complete: bool
 ) -> Iterator[Damage]:
-    """Files that no receipt speaks of; unless receipts are damaged, which was said before."""
+    """Files that no receipt names; not looked for where receipts are damaged (reported before)."""
     if not complete:
         return
     names = {layout.output(output) for receipt in receipts for output in receipt.outputs}
@@ -379,7 +377,7 @@ def _column(path: Path, column: str) -> pa.Table:
 
 
 def _properties(layout: Layout, catalogue: str, receipts: _Receipts) -> Iterator[Damage]:
-    """What follows from files that are sound; others were named before."""
+    """The properties made from sound files; damaged files were reported before."""
     ours = not receipts.known["ingest"].keys() - receipts.sound["ingest"].keys()
     tables = {layout.catalogue: ours}
     known, sound = receipts.known["predict"], receipts.sound["predict"]

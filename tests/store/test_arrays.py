@@ -36,7 +36,7 @@ from galbatch.store.arrays import (
 )
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
-from galbatch.store.places import place
+from galbatch.store.locations import location
 from galbatch.values import Coordinate, PredictedColumn
 
 NAME = "photometric"
@@ -332,7 +332,7 @@ def test_groups_that_cannot_be(words: dict[str, object]) -> None:
 
 
 def test_any_root_that_fsspec_knows() -> None:
-    layout = Layout(place("memory://galbatch-arrays/store"))
+    layout = Layout(location("memory://galbatch-arrays/store"))
     write_all(layout)
     write_all(layout, ROWS | {"o5-p1": 50})
     write_all(layout, ROWS)

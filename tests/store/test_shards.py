@@ -120,14 +120,16 @@ def test_what_is_in_the_store_comes_first(layout: Layout, toy: Any) -> None:
     again = toy.shard(layout, "again", toy.rows(np.arange(90, 95)), 8)
     fresh = toy.shard(layout, "fresh", toy.rows(np.array([1, 1, 25, 93, 2, 25])), 2)
     found = find_duplicates(
-        layout, [fresh], "ID", pa.int64(), at_most=9, held=[there], again=[again]
+        layout, [fresh], "ID", pa.int64(), at_most=9, stored_partitions=[there], reread=[again]
     )
     places = [(row["id"], row["_row"], row["first_file"], row["first_row"])
               for row in found.to_pylist()]  # fmt: skip
     assert sorted(places) == [(1, 2, 2, 1), (25, 3, 7, 6), (25, 6, 7, 6), (93, 4, 8, 4)]
     # Rows of a file that is there anew do not count.
     changed = toy.shard(layout, "changed", toy.rows(np.arange(20, 30)), 7)
-    found = find_duplicates(layout, [changed], "ID", pa.int64(), at_most=9, held=[there])
+    found = find_duplicates(
+        layout, [changed], "ID", pa.int64(), at_most=9, stored_partitions=[there]
+    )
     assert found.num_rows == 0
 
 

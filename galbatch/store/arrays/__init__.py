@@ -1,4 +1,4 @@
-"""Arrays beside a table: a row for each of its rows, for spectra, cutouts, p(z) on a grid.
+"""Arrays beside a table, a row of the array for each row: spectra, cutouts, p(z) on a grid.
 
 A Zarr 3 group for the catalogue and one for each model, which other programs open without
 galbatch. One object by its id:

@@ -57,7 +57,7 @@ class ArrayProblem:
         Path relative to the store, and the partition.
     expected, found : str
     files : tuple of Path
-        What must go, so that the partition is written anew.
+        Files to remove, so that the partition is written again.
     """
 
     name: str
@@ -142,7 +142,7 @@ def metadata_problems(
     }
     ids = np.dtypes.StringDType() if spec.ids == "string" else np.dtype(spec.ids)
     expected[ID] = ((stored.end,), ids, (rows,), None)
-    for array, words in expected.items():
+    for array, wanted in expected.items():
         where, own = layout.relative(root / array), (root / array / "zarr.json",)
         try:
             opened = open_array(store, array)
@@ -152,7 +152,7 @@ def metadata_problems(
         shape = (stored.end, *opened.shape[1:]) if any_length else opened.shape
         found = (shape, opened.dtype, opened.chunks, opened.shards)
         for what, one, other in zip(
-            ("shape", "type", "chunks", "shards"), words, found, strict=True
+            ("shape", "type", "chunks", "shards"), wanted, found, strict=True
         ):
             if one != other:
                 yield ArrayProblem(f"wrong {what}", where, str(one), str(other), own)

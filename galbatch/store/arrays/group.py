@@ -26,7 +26,7 @@ from galbatch.store.arrays.spec import (
     id_dtype,
 )
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 from galbatch.values import Coordinate
 
 PARTITIONS, OWN = "partitions", "galbatch"
@@ -58,8 +58,8 @@ class StoredGroup:
 def open_store(root: Path, read_only: bool = False) -> Store:
     """Where Zarr reads and writes: the one function that knows what kind of path it is.
 
-    LocalStore writes to a temporary name and renames that, so an object is whole or not there; an
-    object store does as much by itself.
+    LocalStore writes to a temporary name and renames that, so a file is whole or not there; object
+    storage does the same by itself.
     """
     if not is_remote(root):
         return LocalStore(root, read_only=read_only)
@@ -80,11 +80,11 @@ def open_array(store: Store, path: str, *, empty: bool = False) -> Any:
 def read_stored(root: Path) -> StoredGroup | None:
     """What is there, or None: also where it was not finished."""
     try:
-        words = zarr.open_group(open_store(root, read_only=True), mode="r").attrs.asdict()
-        own: Any = words[OWN]
+        attributes = zarr.open_group(open_store(root, read_only=True), mode="r").attrs.asdict()
+        own: Any = attributes[OWN]
         if own["version"] != VERSION:
             return None
-        lists: Any = words[PARTITIONS]
+        lists: Any = attributes[PARTITIONS]
         spans = {name: Span(*numbers) for name, numbers in lists.items()}
         return StoredGroup(own["digest"], own["rows"], spans, tuple(own["arrays"]))
     except (FileNotFoundError, KeyError, TypeError, ValueError):
@@ -160,14 +160,14 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
 
 def describe(store: Store, spec: GroupSpec) -> None:
     """Write units and descriptions where they are not what the spec says: no bytes depend on it."""
-    for path, words in meanings(spec).items():
+    for path, attributes in meanings(spec).items():
         opened = zarr.open_array(store, path=path, mode="r+")
-        if opened.attrs.asdict() != words:
-            opened.update_attributes(words)
+        if opened.attrs.asdict() != attributes:
+            opened.update_attributes(attributes)
 
 
 def meanings(spec: GroupSpec) -> dict[str, dict[str, Any]]:
-    """Attributes of each array; `units` and `long_name` are the words that xarray plots."""
+    """Attributes of each array; `units` and `long_name` are the attributes that xarray plots."""
     described: tuple[ArraySpec | Coordinate, ...] = (*spec.arrays, *spec.coordinates)
     found: dict[str, dict[str, Any]] = {
         one.name: {"units": one.unit, "ucd": one.ucd, "long_name": one.description}
@@ -208,7 +208,7 @@ def shards_there(root: Path, spec: GroupSpec, array: str) -> dict[int, Path]:
     return found
 
 
-def sweep(root: Path, spec: GroupSpec, spans: Iterable[Span]) -> None:
+def remove_unused_shards(root: Path, spec: GroupSpec, spans: Iterable[Span]) -> None:
     """Remove shards that no partition has, and what a killed process left unfinished."""
     used = {number for span in spans for number in span.shards(spec.shard_rows)}
     for folder in (root, *(root / one.name for one in spec.coordinates)):

@@ -55,14 +55,14 @@ def plan_spans(
     Parameters
     ----------
     kept : mapping of str to Span
-        Of the time before.
+        The spans before.
     end : int
         Rows of the arrays.
     rows : mapping of str to int
         Rows of every partition there is now, in the order in which new ones are to lie.
     shard_rows : int
     moved : collection of str
-        Partitions that must not stay: what they hold is read while they are written anew.
+        Partitions that must not stay: what they hold is read while they are written again.
 
     Returns
     -------

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.errors import DataError
-from galbatch.store.receipts import words_digest
+from galbatch.store.receipts import json_digest
 from galbatch.values import Coordinate
 
 VERSION = 2
@@ -184,7 +184,7 @@ class GroupSpec:
             [one.name, list(one.shape), list(one.dimensions), one.dtype, one.chunk_rows]
             for one in self.arrays
         ]
-        return words_digest([VERSION, arrays, self.ids, self.shard_rows, grids])
+        return json_digest([VERSION, arrays, self.ids, self.shard_rows, grids])
 
     @property
     def shard_bytes(self) -> int:
