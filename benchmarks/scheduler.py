@@ -88,7 +88,7 @@ class Sleep:
     factor: int = 1
     """Rows that a task says it has done, in units of what its partition has."""
     name: str = "predict"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
 
     def summary(self, site: Site) -> str:

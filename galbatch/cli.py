@@ -36,7 +36,7 @@ _MANY = 10
 
 
 def _help(example: str, *codes: str) -> str:
-    """What stands below a command's options; an empty line begins a new one."""
+    """The text below a command's options: an example and the exit codes."""
     said = sorted((*(codes or ("0 done",)), *_FAILURES), key=lambda code: int(code.split()[0]))
     return f"Example: galbatch {example}\n\nExit codes: {', '.join(said)}."
 

@@ -107,7 +107,7 @@ class Stub:
 
     asked: Pending[None, None]
     name: str = "ingest"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "driver"
     ran: list[str] = field(default_factory=list, compare=False)
 

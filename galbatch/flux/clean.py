@@ -100,7 +100,7 @@ def clean(
     saturated: Any = None,
     reddening: Any = None,
 ) -> FluxBlock:
-    """Fluxes of n objects in b bands, with what is not a measurement told apart.
+    """Fluxes of n objects in b bands; bands without a measurement are marked.
 
     Parameters
     ----------
@@ -140,29 +140,29 @@ def clean(
     """
     xp = namespace(value)
     value, error = value.astype(xp.float64, copy=False), error.astype(xp.float64, copy=False)
-    missed, limit, unseen, burnt = _sentinels(xp, value, error, photometry, bands)
-    special = missed | unseen | burnt
+    not_detected, limit, not_observed, too_bright = _sentinels(xp, value, error, photometry, bands)
+    special = not_detected | not_observed | too_bright
     # What is too large for a float32 becomes infinite, and with that not observed.
     with np.errstate(over="ignore", invalid="ignore"):
         flux, sigma = _fluxes(xp, xp.where(special, xp.nan, value), error, photometry, bands)
         sigma = _with_floor(xp, flux, sigma, recipe.error_floor)
-        flux, sigma = xp.where(missed, 0.0, flux), xp.where(missed, limit, sigma)
+        flux, sigma = xp.where(not_detected, 0.0, flux), xp.where(not_detected, limit, sigma)
         if recipe.extinction:
             gain = _dust(xp, reddening, bands)
             flux, sigma = flux * gain, sigma * gain
         flux, sigma = flux.astype(xp.float32), sigma.astype(xp.float32)
-    observed = xp.isfinite(flux) & xp.isfinite(sigma) & (sigma > 0) & ~unseen & ~burnt
+    observed = xp.isfinite(flux) & xp.isfinite(sigma) & (sigma > 0) & ~not_observed & ~too_bright
     if photometry.quantity == "magnitude":
-        observed &= missed | (flux > 0)
+        observed &= not_detected | (flux > 0)
     if mask is not None:
         observed &= ~mask
-    hidden = burnt.any(axis=1)
+    any_too_bright = too_bright.any(axis=1)
     return FluxBlock(
         flux=xp.where(observed, flux, xp.float32(0)),
         error=xp.where(observed, sigma, xp.float32(0)),
         observed=observed,
-        detected=observed & ~missed,
-        saturated=hidden if saturated is None else hidden | saturated,
+        detected=observed & ~not_detected,
+        saturated=any_too_bright if saturated is None else any_too_bright | saturated,
     )
 
 
@@ -214,23 +214,23 @@ def _sentinels(
     xp: Any, value: Any, error: Any, photometry: Photometry, bands: Sequence[Band]
 ) -> tuple[Any, Any, Any, Any]:
     """Not detected, with which 1-sigma limit (microjansky); not observed; saturated."""
-    missed, unseen, burnt = (xp.zeros(value.shape, bool) for _ in range(3))
+    not_detected, not_observed, too_bright = (xp.zeros(value.shape, bool) for _ in range(3))
     limit = xp.full(value.shape, xp.nan)
     depth = xp.asarray([math.nan if band.depth is None else band.depth for band in bands])
     fallback = xp.broadcast_to(flux_from_magnitude(depth) / 5.0, value.shape)
     for sentinel in photometry.sentinels:
         is_it = xp.abs(value - sentinel.value) <= sentinel.tolerance
         if sentinel.meaning == "not_observed":
-            unseen |= is_it
+            not_observed |= is_it
         elif sentinel.meaning == "saturated":
-            burnt |= is_it
+            too_bright |= is_it
         else:
             stated = _limit(xp, error, photometry, sentinel, bands)
             found = xp.where(xp.isfinite(stated), stated, fallback)
             limit = xp.where(is_it, found, limit)
-            missed |= is_it & xp.isfinite(found)
-            unseen |= is_it & ~xp.isfinite(found)
-    return missed, limit, unseen, burnt
+            not_detected |= is_it & xp.isfinite(found)
+            not_observed |= is_it & ~xp.isfinite(found)
+    return not_detected, limit, not_observed, too_bright
 
 
 def _limit(

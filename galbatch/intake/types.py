@@ -20,7 +20,7 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def wanted_type(column: Column, arrived: pa.DataType | None) -> pa.DataType:
-    """What a reader is asked for.
+    """The type that a reader is asked for.
 
     Parameters
     ----------

@@ -22,13 +22,13 @@ class UnitPlan:
     Parameters
     ----------
     factors : mapping of str to float
-        What columns of the store are multiplied by; those that are as they should be are left
+        What columns of the store are multiplied by; those in the right unit are left
         out.
     positions : mapping of str to str
         Unit of the columns with the position, as far as it is known.
     in_degrees : frozenset of str
-        Those of which the file itself says so: sexagesimal text in them is no right ascension in
-        hours.
+        Those that the file itself states in degrees: sexagesimal text in them is no right
+        ascension in hours.
     own : mapping of str to str
         Units that the file states and the survey does not.
     notes : tuple of str

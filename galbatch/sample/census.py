@@ -94,7 +94,7 @@ def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
         values = numbers(table, label.column)
         low, high = label.low, label.high
         if label.scale == "log10":
-            # A mass of zero or less is none: below any low end.
+            # A mass of zero or less is below any lower limit.
             low, high = 10.0**low, 10.0**high
         outside = (values < low) | (values > high)
         found[target] = int((outside & galaxies & meets(said, table)).sum())

@@ -15,7 +15,7 @@ from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
 
 def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]:
-    """What is known of each row.
+    """The labels of each row.
 
     Parameters
     ----------

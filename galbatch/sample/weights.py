@@ -41,7 +41,7 @@ class Matching:
     effective: float
 
     def to_json(self) -> dict[str, float]:
-        """What a card says of it."""
+        """For the card."""
         return {"distance": self.distance, "effective_rows": self.effective}
 
 
@@ -73,7 +73,7 @@ def colours(
         number = np.isfinite(seen[:, group]).sum(axis=1)
         flux = np.nansum(seen[:, group], axis=1) / np.maximum(number, 1)
         soft = np.nanmedian(error[:, group]) if number.any() else 1.0
-        # As bright as it is noisy at the least: below, a colour is as random as its sign.
+        # Softened by the noise: of fainter groups a colour would be random.
         asinh = np.where(number > 0, np.arcsinh(flux / (2 * soft)), np.nan)
         broad.append(1.0857 * asinh)
     steps = [bluer - redder for bluer, redder in itertools.pairwise(broad)]
@@ -143,7 +143,7 @@ def match(
     points, aims = (_filled(part, target) / scale for part in (labelled[rows][:, told], target))
     aims = _some(aims, generator)
     base = _some(points, generator)
-    # Its own nearest neighbour is the row itself, where it is in the tree: asked of all alike.
+    # One more neighbour, since the nearest one of a row in the tree is the row itself.
     reach = cKDTree(base).query(base, k=_NEIGHBOURS + 1)[0][:, -1]
     found = cKDTree(aims).query_ball_point(base, reach, return_length=True)
     ratio = (found / len(aims)) / (_NEIGHBOURS / len(base))

@@ -1,4 +1,4 @@
-"""What all spec models share, and the kinds of text and numbers that several of them have."""
+"""The base class of all settings, and the kinds of text and numbers that several of them have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from galbatch.spec.yaml import FromEnvironment, as_scalar
 
 
 def say(text: str) -> dict[str, Any]:
-    """What a pattern asks for, said to people: for editors, and for `galbatch.spec.messages`."""
+    """The meaning of a pattern, for editors and for `galbatch.spec.messages`."""
     return {"patternErrorMessage": text}
 
 

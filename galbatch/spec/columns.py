@@ -90,7 +90,7 @@ class Column(Settings):
 
 
 class Axis(Settings):
-    """What the steps along a dimension of arrays stand for: a grid of wavelengths, of redshifts."""
+    """The values along a dimension of arrays: a grid of wavelengths, of redshifts."""
 
     name: Slug
     """Of the dimension."""

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in the terms of the file: what was expected, what arrived, where."""
+"""Messages for what pydantic refuses: what was expected, what arrived, where in the file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _schema_of(model: type[Settings]) -> _Schema:
 
 
 def _said(kind: str, problem: Any, place: _Place, name: str) -> tuple[str, str]:
-    """What is wrong, and what to try."""
+    """The problem, and what to try."""
     last, arrived = str(place.path[-1]) if place.path else "", problem["input"]
     match kind:
         case "extra_forbidden":
@@ -95,7 +95,7 @@ def _said(kind: str, problem: Any, place: _Place, name: str) -> tuple[str, str]:
 
 
 def _advice(wanted: str, arrived: Any) -> str:
-    """What usually is meant by a value of the wrong kind."""
+    """A hint at what a value of the wrong kind usually means."""
     text = isinstance(arrived, str)
     if "number" in wanted and text and re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", arrived):
         return "without quotes"
@@ -125,7 +125,7 @@ class _Schema:
     definitions: Mapping[str, Any]
 
     def branches(self) -> Iterator[_Schema]:
-        """What may stand here, references followed, null left out."""
+        """The alternatives for this value, references followed, null left out."""
         if "$ref" in self.node:
             name = self.node["$ref"].rpartition("/")[2]
             yield from _Schema(self.definitions[name], self.definitions).branches()
@@ -152,7 +152,7 @@ class _Schema:
         return None
 
     def inner(self, part: str | int) -> _Schema | None:
-        """What belongs to a key or a position in here."""
+        """The schema of a key or a position of this value."""
         for branch in self.branches():
             node = branch.node
             if isinstance(part, int):
@@ -175,7 +175,7 @@ class _Schema:
         return found
 
     def wanted(self) -> str:
-        """What may stand here, for people."""
+        """What may be written here, for a message."""
         return " or ".join(dict.fromkeys(_wanted(branch) for branch in self.branches()))
 
 

@@ -20,7 +20,7 @@ _HIGHEST_PART = 2**30
 
 
 class Identifier(Settings):
-    """What tells one row from another."""
+    """The id: one column or several, whose value no two rows share."""
 
     column: Name
     """Column of the store that holds the id."""

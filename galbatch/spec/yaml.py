@@ -38,12 +38,12 @@ class FromEnvironment(str):
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML text says, and in which line.
+    """The content of a YAML text, and the line of each part.
 
     Parameters
     ----------
     content : object
-        Mappings, lists, text, numbers, booleans and None; nothing in it is there twice.
+        Mappings, lists, text, numbers, booleans and None; no object in it is used twice.
     root : Node or None
     """
 
@@ -51,7 +51,7 @@ class Document:
     root: Node | None
 
     def line(self, path: Sequence[str | int]) -> int | None:
-        """The line, from 1, of a place or of what is nearest to it; None for the whole text."""
+        """The line, from 1, of a key or an entry, or of the nearest one above; None for neither."""
         node, line = self.root, None
         for part in path:
             found = _child(node, part)
@@ -150,7 +150,7 @@ def _as_written(node: Node, made: dict[int, Any]) -> Any:
 
 
 def as_scalar(text: str) -> Any:
-    """What text would be in YAML without quotes; the text itself where it would be ambiguous."""
+    """The value of a text in YAML without quotes; the text itself where that is ambiguous."""
     yaml = YAML(typ="safe", pure=True)
     tag = str(yaml.resolver.resolve(ScalarNode, text, (True, False)))
     try:
@@ -203,7 +203,7 @@ def _explained(error: MarkedYAMLError, source: _Source) -> SpecError:
     if "undefined alias" in problem:
         name = problem.rpartition(" ")[2].strip("'")
         return SpecError(where, f"*{name} stands for nothing", f"no &{name} comes before it")
-    # What was begun and not ended is more to the point than where the file ends.
+    # The line where something begins that does not end helps more than the end of the file.
     began = error.context_mark
     context = f"{error.context}: " if error.context else ""
     if source.numbered and began and mark and began.line != mark.line:
@@ -277,7 +277,7 @@ class _Builder:
         return self._scalar(node)
 
     def _untagged(self, node: Node) -> None:
-        """Refuse a tag that says other than what is plain; `!!str` alone is a way to quote."""
+        """Refuse a tag other than the default one; `!!str` alone is a way to quote."""
         if isinstance(node, ScalarNode):
             plain = not node.style
             usual = self.yaml.resolver.resolve(ScalarNode, node.value, (plain, not plain))
@@ -342,7 +342,7 @@ class _Builder:
         return value
 
     def _whole(self, node: ScalarNode) -> None:
-        """Refuse what an escape can make but no file can hold."""
+        """Refuse half a character: an escape can write it, UTF-8 cannot."""
         try:
             node.value.encode()
         except UnicodeEncodeError as error:
@@ -369,7 +369,7 @@ class _Builder:
 
 
 def _plain(yaml: YAML, node: ScalarNode, text: str) -> Any:
-    """What a scalar is by its tag; raises ValueError where readers of YAML do not agree."""
+    """The value of a scalar by its tag; ValueError where readers of YAML do not agree."""
     if node.tag in (f"{_TAG}int", f"{_TAG}float"):
         if node.tag == f"{_TAG}int" and _LEADING_ZERO.match(text):
             number = text.replace("_", "").lstrip("+-0") or "0"

@@ -54,7 +54,7 @@ class Append:
     """A task per database and model, on the driver: an embedded database has one writer."""
 
     name: str = "append"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "driver"
 
     def summary(self, site: Site) -> str:

@@ -47,7 +47,7 @@ class Task(Generic[Payload]):
     unit : str
         What it is about: a file, a partition, a model.
     size : int or None
-        How much it is, in the stage's word (rows, epochs), where known beforehand.
+        How much it is, in the stage's `progress_unit` (rows, epochs), where known beforehand.
     payload : Payload
         What `Stage.run` needs to know besides.
     why : str
@@ -92,7 +92,7 @@ class Stage(Protocol[Payload, Shared]):
         ...
 
     @property
-    def word(self) -> str:
+    def progress_unit(self) -> str:
         """What progress counts: `rows` or `epochs`."""
         ...
 

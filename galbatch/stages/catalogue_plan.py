@@ -210,10 +210,10 @@ class _Planner:
         size = self._site.job.partition.rows
         gone = row_numbers(rows.changed, rows.changed_without)
         for new in plan_row_ranges(sum(shard.rows for shard in rows.changed), size, gone):
-            places = (new.index * size, (new.index + 1) * size)
-            coming = files_between(layout, rows.changed, places)
+            row_range = (new.index * size, (new.index + 1) * size)
+            coming = files_between(layout, rows.changed, row_range)
             partition = replace(new, index=next_one + new.index)
-            planned.append(self._plan(partition, [], coming, places))
+            planned.append(self._plan(partition, [], coming, row_range))
         return planned
 
     def _plan(
@@ -221,7 +221,7 @@ class _Planner:
         partition: Partition,
         touching: Sequence[StoredPartition],
         coming: RowRanges,
-        places: tuple[int, int] = (0, 0),
+        row_range: tuple[int, int] = (0, 0),
     ) -> PartitionPlan | Partition:
         """What a partition is made of: rows of those in the store that it touches, and others."""
         state = self._state
@@ -247,7 +247,7 @@ class _Planner:
             "code": code.INGEST,
             "partition": self._site.job.partition.model_dump(mode="json"),
             "columns": self._columns,
-            "places": list(places),
+            "places": list(row_range),
             "files": contents,
         }
         return PartitionPlan(
@@ -255,7 +255,7 @@ class _Planner:
             Need("ingest", partition.name, depends),
             tuple(one.partition for one in touching if one.partition not in state.lost),
             tuple(one for one in touching if one.partition in state.lost),
-            places,
+            row_range,
             files,
         )
 

@@ -60,7 +60,7 @@ class Ingest:
     """A task per partition."""
 
     name: str = "ingest"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
     rows: RowSources | None = field(default=None, compare=False)
     """Known once all sources are scanned."""

@@ -43,7 +43,7 @@ class PartitionPlan:
         Partitions in the store that hold rows of it.
     lost : tuple of StoredPartition
         Those of the published catalogue that held rows of it and cannot be read any more.
-    places : tuple of int
+    row_range : tuple of int
         Rows of the changed files, by their place, for a survey without a sky.
     files : mapping of int to (int, int)
         Sources that it has rows of: the first and last row at most.
@@ -53,7 +53,7 @@ class PartitionPlan:
     need: Need
     stored: tuple[Partition, ...]
     lost: tuple[StoredPartition, ...]
-    places: tuple[int, int]
+    row_range: tuple[int, int]
     files: RowRanges
 
 
@@ -95,8 +95,8 @@ class RowSources:
         if not self.has_arrays:
             return self.schema
         fields = [field for field in self.schema if not is_tensor(field.type)]
-        places = [pa.field(SOURCE, pa.int32()), pa.field(POSITION, pa.int64())]
-        return pa.schema([*fields, *places])
+        origins = [pa.field(SOURCE, pa.int32()), pa.field(POSITION, pa.int64())]
+        return pa.schema([*fields, *origins])
 
 
 def partition_rows(
@@ -150,7 +150,7 @@ def _changed_rows(layout: Layout, sources: RowSources, plan: PartitionPlan) -> p
     """Those of new and changed files."""
     shards, without = sources.changed, sources.changed_without
     if plan.partition.kind == "rows":
-        return read_row_range(layout, shards, plan.places, sources.plain, without)
+        return read_row_range(layout, shards, plan.row_range, sources.plain, without)
     return read_pixels(layout, shards, pixel_range(plan.partition), sources.plain, without)
 
 

@@ -95,7 +95,7 @@ class Predict:
     """A task per partition."""
 
     name: str = "predict"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
     arrays: Mapping[str, ArraysOfVersion] = field(default_factory=dict, compare=False)
     """Where the arrays of every version go; known when the work begins."""

@@ -29,7 +29,7 @@ class DrawReport:
     """One task, on the driver."""
 
     name: str = "report"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "driver"
     left: tuple[str, ...] = ()
     """What the stages before it have not done: a page that says so is another one."""

@@ -54,7 +54,7 @@ class Scan:
     """A task per source file; a mistake of the user's stops the run here."""
 
     name: str = "scan"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
     deep: bool = field(default=True, compare=False)
     """Whether shards that are there already are read back: an earlier run left them."""

@@ -56,7 +56,7 @@ class Train:
     """
 
     name: str = "train"
-    word: str = "epochs"
+    progress_unit: str = "epochs"
     where: Where = "one worker"
     retrain: bool = False
     """Train again what was trained on a catalogue that has changed since."""

@@ -1,4 +1,4 @@
-"""What receipts tell besides what they prove: one frozen class for each kind of receipt.
+"""Facts in receipts of the catalogue, for later stages: one frozen class for each kind.
 
 `to_json` and `from_json` are inverses; the order of the keys is part of a receipt's bytes.
 """
@@ -115,7 +115,7 @@ class ScanFacts:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the catalogue remembers of a source file: its scan is forgotten when all is ingested.
+    """What the catalogue keeps of a source file: the scan's receipt goes when all is ingested.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class SourceFacts:
 
     @classmethod
     def of(cls, scan: Receipt) -> SourceFacts:
-        """Of the receipt of a scan."""
+        """From the receipt of a scan."""
         facts = ScanFacts.from_json(scan.facts)
         return cls(
             key=scan.key,
@@ -250,7 +250,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """What is known of the rows of one partition.
+    """The rows of one partition.
 
     Parameters
     ----------
@@ -311,7 +311,7 @@ class StoredPartition:
 
     @classmethod
     def of(cls, partition: Partition, receipt: Receipt) -> StoredPartition:
-        """As its receipt says that it was written."""
+        """From the receipt of its partition."""
         files = PartitionFacts.from_json(receipt.facts).files
         return cls(replace(partition, rows=receipt.rows), receipt.digest, receipt.sizes[0], files)
 
@@ -337,7 +337,7 @@ class StoredPartition:
 
 @dataclass(frozen=True)
 class CatalogueFacts:
-    """What is known of the published catalogue.
+    """The published catalogue.
 
     Parameters
     ----------

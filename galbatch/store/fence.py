@@ -30,7 +30,7 @@ class Fenced(SpecError):
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lock says of the run that holds it; without arguments, this process.
+    """The run that holds a lock; without arguments, this process.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Holder:
         return f"process {self.process} on {self.host}" if self.host else "process unknown"
 
     def to_bytes(self) -> bytes:
-        """As it is in the lock."""
+        """Content of the lock."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
@@ -133,12 +133,12 @@ def holds() -> bool:
 
 
 def read_holder(lock: Path) -> Holder | None:
-    """What a lock says; None where nobody holds it.
+    """The holder of a lock; None where nobody holds it.
 
     Parameters
     ----------
     lock : Path
-        A file that an earlier galbatch wrote says nothing that is known here: of no run.
+        The content of an earlier galbatch's lock is not known: a holder without a run.
 
     Raises
     ------

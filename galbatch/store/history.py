@@ -1,4 +1,4 @@
-"""What each run did, stage by stage: a log for people, not a record that resume relies on."""
+"""A log for people of what each run did, stage by stage; resuming does not rely on it."""
 
 from __future__ import annotations
 

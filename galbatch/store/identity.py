@@ -269,7 +269,7 @@ def _refuse_others(
         )
 
 
-def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | None:
+def read_identity(layout: Layout, asking: Identity | None = None) -> Identity | None:
     """Who made the store, or None where there is none yet.
 
     Where its file is lost or damaged, its receipt says so.
@@ -277,7 +277,7 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
     Parameters
     ----------
     layout : Layout
-    mine : Identity, optional
+    asking : Identity, optional
         Of the job that asks: to say how to repair the file by hand where the receipt is lost as
         well.
 
@@ -304,7 +304,7 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
     if receipt is not None:
         return Identity(**receipt.depends)
     if problem:
-        raise SpecError(str(layout.identity), problem, _by_hand(mine))
+        raise SpecError(str(layout.identity), problem, _by_hand(asking))
     return None
 
 

@@ -166,7 +166,7 @@ class Layout:
 
     @property
     def history(self) -> Path:
-        """What each run did, a line for each stage."""
+        """The log of all runs, a line for each stage."""
         return self.root / "history.jsonl"
 
     @property
@@ -223,11 +223,11 @@ class Layout:
 
     @property
     def notes(self) -> Path:
-        """What partitions that are being written are made from."""
+        """Notes on what partitions being written are made from."""
         return self.work / "notes"
 
     def note(self, partition: Partition) -> Path:
-        """What one of them is made from."""
+        """The note of one of these partitions."""
         return self.notes / f"{partition.name}.json"
 
     @property

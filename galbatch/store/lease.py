@@ -150,7 +150,7 @@ def _renew(lock: Path, mine: Holder, ended: threading.Event, lost: threading.Eve
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """What `STOP` interrupts, like Ctrl-C."""
+    """A block that `STOP` interrupts, like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         # Handlers are the main thread's. Here it is the fence alone that stops what is written.
         yield

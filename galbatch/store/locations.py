@@ -93,7 +93,7 @@ def check_writable(folder: Path, setting: str) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path | IO[bytes]]:
-    """What pyarrow can open."""
+    """The path, or an open file where pyarrow cannot open the path."""
     if not is_remote(path):
         yield path
         return
@@ -114,7 +114,7 @@ def local_copy(path: Path) -> Iterator[Path]:
 
 
 def lasting_copy(path: Path) -> Path:
-    """The same, for as long as this process lives."""
+    """As `local_copy`, for as long as this process lives."""
     if not is_remote(path):
         return path
     folder = tempfile.mkdtemp(prefix="galbatch-")

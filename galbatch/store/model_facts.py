@@ -1,4 +1,4 @@
-"""What receipts of models tell besides what they prove: one frozen class for each kind.
+"""Facts in receipts of models, for later stages: one frozen class for each kind.
 
 `to_json` and `from_json` are inverses; the order of the keys is part of a receipt's bytes.
 """
@@ -14,7 +14,7 @@ from galbatch.store.facts import Counts
 
 @dataclass(frozen=True)
 class TrainFacts:
-    """What is known of a trained version of a model.
+    """A trained version of a model.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class TrainFacts:
 
 @dataclass(frozen=True)
 class PredictFacts:
-    """What the report shows of all rows of a partition, so that it need not read them again.
+    """Counts of a partition's predictions, so that the report need not read them again.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class PredictFacts:
 
 @dataclass(frozen=True)
 class PublishedFacts:
-    """What is known of the published predictions of a version of a model.
+    """The published predictions of a version of a model.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class PublishedFacts:
 
 @dataclass(frozen=True)
 class AppendFacts:
-    """What is known of predictions that a database has.
+    """The predictions that a database has.
 
     Parameters
     ----------

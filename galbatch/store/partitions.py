@@ -164,7 +164,7 @@ def extend_partitions(
 
 
 def plan_row_ranges(
-    rows: int, size: int, gone: NDArray[np.int64] | None = None
+    rows: int, size: int, left_out: NDArray[np.int64] | None = None
 ) -> tuple[Partition, ...]:
     """Cut consecutive rows.
 
@@ -174,8 +174,8 @@ def plan_row_ranges(
         How many there are.
     size : int
         Range i is the rows from ``i * size`` to ``(i + 1) * size``.
-    gone : array of int64, optional
-        Places of rows that do not belong to the catalogue.
+    left_out : array of int64, optional
+        Numbers of rows that do not belong to the catalogue.
 
     Returns
     -------
@@ -183,8 +183,8 @@ def plan_row_ranges(
         Those that hold any row.
     """
     held = np.array([min(size, rows - start) for start in range(0, rows, size)], np.int64)
-    if gone is not None and len(gone):
-        held -= np.bincount(gone // size, minlength=len(held))
+    if left_out is not None and len(left_out):
+        held -= np.bincount(left_out // size, minlength=len(held))
     return tuple(
         Partition("rows", 0, index, number) for index, number in enumerate(held.tolist()) if number
     )

@@ -1,4 +1,4 @@
-"""What makes a folder of partitions a catalogue that other programs open.
+"""Files that make a folder of partitions a catalogue which other programs open.
 
 With a sky: a HATS collection of the survey's catalogue and one extension per model. Without:
 Parquet datasets with `_metadata`. Everything here is made from the partitions, may be made
@@ -181,7 +181,7 @@ def finish_collection(layout: Layout, survey: Survey) -> None:
 
 
 def collection_problem(layout: Layout, fingerprint: str, *, deep: bool) -> str:
-    """What is wrong with the file that lists the catalogue and its predictions.
+    """The problem of the file that lists the catalogue and its predictions, if any.
 
     It is in no receipt, since more than one stage writes it.
 

@@ -1,4 +1,4 @@
-"""What was rejected, with file, row and reason: one Parquet file for each unit of work."""
+"""Rejected rows, with file, row and reason: one Parquet file for each unit of work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(_FIELDS)
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """What a unit of work rejects, written as it comes; instead of what it rejected before.
+    """The rows that a unit of work rejects, written as they come; they replace those of before.
 
     Takes memory for what is added at a time.
 
@@ -89,7 +89,7 @@ class Rejects(AbstractContextManager["Rejects"]):
 def quarantine(
     layout: Layout, unit: str, rejected: Sequence[RejectedRow] | pa.Table
 ) -> dict[str, str]:
-    """Keep what a unit of work rejected, instead of what it rejected before.
+    """Keep the rows that a unit of work rejected; they replace those of before.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def release_others(layout: Layout, kind: str, kept: Iterable[str]) -> None:
 
 
 def rejected_tables(layout: Layout, unit: str | None = None) -> Iterator[pa.Table]:
-    """What was rejected by one unit of work or by all, some rows at a time, in a fixed order.
+    """Rows rejected by one unit of work or by all, some at a time, in a fixed order.
 
     Yields
     ------

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Need:
-    """What a unit of work must have been made from to be up to date.
+    """The inputs and settings that a unit of work depends on now.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class ReceiptBook:
         return self.damage(receipt)
 
     def damage(self, receipt: Receipt, *, deep: bool = False) -> str:
-        """What is wrong with the outputs of a receipt: one line, or nothing.
+        """The first problem of the outputs of a receipt: one line, or nothing.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class ReceiptBook:
         return next((f"{output} {what}" for output, what in self.damages(receipt, deep=deep)), "")
 
     def damages(self, receipt: Receipt, *, deep: bool = False) -> Iterator[tuple[str, str]]:
-        """The same of every output.
+        """All damaged outputs of a receipt.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class ReceiptBook:
                 yield output, "is not what was written (another SHA-256)"
 
     def read(self, path: Path) -> Receipt | None:
-        """What a file of `paths` holds, or None where it is no receipt that can be relied on."""
+        """The receipt in a file of `paths`; None where it is edited, damaged or outdated."""
         try:
             page = json.loads(path.read_bytes())
             if page["version"] != VERSION:
@@ -203,7 +203,7 @@ class ReceiptBook:
 
 
 class Receipts:
-    """The receipts of a store as they are: each is read when it is first asked for, and once.
+    """The receipts of a store, each read once, when it is first asked for.
 
     What was read once, or was not there, stays the same for as long as this object lives.
 
@@ -276,7 +276,7 @@ def _warn(text: str) -> None:
 
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
-    """What differs between two JSON values, as ``model.epochs: 40 -> 12``."""
+    """Differences between two JSON values, as ``model.epochs: 40 -> 12``."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in sorted(then.keys() | now.keys()):
             inner = f"{name}.{key}" if name else str(key)

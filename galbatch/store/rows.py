@@ -31,7 +31,7 @@ ARRAYS = b"galbatch.arrays"
 
 @dataclass(frozen=True)
 class ArraysBeside:
-    """What a Parquet file says of the arrays beside it.
+    """Where the arrays of a Parquet file lie, as its metadata says.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class ArraysBeside:
 
     @classmethod
     def of(cls, span: Span, written: Written) -> ArraysBeside:
-        """Of arrays that were written into a span."""
+        """For arrays that were written into a span."""
         return cls(span.first, span.room, written.digest, written.missing)
 
     def span(self, rows: int) -> Span:
@@ -66,14 +66,14 @@ class ArraysBeside:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> ArraysBeside | None:
-        """What the metadata of a file says; None where it has no arrays."""
+        """From the metadata of a file; None where it has no arrays."""
         text = (metadata or {}).get(ARRAYS)
         return None if text is None else cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What `RowsWriter` wrote.
+    """The files that `RowsWriter` wrote.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def read_rows(
 
 
 def partition_metadata(layout: Layout, partition: Partition) -> Mapping[bytes, bytes]:
-    """What a partition's file of the catalogue says of itself; nothing where it cannot be read."""
+    """Metadata of a partition's file of the catalogue; empty where it cannot be read."""
     try:
         with opened_partition(layout, partition) as file:
             return file.schema_arrow.metadata or {}

@@ -298,7 +298,7 @@ def _arrays(
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:
-        # Shards cannot be told apart by what is wrong itself; their digests have been looked at.
+        # Without sound metadata, shards belong to no partition; their digests were checked above.
         yield Damage(root, misplaced, (layout.arrays(model) / "zarr.json",))
         return
     rows = {partition: receipt.rows for partition, receipt in sound.items()}
@@ -391,7 +391,7 @@ def _properties(layout: Layout, catalogue: str, receipts: _Receipts) -> Iterator
 
 
 def _hats(layout: Layout, tables: Iterable[Path]) -> Iterator[Damage]:
-    """What hats itself says of the catalogue and of every extension."""
+    """Problems that the hats library finds in the catalogue and in every extension."""
     from hats.io.validation import is_valid_catalog
 
     logger = logging.getLogger()

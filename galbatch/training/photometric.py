@@ -191,7 +191,7 @@ def _labelled_sample(settings: PhotometricModel, data: TrainingData) -> _Sample:
     before = read_pretrained(data.pretrained, settings, bands) if data.pretrained else None
     rows = labelled_rows(survey, data.table, data.roles, settings.targets)
     choose_targets(settings.targets, survey, _training_labels(rows), where)
-    rows = rows.some(measure(reader, rows.table).block.observed.any(axis=1))
+    rows = rows.selected(measure(reader, rows.table).block.observed.any(axis=1))
     rows = rows.thinned(settings.max_rows, settings.seed)
     needs_both(rows, where)
     held = {target: values[~rows.training] for target, values in rows.known.items()}

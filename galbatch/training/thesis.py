@@ -121,7 +121,7 @@ def _labelled_sample(settings: ThesisModel, data: TrainingData) -> _Sample:
     # Its networks know two classes.
     rows = labelled_rows(survey, data.table, data.roles, settings.targets).without_quasars()
     reader = BandReader(survey, survey.band_names, StandardClean(), ())
-    rows = rows.some(reader.block(rows.table).observed.any(axis=1))
+    rows = rows.selected(reader.block(rows.table).observed.any(axis=1))
     needs_both(rows, where)
     if settings.sample < 1:
         rows = rows.thinned(max(int(settings.sample * rows.training.sum()), 1), settings.seed)

@@ -99,7 +99,7 @@ def allocate(
 
 
 def stored_group(layout: Layout, table: str | None) -> StoredGroup | None:
-    """What the group of a table says of itself; None where there is none, or it is not finished."""
+    """The attributes of a table's group; None where there is no group, or an unfinished one."""
     return read_stored(layout.arrays(table))
 
 
@@ -116,7 +116,7 @@ def shard_outputs(layout: Layout, table: str | None, spec: GroupSpec, span: Span
 
 
 def metadata_outputs(layout: Layout, table: str | None, spec: GroupSpec) -> dict[str, str]:
-    """What the group has besides its shards, for the receipt that publishes it.
+    """Files of the group besides its shards, for the receipt that publishes it.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class StoredGroup:
-    """What a group says of itself.
+    """The attributes of a group.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def open_array(store: Store, path: str, *, empty: bool = False) -> Any:
 
 
 def read_stored(root: Path) -> StoredGroup | None:
-    """What is there, or None: also where it was not finished."""
+    """The attributes of the group; None where there is no group, or an unfinished one."""
     try:
         attributes = zarr.open_group(open_store(root, read_only=True), mode="r").attrs.asdict()
         own: Any = attributes[OWN]
@@ -92,7 +92,7 @@ def read_stored(root: Path) -> StoredGroup | None:
 
 
 def write_stored(store: Store, spec: GroupSpec, end: int, spans: Mapping[str, Span]) -> None:
-    """Say what is there: one file, which appears whole, and only where it says something else."""
+    """Write the attributes, in one file that appears whole, if they have changed."""
     group = zarr.open_group(store, mode="r+")
     names = [array.name for array in spec.arrays]
     own = {"version": VERSION, "digest": spec.digest, "arrays": names, "rows": end}
@@ -115,7 +115,7 @@ def metadata_files(root: Path, spec: GroupSpec) -> list[Path]:
 
 def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) -> None:
     """Make the group, empty, or the metadata alone where the shards are there."""
-    # Without it the group is none, whatever is left of it when this is cut short.
+    # Without this file there is no group: where this is cut short, none is left.
     (root / "zarr.json").unlink(missing_ok=True)
     if around_shards:
         for path in metadata_files(root, spec):
@@ -136,7 +136,7 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
         ID,
         shape=(0,),
         dtype=spec.ids,
-        # In one piece where the values have a shard: ids are looked through, not looked up.
+        # One chunk for each shard of the values: ids are searched as a whole.
         chunks=(spec.shard_rows,),
         compressors=codecs(spec.ids),
         fill_value=NO_ID[spec.ids],

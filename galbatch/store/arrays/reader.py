@@ -85,7 +85,7 @@ class Arrays:
         rows: RowSelection = None,
         names: Collection[str] | None = None,
     ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """The same, of a partition that lies in this span (as its Parquet file says)."""
+        """As `read`, for a partition whose Parquet file says that its arrays lie in this span."""
         chosen: Any
         if isinstance(rows, np.ndarray):
             if rows.size and (rows.min() < 0 or rows.max() >= span.rows):

@@ -40,7 +40,7 @@ def shards_between(first: int, rows: int, shard_rows: int) -> range:
 
 
 def plan_spans(
-    kept: Mapping[str, Span],
+    existing: Mapping[str, Span],
     end: int,
     rows: Mapping[str, int],
     shard_rows: int,
@@ -54,7 +54,7 @@ def plan_spans(
 
     Parameters
     ----------
-    kept : mapping of str to Span
+    existing : mapping of str to Span
         The spans before.
     end : int
         Rows of the arrays.
@@ -73,7 +73,7 @@ def plan_spans(
     """
     spans = {}
     for name, count in rows.items():
-        old = kept.get(name)
+        old = existing.get(name)
         if old is not None and count <= old.room and name not in moved:
             spans[name] = Span(old.first, count, old.room)
         else:

@@ -1,4 +1,4 @@
-"""What the arrays of a group are."""
+"""Shapes, types and names of the arrays of a group."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ArrayColumn(Protocol):
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array is.
+    """Shape, type and meaning of an array.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class ArraySpec:
 
     @property
     def missing(self) -> float | int:
-        """What a row without a value is full of: NaN, or the lowest integer (unsigned: highest)."""
+        """Fills a row without a value: NaN, or the lowest integer (unsigned: the highest)."""
         kind = np.dtype(self.dtype)
         if kind.kind == "f":
             return math.nan
@@ -138,7 +138,7 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """What the arrays of a table are; the rows of all lie in the same places.
+    """The arrays of a table; the rows of all lie in the same places.
 
     Parameters
     ----------

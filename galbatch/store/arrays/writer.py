@@ -30,7 +30,7 @@ from galbatch.store.locations import is_remote
 
 @dataclass(frozen=True)
 class Written:
-    """What a worker wrote.
+    """The shards that a worker wrote.
 
     Parameters
     ----------
