@@ -262,7 +262,7 @@ def main() -> None:
     run = fence.Attempt(site.layout.lock, request["run"]) if request["run"] else None
     _end_when_unwanted(run, folder)
 
-    def report(done: int, total: int, note: str) -> None:
+    def report(done: int, total: int | None, note: str) -> None:
         # Before the epoch is kept, and before the first file of the finished model.
         _check_wanted(run, folder)
         _say(done=done, total=total, note=note)
