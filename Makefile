@@ -12,6 +12,9 @@ endif
 # The tests start some hundred processes: where this is set, each would compile all it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+# A file's tests stay together, since they share its fixtures; the order of files is conftest's.
+TWO_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: setup run test lint bench faults broken cases surroundings schemas clean
 
 run: .venv/ready
@@ -20,7 +23,7 @@ run: .venv/ready
 setup: .venv/ready
 
 test: .venv/ready
-	$(RUN) pytest
+	$(RUN) pytest $(TWO_WORKERS) --durations=10
 
 lint: .venv/ready
 	$(RUN) ruff check .

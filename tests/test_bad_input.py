@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from small import galbatch, write_job
+from small import galbatch, galbatch_process, write_job
 
 from galbatch.mock.observe import mock_batches
 from galbatch.spec import load_survey
@@ -160,9 +160,10 @@ def test_an_unknown_survey_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_word_is_refused(tmp_path: Path) -> None:
-    done = galbatch("run", write_job(tmp_path, partitions={"rows": 5}), cwd=tmp_path)
+    done = galbatch_process("run", write_job(tmp_path, partitions={"rows": 5}), cwd=tmp_path)
     assert done.returncode == 2
     assert "unknown setting 'partitions' (did you mean 'partition'?)" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_folder_that_is_no_store_is_left_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from small import galbatch, partitions, write_job
+from small import galbatch, galbatch_process, partitions, write_job
 
 from galbatch.models.photometric import Photometric
 from galbatch.plan import plan
@@ -36,7 +36,7 @@ def test_a_task_takes_no_more_than_was_promised(survey: str, tmp_path: Path) -> 
         models=[{"kind": "photometric", "epochs": 1, "max_rows": 2_000}],
         cluster={"kind": "local", "workers": 1, "memory": "3 GiB"},
     )
-    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    done = galbatch_process("run", "job.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shown = json.loads(galbatch("status", "job.yaml", "--json", cwd=tmp_path).stdout)
     measured = {stage["stage"]: stage["peak_memory"] for stage in shown["stages"]}

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from astropy.table import Table
-from small import REPOSITORY, ROWS, galbatch, partitions, write_job
+from small import REPOSITORY, ROWS, galbatch, galbatch_process, partitions, write_job
 
 from galbatch.store.commit import digest_file
 
@@ -104,7 +104,7 @@ def test_a_lost_partition_is_made_again_with_the_same_bytes(finished: Path, tmp_
 
 def test_dask_agrees_with_the_serial_runner(finished: Path, tmp_path: Path) -> None:
     path = write_job(tmp_path, cluster={"kind": "local", "workers": 2, "memory": "3 GiB"})
-    done = galbatch("run", path, cwd=tmp_path)
+    done = galbatch_process("run", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for table in ("catalogue", "predictions/photometric", "predictions/thesis"):
         ours, theirs = partitions(finished, table), partitions(tmp_path, table)
@@ -176,7 +176,7 @@ def test_stopping_a_run_says_one_line(tmp_path: Path) -> None:
 
 def test_a_store_of_another_job_is_refused(finished: Path, tmp_path: Path) -> None:
     path = write_job(tmp_path, name="another", store=str(finished / "store"))
-    done = galbatch("run", path, cwd=tmp_path)
+    done = galbatch_process("run", path, cwd=tmp_path)
     assert done.returncode == 2
     assert "was made by job 'small'" in done.stderr
     assert "Traceback" not in done.stderr

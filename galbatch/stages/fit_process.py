@@ -133,6 +133,50 @@ def fit_in_subprocess(site: Site, model: str, folder: Path, report: OnProgress) 
     return FitResult(**outcome["facts"])
 
 
+def fit_here(site: Site, model: str, folder: Path, report: OnProgress) -> FitResult:
+    """Fit a model in this process.
+
+    Parameters
+    ----------
+    site : Site
+    model : str
+        Its name in the job.
+    folder : Path
+        To write it to; with the checkpoints of a fit that was cut short.
+    report : callable
+        Told of every epoch.
+
+    Raises
+    ------
+    SpecError
+        If the user must change something.
+    TransientError
+        If there is no catalogue any more.
+    """
+    job, survey = site.job, site.survey
+    settings = next(one for one in job.models if one.name == model)
+    catalogue = Snapshot(site).catalogue
+    if catalogue is None:
+        raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
+    split = split_of(job, survey)
+    table, role, census = training_rows(site.layout, survey, split, catalogue, settings)
+    from galbatch.training.fit import train
+
+    with pretrained_folder(settings) as before:
+        card = train(
+            settings,
+            survey,
+            table,
+            role,
+            folder,
+            report,
+            census=census,
+            pretrained=before,
+            origin=lineage_of(site),
+        )
+    return FitResult(table.num_rows, card.fingerprint)
+
+
 def _messages(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
     """JSON lines of ours; libraries write to standard output as well."""
     for line in stream:
@@ -214,40 +258,21 @@ def main() -> None:
     survey = Survey.model_validate(request["survey"])
     scratch = Path(request["scratch"]) if request["scratch"] else None
     site = Site(job, survey, Layout(location(request["root"]), scratch))
-    model = next(model for model in job.models if model.name == request["model"])
-    folder = Path(request["folder"])
+    model, folder = request["model"], Path(request["folder"])
     run = fence.Attempt(site.layout.lock, request["run"]) if request["run"] else None
     _end_when_unwanted(run, folder)
 
-    def report(done: int, total: int, note: str) -> None:
+    def report(done: int, total: int | None, note: str) -> None:
         # Before the epoch is kept, and before the first file of the finished model.
         _check_wanted(run, folder)
         _say(done=done, total=total, note=note)
 
     try:
-        catalogue = Snapshot(site).catalogue
-        if catalogue is None:
-            raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
-        split = split_of(job, survey)
-        table, role, census = training_rows(site.layout, survey, split, catalogue, model)
-        from galbatch.training.fit import train
-
-        with pretrained_folder(model) as before:
-            card = train(
-                model,
-                survey,
-                table,
-                role,
-                folder,
-                report,
-                census=census,
-                pretrained=before,
-                origin=lineage_of(site),
-            )
+        fitted = fit_here(site, model, folder, report)
     except GalbatchError as error:
         _say_error(error)
         return
-    _say(facts={"rows": table.num_rows, "fingerprint": card.fingerprint})
+    _say(facts=asdict(fitted))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from faults.campaign import Campaign, Moment, Run, begin_at, contents
-from small import galbatch
+from small import galbatch, galbatch_process
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -87,7 +87,9 @@ def test_a_model_changed_between_two_halves_never_mixes(campaign: Campaign, tmp_
     begin_at(campaign.reference, folder, "predict")
     run = Run(folder)
     run.kill(Moment("predict", 0, "everything"), 0.05)
-    done = galbatch("run", "job.yaml", "--set", "models.photometric.dropout=0.1", cwd=folder)
+    done = galbatch_process(
+        "run", "job.yaml", "--set", "models.photometric.dropout=0.1", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     for model in (folder / "store/predictions").iterdir():
         files = list(model.rglob("Npix=*.parquet"))
@@ -119,7 +121,7 @@ def test_a_full_disk_loses_nothing(campaign: Campaign, tmp_path: Path, small_dis
         while True:
             file.write(bytes(4096))
     ballast.write_bytes(bytes(max(ballast.stat().st_size - 200_000, 0)))
-    done = galbatch("run", "job.yaml", cwd=folder)
+    done = galbatch_process("run", "job.yaml", cwd=folder)
     assert done.returncode == 2, done.stderr
     assert "no space left on device" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

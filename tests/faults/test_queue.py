@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from faults.campaign import Run
 from queues import StubQueue
-from small import REPOSITORY, galbatch, partitions, write_job
+from small import REPOSITORY, galbatch_process, partitions, write_job
 from toy import done_by
 
 from galbatch.cluster import connect, queue, workers
@@ -169,7 +169,7 @@ def test_workers_that_end_again_and_again_stop_the_run(
 
 def test_a_run_that_a_queue_refuses_is_one_line(tmp_path: Path, stub: Any) -> None:
     stub("slurm").refuse("sbatch: error: no such partition")
-    done = galbatch("run", write_job(tmp_path, cluster=words("slurm")), cwd=tmp_path)
+    done = galbatch_process("run", write_job(tmp_path, cluster=words("slurm")), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines() == [
         "galbatch scan: 1 to do",
