@@ -295,8 +295,8 @@ def _arrays(
         return TableRows(ids, beside.missing, beside.first)
 
     if not GroupSpec.is_read(arrays):
-        problem = "was written by another version of galbatch: run the job, which makes it anew"
-        yield Damage(root, problem, ())
+        unread = "was written by another version of galbatch: run the job, which makes it anew"
+        yield Damage(root, unread, ())
         return
     spec = GroupSpec.from_json(arrays)
     written = {partition: receipt.outputs for partition, receipt in known.items()}
