@@ -198,7 +198,12 @@ class GroupSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
-        return asdict(self)
+        return {"version": VERSION, **asdict(self)}
+
+    @staticmethod
+    def is_read(record: Mapping[str, Any]) -> bool:
+        """Whether a record is of arrays as this version of galbatch keeps them."""
+        return record.get("version") == VERSION
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> GroupSpec:
