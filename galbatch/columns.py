@@ -120,6 +120,13 @@ def from_numpy(
     return kind.wrap_array(storage) if is_tensor(kind) else storage
 
 
+def no_rows(kind: pa.DataType) -> pa.Array:
+    """A column of a type without rows; pyarrow makes none of a tensor whose axes are permuted."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.wrap_array(pa.array([], kind.storage_type))
+    return pa.array([], kind)
+
+
 def is_number(kind: pa.DataType) -> bool:
     """Whether a type is of integers or floats."""
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from small import job_words
 from world import STAGES, Silent
 
-from galbatch.columns import arrow_type, from_numpy, to_numpy
+from galbatch.columns import to_numpy
 from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec.job import Job
@@ -132,8 +132,11 @@ def write_zarr(table: Table, path: Path) -> None:
 def write_parquet(table: Table, path: Path) -> None:
     columns = {}
     for name, values in table.items():
-        kind = arrow_type(values.dtype.name, values.shape[1:])  # type: ignore[arg-type]
-        columns[name] = from_numpy(values, kind)
+        # As pyarrow makes them, which says in what order the axes are.
+        columns[name] = (
+            pa.array(values) if values.ndim == 1
+            else pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+        )  # fmt: skip
     pq.write_table(pa.table(columns), path, row_group_size=100)
 
 

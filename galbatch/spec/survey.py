@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, Self
@@ -17,6 +18,11 @@ from galbatch.values import Target
 
 _HIGHEST_PART = 2**30
 """Leaves room for the rows of any simulated sky in 32 bits."""
+
+
+_ARRAY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}")
+_TAKEN = frozenset({"id", "row", "zarr.json"})
+"""Names that a group of arrays has for itself."""
 
 
 class Identifier(Settings):
@@ -290,6 +296,16 @@ class Survey(Settings):
                         f"column '{column.name}': dimension '{name}' has {size} values here, "
                         f"{sizes[name]} in another column"
                     )
+        for name in (*(column.name for column in self.arrays), *sizes):
+            if not _ARRAY_NAME.fullmatch(name) or name.lower() in _TAKEN:
+                raise ValueError(
+                    f"'{name}' cannot be the name of an array or a dimension: expected a letter, "
+                    "then letters, digits, '_', '.', '+' or '-' (100 at most), and none of "
+                    f"{', '.join(sorted(_TAKEN))}; name the column otherwise, and say its spelling "
+                    "in the files under 'aliases'"
+                )
+        if len({column.name.lower() for column in self.arrays}) < len(self.arrays):
+            raise ValueError("two arrays have names that differ by case alone; rename one")
         taken = {column.name for column in self.columns}
         for axis in self.axes:
             if axis.name not in sizes:

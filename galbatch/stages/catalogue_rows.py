@@ -135,10 +135,12 @@ def allocate_arrays(snapshot: Snapshot, plan: CataloguePlan) -> CatalogueArrays 
         for one in plan.partitions
         if receipts.holds(written.get(one.partition.name), one.need)
     }
+    # Who is not read from meanwhile (a partition that is lost, say) may stay where it is.
+    read = {stored.name for one in plan.partitions for stored in one.stored}
     moved = {
         one.partition.name
         for one in plan.partitions
-        if one.partition.name not in done and _is_in_the_way(layout, one, there)
+        if one.partition.name in read - done and _is_in_the_way(layout, one, there)
     }
     # Where the group has lost its metadata, receipts say where everything lies that may be read.
     known = done if there is not None else written.keys() - {CATALOGUE_UNIT}

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from galbatch.columns import is_number
+from galbatch.columns import is_number, no_rows
 from galbatch.errors import DataError, SpecError, counted
 from galbatch.readers.base import Batch, Header, Reader
 from galbatch.readers.conform import conform
@@ -190,7 +190,7 @@ def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Int
             kind = pa.string() if pa.types.is_null(wanted) else intake.ids.get(name, wanted)
         elif column.type is not None:
             try:
-                kind = conform(pa.array([], column.type), wanted).values.type
+                kind = conform(no_rows(column.type), wanted).values.type
             except Mismatch as mismatch:
                 raise SpecError(path, f"column '{column.name}': {mismatch}") from None
         else:

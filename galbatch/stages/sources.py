@@ -87,10 +87,19 @@ def survey_meaning(site: Site) -> dict[str, Any]:
     """What of the survey says how a file becomes rows of the catalogue."""
     # Values are converted into the unit of the photometry, but for its sentinels.
     photometry = {"photometry": {"quantity", "unit", "error", "vectors", "sentinels"}}
-    # Said only where there are arrays: catalogues without them stay what they are.
-    axes = ("axes",) if site.survey.arrays else ()
-    whole = dict.fromkeys(("id", "sky", "columns", "labels", *axes), True)
-    return site.survey.model_dump(mode="json", include={**whole, **photometry})
+    survey = site.survey
+    whole = dict.fromkeys(("id", "sky", "columns", "labels"), True)
+    meaning = survey.model_dump(mode="json", include={**whole, **photometry})
+    for column, said in zip(survey.columns, meaning["columns"], strict=True):
+        shape, dimensions = said.pop("shape"), said.pop("dimensions")
+        # As columns were described before they had a shape: such catalogues stay what they are.
+        said["length"] = shape[0] if shape and not column.is_array else None
+        if column.is_array:
+            said |= {"shape": shape, "dimensions": dimensions}
+    if survey.arrays:
+        # What the steps are called and described as is not in the bytes.
+        meaning["axes"] = {axis.name: list(axis.coordinate.values) for axis in survey.axes}
+    return meaning
 
 
 def list_sources(
