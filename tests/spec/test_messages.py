@@ -152,6 +152,16 @@ def mock(**words: Any) -> dict[str, Any]:
          "'labels.star.star.0': expected a number (finite), got nan"),
         ({"columns": [{"name": "id", "dtype": "int65"}]},
          "'columns.id.dtype' cannot be 'int65' (did you mean 'int6"),
+        *(
+            ({"columns": [*survey_words()["columns"], {"name": name, "shape": [300]}]},
+             f"'{name}' cannot be the name of an array or a dimension")
+            for name in ("inv var", "a/b", "row", "zarr.json", "_ivar")
+        ),
+        ({"columns": [*survey_words()["columns"],
+                      {"name": "s", "shape": [300], "dimensions": ["row"]}]},
+         "'row' cannot be the name of an array or a dimension"),
+        ({"columns": [*survey_words()["columns"], {"name": "s", "length": 3}]},
+         "'length' is called 'shape' now: write shape: [3]"),
         (mock(ra=[0, 400]), "'mock': ra: the range is more than a full circle"),
         (mock(dec=[-91, 0]), "'mock.dec.0': expected a number from -90 to 90, got -91"),
         (mock(unobserved_bands={"r": 1}),

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectra import ARRAYS, WRITERS, Spectra, arrays_of, table_of
 
+from galbatch.spec import load_survey
+from galbatch.stages.sources import survey_meaning
 from galbatch.store.quarantine import rejected_rows
 from galbatch.store.receipts import ReceiptBook
 from galbatch.store.units import CATALOGUE_UNIT
@@ -204,3 +206,15 @@ def test_arrays_of_another_version_are_named(tmp_path: Path) -> None:
     book.put(replace(receipt, facts=facts))
     (damage,) = verify(world.site().layout)
     assert damage.files == () and "another version of galbatch" in str(damage)
+
+
+def test_catalogues_without_arrays_stay_what_they_are(tmp_path: Path) -> None:
+    """What a survey means for its files is described as before columns had a shape."""
+    survey = load_survey("jpas")
+    described = survey_meaning(replace(Spectra(tmp_path, 300).site(), survey=survey))
+    lengths = {column["name"]: column["length"] for column in described["columns"]}
+    assert lengths["MAG_AUTO"] == 60 and lengths["ALPHA_J2000"] is None
+    words = {word for column in described["columns"] for word in column} | set(described)
+    assert words.isdisjoint({"shape", "dimensions", "axes"})
+    arrays = survey_meaning(Spectra(tmp_path, 300).site())
+    assert len(arrays["axes"]["wavelength"]) == 300
