@@ -183,7 +183,7 @@ def test_killed_at_any_write_it_ends_the_same(
     steps = run(sound, 10**9)
     sound.expect(ids)
     expected = content(sound.folder / "store")
-    for limit in np.random.default_rng(5).choice(steps, 14, replace=False).tolist():
+    for limit in np.random.default_rng(5).choice(steps, 6, replace=False).tolist():
         world = world_at(f"killed-{limit}")
         with pytest.raises(Killed):
             run(world, limit)
