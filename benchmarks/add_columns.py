@@ -43,8 +43,9 @@ from galbatch.mock.observe import mock_batches
 from galbatch.models.base import tabulate
 from galbatch.run.loop import run
 from galbatch.spec import load_survey
+from galbatch.spec.columns import Column
 from galbatch.spec.job import Job, LocalCluster
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.survey import Survey
 from galbatch.stages import predict
 from galbatch.stages.base import AnyPending, AnyStage
 from galbatch.stages.ingest import Ingest
@@ -52,8 +53,8 @@ from galbatch.stages.predict import Predict
 from galbatch.stages.scan import Scan
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.facts import TrainFacts
 from galbatch.store.layout import Layout
+from galbatch.store.model_facts import TrainFacts
 from galbatch.values import PredictedColumn
 
 WORKERS = 2

@@ -45,7 +45,7 @@ from galbatch.models.families import family_of
 from galbatch.run.loop import Outcome, run
 from galbatch.spec import load_survey
 from galbatch.spec.job import Job
-from galbatch.stages.base import AnyPending, AnyStage, Pending, Report, Task, Where
+from galbatch.stages.base import AnyPending, AnyStage, OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import catalogue_need
 from galbatch.stages.predict import Predict, Work
 from galbatch.stages.predictions import predict_need
@@ -55,13 +55,12 @@ from galbatch.store.facts import (
     CatalogueFacts,
     Counts,
     PartitionFacts,
-    PredictFacts,
     SourceFacts,
     StoredPartition,
     Totals,
-    TrainFacts,
 )
 from galbatch.store.layout import Layout
+from galbatch.store.model_facts import PredictFacts, TrainFacts
 from galbatch.store.receipts import Need, ReceiptBook
 from galbatch.values import Partition, Receipt
 
@@ -89,7 +88,7 @@ class Sleep:
     factor: int = 1
     """Rows that a task says it has done, in units of what its partition has."""
     name: str = "predict"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
 
     def summary(self, site: Site) -> str:
@@ -104,7 +103,7 @@ class Sleep:
         """What is carried to the workers does not hold the tasks."""
         return replace(self, tasks=())
 
-    def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Work], report: OnProgress) -> tuple[Receipt, ...]:
         """Sleep."""
         began = time.time()
         share = (int(task.unit.rsplit("p", 1)[1]) * 0.6180339887498949) % 1

@@ -36,7 +36,7 @@ _MANY = 10
 
 
 def _help(example: str, *codes: str) -> str:
-    """What stands below a command's options; an empty line begins a new one."""
+    """The text below a command's options: an example and the exit codes."""
     said = sorted((*(codes or ("0 done",)), *_FAILURES), key=lambda code: int(code.split()[0]))
     return f"Example: galbatch {example}\n\nExit codes: {', '.join(said)}."
 
@@ -49,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-# What is printed is of users and files: [brackets] and :words: in it are no markup.
+# What is printed comes from users and files: [brackets] and :colons: in it are no markup.
 _out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
@@ -61,7 +61,7 @@ JobArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace any word of the job file."),
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace any setting of the job file."),
 ]
 
 
@@ -94,8 +94,8 @@ def run_command(
         from galbatch.run.store import opened
 
         stages = plan(site.job, site.survey, retrain=retrain)
-        places = site.layout
-        workers = partial(connect, site.job.cluster, places.work, places.logs, places.shared)
+        layout = site.layout
+        workers = partial(connect, site.job.cluster, layout.work, layout.logs, layout.shared)
         with opened(site), _monitor() as monitor:
             outcome = run(stages, site, workers, monitor)
     except KeyboardInterrupt:
@@ -215,14 +215,14 @@ def verify_command(
         str, typer.Argument(metavar="STORE", help="A store's folder, or the job that made it.")
     ],
 ) -> None:
-    """Read everything in a store and compare it with its receipts; `run` then mends the damage."""
+    """Read a whole store and compare it with its receipts; `run` then repairs the damage."""
     from galbatch.store.identity import examine, read_identity
     from galbatch.store.layout import Layout
-    from galbatch.store.places import place
+    from galbatch.store.locations import location
     from galbatch.store.verify import verify, withdraw
 
     if "://" in store or Path(store).is_dir():
-        layout = Layout(place(store))
+        layout = Layout(location(store))
     else:
         layout = _site(store, None).layout
     moved = 0
@@ -234,12 +234,12 @@ def verify_command(
             moved += withdraw(layout, damage) if writable else 0
     if found:
         assert identity is not None  # examine() refuses what is no store
-        words = [f"{len(found):,} damaged"]
+        parts = [f"{len(found):,} damaged"]
         if moved:
-            words.append(f"{moved:,} moved to {layout.quarantine / 'damaged'}")
+            parts.append(f"{moved:,} moved to {layout.quarantine / 'damaged'}")
         if not writable:
-            words.append("nothing was moved, since the store cannot be written")
-        line = f"{', '.join(words)}; 'galbatch run' with job '{identity.job}' makes just that anew"
+            parts.append("nothing was moved, since the store cannot be written")
+        line = f"{', '.join(parts)}; 'galbatch run' with job '{identity.job}' makes just that again"
         _err.print(line)
         raise typer.Exit(QUARANTINED)
     _out.print(f"{layout.root}: sound", style="green")
@@ -348,7 +348,7 @@ def main() -> None:
 
 
 def _fit_in() -> None:
-    """Work the same where no home can be written, or the terminal knows ASCII alone."""
+    """Work the same where no home folder can be written, or the terminal shows ASCII only."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -382,8 +382,8 @@ def _writable(folder: str) -> bool:
 def _site(job: str, overrides: list[str] | None) -> Site:
     from galbatch.stages.site import Site
 
-    words = load_job(job, overrides or ())
-    return Site.of(words, load_survey(words.survey, beside=Path(job).parent))
+    spec = load_job(job, overrides or ())
+    return Site.of(spec, load_survey(spec.survey, beside=Path(job).parent))
 
 
 def _monitor() -> BarMonitor | LineMonitor:
@@ -393,7 +393,7 @@ def _monitor() -> BarMonitor | LineMonitor:
 
 
 def _ask_to_drop(site: Site, model: str) -> None:
-    """Whether a version may go that the job's words call for: the next run would make it anew."""
+    """Ask before the version is removed that the job's settings ask for."""
     from galbatch.stages.state import Snapshot
 
     held = next((one for one in Snapshot(site).held_versions if one.name == model), None)
@@ -408,7 +408,7 @@ def _ask_to_drop(site: Site, model: str) -> None:
 
 
 def _tell(site: Site, outcome: Outcome) -> None:
-    """The last words of a run."""
+    """The summary at the end of a run."""
     if any(record.units or record.failed for record in outcome.records):
         table = Table(title=site.job.name, title_justify="left")
         table.add_column("stage")
@@ -446,14 +446,14 @@ def _quarantined(site: Site) -> list[str]:
 
 
 def _version_line(version: dict[str, Any]) -> str:
-    words = [version["name"], f"fingerprint {version['fingerprint'][:12]}"]
+    parts = [version["name"], f"fingerprint {version['fingerprint'][:12]}"]
     predicted = counted(version["rows"], "row") if version["rows"] else "nothing"
-    words.append(f"{predicted} predicted")
+    parts.append(f"{predicted} predicted")
     if version["current"]:
-        words.append("what the job says")
+        parts.append("what the job says")
     if version["earlier_catalogue"]:
-        words.append("of an earlier catalogue")
-    return ", ".join(words)
+        parts.append("of an earlier catalogue")
+    return ", ".join(parts)
 
 
 def _stop_on_signals() -> None:

@@ -1,4 +1,4 @@
-"""Who watches a run: progress bars on a terminal, plain lines elsewhere."""
+"""The progress of a run: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _Speed(ProgressColumn):
     """Rows (or epochs) per second."""
 
     def render(self, task: Bar) -> Text:
-        """What the column shows."""
+        """Text of the column."""
         speed = task.finished_speed or task.speed
-        word = task.fields.get("word", "rows")
-        return Text(f"{speed:,.0f} {word}/s" if speed and word == "rows" else "", style="cyan")
+        unit = task.fields.get("unit", "rows")
+        return Text(f"{speed:,.0f} {unit}/s" if speed and unit == "rows" else "", style="cyan")
 
 
 class BarMonitor:
@@ -67,7 +67,7 @@ class BarMonitor:
         """A stage begins: a new bar."""
         self._counts, self._waiting = _Counts(pending), pending.waiting
         self._bar = self._progress.add_task(
-            stage.name, total=self._counts.total, word=stage.word, note=""
+            stage.name, total=self._counts.total, unit=stage.progress_unit, note=""
         )
 
     def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
@@ -78,17 +78,17 @@ class BarMonitor:
         )
 
     def retry(self, result: Result, attempt: int) -> None:
-        """Say so above the bars."""
+        """Print, above the bars, which task is tried again."""
         self._progress.console.print(f"[yellow]again ({attempt + 1})[/] {_one_line(result)}")
 
     def failed(self, result: Result) -> None:
-        """Say so above the bars."""
+        """Print, above the bars, which task is quarantined."""
         self._progress.console.print(f"[red]quarantined[/] {_one_line(result)}")
         if result.details:
             self._progress.console.print(result.details, style="dim", markup=False)
 
     def waiting(self, text: str) -> None:
-        """Say so above the bars."""
+        """Print, above the bars, that the run waits for workers."""
         self._progress.console.print("[yellow]workers[/]", end=" ")
         self._progress.console.print(text, markup=False)
 
@@ -100,14 +100,14 @@ class BarMonitor:
 
 
 class LineMonitor:
-    """Plain lines, for logs: at the start and end of a stage and now and then between."""
+    """Plain lines, for logs: at the start and the end of a stage, and every ten seconds between."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._counts = _Counts()
         self._waiting = ""
         self._stage = ""
-        self._word = "rows"
+        self._unit = "rows"
         self._began = self._said = time.monotonic()
 
     def __enter__(self) -> LineMonitor:
@@ -117,47 +117,47 @@ class LineMonitor:
         return None
 
     def start(self, stage: AnyStage, pending: AnyPending) -> None:
-        """Say how much there is to do."""
+        """Print how much there is to do."""
         self._counts, self._waiting = _Counts(pending), pending.waiting
-        self._stage, self._word = stage.name, stage.word
+        self._stage, self._unit = stage.name, stage.progress_unit
         self._began = self._said = time.monotonic()
         if pending.tasks:
             already = f", {pending.done:,} done already" if pending.done else ""
             self._say(f"{len(pending.tasks):,} to do{already}")
 
     def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
-        """Say where it stands, at most once in a while."""
+        """Print the progress, every ten seconds at most."""
         self._counts.update(unit, done, total)
         now = time.monotonic()
         if now - self._said < _SECONDS_BETWEEN_LINES:
             return
         self._said = now
         elapsed = now - self._began
-        one, total = self._word.removesuffix("s"), self._counts.total
+        one, total = self._unit.removesuffix("s"), self._counts.total
         text = counted(self._counts.done, one)
         if total:
             left = elapsed * (total / max(self._counts.done, 1) - 1)
             text = f"{self._counts.done:,} of {counted(total, one)}, {max(left, 0):.0f} s left"
-        if self._word == "rows":
+        if self._unit == "rows":
             text += f", {self._counts.done / elapsed:,.0f} rows/s"
         self._say(f"{text} {note}".rstrip())
 
     def retry(self, result: Result, attempt: int) -> None:
-        """Say what is tried again."""
+        """Print which task is tried again."""
         self._say(f"again ({attempt + 1}): {_one_line(result)}")
 
     def failed(self, result: Result) -> None:
-        """Say what is given up."""
+        """Print which task is quarantined."""
         self._say(f"quarantined: {_one_line(result)}")
         if result.details:
             self._say(result.details)
 
     def waiting(self, text: str) -> None:
-        """Say what is waited for."""
+        """Print what the run waits for."""
         self._say(text)
 
     def end(self, record: StageRecord) -> None:
-        """Say what was done."""
+        """Print what the stage did."""
         if not record.units and not record.failed:
             self._say(_idle(self._waiting))
             return
@@ -192,7 +192,7 @@ class _Counts:
 
 
 def _idle(waiting: str) -> str:
-    """What a stage without a task does."""
+    """What to print for a stage without tasks."""
     return f"waits for {waiting}" if waiting else "nothing to do"
 
 

@@ -9,7 +9,7 @@ from galbatch.stages.base import AnyStage
 from galbatch.stages.checks import agree
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.predict import Predict
-from galbatch.stages.report import Report
+from galbatch.stages.report import DrawReport
 from galbatch.stages.scan import Scan
 from galbatch.stages.train import Train
 
@@ -37,4 +37,4 @@ def plan(job: Job, survey: Survey, *, retrain: bool = False) -> tuple[AnyStage, 
     stages: tuple[AnyStage, ...] = (Scan(), Ingest(), Train(retrain=retrain), Predict())
     if job.sinks:
         stages += (Append(),)
-    return (*stages, Report())
+    return (*stages, DrawReport())

@@ -1,4 +1,4 @@
-"""What is known of each target, in one record: how it is learnt, judged, stored and spoken of."""
+"""The targets, one record for each: how it is learnt, judged, stored and named."""
 
 from __future__ import annotations
 

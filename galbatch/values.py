@@ -11,14 +11,14 @@ Target = Literal["redshift", "star", "log_mass", "spectral_type", "abs_mag_b"]
 TARGETS: tuple[Target, ...] = ("redshift", "star", "log_mass", "spectral_type", "abs_mag_b")
 
 CLASSES = ("galaxy", "star", "qso")
-"""What the target `star` tells apart; a label is the place of its class in here."""
+"""The classes of the target `star`; a label is the position of its class in this tuple."""
 GALAXY, STAR, QSO = range(3)
 
 Dtype = Literal[
     "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8",
     "float32", "float64", "string",
 ]  # fmt: skip
-"""What one value of a column is."""
+"""Type of one value of a column."""
 
 LONGEST_LIST = 256
 """Values of the longest row that Parquet holds; longer rows, and those of two and more axes, are
@@ -100,7 +100,7 @@ def is_array(shape: Sequence[int]) -> bool:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """What the steps along a dimension stand for.
+    """The values along a dimension: wavelengths, redshifts.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class PredictedColumn:
-    """What a predicted column means.
+    """Type and meaning of a predicted column.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ class Receipt:
         What later stages need to know (JSON values only).
     depends : mapping
         Everything the output depends on, by name (JSON values only): the version of the code, the
-        words of the job, digests of what was read. So that it can be said why it is stale.
+        job's settings, digests of what was read. It tells why a receipt is stale.
     """
 
     stage: str

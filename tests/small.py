@@ -17,7 +17,7 @@ import yaml
 
 from galbatch.cli import main
 from galbatch.stages import train
-from galbatch.stages.fit_process import Fitted, fit_here
+from galbatch.stages.fit_process import FitResult, fit_here
 from galbatch.stages.site import Site
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -97,7 +97,7 @@ def _as_in_a_process(arguments: tuple[str, ...]) -> Iterator[None]:
 
 def _fit_quietly(
     site: Site, model: str, folder: Path, report: Callable[[int, int, str], None]
-) -> Fitted:
+) -> FitResult:
     """Fit here; what TensorFlow says goes where a process of its own would write it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,11 +60,11 @@ TYPES_ALONE = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 CIRCLES: list[set[str]] = []
 LINES = 500
 # Modules that are longer, each with its reason.
-LONG = {
-    "spec/survey.py": "all that a survey's file may say, in the order of its schema",
-    "spec/job.py": "all that a job's file may say, in the order of its schema",
-    "store/facts.py": "what every kind of receipt tells, one class for each",
-    "store/shards.py": "to be cut: writing of shards apart from the reading and merging of them",
+LONG: dict[str, str] = {}
+# Names that several modules give to the same thing.
+SAME_MEANING = {
+    "Array": "float64 values, in rooms that do not import each other",
+    "S": "the settings of a family, as its trainer and its model have them",
 }
 
 
@@ -77,6 +78,19 @@ def imports(file: Path) -> set[str]:
             if node.module == "galbatch":
                 found |= {f"galbatch.{alias.name}" for alias in node.names}
     return found
+
+
+def types_of(file: Path) -> set[str]:
+    """Public classes, and other names of types (they begin with a capital, and go on in small)."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {
+        name for name in found if re.fullmatch(r"[A-Z]([A-Za-z0-9]*[a-z0-9][A-Za-z0-9]*)?", name)
+    }
 
 
 def module(file: Path) -> str:
@@ -177,6 +191,15 @@ def test_only_modules_with_a_reason_have_more_than_500_lines() -> None:
     lines = {str(file.relative_to(PACKAGE)): file.read_text(encoding="utf-8") for file in FILES}
     long = {name: text.count("\n") for name, text in lines.items() if text.count("\n") > LINES}
     assert sorted(long) == sorted(LONG), f"change LONG, or cut what is too long: {long}"
+
+
+def test_a_name_of_a_type_has_one_meaning() -> None:
+    where: dict[str, list[str]] = {}
+    for file in FILES:
+        for name in types_of(file):
+            where.setdefault(name, []).append(str(file.relative_to(PACKAGE)))
+    twice = {name: files for name, files in where.items() if len(files) > 1}
+    assert sorted(twice) == sorted(SAME_MEANING), f"rename all but one of each: {twice}"
 
 
 def test_every_room_is_in_the_architecture_page() -> None:

@@ -165,7 +165,7 @@ def test_an_unknown_survey_is_refused(tmp_path: Path) -> None:
 def test_a_misspelt_word_is_refused(tmp_path: Path) -> None:
     done = galbatch_process("run", write_job(tmp_path, partitions={"rows": 5}), cwd=tmp_path)
     assert done.returncode == 2
-    assert "unknown word 'partitions' (did you mean 'partition'?)" in done.stderr
+    assert "unknown setting 'partitions' (did you mean 'partition'?)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

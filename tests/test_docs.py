@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,17 @@ def test_the_commands_of_the_readme_were_found() -> None:
     assert "make test" in typed and "benchmarks/" in typed
     # Where `make` fetched uv, it is not on the PATH.
     assert not re.search(r"\$ .*\buv\b", README)
+
+
+def test_the_arrays_of_the_readme_make_a_survey(tmp_path: Path) -> None:
+    survey, _, arrays = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    head, columns = survey.split("columns:\n")
+    listed, axes = arrays.removeprefix("columns:\n").split("axes:\n")
+    own = [line for line in listed.splitlines(keepends=True) if line not in columns]
+    file = tmp_path / "survey.yaml"
+    file.write_text(f"{head}columns:\n{columns}{''.join(own)}axes:\n{axes}", encoding="utf-8")
+    found = load_survey(str(file))
+    assert [column.name for column in found.arrays] == ["spectrum", "ivar", "mask", "cutout"]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.commands])

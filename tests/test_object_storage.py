@@ -19,7 +19,7 @@ from small import galbatch, write_job
 from galbatch.mock.observe import mock_batches
 from galbatch.spec import load_survey
 from galbatch.store.lease import DEAD_AFTER
-from galbatch.store.places import is_remote, place
+from galbatch.store.locations import is_remote, location
 
 ROWS = 800
 MODEL = {"kind": "photometric", "members": 1, "width": 16, "layers": 1, "epochs": 1}
@@ -90,7 +90,7 @@ def test_killed_and_resumed_it_ends_with_the_bytes_of_a_disk(s3: Any, work: Path
         assert process.returncode == -signal.SIGKILL
     done = galbatch("run", "job.yaml", cwd=far)
     assert done.returncode == 0, done.stderr
-    store = place("s3://bucket/store")
+    store = location("s3://bucket/store")
     assert is_remote(store)
     assert tables(store) == tables(work / "store")
     models = (store / "models", work / "store" / "models")
@@ -104,7 +104,7 @@ def test_killed_and_resumed_it_ends_with_the_bytes_of_a_disk(s3: Any, work: Path
 def test_others_read_it_there(s3: Any, work: Path) -> None:
     import lsdb
 
-    store: Any = place("s3://bucket/store")
+    store: Any = location("s3://bucket/store")
     catalogue = lsdb.open_catalog(store)
     found = catalogue.load_extension("photometric").compute()
     assert len(found) == ROWS
@@ -113,7 +113,7 @@ def test_others_read_it_there(s3: Any, work: Path) -> None:
 def test_damage_is_named_and_mended(s3: Any, work: Path) -> None:
     sound = galbatch("verify", "s3://bucket/store", cwd=work)
     assert sound.returncode == 0, sound.stdout + sound.stderr
-    before = tables(place("s3://bucket/store"))
+    before = tables(location("s3://bucket/store"))
     names = [name for name in before if "Npix" in name]
     lost = next(name for name in names if name.startswith("predictions"))
     s3.rm(f"bucket/store/{lost}")
@@ -125,7 +125,7 @@ def test_damage_is_named_and_mended(s3: Any, work: Path) -> None:
     assert changed in found.stdout
     done = galbatch("run", "job.yaml", cwd=work / "far")
     assert done.returncode == 0, done.stderr
-    assert tables(place("s3://bucket/store")) == before
+    assert tables(location("s3://bucket/store")) == before
 
 
 def test_a_second_run_is_refused_and_a_dead_one_is_not(s3: Any, work: Path) -> None:

@@ -26,7 +26,7 @@ from galbatch.run.loop import Outcome, run
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import Job
 from galbatch.stages import predict
-from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.checks import summarise
 from galbatch.stages.headers import FileFacts
 from galbatch.stages.site import Site
@@ -107,7 +107,7 @@ class Stub:
 
     asked: Pending[None, None]
     name: str = "ingest"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "driver"
     ran: list[str] = field(default_factory=list, compare=False)
 
@@ -124,7 +124,7 @@ class Stub:
         self.ran.append("begin")
         return self
 
-    def run(self, site: Site, task: Task[None], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[None], report: OnProgress) -> tuple[Receipt, ...]:
         self.ran.append(task.unit)
         return ()
 

@@ -25,7 +25,7 @@ class Toy:
     folder: Path
     seconds: float = 0.0
     name = "scan"
-    word = "rows"
+    progress_unit = "rows"
     where = "workers"
 
     def run(self, site: Site, task: Task[None], report: Any) -> tuple[()]:

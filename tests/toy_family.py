@@ -12,7 +12,7 @@ from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.base import Progress, Trainer, TrainingData
+from galbatch.training.base import OnEpoch, Trainer, TrainingData
 from galbatch.values import PredictedColumn
 
 
@@ -47,7 +47,7 @@ class ToyFamily(Family[ToySettings]):
 
 
 class ToyTrainer(Trainer[ToySettings]):
-    def train(self, settings: ToySettings, data: TrainingData, folder: Path, _: Progress) -> Card:
+    def train(self, settings: ToySettings, data: TrainingData, folder: Path, _: OnEpoch) -> Card:
         rows = to_numpy(data.table[settings.column])
         mean = rows[np.asarray(data.roles) == TRAIN].mean(axis=0)
         np.save(folder / "mean.npy", mean)

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import DataError, SpecError
 from galbatch.sinks.base import Origin, Piece
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 
 
-class ToySink(Words):
+class ToySink(Settings):
     """What a user would write of it."""
 
     kind: Literal["toy"] = "toy"

@@ -38,7 +38,7 @@ class BandReader:
 
     @classmethod
     def of(cls, spec: PhotometricModel, survey: Survey, bands: tuple[str, ...]) -> BandReader:
-        """How a model of these words reads a survey."""
+        """How a model with these settings reads a survey."""
         shapes = survey.morphology if spec.morphology else ()
         return cls(survey, bands, spec.clean, shapes)
 
@@ -126,7 +126,7 @@ def choose_bands(asked: Sequence[str] | None, survey: Survey, where: str) -> tup
 
 
 def photometry_and_shapes(survey: Survey) -> tuple[str, ...]:
-    """All columns that say something of a row's photometry and shape.
+    """All columns with a row's photometry and shape.
 
     Parameters
     ----------

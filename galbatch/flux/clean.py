@@ -100,7 +100,7 @@ def clean(
     saturated: Any = None,
     reddening: Any = None,
 ) -> FluxBlock:
-    """Fluxes of n objects in b bands, with what is not a measurement told apart.
+    """Fluxes of n objects in b bands; bands without a measurement are marked.
 
     Parameters
     ----------
@@ -140,42 +140,29 @@ def clean(
     """
     xp = namespace(value)
     value, error = value.astype(xp.float64, copy=False), error.astype(xp.float64, copy=False)
-    missed, limit, unseen, burnt = _sentinels(xp, value, error, photometry, bands)
-    special = missed | unseen | burnt
+    not_detected, limit, not_observed, too_bright = _sentinels(xp, value, error, photometry, bands)
+    special = not_detected | not_observed | too_bright
+    # What is too large for a float32 becomes infinite, and with that not observed.
     with np.errstate(over="ignore", invalid="ignore"):
-        if photometry.quantity == "magnitude":
-            flux = flux_from_magnitude(xp.where(special, xp.nan, value))
-            factor = flux if photometry.error == "relative" else LN_FLUX_PER_MAGNITUDE * flux
-            sigma = factor * error
-        else:
-            unit = xp.asarray(
-                [
-                    microjansky(photometry.unit, band.wavelength, f"band {band.name}")
-                    for band in bands
-                ]
-            )
-            flux = xp.where(special, xp.nan, value) * unit
-            sigma = xp.abs(flux) * error if photometry.error == "relative" else error * unit
-        if recipe.error_floor > 0:
-            floor = recipe.error_floor * xp.abs(flux)
-            sigma = xp.where(sigma >= 0, xp.hypot(sigma, floor), xp.nan)
-        flux, sigma = xp.where(missed, 0.0, flux), xp.where(missed, limit, sigma)
+        flux, sigma = _fluxes(xp, xp.where(special, xp.nan, value), error, photometry, bands)
+        sigma = _with_floor(xp, flux, sigma, recipe.error_floor)
+        flux, sigma = xp.where(not_detected, 0.0, flux), xp.where(not_detected, limit, sigma)
         if recipe.extinction:
             gain = _dust(xp, reddening, bands)
             flux, sigma = flux * gain, sigma * gain
         flux, sigma = flux.astype(xp.float32), sigma.astype(xp.float32)
-    observed = xp.isfinite(flux) & xp.isfinite(sigma) & (sigma > 0) & ~unseen & ~burnt
+    observed = xp.isfinite(flux) & xp.isfinite(sigma) & (sigma > 0) & ~not_observed & ~too_bright
     if photometry.quantity == "magnitude":
-        observed &= missed | (flux > 0)
+        observed &= not_detected | (flux > 0)
     if mask is not None:
         observed &= ~mask
-    hidden = burnt.any(axis=1)
+    any_too_bright = too_bright.any(axis=1)
     return FluxBlock(
         flux=xp.where(observed, flux, xp.float32(0)),
         error=xp.where(observed, sigma, xp.float32(0)),
         observed=observed,
-        detected=observed & ~missed,
-        saturated=hidden if saturated is None else hidden | saturated,
+        detected=observed & ~not_detected,
+        saturated=any_too_bright if saturated is None else any_too_bright | saturated,
     )
 
 
@@ -198,27 +185,52 @@ def thesis_clean(values: Any, recipe: ThesisClean) -> Any:
     return xp.clip(kept, recipe.low, recipe.high).astype(xp.float32)
 
 
+def _fluxes(
+    xp: Any, value: Any, error: Any, photometry: Photometry, bands: Sequence[Band]
+) -> tuple[Any, Any]:
+    """Values and errors as the catalogue states them, in microjansky."""
+    if photometry.quantity == "magnitude":
+        flux = flux_from_magnitude(value)
+        factor = flux if photometry.error == "relative" else LN_FLUX_PER_MAGNITUDE * flux
+        return flux, factor * error
+    unit = _units(xp, photometry, bands)
+    flux = value * unit
+    return flux, xp.abs(flux) * error if photometry.error == "relative" else error * unit
+
+
+def _units(xp: Any, photometry: Photometry, bands: Sequence[Band]) -> Any:
+    """How many microjansky one of the photometry's unit is in each band."""
+    return xp.asarray([microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands])
+
+
+def _with_floor(xp: Any, flux: Any, sigma: Any, floor: float) -> Any:
+    """Errors with a fraction of the flux added in quadrature; NaN for those that are negative."""
+    if floor <= 0:
+        return sigma
+    return xp.where(sigma >= 0, xp.hypot(sigma, floor * xp.abs(flux)), xp.nan)
+
+
 def _sentinels(
     xp: Any, value: Any, error: Any, photometry: Photometry, bands: Sequence[Band]
 ) -> tuple[Any, Any, Any, Any]:
     """Not detected, with which 1-sigma limit (microjansky); not observed; saturated."""
-    missed, unseen, burnt = (xp.zeros(value.shape, bool) for _ in range(3))
+    not_detected, not_observed, too_bright = (xp.zeros(value.shape, bool) for _ in range(3))
     limit = xp.full(value.shape, xp.nan)
     depth = xp.asarray([math.nan if band.depth is None else band.depth for band in bands])
     fallback = xp.broadcast_to(flux_from_magnitude(depth) / 5.0, value.shape)
     for sentinel in photometry.sentinels:
         is_it = xp.abs(value - sentinel.value) <= sentinel.tolerance
         if sentinel.meaning == "not_observed":
-            unseen |= is_it
+            not_observed |= is_it
         elif sentinel.meaning == "saturated":
-            burnt |= is_it
+            too_bright |= is_it
         else:
             stated = _limit(xp, error, photometry, sentinel, bands)
             found = xp.where(xp.isfinite(stated), stated, fallback)
             limit = xp.where(is_it, found, limit)
-            missed |= is_it & xp.isfinite(found)
-            unseen |= is_it & ~xp.isfinite(found)
-    return missed, limit, unseen, burnt
+            not_detected |= is_it & xp.isfinite(found)
+            not_observed |= is_it & ~xp.isfinite(found)
+    return not_detected, limit, not_observed, too_bright
 
 
 def _limit(
@@ -229,8 +241,8 @@ def _limit(
     if photometry.quantity == "magnitude":
         sensible = (error > _LIMITS[0]) & (error < _LIMITS[1])
         return xp.where(sensible, flux_from_magnitude(xp.where(sensible, error, 0.0)), xp.nan)
-    unit = xp.asarray([microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands])
-    return xp.where((error > 0) & xp.isfinite(error), error * unit, xp.nan)
+    stated = error * _units(xp, photometry, bands)
+    return xp.where((error > 0) & xp.isfinite(error), stated, xp.nan)
 
 
 def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:

@@ -158,7 +158,7 @@ def raw_photometry(
             for name in (columns.value, columns.error)
         )
         if columns.mask and has(table, columns.mask):
-            # A flag that is not there says nothing against the band.
+            # A missing flag does not exclude the band.
             flags = vectors(table, columns.mask, len(survey.bands))[:, index]
             mask = np.nan_to_num(flags) != 0
     else:

@@ -1,4 +1,4 @@
-"""What the network reads: fluxes and shapes as numbers near one."""
+"""Inputs of the network: fluxes and shapes as numbers near one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SMALLEST_ERROR = np.float32(1e-3)
 
 @dataclass(frozen=True)
 class FeatureRecipe:
-    """Frozen: learnt on training rows, kept in the model's card.
+    """How features are made: learnt on training rows, kept in the model's card.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def learn_features(
     measured = np.where(known, measured, np.nan)
     low, centre, high = _percentiles(measured, [16.0, 50.0, 84.0])
     scale = (high - low) / 2
-    # A column that is mostly one value still says something where it differs.
+    # A column that is mostly one value still carries information where it differs.
     ranged = np.nan_to_num(_range(measured))
     scale = np.where(scale > 0, scale, ranged / 4)
     varies = np.concatenate([ranged > 0, flags.min(axis=0) < flags.max(axis=0)])
@@ -175,7 +175,7 @@ def features(recipe: FeatureRecipe, block: FluxBlock, shapes: Any) -> Any:
     split = measured.shape[1]
     measured -= centre[:split]
     measured /= scale[:split]
-    # Bent smoothly, so that one odd band cannot push the network where it was never trained.
+    # Compressed smoothly, so that one odd band cannot push the network where it was never trained.
     measured /= xp.sqrt(1 + xp.square(measured / _CLIP))
     measured[~known] = 0
     whole = xp.concatenate([measured, flags.astype(xp.float32) * 2 - 1], axis=1)

@@ -91,12 +91,12 @@ def _fit(flux: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np
     parts = np.array_split(order, min(_BINS, flux.size // 10))
     f = np.maximum([np.median(flux[part]) for part in parts], 0.0)
     v = np.array([np.median(variance[part]) for part in parts])
-    # Terms of like size, or the least squares would not see the small ones.
+    # Terms are scaled to like size: least squares would ignore small ones.
     size = np.array([np.median(v), np.median(v / np.maximum(f, f.max() * 1e-6)), 0.0])
     size[2] = np.median(v / np.maximum(f, f.max() * 1e-6) ** 2)
     size = np.where(size > 0, size, 1.0)
     design = np.stack([np.ones_like(f), f, f**2], axis=1) * size
     found, _ = nnls(design / v[:, None], np.ones_like(v))
     terms = found * size
-    # Some noise there always is: the sky's is at most that of the faintest rows.
+    # There is always some noise of the sky: at least a small part of that of the faintest rows.
     return np.array([max(terms[0], 1e-3 * v.min()), terms[1], terms[2]])

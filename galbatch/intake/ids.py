@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from galbatch.columns import is_text
 from galbatch.intake.types import item_type
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.columns import Column
+from galbatch.spec.survey import Survey
 
 HYPHEN = "-"
 """Between the parts of an id that is made as text."""
@@ -24,13 +25,13 @@ _INTEGER = r"^\s*(0|[+-]?[1-9]\d*)(\.0*)?\s*$"
 _FLOAT = r"^\s*[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?\s*$"
 _BEYOND_INT64, _BEYOND_UINT64 = 2**63, 2**64
 _NOTHING = ("", "null", "none", "na", "n/a", "nan", "--", "\\n")
-"""What stands for "no value" in text, in small letters."""
+"""Spellings of "no value" in text, in small letters."""
 
 
 def id_type(
     column: Column, arrived: pa.DataType | None, sample: pa.ChunkedArray | None
 ) -> pa.DataType:
-    """What the ids of a file are read as.
+    """The type that the ids of a file are read as.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def integers(
 
 
 def no_ids(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Where text stands for no id: it is null, empty, or a word for nothing."""
+    """Where text is no id: it is null, empty, or spells "no value"."""
     known = pc.utf8_lower(pc.utf8_trim_whitespace(text))
     return pc.or_(pc.is_null(text), pc.is_in(known, value_set=pa.array(_NOTHING)))
 

@@ -47,7 +47,7 @@ def degrees(column: pa.ChunkedArray, unit: str, *, hours: bool) -> NDArray[np.fl
     Raises
     ------
     ValueError
-        If `unit` is none of angle.
+        If `unit` is no unit of angle.
     """
     per_unit = degrees_per_unit(unit)
     if is_text(column.type):
@@ -62,7 +62,7 @@ def degrees_per_unit(unit: str) -> float:
     Raises
     ------
     ValueError
-        If it is none of angle.
+        If it is no unit of angle.
     """
     if not unit:
         return 1.0
@@ -75,7 +75,7 @@ def degrees_per_unit(unit: str) -> float:
 
 
 def wrapped(ra: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Right ascension from 0 up to, and without, 360 degrees."""
+    """Right ascension from 0 to below 360 degrees."""
     turned = np.mod(np.where(np.isfinite(ra), ra, np.nan), 360.0)
     # A tiny negative angle rounds to 360 itself.
     return np.where(turned >= 360.0, 0.0, turned)
@@ -104,7 +104,7 @@ def _angles(text: pa.Array, hours: bool) -> NDArray[np.float64]:
     try:
         found: NDArray[np.float64] = Angle(values, unit=unit).degree
     except ValueError:
-        # One that is out of range (25 hours) costs its own row.
+        # A value that is out of range (25 hours) makes only its own row NaN.
         found = np.array([_angle(value, unit) for value in values])
     return found
 

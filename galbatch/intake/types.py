@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from galbatch import columns
 from galbatch.columns import is_number
-from galbatch.spec.survey import Column
+from galbatch.spec.columns import Column
 
 
 def item_type(column: Column) -> pa.DataType:
@@ -20,7 +20,7 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def wanted_type(column: Column, arrived: pa.DataType | None) -> pa.DataType:
-    """What a reader is asked for.
+    """The type that a reader is asked for.
 
     Parameters
     ----------

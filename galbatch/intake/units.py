@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from galbatch.columns import from_numpy, is_tensor, to_numpy
 from galbatch.errors import SpecError
 from galbatch.spec import units
+from galbatch.spec.columns import Column
 from galbatch.spec.survey import Survey, not_ab
 
 
@@ -22,13 +23,13 @@ class UnitPlan:
     Parameters
     ----------
     factors : mapping of str to float
-        What columns of the store are multiplied by; those that are as they should be are left
+        What columns of the store are multiplied by; those in the right unit are left
         out.
     positions : mapping of str to str
         Unit of the columns with the position, as far as it is known.
     in_degrees : frozenset of str
-        Those of which the file itself says so: sexagesimal text in them is no right ascension in
-        hours.
+        Those that the file itself states in degrees: sexagesimal text in them is no right
+        ascension in hours.
     own : mapping of str to str
         Units that the file states and the survey does not.
     notes : tuple of str
@@ -71,50 +72,28 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
     positions = {
         name: stated.get(name, "") or survey.column[name].unit for name in sky if name in stated
     }
-    factor: float | None
     for name, arrived in stated.items():
-        column = survey.column.get(name)
+        column, note = survey.column.get(name), ""
         if not arrived:
             continue
+        where = f"{file}: column '{name}'"
         if column is None:
             own[name] = arrived
-            continue
-        where = f"{file}: column '{name}'"
-        if name in positions:
+        elif name in positions:
             if units.is_sexagesimal(arrived):
                 positions[name] = ""
-                continue
-            if not units.is_hours(arrived) and units.factor(arrived, "deg") is None:
-                wanted = f"a unit of angle, as the survey's '{column.unit or 'deg'}'"
-                raise _contradiction(where, arrived, wanted)
-            if units.factor(arrived, "deg") != 1.0:
-                notes.append(f"column '{name}' is in {arrived}: converted to deg")
-            continue
-        if name in photometry:
-            wanted = survey.photometry.unit
+            else:
+                note = _angle_note(column, where, arrived)
+        elif name in photometry:
             factor = _photometric(survey, where, arrived)
-        else:
-            wanted = column.unit
-            if not wanted:
-                own[name] = arrived
-                continue
-            factor = units.factor(arrived, wanted)
-            if factor is None and (units.unit(arrived) is None or units.unit(wanted) is None):
-                if arrived != wanted:
-                    notes.append(
-                        f"column '{name}': unit '{arrived}' cannot be compared with '{wanted}': "
-                        "taken for the same"
-                    )
-                continue
-            if factor is None:
-                raise _contradiction(where, arrived, f"'{wanted}', as the survey says")
-        if factor != 1.0:
-            assert factor is not None
-            if column.is_array and not column.kind.startswith("float"):
-                what = f"{column.kind} numbers in '{wanted}', which it cannot be converted to"
-                raise _contradiction(where, arrived, what)
+            note = _scale_note(column, where, arrived, survey.photometry.unit, factor)
             factors[name] = factor
-            notes.append(f"column '{name}' is in {arrived}: converted to {wanted}")
+        elif column.unit:
+            factors[name], note = _factor(column, where, arrived)
+        else:
+            own[name] = arrived
+        notes += [note] if note else []
+    factors = {name: factor for name, factor in factors.items() if factor != 1.0}
     in_degrees = {
         name
         for name in positions
@@ -122,6 +101,41 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
         or (units.is_sexagesimal(stated[name]) and "d" in stated[name].lower())
     }
     return UnitPlan(factors, positions, frozenset(in_degrees), own, tuple(notes))
+
+
+def _angle_note(column: Column, where: str, arrived: str) -> str:
+    """A note if the positions are converted; an error if their unit is none of angle."""
+    factor = units.factor(arrived, "deg")
+    if factor is None and not units.is_hours(arrived):
+        wanted = f"a unit of angle, as the survey's '{column.unit or 'deg'}'"
+        raise _contradiction(where, arrived, wanted)
+    return "" if factor == 1.0 else f"column '{column.name}' is in {arrived}: converted to deg"
+
+
+def _factor(column: Column, where: str, arrived: str) -> tuple[float, str]:
+    """The factor from a file's unit to that of the survey's column, and a note, if there is one."""
+    wanted = column.unit
+    factor = units.factor(arrived, wanted)
+    if factor is not None:
+        return factor, _scale_note(column, where, arrived, wanted, factor)
+    if units.unit(arrived) is not None and units.unit(wanted) is not None:
+        raise _contradiction(where, arrived, f"'{wanted}', as the survey says")
+    if arrived == wanted:
+        return 1.0, ""
+    return 1.0, (
+        f"column '{column.name}': unit '{arrived}' cannot be compared with '{wanted}': "
+        "taken for the same"
+    )
+
+
+def _scale_note(column: Column, where: str, arrived: str, wanted: str, factor: float) -> str:
+    """A note if the values are converted; an error if they are arrays of integers."""
+    if factor == 1.0:
+        return ""
+    if column.is_array and not column.kind.startswith("float"):
+        what = f"{column.kind} numbers in '{wanted}', which it cannot be converted to"
+        raise _contradiction(where, arrived, what)
+    return f"column '{column.name}' is in {arrived}: converted to {wanted}"
 
 
 def _photometric(survey: Survey, where: str, arrived: str) -> float:

@@ -36,8 +36,10 @@ from galbatch.mock.image import TO_FWHM, Image, detection_image, stellarity
 from galbatch.mock.noise import NoiseLaw
 from galbatch.mock.objects import Array, Objects
 from galbatch.mock.population import BLOCK_ROWS, Population, population
+from galbatch.spec.columns import Column
+from galbatch.spec.labels import Label
 from galbatch.spec.mock import MockSky
-from galbatch.spec.survey import Column, Label, Survey
+from galbatch.spec.survey import Survey
 from galbatch.values import TARGETS
 
 Known = dict[str, NDArray[Any] | float]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.models.base import Family, Model, read_card
 from galbatch.spec.job import ModelSettings
-from galbatch.spec.messages import explained
+from galbatch.spec.messages import describe_error
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,4 @@ def load_model(folder: Path, **predicting: Any) -> Model:
     try:
         return family.load(card, folder, kind.model_validate(settings))
     except ValidationError as error:
-        raise explained(kind, error, settings, lambda path: where) from error
+        raise describe_error(kind, error, settings, lambda path: where) from error

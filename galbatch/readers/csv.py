@@ -19,7 +19,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
 from galbatch.readers.opening import broken, kind, must_have, not_that, opened
-from galbatch.readers.records import Block, Rule, first_line, places
+from galbatch.readers.records import RecordBlock, Rule, first_line, positions_of
 from galbatch.readers.scalars import NULLS, is_large, misread
 from galbatch.values import RejectedRow
 
@@ -79,7 +79,7 @@ class CsvReader:
 
 @dataclass
 class _Count:
-    """Records so far, by the rule that asks no parser."""
+    """Records so far, counted by the rule for quotes and not by the parser."""
 
     records: int = 0
 
@@ -137,7 +137,7 @@ def _open(path: str) -> pa.NativeFile | io.BufferedReader:
 
 
 class _Pieces:
-    """Blocks of whole records from a stream; one that breaks ends with what came before."""
+    """Blocks of whole records from a stream; one that breaks ends with its last whole record."""
 
     def __init__(self, stream: pa.NativeFile | io.BufferedReader) -> None:
         self._stream = stream
@@ -160,7 +160,7 @@ class _Pieces:
         """Put a line back."""
         self._rest = line + self._rest
 
-    def block(self, rule: Rule) -> Block | None:
+    def block(self, rule: Rule) -> RecordBlock | None:
         """About 4 MiB of records, None at the end."""
         size = _BLOCK
         while True:
@@ -293,7 +293,7 @@ class _Parser:
         self._loose: set[str] = set()
         self.done = 0
 
-    def parse(self, block: Block) -> Batch:
+    def parse(self, block: RecordBlock) -> Batch:
         """The rows of the next block."""
         rejected = {
             self.done + number: RejectedRow(self.path, self.done + number, reason)
@@ -315,7 +315,7 @@ class _Parser:
         rejections = tuple(rejected[row] for row in sorted(rejected))
         return make_batch(self.path, rows, columns, self.types, rejections)
 
-    def _typed(self, block: Block) -> dict[str, pa.ChunkedArray] | None:
+    def _typed(self, block: RecordBlock) -> dict[str, pa.ChunkedArray] | None:
         """The columns as they should be; None where some value has to be looked at."""
         types = {
             name: pa.string() if shape_of(wanted)
@@ -337,7 +337,7 @@ class _Parser:
         return columns if whole and exact else None
 
     def _converted(
-        self, block: Block, types: Mapping[str, pa.DataType]
+        self, block: RecordBlock, types: Mapping[str, pa.DataType]
     ) -> dict[str, pa.ChunkedArray]:
         table = pv.read_csv(
             pa.BufferReader(block.text),
@@ -356,14 +356,14 @@ class _Parser:
         return {name: pa.chunked_array([], wanted) for name, wanted in self.types.items()}
 
     def _loosen(self, columns: Mapping[str, pa.Array]) -> None:
-        """Spare the next blocks the careful way where integers are written as `3.0`."""
+        """Note integers that are written as `3.0`, so that the next blocks are parsed fast."""
         for name, wanted in self.types.items():
             if pa.types.is_integer(wanted) and wanted.bit_width < 64:
                 text = columns[name]
                 if pc.any(pc.match_substring(text, ".")).as_py():
                     self._loose.add(name)
 
-    def _texts(self, block: Block) -> tuple[dict[str, pa.Array], dict[int, str]]:
+    def _texts(self, block: RecordBlock) -> tuple[dict[str, pa.Array], dict[int, str]]:
         """The columns as text, and why which records, counted from 0, are left out.
 
         Raises
@@ -411,7 +411,7 @@ def _holds_hexadecimal(text: bytes) -> bool:
     """Whether something like 0xFF may be in it, which Arrow reads as an integer."""
     data = np.frombuffer(text, np.uint8)
     return any(
-        bool((data[places(data, ord(mark)) - 1] == ord("0")).any())
+        bool((data[positions_of(data, ord(mark)) - 1] == ord("0")).any())
         for mark in "xX"
         if mark.encode() in text
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from galbatch.errors import GalbatchError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.fits_columns import Layout, image_layouts, table_layout
+from galbatch.readers.fits_columns import RowLayout, image_layouts, table_layout
 from galbatch.readers.fits_file import OPTION, TABLES, Hdu, Stream, contents, open_fits
 from galbatch.readers.opening import cut_short, must_have
 from galbatch.readers.tables import choose, common_header, wants_all
@@ -98,7 +98,7 @@ class FitsReader:
         # whole.
         return chosen, None if named else failure
 
-    def _layouts(self, path: str, chosen: Sequence[Hdu]) -> list[list[Layout]]:
+    def _layouts(self, path: str, chosen: Sequence[Hdu]) -> list[list[RowLayout]]:
         """Each table, followed by the images that belong to it."""
         tables = [table_layout(one, path) for one in chosen]
         if len(tables) > 1:
@@ -130,7 +130,7 @@ class FitsReader:
 
 
 def _readable(
-    path: str, layouts: Sequence[Layout], types: Mapping[str, pa.DataType]
+    path: str, layouts: Sequence[RowLayout], types: Mapping[str, pa.DataType]
 ) -> dict[str, pa.DataType]:
     """The columns to read, without those that cannot be, if they come as they are."""
     columns = {name: column for layout in layouts for name, column in layout.columns.items()}
@@ -143,7 +143,7 @@ def _readable(
 
 def _batches(
     streams: Sequence[Stream],
-    layouts: Sequence[Layout],
+    layouts: Sequence[RowLayout],
     types: Mapping[str, pa.DataType],
     rows: int,
     before: int,
@@ -183,7 +183,7 @@ def _batches(
 
 def _exact_rows(
     path: str,
-    layouts: Sequence[Layout],
+    layouts: Sequence[RowLayout],
     types: Mapping[str, pa.DataType],
     blocks: list[NDArray[Any]],
     numbers: NDArray[np.int64],

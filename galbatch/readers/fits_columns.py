@@ -123,7 +123,7 @@ class StoredColumn:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """How the rows of a table, or of an image, lie in a file.
 
     Parameters
@@ -159,7 +159,7 @@ _IMAGE_FORMATS = {
 """By BITPIX: what a column of such numbers is called, and how they lie in the file."""
 
 
-def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list[Layout]:
+def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list[RowLayout]:
     """The images that have as many rows as a table: their slowest axis counts them.
 
     Parameters
@@ -191,7 +191,7 @@ def _image_name(hdu: Hdu) -> str:
     return hdu.name or (f"HDU{hdu.number}" if hdu.number else "PRIMARY")
 
 
-def _image_layout(hdu: Hdu, name: str, unreadable: str) -> Layout:
+def _image_layout(hdu: Hdu, name: str, unreadable: str) -> RowLayout:
     header, shape = hdu.header, hdu.axes[1:]
     # A compressed image has the BITPIX of its table, 8: nothing is read of it.
     format, code = _IMAGE_FORMATS[int(header["BITPIX"])]
@@ -207,10 +207,10 @@ def _image_layout(hdu: Hdu, name: str, unreadable: str) -> Layout:
         dtype=np.dtype(code),
         unreadable=unreadable,
     )
-    return Layout(hdu, hdu.axes[0], np.dtype([("image", code, shape)]), {name: column})
+    return RowLayout(hdu, hdu.axes[0], np.dtype([("image", code, shape)]), {name: column})
 
 
-def table_layout(hdu: Hdu, path: str) -> Layout:
+def table_layout(hdu: Hdu, path: str) -> RowLayout:
     """The columns of a binary table.
 
     Raises
@@ -257,7 +257,7 @@ def table_layout(hdu: Hdu, path: str) -> Layout:
         raise SpecError(path, problem) from error
     if dtype.itemsize != width:
         raise SpecError(path, f"the columns take {dtype.itemsize} bytes, a row has {width}")
-    return Layout(hdu, hdu.rows, dtype, columns)
+    return RowLayout(hdu, hdu.rows, dtype, columns)
 
 
 def _exact(number: Any, default: int) -> int | float:

@@ -12,8 +12,8 @@ from typing import Any
 
 from galbatch.readers.base import Reader
 from galbatch.readers.hats import PIXEL_COLUMNS, is_pixel_file
-from galbatch.spec.base import Words
-from galbatch.spec.job import (
+from galbatch.spec.base import Settings
+from galbatch.spec.formats import (
     CsvFormat,
     FitsFormat,
     Hdf5Format,
@@ -43,7 +43,7 @@ class FileFormat:
         Whether a folder with such an ending is one file.
     """
 
-    options: type[Words]
+    options: type[Settings]
     endings: tuple[str, ...]
     reader: Callable[[Any, str], Reader]
     packable: bool = False

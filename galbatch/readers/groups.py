@@ -18,12 +18,12 @@ from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.opening import broken, must_have
 from galbatch.readers.tables import TableInfo, TableOption, common_header
 
-Rows = Callable[[int, int], NDArray[Any]]
+ReadRows = Callable[[int, int], NDArray[Any]]
 """Reads the rows from one to before another."""
 
 
 @dataclass(frozen=True)
-class ArrayColumn:
+class GroupColumn:
     """How many rows a column has, what they are, and how to read some of them.
 
     Parameters
@@ -45,9 +45,9 @@ class ArrayColumn:
     rows: int
     type: pa.DataType | None
     unit: str
-    values: Rows
+    values: ReadRows
     problem: str = ""
-    mask: Rows | None = None
+    mask: ReadRows | None = None
     beside: bool = False
 
     def read(self, start: int, stop: int) -> pa.Array:
@@ -70,7 +70,7 @@ class ColumnGroup:
     """
 
     name: str
-    columns: dict[str, ArrayColumn]
+    columns: dict[str, GroupColumn]
     raised: tuple[type[Exception], ...]
 
     @property
@@ -154,7 +154,7 @@ class WholeChunks:
         Rows in a chunk.
     """
 
-    def __init__(self, values: Rows, rows: int, chunk: int) -> None:
+    def __init__(self, values: ReadRows, rows: int, chunk: int) -> None:
         self._values, self._rows, self._chunk = values, rows, chunk
         self._left: NDArray[Any] | None = None
         self._next = 0

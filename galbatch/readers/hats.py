@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from galbatch.errors import SpecError
 
 PIXEL_COLUMNS = ("Norder", "Dir", "Npix")
-"""Columns that say, in catalogues of older make, what the path of the file says."""
+"""Columns of older catalogues that repeat what the path of the file says."""
 
 _PIXEL_FILE = re.compile(r"(^|/)Norder=\d+/Dir=\d+/Npix=\d+[^/]*(/[^/]+)?$")
 _PROPERTIES = ("hats.properties", "properties")
@@ -67,8 +67,8 @@ def check_rows(folder: Path) -> None:
     Parameters
     ----------
     folder : Path
-        Of a catalogue or a collection. Nothing is said of any other folder, nor of files that
-        cannot be read: their reader says more.
+        Of a catalogue or a collection. Other folders, and files that cannot be read,
+        are not checked: their reader reports them.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def _catalogue(folder: Path) -> tuple[Path, dict[str, str]] | None:
     """Where a catalogue is and what its properties say, or None for something else."""
     found = _properties(folder)
     if found is None and (folder / _COLLECTION).is_file():
-        primary = _words(folder / _COLLECTION).get("hats_primary_table_url", "")
+        primary = _read_properties(folder / _COLLECTION).get("hats_primary_table_url", "")
         if not primary:
             raise SpecError(str(folder / _COLLECTION), "does not name 'hats_primary_table_url'")
         if not (folder / primary).is_dir():
@@ -132,17 +132,17 @@ def _catalogue(folder: Path) -> tuple[Path, dict[str, str]] | None:
 def _properties(folder: Path) -> dict[str, str] | None:
     for name in _PROPERTIES:
         if (folder / name).is_file():
-            return _words(folder / name)
+            return _read_properties(folder / name)
     return None
 
 
-def _words(path: Path) -> dict[str, str]:
-    words: dict[str, str] = {}
+def _read_properties(path: Path) -> dict[str, str]:
+    properties: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.lstrip().startswith(("#", "!")):
-            words[key.strip()] = re.sub(r"\\(.)", r"\1", value.strip())
-    return words
+            properties[key.strip()] = re.sub(r"\\(.)", r"\1", value.strip())
+    return properties
 
 
 def _files(folder: Path, suffix: str) -> Iterator[Path]:

@@ -14,9 +14,9 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers.astropy_notes import HDF5_SUFFIX, Notes, read_notes
 from galbatch.readers.base import Batch, Batches, Header
 from galbatch.readers.groups import (
-    ArrayColumn,
     ColumnGroup,
-    Rows,
+    GroupColumn,
+    ReadRows,
     WholeChunks,
     batches_of,
     header_of,
@@ -97,7 +97,7 @@ def _open(path: str) -> h5py.File:
 
 def _groups(file: h5py.File, path: str) -> list[ColumnGroup]:
     """The columns by group (or compound dataset)."""
-    tables: dict[str, dict[str, ArrayColumn]] = {}
+    tables: dict[str, dict[str, GroupColumn]] = {}
     notes: dict[str, Notes] = {}
 
     def visit(name: str, item: Any) -> None:
@@ -124,7 +124,7 @@ def _groups(file: h5py.File, path: str) -> list[ColumnGroup]:
     ]
 
 
-def _noted(columns: dict[str, ArrayColumn], notes: Notes | None) -> dict[str, ArrayColumn]:
+def _noted(columns: dict[str, GroupColumn], notes: Notes | None) -> dict[str, GroupColumn]:
     """The columns with what astropy noted of them; masks are no columns of their own."""
     if notes is None:
         return columns
@@ -144,12 +144,12 @@ def _is_text(dtype: np.dtype[Any]) -> bool:
     return h5py.check_string_dtype(dtype) is not None
 
 
-def _dataset(dataset: h5py.Dataset) -> ArrayColumn:
+def _dataset(dataset: h5py.Dataset) -> GroupColumn:
     shape = dataset.shape[1:]
     problem = _problem(dataset.dtype, shape)
     if dataset.is_virtual:
         problem = "its values are in other files (a virtual dataset), which galbatch does not read"
-    return ArrayColumn(
+    return GroupColumn(
         len(dataset),
         None if problem else row_type(dataset.dtype, shape),
         _unit(dataset),
@@ -159,14 +159,14 @@ def _dataset(dataset: h5py.Dataset) -> ArrayColumn:
     )
 
 
-def _field(dataset: h5py.Dataset, field: str) -> ArrayColumn:
+def _field(dataset: h5py.Dataset, field: str) -> GroupColumn:
     base, shape = dataset.dtype[field].base, dataset.dtype[field].shape
     problem = _problem(base, shape)
     type_ = None if problem else row_type(base, shape)
-    return ArrayColumn(len(dataset), type_, "", _rows(dataset, dataset.fields(field)), problem)
+    return GroupColumn(len(dataset), type_, "", _rows(dataset, dataset.fields(field)), problem)
 
 
-def _rows(dataset: h5py.Dataset, values: Any) -> Rows:
+def _rows(dataset: h5py.Dataset, values: Any) -> ReadRows:
     """Reads rows of a dataset, or of one of its fields."""
 
     def read(start: int, stop: int) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import GalbatchError, SpecError
 from galbatch.readers.base import Batch, Batches, Header
-from galbatch.readers.groups import ArrayColumn, ColumnGroup, row_problem, row_type
+from galbatch.readers.groups import ColumnGroup, GroupColumn, row_problem, row_type
 from galbatch.readers.opening import broken, cut_short, head, not_that
 
 _MAGIC = b"\x93NUMPY"
@@ -85,7 +85,7 @@ def _group(path: str, stack: ExitStack) -> ColumnGroup:
     return ColumnGroup("", columns, _RAISED)
 
 
-def _fields(path: str, stack: ExitStack) -> dict[str, ArrayColumn]:
+def _fields(path: str, stack: ExitStack) -> dict[str, GroupColumn]:
     file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115 (the stack closes it)
     array = _header(file)
     if array.dtype.names is None or len(array.shape) != 1:
@@ -106,7 +106,7 @@ def _fields(path: str, stack: ExitStack) -> dict[str, ArrayColumn]:
         dtype = array.dtype[name]
         problem = row_problem(dtype.base, dtype.shape)
         kind = None if problem else row_type(dtype.base, dtype.shape)
-        columns[name] = ArrayColumn(rows, kind, "", block.of(name), problem)
+        columns[name] = GroupColumn(rows, kind, "", block.of(name), problem)
     return columns
 
 
@@ -132,7 +132,7 @@ class _Block:
         return read
 
 
-def _members(path: str, stack: ExitStack) -> dict[str, ArrayColumn]:
+def _members(path: str, stack: ExitStack) -> dict[str, GroupColumn]:
     archive = stack.enter_context(zipfile.ZipFile(path))
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     if not names:
@@ -149,13 +149,13 @@ def _members(path: str, stack: ExitStack) -> dict[str, ArrayColumn]:
     return columns
 
 
-def _member_column(array: _Array, member: _Member) -> ArrayColumn:
+def _member_column(array: _Array, member: _Member) -> GroupColumn:
     shape = array.shape[1:]
     problem = row_problem(array.dtype, shape)
     if not problem and array.fortran and shape:
         problem = "its values lie column by column: save np.ascontiguousarray(ARRAY)"
     kind = None if problem else row_type(array.dtype, shape)
-    return ArrayColumn(array.shape[0], kind, "", member.read, problem, beside=len(shape) > 1)
+    return GroupColumn(array.shape[0], kind, "", member.read, problem, beside=len(shape) > 1)
 
 
 class _Member:

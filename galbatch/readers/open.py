@@ -9,7 +9,7 @@ from galbatch.readers.base import Reader
 from galbatch.readers.formats import FORMATS, FileFormat
 from galbatch.readers.hats import is_pixel_file
 from galbatch.readers.packed import PACKINGS
-from galbatch.spec.job import Format, ParquetFormat
+from galbatch.spec.formats import Format, ParquetFormat
 
 
 def open_reader(format: Format | None, path: str) -> Reader:

@@ -80,7 +80,7 @@ def packing_of(start: bytes) -> Packing | None:
 
 
 def unpacked(path: str, packing: Packing) -> io.BufferedReader:
-    """What a packed file holds; it cannot be seeked in.
+    """The content of a packed file, as a stream that cannot seek.
 
     The file is opened with the first read, which raises SpecError if it is a zip archive that does
     not hold one file that anyone may read. Any read raises Unpackable where the file is damaged.
@@ -97,7 +97,7 @@ def unpacked(path: str, packing: Packing) -> io.BufferedReader:
 
 
 class _Unpacker(Protocol):
-    """What unpacks one stream: as `bz2.BZ2Decompressor` does it."""
+    """Unpacks one stream; `bz2.BZ2Decompressor` is one."""
 
     @property
     def eof(self) -> bool: ...
@@ -109,7 +109,7 @@ class _Unpacker(Protocol):
 
 
 class _Gzip:
-    """zlib as the other libraries of Python are."""
+    """zlib with the methods of the other libraries of Python."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(wbits=31)
@@ -140,8 +140,8 @@ _UNPACKERS: dict[str, Callable[[], _Unpacker]] = {
 class _Streams(io.RawIOBase):
     """Packed streams, one after the other, with nothing but zeros between and behind them.
 
-    The libraries of Python take what they cannot read behind the first stream for its end, and
-    a damaged second stream for nothing.
+    The libraries of Python end at bytes behind the first stream that they cannot read, and ignore a
+    damaged second stream.
     """
 
     def __init__(self, path: str, packing: Packing) -> None:
@@ -204,7 +204,7 @@ class _Streams(io.RawIOBase):
 
 
 class _Guarded(io.RawIOBase):
-    """What a library unpacks, with its errors said as all others."""
+    """What a library unpacks, with its errors raised as `Unpackable`."""
 
     def __init__(self, opening: Callable[[], IO[bytes]], packing: Packing) -> None:
         self._opening, self._packing = opening, packing

@@ -48,7 +48,9 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
             names = glob(str(path), recursive=True)  # noqa: PTH207
             lost = next((name for name in names if not Path(name).exists()), None)
             if lost is not None:
-                raise SpecError(lost, "is a link to a file that is not there", "mend or remove it")
+                raise SpecError(
+                    lost, "is a link to a file that is not there", "repair or remove it"
+                )
             matches = sorted(name for name in names if _is_file(Path(name)))
             if not matches:
                 raise SpecError(pattern, "no file matches", _nearby(path))

@@ -42,7 +42,7 @@ def takes(pattern: str, file: str) -> bool:
 
 
 def _reaches(folder: str, parts: Parts, target: str, seen: set[tuple[str, Parts]]) -> bool:
-    """Whether a pattern's rest leads from a real folder to the target, be it through links."""
+    """Whether a pattern's rest leads from a real folder to the target, also through links."""
     if (folder, parts) in seen:
         return False
     seen.add((folder, parts))

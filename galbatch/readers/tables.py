@@ -62,7 +62,7 @@ class TableInfo:
     number: int | None
     rows: int | None
     columns: int
-    aside: bool = False
+    is_metadata: bool = False
 
     def label(self, option: TableOption) -> str:
         """For a list in a message: ``NORTH (HDU 1, 750 rows)``."""
@@ -170,7 +170,7 @@ def common_header(
 
 def _countable(tables: Sequence[TableInfo]) -> tuple[int, ...]:
     found = [place for place, table in enumerate(tables) if table.columns]
-    for counts in (lambda one: not one.aside, lambda one: one.rows != 0):
+    for counts in (lambda one: not one.is_metadata, lambda one: one.rows != 0):
         better = [place for place in found if counts(tables[place])]
         found = better or found
     return tuple(found)

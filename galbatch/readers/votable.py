@@ -77,7 +77,7 @@ class VotableReader:
         head(path)
         # Only where the bytes hint at more than one table the whole of the file is gone through.
         tables, states = Walk(path).contents(whole=holds_more(path, stamp(path)))
-        failed = next((state for state in states if state.word == "ERROR"), None)
+        failed = next((state for state in states if state.status == "ERROR"), None)
         if failed is not None and not tables:
             why = f"holds no rows: the service answered '{failed.text}'"
             raise SpecError(path, why)
@@ -96,16 +96,16 @@ class VotableReader:
             if table.problem:
                 raise SpecError(path, *table.problem)
             for state in states:
-                if state.place == table.place[: len(state.place)]:
+                if state.resources == table.resources[: len(state.resources)]:
                     notes[self._judged(path, state)] = None
         return chosen, tuple(notes)
 
     def _judged(self, path: str, state: QueryState) -> str:
-        if state.word == "ERROR":
+        if state.status == "ERROR":
             raise DataError(
                 path, f"the service that wrote it failed on the way: {state.text}", "fetch it again"
             )
-        problem = f"the service cut its answer at its limit of rows (QUERY_STATUS {state.word}"
+        problem = f"the service cut its answer at its limit of rows (QUERY_STATUS {state.status}"
         problem += f": {state.text})" if state.text else ")"
         if not self.overflow:
             hint = "ask it for all rows (MAXREC); to go on with these, say source.format: "

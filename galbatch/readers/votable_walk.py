@@ -1,4 +1,4 @@
-"""One reading of a VOTable by astropy, watched on its way."""
+"""A VOTable read by astropy, whose XML elements are checked as they come."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_WELL = ("ERROR", "OVERFLOW")
 _BASE64 = re.compile(r"[A-Za-z0-9+/ \r\n\t]*+=?[ \r\n\t]*+=?[ \r\n\t]*+")
 _UNPACKED_BYTES = 10_000
 """Of one byte in a packed file, at most: no table is packed tighter."""
-_EMPTY = frozenset(word.lower() for word in NULLS) | {"nan"}
+_EMPTY = frozenset(text.lower() for text in NULLS) | {"nan"}
 _BETWEEN = re.compile(r"[\s,]+")
 _ENDS_EARLY = ("no element found", "unclosed token", "unclosed CDATA")
 # What astropy raises over a document that is not as it should be.
@@ -45,33 +45,33 @@ class FoundTable:
 
     number: int
     names: tuple[str, ...]
-    place: tuple[int, ...]
+    resources: tuple[int, ...]
     columns: Sequence[tree.Field]
     rows: int | None
-    aside: bool
+    is_metadata: bool
     problem: tuple[str, str] | None
 
     @property
     def info(self) -> TableInfo:
         """The table, for those who choose one."""
-        return TableInfo(self.names, self.number, self.rows, len(self.columns), self.aside)
+        return TableInfo(self.names, self.number, self.rows, len(self.columns), self.is_metadata)
 
 
 @dataclass(frozen=True)
 class QueryState:
-    """What a service says of its answer: the resources that it stands in, and what is not well."""
+    """What a service says of its answer: the resources that it stands in, and its problem."""
 
-    place: tuple[int, ...]
-    word: str
+    resources: tuple[int, ...]
+    status: str
     text: str
 
 
 class Walk:
     """One reading of a file, by astropy.
 
-    astropy asks for one element of the XML after the other. On their way to it they are watched
-    here, because it would not tell in which table and row it is, because it would read all tables
-    there are, and because it would fetch what lies elsewhere.
+    astropy asks for one element of the XML after the other. They are checked here first, because
+    astropy does not tell in which table and row it is, reads all tables of the file, and fetches
+    rows from other addresses.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Walk:
         try:
             self._parse(lambda events, document, _: self._look(events, document, whole), None)
         except _RAISED as error:
-            text = first_line(error)
+            text = first_error_line(error)
             if any(words in text for words in _ENDS_EARLY):
                 raise cut_short(self.path, 0, "the VOTable") from error
             problem = f"the VOTable's header cannot be understood: {text}"
@@ -121,7 +121,7 @@ class Walk:
         except _RAISED as error:
             # The row that it was in when it broke is not whole.
             row = self.before + max(self.rows - 1, 0)
-            if any(words in first_line(error) for words in _ENDS_EARLY):
+            if any(words in first_error_line(error) for words in _ENDS_EARLY):
                 raise cut_short(self.path, row, "the VOTable", self._declared) from error
             raise broken(self.path, error, row) from error
         if self._element is None:
@@ -167,8 +167,8 @@ class Walk:
             raise broken(self.path, error, row) from error
 
     def _follow(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Keep in mind where in the file it is, and what services say of their answers."""
-        root, word = "", ""
+        """Note the place in the file, and what services say about their answers."""
+        root, status = "", ""
         for event in events:
             start, tag, data, position = event
             if not root and start and tag != "xml":
@@ -185,13 +185,13 @@ class Walk:
                 data = self._plausible(data)
             elif tag == "INFO" and start:
                 name, value = (str(data.get(key, "")).strip().upper() for key in ("name", "value"))
-                word = value if name == "QUERY_STATUS" and value in _NOT_WELL else ""
-            elif tag == "INFO" and word:
+                status = value if name == "QUERY_STATUS" and value in _NOT_WELL else ""
+            elif tag == "INFO" and status:
                 text = " ".join(data.split())[:200]
-                if word == "ERROR":
+                if status == "ERROR":
                     text = text or "it does not say why"
-                self._states.append(QueryState(self._here, word, text))
-                word = ""
+                self._states.append(QueryState(self._here, status, text))
+                status = ""
             yield start, tag, data, position
 
     @property
@@ -227,10 +227,10 @@ class Walk:
                 columns = element.all_fields if element is not None else ()
                 stop = bool(columns) and not whole
                 rows, problem = self._over_rows(events, stop) if tag == "DATA" else (0, None)
-                aside = any(is_meta for _, is_meta in self._place)
+                is_metadata = any(is_meta for _, is_meta in self._place)
                 number = len(self._tables)
                 self._tables.append(
-                    FoundTable(number, names, self._here, columns, rows, aside, problem)
+                    FoundTable(number, names, self._here, columns, rows, is_metadata, problem)
                 )
                 if stop:
                     yield False, "TABLE", "", position
@@ -369,20 +369,20 @@ class Walk:
         expected = expected_of(column)
 
         def parse(text: str, config: object = None, position: object = None) -> tuple[Any, Any]:
-            words = _BETWEEN.split(text.strip()) if column.arraysize else [text.strip()]
-            if len(words) == 1 and words[0].lower() in _EMPTY:
+            values = _BETWEEN.split(text.strip()) if column.arraysize else [text.strip()]
+            if len(values) == 1 and values[0].lower() in _EMPTY:
                 return strict.default, True
             if column.datatype in ("float", "double"):
-                words = ["nan" if word.lower() in _EMPTY else word for word in words]
+                values = ["nan" if value.lower() in _EMPTY else value for value in values]
             try:
-                value: tuple[Any, Any] = strict.parse(" ".join(words), strictly, position)
+                found: tuple[Any, Any] = strict.parse(" ".join(values), strictly, position)
             except _RAISED:
                 shown = text if len(text) <= 40 else text[:37] + "..."
                 reason = f"column '{name}': expected {expected}, got {shown!r}"
                 row = RejectedRow(self.path, self.before + self.rows, reason)
                 self.rejected.setdefault(self.rows, row)
                 return strict.default, True
-            return value
+            return found
 
         converter.parse = parse
 
@@ -399,7 +399,7 @@ def _elsewhere(event: Event) -> tuple[str, str] | None:
     return None
 
 
-def first_line(error: Exception) -> str:
+def first_error_line(error: Exception) -> str:
     """The first line of what an error says."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

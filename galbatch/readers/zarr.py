@@ -16,9 +16,9 @@ import zarr
 from galbatch.errors import DataError, SpecError
 from galbatch.readers.base import Batch, Batches, Header
 from galbatch.readers.groups import (
-    ArrayColumn,
     ColumnGroup,
-    Rows,
+    GroupColumn,
+    ReadRows,
     WholeChunks,
     batches_of,
     header_of,
@@ -78,7 +78,7 @@ class ZarrReader:
 
 def _groups(path: str) -> list[ColumnGroup]:
     _see_group(path)
-    tables: dict[str, dict[str, ArrayColumn]] = {}
+    tables: dict[str, dict[str, GroupColumn]] = {}
     for name in _array_names(Path(path)):
         column = _column(path, name)
         if column is not None:
@@ -133,7 +133,7 @@ def _metadata(path: str, file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _column(path: str, name: str) -> ArrayColumn | None:
+def _column(path: str, name: str) -> GroupColumn | None:
     """An array as a column; None for a single number."""
     place = Path(path) / name
     version_2 = (place / ".zarray").is_file()
@@ -158,10 +158,10 @@ def _column(path: str, name: str) -> ArrayColumn | None:
             problem = f"zarr cannot open it: {first_line[:200]}"
     beside = len(shape) > 2
     if problem:
-        return ArrayColumn(shape[0], None, "", _nothing, problem, beside=beside)
+        return GroupColumn(shape[0], None, "", _nothing, problem, beside=beside)
     unit = str(attributes.get("unit", attributes.get("units", ""))).strip()
     kind = pa.string() if dtype.kind == "T" else row_type(dtype, tuple(shape[1:]))
-    return ArrayColumn(shape[0], kind, unit, _rows(array, dtype), beside=beside)
+    return GroupColumn(shape[0], kind, unit, _rows(array, dtype), beside=beside)
 
 
 def _unreadable(metadata: Mapping[str, Any]) -> str:
@@ -178,7 +178,7 @@ def _nothing(start: int, stop: int) -> Any:
     raise AssertionError("a column that cannot be read is read")
 
 
-def _rows(array: Any, dtype: np.dtype[Any]) -> Rows:
+def _rows(array: Any, dtype: np.dtype[Any]) -> ReadRows:
     def read(start: int, stop: int) -> Any:
         values = np.asarray(array[start:stop])
         return values.astype(object) if dtype.kind == "T" else values

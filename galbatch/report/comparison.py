@@ -88,7 +88,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonLine:
     """One statistic of all models.
 
     Parameters
@@ -115,11 +115,11 @@ class Block:
     Parameters
     ----------
     title : str
-    lines : tuple of Line
+    lines : tuple of ComparisonLine
     """
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[ComparisonLine, ...]
 
 
 def _three(value: float) -> str:
@@ -269,7 +269,9 @@ def compare(models: Sequence[ModelReport], references: Sequence[Reference]) -> t
             )
             if known:
                 lines.append(
-                    Line(statistic.label, _goal(statistic), _cells(statistic, found), published)
+                    ComparisonLine(
+                        statistic.label, _goal(statistic), _cells(statistic, found), published
+                    )
                 )
         blocks.append(Block(RECORDS[target].title, tuple(lines)))
     return tuple(blocks)
@@ -301,7 +303,7 @@ def _best(losses: Sequence[float], errors: Sequence[float]) -> int | None:
     return first if losses[second] - losses[first] > chance else None
 
 
-def _rows(found: Sequence[TargetEvaluation | None]) -> Line:
+def _rows(found: Sequence[TargetEvaluation | None]) -> ComparisonLine:
     cells = []
     for one in found:
         if one is None:
@@ -309,7 +311,7 @@ def _rows(found: Sequence[TargetEvaluation | None]) -> Line:
             continue
         missing = f"{thousands(one.missing)} without a prediction" if one.missing else ""
         cells.append(Cell(thousands(one.labelled - one.missing), missing))
-    return Line("held-out rows", "", tuple(cells), ())
+    return ComparisonLine("held-out rows", "", tuple(cells), ())
 
 
 def _goal(statistic: Statistic) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from galbatch.errors import GalbatchError, TransientError
 from galbatch.run.monitor import Monitor
 from galbatch.run.result import Result
-from galbatch.stages.base import AnyStage, AnyTask, Report
+from galbatch.stages.base import AnyStage, AnyTask, OnProgress
 from galbatch.stages.site import Site
 from galbatch.store import fence
 
@@ -25,7 +25,7 @@ SMALLER = (16_384, 4_096)
 MORE_MEMORY = "give the workers more memory, or make partition.rows smaller"
 
 
-def execute(stage: AnyStage, site: Site, task: AnyTask, report: Report) -> Result:
+def execute(stage: AnyStage, site: Site, task: AnyTask, report: OnProgress) -> Result:
     """Do one task, wherever this process is, and turn whatever goes wrong into a value."""
     _forget_peak_memory()
     try:
@@ -69,7 +69,7 @@ def for_next_try(task: AnyTask, result: Result, attempt: int) -> AnyTask:
     return replace(task, batch_rows=SMALLER[min(attempt, len(SMALLER)) - 1])
 
 
-def _watched_by(monitor: Monitor, task: AnyTask) -> Report:
+def _watched_by(monitor: Monitor, task: AnyTask) -> OnProgress:
     def report(done: int, total: int | None, note: str) -> None:
         monitor.progress(task.unit, done, total, note)
 

@@ -12,12 +12,12 @@ from typing import Any
 from galbatch.errors import DataError, GalbatchError, SpecError, TransientError
 from galbatch.run.execute import TRIES, serially
 from galbatch.run.monitor import Monitor
-from galbatch.run.on_dask import Workers, distributed
+from galbatch.run.on_dask import TaskWorkers, distributed
 from galbatch.run.result import Result
 from galbatch.run.status import ask, remaining
 from galbatch.stages.base import AnyPending, AnyStage, AnyTask, changed
 from galbatch.stages.checks import check_changed_files
-from galbatch.stages.report import Report as DrawReport
+from galbatch.stages.report import DrawReport
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store import fence
@@ -40,7 +40,7 @@ class Outcome:
     """What is not done when the run ends, and why (`remaining`)."""
 
 
-Connect = Callable[[], AbstractContextManager[Workers | None]]
+Connect = Callable[[], AbstractContextManager[TaskWorkers | None]]
 """Makes the workers, or None for this process."""
 
 

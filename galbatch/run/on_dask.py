@@ -10,7 +10,7 @@ from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.run.execute import MORE_MEMORY, TRIES, execute, for_next_try
 from galbatch.run.monitor import Monitor
 from galbatch.run.result import Result
-from galbatch.stages.base import AnyStage, AnyTask, Report
+from galbatch.stages.base import AnyStage, AnyTask, OnProgress
 from galbatch.stages.site import Site
 from galbatch.store import fence
 
@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 """Between two looks at the workers while the driver waits for them."""
 
 
-class Disks(Protocol):
+class SharedDisks(Protocol):
     """What the driver left on the disks that its workers must share."""
 
     def check(self, worker: str) -> None:
@@ -30,7 +30,7 @@ class Disks(Protocol):
         ...
 
 
-class Workers(Protocol):
+class TaskWorkers(Protocol):
     """Those who do the tasks that are not done in this process."""
 
     @property
@@ -39,7 +39,7 @@ class Workers(Protocol):
         ...
 
     @property
-    def disks(self) -> Disks:
+    def disks(self) -> SharedDisks:
         """What each of them must have read before it does a task."""
         ...
 
@@ -57,7 +57,7 @@ class Workers(Protocol):
 
 
 def distributed(
-    workers: Workers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask], monitor: Monitor
+    workers: TaskWorkers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask], monitor: Monitor
 ) -> Iterator[Result]:
     """The same on the workers: a `map_partitions` over the tasks, one fused task each.
 
@@ -184,7 +184,7 @@ def _awaited(client: Any, what: Awaitable[Any], look: Callable[[], None]) -> Any
 
 
 def _submit(
-    workers: Workers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask], attempt: int
+    workers: TaskWorkers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask], attempt: int
 ) -> list[Any]:
     import dask.bag
     from dask.delayed import delayed
@@ -207,7 +207,7 @@ def _execute_on_worker(
     stage: AnyStage,
     site: Site,
     run: fence.Attempt | None,
-    disks: Disks,
+    disks: SharedDisks,
 ) -> list[Result]:
     from distributed import get_worker
 
@@ -217,7 +217,7 @@ def _execute_on_worker(
     except SpecError as error:
         return [Result(task, error=error) for _, task in attempts]
 
-    def report_for(unit: str) -> Report:
+    def report_for(unit: str) -> OnProgress:
         def report(done: int, total: int | None, note: str) -> None:
             worker.log_event(_TOPIC, {"unit": unit, "done": done, "total": total, "note": note})
 

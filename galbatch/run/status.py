@@ -10,7 +10,7 @@ from typing import Any
 
 from galbatch.errors import counted
 from galbatch.stages.base import UNITS, AnyPending, AnyStage, AnyTask
-from galbatch.stages.report import Report as DrawReport
+from galbatch.stages.report import DrawReport
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.history import latest_records

@@ -12,7 +12,7 @@ from galbatch.stages.checks import identity_of
 from galbatch.stages.site import Site
 from galbatch.store import fence
 from galbatch.store.identity import hold
-from galbatch.store.places import empty, is_remote, remove_tree
+from galbatch.store.locations import empty, is_remote, remove_tree
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What training must know of the rows that it does not learn from."""
+"""What training must know about the catalogue besides the labelled rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from galbatch.flux.columns import numbers
 from galbatch.sample.labels import labels, meets
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TEST
-from galbatch.spec.survey import Label, Survey
+from galbatch.spec.labels import Label
+from galbatch.spec.survey import Survey
 from galbatch.values import QSO, STAR, TARGETS, Target
 
 SAMPLE_ROWS = 50_000
@@ -83,7 +84,7 @@ def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
     """
     found: dict[Target, int] = {}
     known = labels(survey, table).get("star")
-    # What fills the columns of a star or a quasar is no label.
+    # Values in these columns of a star or a quasar are no labels.
     galaxies = np.ones(table.num_rows, bool) if known is None else ~np.isin(known, (STAR, QSO))
     for target in TARGETS:
         label = survey.labels.of(target)
@@ -93,7 +94,7 @@ def refusals(survey: Survey, table: pa.Table) -> dict[Target, int]:
         values = numbers(table, label.column)
         low, high = label.low, label.high
         if label.scale == "log10":
-            # A mass of zero or less is none: below any low end.
+            # A mass of zero or less is below any lower limit.
             low, high = 10.0**low, 10.0**high
         outside = (values < low) | (values > high)
         found[target] = int((outside & galaxies & meets(said, table)).sum())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.spec.survey import Survey
+from galbatch.targets import RECORDS
 from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
 FEWEST_ROWS = 100
@@ -100,8 +101,8 @@ def _lack(target: Target, survey: Survey, values: NDArray[np.float64] | None) ->
     if values is None:
         return f"the survey {survey.name} names no label column for it"
     found = values[np.isfinite(values)]
-    if target == "star":
-        stars, galaxies = (int((found == one).sum()) for one in (STAR, GALAXY))
+    if RECORDS[target].is_class:
+        stars, galaxies = (int((found == kind).sum()) for kind in (STAR, GALAXY))
         if min(stars, galaxies) < FEWEST_OF_A_CLASS:
             return (
                 f"expected at least {FEWEST_OF_A_CLASS} training rows of each class, "

@@ -9,12 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.flux.columns import numbers
-from galbatch.spec.survey import Condition, Label, StarLabel, Survey
+from galbatch.spec.labels import Condition, Label, StarLabel
+from galbatch.spec.survey import Survey
 from galbatch.values import GALAXY, QSO, STAR, TARGETS, Target
 
 
 def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]:
-    """What is known of each row.
+    """The labels of each row.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def labels(survey: Survey, table: pa.Table) -> dict[Target, NDArray[np.float64]]
         if label is None:
             continue
         values = _classes(label, table) if isinstance(label, StarLabel) else _values(label, table)
-        # What a catalogue does not say (a duplicate flag, say) cannot speak against its labels.
+        # A condition on a column that the catalogue lacks (a duplicate flag, say) is left out.
         said = [one for one in label.where if one.column in table.column_names]
         values[~meets(said, table)] = np.nan
         found[target] = values

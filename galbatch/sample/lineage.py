@@ -1,4 +1,4 @@
-"""What rows a network has seen: its own training sample, and those of the ones it began with."""
+"""Which rows a network was trained on: its own, and those of the networks it began with."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def leaks(
             continue
         how = "with another split" if one.get("split") else "with a split that is not known"
         said.append(
-            f"the pretrained model was trained on {survey}{_words(one.get('source'))} {how}: "
+            f"the pretrained model was trained on {survey}{_in_brackets(one.get('source'))} {how}: "
             "rows held out here may have taught it"
         )
     return tuple(dict.fromkeys(said))
@@ -77,12 +77,12 @@ def _held_out_before(now: Mapping[str, Any], then: Mapping[str, Any] | None) -> 
     """Whether what is held out or validates now did not train then: shares begin at 0."""
     if then is None:
         return False
-    same = all(now.get(word) == then.get(word) for word in ("kind", "order", "seed"))
+    same = all(now.get(key) == then.get(key) for key in ("kind", "order", "seed"))
     ends = [(split["test"], split["test"] + split["validation"]) for split in (now, then)]
     return same and all(one <= other for one, other in zip(*ends, strict=True))
 
 
-def _words(source: Mapping[str, Any] | None) -> str:
+def _in_brackets(source: Mapping[str, Any] | None) -> str:
     if source is None:
         return ""
     if source["kind"] == "mock":

@@ -36,7 +36,7 @@ class Labelled:
     known: Mapping[Target, NDArray[np.float64]]
     training: NDArray[np.bool_]
 
-    def some(self, kept: NDArray[np.bool_]) -> Labelled:
+    def selected(self, kept: NDArray[np.bool_]) -> Labelled:
         """Those of its rows for which `kept` is True."""
         return Labelled(
             self.table.filter(pa.array(kept)),
@@ -60,7 +60,7 @@ class Labelled:
             (np.flatnonzero(~self.training), max(at_most // 4, 1)),
         ):
             kept[rows if rows.size <= most else generator.permutation(rows)[:most]] = True
-        return self if kept.all() else self.some(kept)
+        return self if kept.all() else self.selected(kept)
 
     def fingerprint(self, columns: Sequence[str]) -> str:
         """SHA-256 of what is learnt from: some columns, the labels and the roles."""
@@ -110,7 +110,7 @@ def labelled_rows(
     has_one = np.zeros(table.num_rows, bool)
     for values in known.values():
         has_one |= np.isfinite(values)
-    return Labelled(table, known, role == TRAIN).some(has_one)
+    return Labelled(table, known, role == TRAIN).selected(has_one)
 
 
 def columns_digest(table: pa.Table, columns: Sequence[str]) -> hashlib._Hash:

@@ -22,7 +22,7 @@ def default_split(survey: Survey) -> Split:
 
 
 def roles(split: Split, healpix_29: ArrayLike | None, ids: ArrayLike) -> NDArray[np.int8]:
-    """The role of each row: the same wherever and in whatever company it is asked for.
+    """The role of each row: it depends on that row alone, not on the others.
 
     Parameters
     ----------

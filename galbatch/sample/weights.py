@@ -40,7 +40,7 @@ class Matching:
     effective: float
 
     def to_json(self) -> dict[str, float]:
-        """What a card says of it."""
+        """For the card."""
         return {"distance": self.distance, "effective_rows": self.effective}
 
 
@@ -72,7 +72,7 @@ def colours(
         number = np.isfinite(seen[:, group]).sum(axis=1)
         flux = np.nansum(seen[:, group], axis=1) / np.maximum(number, 1)
         soft = np.nanmedian(error[:, group]) if number.any() else 1.0
-        # As bright as it is noisy at the least: below, a colour is as random as its sign.
+        # Softened by the noise: of fainter groups a colour would be random.
         asinh = np.where(number > 0, np.arcsinh(flux / (2 * soft)), np.nan)
         broad.append(1.0857 * asinh)
     steps = [bluer - redder for bluer, redder in itertools.pairwise(broad)]
@@ -123,8 +123,8 @@ def match(
     Returns
     -------
     Matching or None
-        None where the labels are not brighter than the catalogue: nothing is to be mended then,
-        and weights would only cost effective rows.
+        None where the labels are not brighter than the catalogue: there is nothing to
+        correct then, and weights would only cost effective rows.
 
     Notes
     -----
@@ -144,7 +144,7 @@ def match(
     points, aims = (_filled(part, target) / scale for part in (labelled[rows][:, told], target))
     aims = _some(aims, generator)
     base = _some(points, generator)
-    # Its own nearest neighbour is the row itself, where it is in the tree: asked of all alike.
+    # One more neighbour, since the nearest one of a row in the tree is the row itself.
     reach = cKDTree(base).query(base, k=_NEIGHBOURS + 1)[0][:, -1]
     found = cKDTree(aims).query_ball_point(base, reach, return_length=True)
     ratio = (found / len(aims)) / (_NEIGHBOURS / len(base))

@@ -2,8 +2,8 @@
 
 A new kind of database is three things: a class in a file of this room that does what
 `galbatch.sinks.base.Sink` says, its line in `SINKS`, and its settings as a member of the union
-`galbatch.spec.job.Sink`. The line alone is enough for all stages; the union is what lets users
-write the kind into a job's YAML, says which settings it has, and refuses all others.
+`galbatch.spec.job.SinkSettings`. The line alone is enough for all stages; the union is what lets
+users write the kind into a job's YAML, says which settings it has, and refuses all others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from galbatch.sinks.base import Sink
-from galbatch.spec.job import Sink as SinkSpec
+from galbatch.spec.job import SinkSettings
 
 
 def _duckdb(spec: Any) -> Sink:
@@ -26,12 +26,12 @@ SINKS: dict[str, Callable[[Any], Sink]] = {"duckdb": _duckdb}
 they are needed."""
 
 
-def sink_of(spec: SinkSpec) -> Sink:
+def sink_of(spec: SinkSettings) -> Sink:
     """The database that a job names; nothing is opened.
 
     Parameters
     ----------
-    spec : Sink
+    spec : SinkSettings
         The job's settings.
 
     Returns

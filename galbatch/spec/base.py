@@ -1,4 +1,4 @@
-"""What all spec models share, and the kinds of words and numbers that several of them have."""
+"""The base class of all settings, and the kinds of text and numbers that several of them have."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from galbatch.spec.yaml import FromEnvironment, as_scalar
 
 
-def say(words: str) -> dict[str, Any]:
-    """What a pattern asks for, in words: for editors, and for `galbatch.spec.messages`."""
-    return {"patternErrorMessage": words}
+def say(text: str) -> dict[str, Any]:
+    """The meaning of a pattern, for editors and for `galbatch.spec.messages`."""
+    return {"patternErrorMessage": text}
 
 
 def _can_be_a_path(text: str) -> str:
@@ -50,7 +50,7 @@ Line = Annotated[
     str,
     Field(pattern=_LINE, max_length=4096, json_schema_extra=say("one line of text")),
 ]
-Place = Annotated[
+Location = Annotated[
     str,
     Field(pattern=_LINE, max_length=4096, json_schema_extra=say("a path")),
     AfterValidator(_can_be_a_path),
@@ -62,8 +62,8 @@ Magnitude = Annotated[float, Field(ge=0, le=50)]
 """AB; squares of their fluxes in microjansky are numbers in float32."""
 
 
-class Words(BaseModel):
-    """Base of every spec model: frozen, and a word it does not know is an error.
+class Settings(BaseModel):
+    """Base of every spec model: frozen, and a setting it does not know is an error.
 
     Nothing is made into what is wanted: neither "12" nor true is a number, 1 is not true.
     """
@@ -78,13 +78,13 @@ class Words(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_python(cls, words: Any) -> Any:
-        if not isinstance(words, dict):
-            return words
+    def _as_python(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
         fields = cls.model_fields
         return {
-            word: _as_wanted(value, fields[word].annotation) if word in fields else value
-            for word, value in words.items()
+            key: _as_wanted(value, fields[key].annotation) if key in fields else value
+            for key, value in settings.items()
         }
 
 

@@ -1,4 +1,4 @@
-"""Grids that distributions are written out on."""
+"""Grids on which distributions are stored."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Words, must_rise
+from galbatch.spec.base import Settings, must_rise
 
 _FINEST = 1e-6
-"""Steps of redshifts that are still steps in float32."""
+"""Smallest step between redshifts that float32 tells apart."""
 
 
-class RedshiftGrid(Words):
-    """Evenly spaced redshifts at which p(z) is written out in full."""
+class RedshiftGrid(Settings):
+    """Evenly spaced redshifts at which p(z) is stored in full."""
 
     low: float = Field(default=0.0, ge=0, le=100)
     high: float = Field(default=6.0, gt=0, le=100)

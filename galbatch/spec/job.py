@@ -16,106 +16,33 @@ from pydantic import (
 
 from galbatch.spec.base import (
     Line,
+    Location,
     Magnitude,
     Name,
-    Place,
     Seed,
+    Settings,
     Share,
     Slug,
-    Words,
     must_rise,
-    say,
 )
+from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
+from galbatch.spec.labels import Condition
 from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
-from galbatch.spec.survey import Condition
 from galbatch.values import WORKER_MEMORY, Target
 
-Table = Annotated[int, Field(ge=0, le=9999)] | Line
-"""A number or a name."""
 BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
+
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
-Workers = Annotated[int, Field(ge=1, le=10_000)]
+
+WorkerCount = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class CsvFormat(Words):
-    """Comma-separated values, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
-
-    kind: Literal["csv"] = "csv"
-    delimiter: str = Field(
-        default=",",
-        pattern=r"^[\t !#-/:-@\[-`{-~]$",
-        json_schema_extra=say('one punctuation mark, a space or a tab ("\\t")'),
-    )
-
-
-class ParquetFormat(Words):
-    """Apache Parquet."""
-
-    kind: Literal["parquet"] = "parquet"
-
-
-class FitsFormat(Words):
-    """FITS binary tables, plain or packed (gzip, bzip2, xz, Zstandard, zip). Images with as many
-    rows as the table are columns that a survey can name."""
-
-    kind: Literal["fits"] = "fits"
-    hdu: Table | None = None
-    """Number or EXTNAME of the table, or `all` for all of them one after the other (they must have
-    the same columns). By default the only one that has rows; where there are several, the file is
-    refused."""
-
-
-class Hdf5Format(Words):
-    """HDF5: one dataset per column in a group, or one compound dataset."""
-
-    kind: Literal["hdf5"] = "hdf5"
-    group: Line | None = None
-    """The group of columns or the compound dataset, or `all` for all of them one after the other
-    (they must have the same columns). By default the only one that has rows; where there are
-    several, the file is refused."""
-
-
-class ZarrFormat(Words):
-    """Zarr, versions 2 and 3: a folder with one array per column in a group."""
-
-    kind: Literal["zarr"] = "zarr"
-    group: Line | None = None
-    """The group of columns, or `all` for all of them one after the other (they must have the same
-    columns). By default the only one that has rows; where there are several, the file is
-    refused."""
-
-
-class NumpyFormat(Words):
-    """NumPy: a structured array (`.npy`), or an archive of one array per column (`.npz`)."""
-
-    kind: Literal["numpy"] = "numpy"
-
-
-class VotableFormat(Words):
-    """A VOTable, plain or packed (gzip, bzip2, xz, Zstandard, zip)."""
-
-    kind: Literal["votable"] = "votable"
-    table: Table | None = None
-    """Number (from 0), name or ID of the table, or `all` for all of them one after the other (they
-    must have the same columns). By default the only one that has rows, resources of type `meta`
-    aside; where there are several, the file is refused."""
-    overflow: Literal["refuse", "accept"] = "refuse"
-    """What to do with an answer that the service cut at its limit of rows
-    (QUERY_STATUS = OVERFLOW)."""
-
-
-Format = Annotated[
-    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | ZarrFormat | NumpyFormat | VotableFormat,
-    Field(discriminator="kind"),
-]
-
-
-class FilesSource(Words):
+class FilesSource(Settings):
     """Catalogue files."""
 
     kind: Literal["files"]
-    paths: tuple[Place, ...] = Field(min_length=1)
+    paths: tuple[Location, ...] = Field(min_length=1)
     """Files, globs and folders of HATS catalogues, relative to the current directory."""
     format: Format | None = None
     """By default from the file's ending."""
@@ -125,7 +52,7 @@ class FilesSource(Words):
     """Share of malformed rows up to which they are quarantined; more, and the run stops."""
 
 
-class MockSource(Words):
+class MockSource(Settings):
     """A simulated sky seen through the survey."""
 
     kind: Literal["mock"]
@@ -138,7 +65,7 @@ class MockSource(Words):
 Source = Annotated[FilesSource | MockSource, Field(discriminator="kind")]
 
 
-class PartitionSpec(Words):
+class PartitionSpec(Settings):
     """How the catalogue is cut."""
 
     rows: int = Field(default=50_000, ge=1, le=100_000_000)
@@ -147,7 +74,7 @@ class PartitionSpec(Words):
     """Highest HEALPix order of a partition."""
 
 
-class SkySplit(Words):
+class SkySplit(Settings):
     """Whole sky cells are held out, so that no field is on both sides."""
 
     kind: Literal["sky"] = "sky"
@@ -160,7 +87,7 @@ class SkySplit(Words):
     seed: Seed = 0
 
 
-class IdSplit(Words):
+class IdSplit(Settings):
     """Rows are held out by a hash of their id (a survey without positions)."""
 
     kind: Literal["id"] = "id"
@@ -172,7 +99,7 @@ class IdSplit(Words):
 Split = Annotated[SkySplit | IdSplit, Field(discriminator="kind")]
 
 
-class StandardClean(Words):
+class StandardClean(Settings):
     """Sentinels by their meaning, magnitudes to fluxes with errors, masks."""
 
     kind: Literal["standard"] = "standard"
@@ -182,7 +109,7 @@ class StandardClean(Words):
     """Added in quadrature to every error, as a fraction of the flux."""
 
 
-class ThesisClean(Words):
+class ThesisClean(Settings):
     """The recipe of the thesis: -99 becomes 99, then everything is clipped."""
 
     kind: Literal["thesis"] = "thesis"
@@ -195,7 +122,7 @@ class ThesisClean(Words):
         return self
 
 
-class ModelSettings(Words):
+class ModelSettings(Settings):
     """What the families of models share.
 
     A subclass is the settings of the family that its `kind` names, and a job may have them from
@@ -283,7 +210,7 @@ class PhotometricModel(ModelSettings):
     """Weigh labels that are brighter than the catalogue so that they stand for it, in magnitude and
     colours. Labels that are like the catalogue are left alone. For small networks: one that can
     follow the bright rows and the faint ones alike loses more by fewer effective rows."""
-    pretrained: Place | None = None
+    pretrained: Location | None = None
     """Begin with this trained model: its folder, e.g. `stores/mock/models/photometric`, relative to
     the current directory, where it has to stay until this one is trained. Features and targets are
     matched by name; `members`, `width` and `layers` are its own, and it is taught on at a
@@ -291,13 +218,13 @@ class PhotometricModel(ModelSettings):
     `split`, where it is of the same survey.
     """
     monte_carlo: int = Field(default=0, ge=0, le=10_000)
-    """Times that the fluxes are drawn anew within their errors when predicting, to tell photometric
+    """How often fluxes are drawn at random within their errors when predicting, to tell photometric
     noise (`*_noise`) from the model's own doubt (`*_model`); 0 for none, 100 is enough. Another
-    number predicts anew, and trains nothing."""
+    number predicts again, and trains nothing."""
     redshift_grid: RedshiftGrid | None = None
     """Predict p(z) of every row on this grid as well: the column `pz`, or for more than 256 points
     an array of that name (Zarr, in `arrays/`). By default it is kept in the compact form of its
-    quantiles alone. Another grid predicts anew, and trains nothing."""
+    quantiles alone. Another grid predicts again, and trains nothing."""
     max_rows: int = Field(default=400_000, ge=100, le=100_000_000)
     """Labelled rows to train on, at most (a random sample of them)."""
     seed: Seed = 0
@@ -352,50 +279,50 @@ def _of_its_kind(model: Any, shipped: ValidatorFunctionWrapHandler) -> Any:
     return settings.model_validate(model)
 
 
-Model = Annotated[SerializeAsAny[_Shipped], WrapValidator(_of_its_kind)]
+AnyModel = Annotated[SerializeAsAny[_Shipped], WrapValidator(_of_its_kind)]
 
 
-class DuckdbSink(Words):
+class DuckdbSink(Settings):
     """A DuckDB file."""
 
     kind: Literal["duckdb"]
-    path: Place
+    path: Location
     table: Slug | None = None
     """Table that holds the predictions of the current version; by default a table for each version,
     of its name."""
 
 
-Sink = Annotated[DuckdbSink, Field(discriminator="kind")]
+SinkSettings = Annotated[DuckdbSink, Field(discriminator="kind")]
 
 
-class SerialCluster(Words):
+class SerialCluster(Settings):
     """One process, one partition after the other."""
 
     kind: Literal["serial"]
 
 
-class LocalCluster(Words):
+class LocalCluster(Settings):
     """Worker processes on this machine."""
 
     kind: Literal["local"] = "local"
-    workers: Workers | None = None
+    workers: WorkerCount | None = None
     """By default one per core."""
     memory: Size = "3 GiB"
     """Limit of a worker."""
 
 
-class CudaCluster(Words):
+class CudaCluster(Settings):
     """One worker per GPU of this machine."""
 
     kind: Literal["cuda"]
     memory: Size = "16 GiB"
 
 
-class QueueCluster(Words):
+class QueueCluster(Settings):
     """Workers as jobs of an HPC queue, through dask-jobqueue."""
 
     kind: Literal["slurm", "pbs", "sge", "lsf"]
-    workers: Workers
+    workers: WorkerCount
     cores: int = Field(default=1, ge=1, le=1024)
     memory: Size = "4 GiB"
     walltime: Walltime = "01:00:00"
@@ -421,7 +348,7 @@ class QueueCluster(Words):
         return self
 
 
-class SchedulerCluster(Words):
+class SchedulerCluster(Settings):
     """A Dask scheduler that runs already."""
 
     kind: Literal["scheduler"]
@@ -434,7 +361,7 @@ Cluster = Annotated[
 ]
 
 
-class ReportSpec(Words):
+class ReportSpec(Settings):
     """The HTML page."""
 
     magnitude_bins: Annotated[tuple[Magnitude, ...], Field(min_length=2)] | None = None
@@ -454,26 +381,26 @@ class ReportSpec(Words):
         return self
 
 
-class Job(Words):
+class Job(Settings):
     """A job: what to do."""
 
     name: Slug
-    survey: Place
+    survey: Location
     """Name of a survey that galbatch ships, or a path to a YAML file."""
     source: Source
-    store: Place
+    store: Location
     """Folder that the run leaves its results in, relative to the current directory, or a place in
     object storage: s3://bucket/folder."""
-    scratch: Place | None = None
+    scratch: Location | None = None
     """Folder for what lives only during a run, on a disk that all workers share: a folder of the
     store's own is made in it, and nothing else there is touched. By default `work` in the store;
     one of this machine's for a store in object storage."""
     partition: PartitionSpec = PartitionSpec()
     split: Split | None = None
     """By default by sky cell, or by id for a survey without positions."""
-    models: tuple[Model, ...] = Field(min_length=1)
+    models: tuple[AnyModel, ...] = Field(min_length=1)
     """The first is the one whose predictions lead the report."""
-    sinks: tuple[Sink, ...] = ()
+    sinks: tuple[SinkSettings, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
 

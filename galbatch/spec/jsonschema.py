@@ -9,14 +9,14 @@ import json
 import sys
 from pathlib import Path
 
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 
-SCHEMAS: dict[str, type[Words]] = {"job.schema.json": Job, "survey.schema.json": Survey}
+SCHEMAS: dict[str, type[Settings]] = {"job.schema.json": Job, "survey.schema.json": Survey}
 
 
-def schema_text(model: type[Words]) -> str:
+def schema_text(model: type[Settings]) -> str:
     """The JSON Schema of a spec model, as text."""
     schema = model.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

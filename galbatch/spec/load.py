@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 from galbatch.spec.job import Job
-from galbatch.spec.messages import explained, name_entries
+from galbatch.spec.messages import describe_error, name_entries
 from galbatch.spec.survey import Survey
 from galbatch.spec.yaml import Document, read_document, read_value
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-Spec = TypeVar("Spec", bound=Words)
+Spec = TypeVar("Spec", bound=Settings)
 
 
 def shipped(folder: str) -> Path:
@@ -34,7 +34,7 @@ def load_job(path: str, overrides: Sequence[str] = ()) -> Job:
     path : str
         A YAML file, or the name of a job that galbatch ships (``quickstart``).
     overrides : sequence of str
-        ``key.path=value`` words that replace what the file says; the value is read as YAML.
+        ``key.path=value`` settings that replace what the file says; the value is read as YAML.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def load_job(path: str, overrides: Sequence[str] = ()) -> Job:
     """
     file = _find(path, "jobs", "job")
     document = read_document(file)
-    given = [_override(document.words, override) for override in overrides]
+    given = [_override(document.content, override) for override in overrides]
     return _parse(Job, document, file, given)
 
 
@@ -102,15 +102,15 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _override(words: dict[str, Any], override: str) -> tuple[str | int, ...]:
-    """Put what `--set` says into the words of a job; where it went is returned."""
+def _override(settings: dict[str, Any], override: str) -> tuple[str | int, ...]:
+    """Put what `--set` says into the settings of a job; where it went is returned."""
     path, equals, text = override.partition("=")
     where = f"--set {override}"
     if not equals or not path:
         raise SpecError(where, "expected key.path=value", "e.g. store=results/try2")
     value = read_value(text, where)
     *parents, last = path.split(".")
-    node: Any = words
+    node: Any = settings
     taken: list[str | int] = []
     for depth, key in enumerate(parents):
         part = _part(node, key, where)
@@ -124,7 +124,7 @@ def _override(words: dict[str, Any], override: str) -> tuple[str | int, ...]:
 
 
 def _part(node: Any, key: str, where: str) -> str | int:
-    """A word of a mapping, or the position of an entry of a list by its number or name."""
+    """A key of a mapping, or the position of an entry of a list by its number or name."""
     if not isinstance(node, list):
         return key
     named = name_entries(node)
@@ -150,6 +150,6 @@ def _parse(
         return f"{file}: line {line}" if told else str(file)
 
     try:
-        return model.model_validate(document.words)
+        return model.model_validate(document.content)
     except ValidationError as error:
-        raise explained(model, error, document.words, where) from None
+        raise describe_error(model, error, document.content, where) from None

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in the words of the file: what was expected, what arrived, where."""
+"""Messages for what pydantic refuses: what was expected, what arrived, where in the file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 
-Location = Sequence[str | int]
+KeyPath = Sequence[str | int]
 _LONGEST = 60
 
 
-def explained(
-    model: type[Words],
+def describe_error(
+    model: type[Settings],
     error: ValidationError,
-    words: Any,
+    settings: Any,
     where: Callable[[Sequence[str | int]], str],
 ) -> SpecError:
     """The first thing that is wrong, as one line.
@@ -29,49 +29,49 @@ def explained(
     Parameters
     ----------
     model : type
-        That refused the words.
+        That refused the settings.
     error : ValidationError
-    words : object
+    settings : object
         What it refused.
     where : callable
-        From a place in `words` (keys and positions) to the file and line that it is in.
+        From a place in `settings` (keys and positions) to the file and line that it is in.
 
     Returns
     -------
     SpecError
     """
-    # A misspelt word usually also shows up as a missing one: name the misspelling first.
+    # A misspelt key usually also shows up as a missing one: name the misspelling first.
     problems = sorted(
         error.errors(include_url=False),
         key=lambda problem: problem["type"] != "extra_forbidden",
     )
     problem = problems[0]
-    # A tuple of fixed length that is too short lacks a word as well, to pydantic.
+    # A tuple of fixed length that is too short lacks a key as well, to pydantic.
     location = list(problem["loc"])
     kind = problem["type"]
     if kind == "missing" and isinstance(location[-1], int):
         location, kind = location[:-1], "too_short"
     place = _placed(_schema_of(model), location)
-    said, hint = _said(kind, problem, place, _readable(place.path, words))
+    said, hint = _said(kind, problem, place, _readable(place.path, settings))
     return SpecError(where(place.path), said, hint)
 
 
 @cache
-def _schema_of(model: type[Words]) -> _Schema:
+def _schema_of(model: type[Settings]) -> _Schema:
     schema = model.model_json_schema()
     return _Schema(schema, schema.get("$defs", {}))
 
 
 def _said(kind: str, problem: Any, place: _Place, name: str) -> tuple[str, str]:
-    """What is wrong, and what to try."""
+    """The problem, and what to try."""
     last, arrived = str(place.path[-1]) if place.path else "", problem["input"]
     match kind:
         case "extra_forbidden":
-            return f"unknown word '{name}'", did_you_mean(last, place.siblings)
+            return f"unknown setting '{name}'", did_you_mean(last, place.siblings)
         case "missing":
             return f"'{name}' is missing", ""
         case "union_tag_not_found":
-            return f"'{name}' needs a word 'kind'", f"one of: {', '.join(place.schema.tags())}"
+            return f"'{name}' needs a 'kind'", f"one of: {', '.join(place.schema.tags())}"
         case "union_tag_invalid":
             tags, tag = place.schema.tags(), arrived["kind"]
             hint = did_you_mean(tag, tags) if isinstance(tag, str) else ""
@@ -95,7 +95,7 @@ def _said(kind: str, problem: Any, place: _Place, name: str) -> tuple[str, str]:
 
 
 def _advice(wanted: str, arrived: Any) -> str:
-    """What usually is meant by a value of the wrong kind."""
+    """A hint at what a value of the wrong kind usually means."""
     text = isinstance(arrived, str)
     if "number" in wanted and text and re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", arrived):
         return "without quotes"
@@ -110,7 +110,7 @@ def _counts(wanted: str) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a problem is: the words that lead there, and the schema of what belongs there."""
+    """Where a problem is: the keys that lead there, and the schema of what belongs there."""
 
     path: tuple[str | int, ...]
     schema: _Schema
@@ -125,7 +125,7 @@ class _Schema:
     definitions: Mapping[str, Any]
 
     def branches(self) -> Iterator[_Schema]:
-        """What may stand here, references followed, null left out."""
+        """The alternatives for this value, references followed, null left out."""
         if "$ref" in self.node:
             name = self.node["$ref"].rpartition("/")[2]
             yield from _Schema(self.definitions[name], self.definitions).branches()
@@ -152,7 +152,7 @@ class _Schema:
         return None
 
     def inner(self, part: str | int) -> _Schema | None:
-        """What belongs to a word or a position in here."""
+        """The schema of a key or a position of this value."""
         for branch in self.branches():
             node = branch.node
             if isinstance(part, int):
@@ -164,7 +164,7 @@ class _Schema:
                 return _Schema(found, self.definitions)
         return None
 
-    def words(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         return tuple(w for branch in self.branches() for w in branch.node.get("properties", {}))
 
     def options(self) -> list[str]:
@@ -175,11 +175,11 @@ class _Schema:
         return found
 
     def wanted(self) -> str:
-        """What may stand here, in words."""
+        """What may be written here, for a message."""
         return " or ".join(dict.fromkeys(_wanted(branch) for branch in self.branches()))
 
 
-def _placed(schema: _Schema, location: Location) -> _Place:
+def _placed(schema: _Schema, location: KeyPath) -> _Place:
     """Follow pydantic's location, which names the chosen kind of a union as well."""
     path: list[str | int] = []
     siblings: tuple[str, ...] = ()
@@ -190,7 +190,7 @@ def _placed(schema: _Schema, location: Location) -> _Place:
             schema = chosen
             continue
         found = schema.inner(part)
-        siblings = schema.words()
+        siblings = schema.keys()
         if found is None and not siblings:
             break  # pydantic's name for one of several scalars
         path.append(part)
@@ -200,13 +200,13 @@ def _placed(schema: _Schema, location: Location) -> _Place:
     return _Place(tuple(path), schema, siblings)
 
 
-def _readable(path: Location, words: Any) -> str:
+def _readable(path: KeyPath, settings: Any) -> str:
     """`models.photometric.seed`, as `--set` takes it: an entry by its name where it has one."""
     parts: list[str] = []
     for part in path:
-        inner = words[part] if _holds(words, part) else None
-        parts.append(_entry(words, part) if isinstance(part, int) else _shortened(part))
-        words = inner
+        inner = settings[part] if _holds(settings, part) else None
+        parts.append(_entry(settings, part) if isinstance(part, int) else _shortened(part))
+        settings = inner
     return ".".join(parts)
 
 
@@ -225,10 +225,10 @@ def name_entries(entries: Sequence[Any]) -> list[str | None]:
     return [name if isinstance(name, str) else None for name in named]
 
 
-def _holds(words: Any, part: str | int) -> bool:
+def _holds(settings: Any, part: str | int) -> bool:
     if isinstance(part, int):
-        return isinstance(words, list) and part < len(words)
-    return isinstance(words, dict) and part in words
+        return isinstance(settings, list) and part < len(settings)
+    return isinstance(settings, dict) and part in settings
 
 
 def _wanted(schema: _Schema) -> str:

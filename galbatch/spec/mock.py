@@ -1,4 +1,4 @@
-"""How a simulated sky looks through a survey: the `mock` word of a survey."""
+"""How a simulated sky looks through a survey: the `mock` setting of a survey."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Magnitude, Share, Words
+from galbatch.spec.base import Magnitude, Settings, Share
 
 Quantity = Literal[
     "running_number",
@@ -47,7 +47,7 @@ Bright = Annotated[float, Field(ge=5, le=40)]
 Arcsec = Annotated[float, Field(ge=0.01, le=1000)]
 
 
-class MockSky(Words):
+class MockSky(Settings):
     """Footprint, depth and column layout of a simulated catalogue."""
 
     ra: tuple[Degrees, Degrees] | None = None

@@ -1,4 +1,4 @@
-"""Columns that a survey makes use of and a file may lack."""
+"""Columns that a survey uses and that a file may lack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from galbatch.values import TARGETS
 
 
 def optional_columns(survey: Survey) -> dict[str, tuple[str, ...]]:
-    """What the survey wants each column for without which a file is read all the same.
+    """The columns that a file may lack, each with the survey's settings that name it.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def optional_columns(survey: Survey) -> dict[str, tuple[str, ...]]:
     Returns
     -------
     dict of str to tuple of str
-        Words of the survey, by the column that they name: ``extinction``, ``labels.redshift``,
+        Settings of the survey, by the column that they name: ``extinction``, ``labels.redshift``,
         ``labels.redshift.where``, ...
     """
     named: list[tuple[str | None, str]] = [(survey.extinction, "extinction")]
@@ -33,7 +33,7 @@ def optional_columns(survey: Survey) -> dict[str, tuple[str, ...]]:
             named += [(one.column, f"labels.{target}.where") for one in label.where]
     named += [(name, "thesis_inputs") for name in survey.thesis_inputs]
     found: dict[str, tuple[str, ...]] = {}
-    for name, word in named:
-        if name is not None and name not in survey.required and word not in found.get(name, ()):
-            found[name] = (*found.get(name, ()), word)
+    for name, setting in named:
+        if name is not None and name not in survey.required and setting not in found.get(name, ()):
+            found[name] = (*found.get(name, ()), setting)
     return found

@@ -6,7 +6,8 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from galbatch.errors import SpecError, counted, did_you_mean
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.columns import Column
+from galbatch.spec.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class Resolution:
     absent: tuple[str, ...]
 
 
-def resolve_columns(survey: Survey, found: Sequence[str], file: str) -> Resolution:
+def resolve_columns(survey: Survey, spellings: Sequence[str], file: str) -> Resolution:
     """Match a file's columns with the survey's: by name, any case, then by alias.
 
     Parameters
     ----------
     survey : Survey
-    found : sequence of str
+    spellings : sequence of str
         Column names as the file spells them.
     file : str
         For the message.
@@ -50,12 +51,12 @@ def resolve_columns(survey: Survey, found: Sequence[str], file: str) -> Resoluti
         If a required column is missing, or two columns of the file are the same one.
     """
     by_lower: dict[str, list[str]] = {}
-    for name in found:
+    for name in spellings:
         same = by_lower.setdefault(name.strip().lower(), [])
         if name.strip() in (other.strip() for other in same):
             raise SpecError(file, f"column '{name}' is there twice")
         same.append(name)
-    names = {name: name.strip() for name in found}
+    names = {name: name.strip() for name in spellings}
     aliases: list[str] = []
     absent: list[str] = []
     used: dict[str, str] = {}
@@ -72,9 +73,11 @@ def resolve_columns(survey: Survey, found: Sequence[str], file: str) -> Resoluti
         if name in absent:
             band = next((b.name for b in survey.bands if name in (b.value, b.error)), None)
             what = f"column '{name}'" + (f" of band {band}" if band else "")
-            hint = did_you_mean(name, [spelling for spelling in found if spelling not in used])
+            hint = did_you_mean(name, [one for one in spellings if one not in used])
             if not hint or hint.startswith("expected"):
-                hint = f"it has {counted(len(found), 'column')}: {', '.join(found[:6])}, ..."
+                hint = (
+                    f"it has {counted(len(spellings), 'column')}: {', '.join(spellings[:6])}, ..."
+                )
             raise SpecError(file, f"{what} is not in the file", hint)
     return Resolution(names, tuple(aliases), tuple(absent))
 

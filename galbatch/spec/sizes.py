@@ -29,7 +29,7 @@ def _enough(size: str) -> str:
 
 
 def too_little() -> str:
-    """What is said of a worker's memory that holds no worker."""
+    """Message for a worker's memory in which no worker fits."""
     return f"a worker needs at least {WORKER_MEMORY >> 20} MiB before it has read any rows"
 
 

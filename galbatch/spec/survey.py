@@ -2,146 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from galbatch.spec import units
-from galbatch.spec.base import Line, Magnitude, Name, Slug, Words, must_rise
+from galbatch.spec.base import Line, Magnitude, Name, Settings, Slug
+from galbatch.spec.columns import Axis, Column
+from galbatch.spec.labels import Label, Labels, StarLabel, Value
 from galbatch.spec.mock import MockSky
-from galbatch.values import Coordinate, Dtype, Target, is_array
+from galbatch.values import Target
 
-Value = float
-"""A number that stands in a column: of any unit, so any finite one."""
-Size = Annotated[int, Field(ge=1, le=1_000_000)]
-"""Values along an axis."""
-Step = Annotated[float, Field(ge=-1e30, le=1e30)]
-"""A value on an axis."""
-_LARGEST_ROW = 2**24
-_LARGEST_POWER = 308
 _HIGHEST_PART = 2**30
 """Leaves room for the rows of any simulated sky in 32 bits."""
 
 
-class Column(Words):
-    """One column of the survey's catalogue."""
-
-    name: Name
-    """Name in the store; the first spelling looked for in a file (case does not matter)."""
-    dtype: Dtype | None = None
-    """Type in the store where files have none (CSV), or do not agree on it; a file's own width is
-    kept where the kind is the same (float32 and float64, say). By default float64, and for the id
-    what its files hold: int64, uint64 or text."""
-    unit: str = ""
-    """VOUnit string: of the values where the file does not say it, and of those in the store (a
-    position is in deg there). Empty for dimensionless, or for what the file says."""
-    ucd: str = ""
-    """UCD1+ words."""
-    description: str = ""
-    """One line."""
-    aliases: tuple[Name, ...] = ()
-    """Other spellings that releases have used."""
-    required: bool = False
-    """A file without this column is refused. The id, sky and band columns always are required."""
-    shape: tuple[Size, ...] = Field(default=(), max_length=4)
-    """Shape of one row: empty for one value, `[60]` for a value in each of 60 bands, `[4096]` for a
-    spectrum, `[5, 64, 64]` for cutouts in five bands. Up to 256 values in one row are a list in
-    Parquet; what is longer, or has more axes, is an array in Zarr, of float32 where `dtype` says
-    nothing."""
-    dimensions: tuple[Slug, ...] = ()
-    """A name for each axis of an array; columns with the same axis (a spectrum and its inverse
-    variance) share the name. By default each has axes of its own."""
-
-    @property
-    def kind(self) -> Dtype:
-        """Type where neither the survey nor the file says one."""
-        return self.dtype or ("float32" if self.is_array else "float64")
-
-    @property
-    def is_array(self) -> bool:
-        """Whether it lies in Zarr, not in Parquet."""
-        return is_array(self.shape)
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """A name for each axis of an array."""
-        return self.dimensions or tuple(f"{self.name}_{axis}" for axis in range(len(self.shape)))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _had_a_length(cls, words: Any) -> Any:
-        if isinstance(words, dict) and "length" in words:
-            raise ValueError(f"'length' is called 'shape' now: write shape: [{words['length']}]")
-        return words
-
-    @model_validator(mode="after")
-    def _has_a_shape(self) -> Self:
-        if self.dimensions and len(self.dimensions) != len(self.shape):
-            raise ValueError(
-                f"column '{self.name}': {len(self.dimensions)} dimensions for a shape of "
-                f"{len(self.shape)}"
-            )
-        if len(set(self.dimensions)) != len(self.dimensions):
-            raise ValueError(f"column '{self.name}': names a dimension twice")
-        if self.is_array and self.dtype == "string":
-            raise ValueError(f"column '{self.name}': an array holds numbers, not text")
-        if math.prod(self.shape) > _LARGEST_ROW:
-            raise ValueError(f"column '{self.name}': more than {_LARGEST_ROW:,} values in a row")
-        return self
-
-
-class Axis(Words):
-    """What the steps along a dimension of arrays stand for: a grid of wavelengths, of redshifts."""
-
-    name: Slug
-    """Of the dimension."""
-    values: tuple[Step, ...] | None = None
-    """One for each step; or:"""
-    start: Step | None = None
-    """Value of the first step."""
-    step: Step | None = None
-    """From one step to the next."""
-    points: Size | None = None
-    """How many steps there are."""
-    scale: Literal["linear", "log10"] = "linear"
-    """`log10`: `start` and `step` are of the logarithm (as COEFF0 and COEFF1 of SDSS)."""
-    unit: str = ""
-    """VOUnit string."""
-    ucd: str = ""
-    """UCD1+ words."""
-    description: str = ""
-    """One line."""
-
-    @model_validator(mode="after")
-    def _says_its_values(self) -> Self:
-        even = (self.start, self.step, self.points)
-        if (self.values is None) == (None in even):
-            raise ValueError(f"axis '{self.name}': give 'values', or start, step and points")
-        if self.values is not None and any(word is not None for word in even):
-            raise ValueError(f"axis '{self.name}': give 'values' or start, step and points")
-        found = self.coordinate.values
-        if not all(map(math.isfinite, found)):
-            raise ValueError(f"axis '{self.name}': 10 to its power is beyond what a float64 holds")
-        return self
-
-    @cached_property
-    def coordinate(self) -> Coordinate:
-        """Its values."""
-        values = self.values
-        if values is None:
-            assert self.start is not None and self.step is not None and self.points is not None
-            values = tuple(self.start + self.step * place for place in range(self.points))
-            if self.scale == "log10":
-                values = tuple(10.0**value if value < _LARGEST_POWER else math.inf
-                               for value in values)  # fmt: skip
-        return Coordinate(self.name, values, self.unit, self.ucd, self.description)
-
-
-class Identifier(Words):
-    """What tells one row from another."""
+class Identifier(Settings):
+    """The id: one column or several, whose value no two rows share."""
 
     column: Name
     """Column of the store that holds the id."""
@@ -159,7 +38,7 @@ class Identifier(Words):
         return self
 
 
-class Sky(Words):
+class Sky(Settings):
     """Columns with the position, ICRS: degrees, or what the file's unit or the column's says.
 
     Text is read as numbers, or as sexagesimal (right ascension in hours).
@@ -181,7 +60,7 @@ def not_ab(unit: str) -> str:
     return "is not of AB magnitudes: say unit: mag, or quantity: flux and its unit"
 
 
-class Sentinel(Words):
+class Sentinel(Settings):
     """A number that stands for something other than a measurement."""
 
     value: Value
@@ -194,7 +73,7 @@ class Sentinel(Words):
     """Values within this of `value` count as the sentinel."""
 
 
-class VectorColumns(Words):
+class VectorColumns(Settings):
     """Array-valued photometry: one column holds all bands, in the order of `bands`."""
 
     value: Name
@@ -203,14 +82,14 @@ class VectorColumns(Words):
     """Per-band flags; anything but 0 makes that band not observed."""
 
 
-class Flag(Words):
+class Flag(Settings):
     """A column, and the values in it that count."""
 
     column: Name
     values: tuple[Value, ...] = Field(min_length=1)
 
 
-class Photometry(Words):
+class Photometry(Settings):
     """How the band columns are to be read."""
 
     quantity: Literal["magnitude", "flux"] = "magnitude"
@@ -240,7 +119,7 @@ class Photometry(Words):
         return self
 
 
-class Band(Words):
+class Band(Settings):
     """One filter."""
 
     name: Name
@@ -267,114 +146,19 @@ class Band(Words):
         return self
 
 
-class Condition(Words):
-    """A condition on a column of the catalogue: `low <= column <= high`, or one of `values`."""
-
-    column: Name
-    low: Value | None = None
-    high: Value | None = None
-    values: tuple[Value, ...] = ()
-
-    @model_validator(mode="after")
-    def _asks_something(self) -> Self:
-        if self.low is None and self.high is None and not self.values:
-            raise ValueError(f"the condition on '{self.column}' needs 'low', 'high' or 'values'")
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low ({self.low:g}) must not be above high ({self.high:g})")
-        return self
-
-
-class Label(Words):
-    """A column with the known value of a target, for the rows that have one."""
-
-    column: Name
-    low: float = Field(ge=-1e6, le=1e6)
-    """Values below are no label."""
-    high: float = Field(ge=-1e6, le=1e6)
-    """Values above are no label."""
-    scale: Literal["linear", "log10"] = "linear"
-    """`log10` takes the logarithm of the column (a mass in solar masses, say)."""
-    where: tuple[Condition, ...] = ()
-    """The value is a label only where all of these hold."""
-
-    @model_validator(mode="after")
-    def _some_value_is_one(self) -> Self:
-        must_rise(self.low, self.high)
-        return self
-
-
-class StarLabel(Words):
-    """A column that tells stars, galaxies and quasars apart, for the rows that are known."""
-
-    column: Name
-    galaxy: tuple[Value, ...] = ()
-    """Values that mean galaxy."""
-    galaxy_range: tuple[Value, Value] | None = None
-    """From low to high (both included), values mean galaxy too: a spectroscopic redshift, say."""
-    star: tuple[Value, ...] = Field(min_length=1)
-    """Values that mean star. Anything else is unknown."""
-    qso: tuple[Value, ...] = ()
-    """Values that mean quasar; without them, models tell stars from galaxies alone."""
-    qso_redshifts: bool = False
-    """Redshifts of quasars are labels too. Their masses, types and luminosities never are."""
-    where: tuple[Condition, ...] = ()
-    """The value is a label only where all of these hold."""
-
-    @model_validator(mode="after")
-    def _galaxies_are_known(self) -> Self:
-        if not self.galaxy and self.galaxy_range is None:
-            raise ValueError("needs 'galaxy' (values) or 'galaxy_range' (low, high)")
-        if self.galaxy_range is not None and self.galaxy_range[0] >= self.galaxy_range[1]:
-            raise ValueError("galaxy_range: the first number must be smaller than the second")
-        if self.qso_redshifts and not self.qso:
-            raise ValueError("qso_redshifts: 'qso' (values) must say which rows are quasars")
-        return self
-
-    @model_validator(mode="after")
-    def _classes_differ(self) -> Self:
-        values = (*self.galaxy, *self.star, *self.qso)
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f"the value {twice[0]:g} cannot mean two classes")
-        return self
-
-
-class Labels(Words):
-    """Where the known values are."""
-
-    redshift: Label | None = None
-    star: StarLabel | None = None
-    log_mass: Label | None = None
-    """log10 of the stellar mass in solar masses."""
-    spectral_type: Label | None = None
-    abs_mag_b: Label | None = None
-    """Absolute AB magnitude, Johnson B."""
-
-    def of(self, target: Target) -> Label | StarLabel | None:
-        """The label of one target."""
-        label: Label | StarLabel | None = getattr(self, target)
-        return label
-
-    @model_validator(mode="after")
-    def _redshifts_have_a_logarithm(self) -> Self:
-        if self.redshift is not None and self.redshift.low <= -1:
-            raise ValueError(f"redshift: low must be above -1, not {self.redshift.low:g}")
-        return self
-
-
-class Published(Words):
+class Published(Settings):
     """A published number, shown beside the measured ones."""
 
     target: Target
     statistic: Line
-    """A word of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where quasars
-    are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
+    """A statistic of the report: `sigma_nmad`, `outliers`, `r2`, `accuracy`, `auc`, ...; where
+    quasars are a class `multiclass_accuracy`, `galaxy_auc`, `qso_auc`, `quasars_sigma_nmad`, ..."""
     value: float = Field(ge=-1e6, le=1e6)
     source: Line
     """Whose, and on which rows."""
 
 
-class Survey(Words):
+class Survey(Settings):
     """A survey: what its catalogue is."""
 
     name: Slug

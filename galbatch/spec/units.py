@@ -49,7 +49,7 @@ def unit(text: str) -> UnitBase | None:
     Returns
     -------
     astropy.units.UnitBase or None
-        None for what is no unit, the empty text among it. AB magnitudes of any spelling are
+        None for text that is no unit, such as the empty text. AB magnitudes of any spelling are
         plain ``mag``.
     """
     text = text.strip().strip("'\"")
@@ -74,7 +74,7 @@ def is_other_magnitude(text: str) -> bool:
 
 
 def is_magnitude(text: str) -> bool:
-    """Whether it names AB magnitudes, or tells no system."""
+    """Whether it names AB magnitudes, or magnitudes of no system."""
     import astropy.units as u
 
     found = unit(text)
@@ -94,7 +94,7 @@ def is_hours(text: str) -> bool:
 
 
 def factor(arrived: str, wanted: str, wavelength: float | None = None) -> float | None:
-    """What values in one unit are multiplied by to be in another.
+    """The factor that converts values from one unit to another.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _parsed(text: str) -> UnitBase | None:
 
     for grammar in (None, "vounit", "fits", "cds", "ogip"):
         with warnings.catch_warnings(), u.add_enabled_units(photometric):
-            # astropy has opinions on several slashes and on deprecated names.
+            # astropy warns about several slashes and about deprecated names.
             warnings.simplefilter("ignore")
             try:
                 found: UnitBase = u.Unit(text, format=grammar)

@@ -1,6 +1,6 @@
 """YAML 1.2, strictly: what can be read in two ways is refused, with its line.
 
-The text is cut and its plain words are told apart by ruamel.yaml. What is made of them here are
+ruamel.yaml parses the text, and tells plain text, numbers and booleans apart. Here they become
 mappings, lists and scalars alone: no tag makes anything, whatever it names.
 """
 
@@ -22,7 +22,7 @@ from galbatch.errors import SpecError
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _TAG = "tag:yaml.org,2002:"
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]")
-# A survey of 10,000 columns has a megabyte and nests four deep.
+# A survey of 10,000 columns takes a megabyte and nests four levels deep.
 _LONGEST = 8 * 2**20
 _DEEPEST = 40
 # Entries that aliases may repeat in all: a bomb of a few lines has billions.
@@ -38,20 +38,20 @@ class FromEnvironment(str):
 
 @dataclass(frozen=True)
 class Document:
-    """What a YAML text says, and in which line.
+    """The content of a YAML text, and the line of each part.
 
     Parameters
     ----------
-    words : object
-        Mappings, lists, text, numbers, booleans and None; nothing in it is there twice.
+    content : object
+        Mappings, lists, text, numbers, booleans and None; no object in it is used twice.
     root : Node or None
     """
 
-    words: Any
+    content: Any
     root: Node | None
 
     def line(self, path: Sequence[str | int]) -> int | None:
-        """The line, from 1, of a place or of what is nearest to it; None for the whole text."""
+        """The line, from 1, of a key or an entry, or of the nearest one above; None for neither."""
         node, line = self.root, None
         for part in path:
             found = _child(node, part)
@@ -97,7 +97,7 @@ def read_document(file: Path) -> Document:
             source.at(line), f"is not UTF-8 (byte 0x{byte:02x})", "save the file as UTF-8"
         ) from error
     document = _read(text, source, variables=True)
-    if not isinstance(document.words, dict):
+    if not isinstance(document.content, dict):
         raise SpecError(name, "expected 'key: value' lines at the top of the file")
     return document
 
@@ -110,16 +110,16 @@ def read_value(text: str, name: str) -> Any:
     SpecError
         If it is not strict YAML 1.2.
     """
-    return _read(text, _Source(name, numbered=False), variables=False).words
+    return _read(text, _Source(name, numbered=False), variables=False).content
 
 
 def read_as_written(text: str) -> Any:
-    """The mappings, lists and words of YAML that another program wrote, whatever its tags say.
+    """The mappings, lists and texts of YAML that another program wrote, whatever its tags say.
 
     Returns
     -------
     object
-        Every word is text; what an alias stands for is there once, however often it is named.
+        Every scalar is text; what an alias stands for is there once, however often it is named.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def _as_written(node: Node, made: dict[int, Any]) -> Any:
 
 
 def as_scalar(text: str) -> Any:
-    """What text would be in YAML without quotes; the text itself where it would be ambiguous."""
+    """The value of a text in YAML without quotes; the text itself where that is ambiguous."""
     yaml = YAML(typ="safe", pure=True)
     tag = str(yaml.resolver.resolve(ScalarNode, text, (True, False)))
     try:
@@ -170,7 +170,7 @@ def _read(text: str, source: _Source, *, variables: bool) -> Document:
 
 def _composed(yaml: YAML, text: str, source: _Source) -> Node | None:
     yaml.max_depth = _DEEPEST
-    # An anchor may be given anew, says YAML; the nearest one above counts.
+    # YAML lets an anchor be defined twice; the nearest one above counts.
     yaml.composer.warn_double_anchors = False
     try:
         root: Node | None = yaml.compose(text)
@@ -203,7 +203,7 @@ def _explained(error: MarkedYAMLError, source: _Source) -> SpecError:
     if "undefined alias" in problem:
         name = problem.rpartition(" ")[2].strip("'")
         return SpecError(where, f"*{name} stands for nothing", f"no &{name} comes before it")
-    # What was begun and not ended is more to the point than where the file ends.
+    # The line where something begins that does not end helps more than the end of the file.
     began = error.context_mark
     context = f"{error.context}: " if error.context else ""
     if source.numbered and began and mark and began.line != mark.line:
@@ -277,7 +277,7 @@ class _Builder:
         return self._scalar(node)
 
     def _untagged(self, node: Node) -> None:
-        """Refuse a tag that says other than what is plain; `!!str` alone is a way to quote."""
+        """Refuse a tag other than the default one; `!!str` alone is a way to quote."""
         if isinstance(node, ScalarNode):
             plain = not node.style
             usual = self.yaml.resolver.resolve(ScalarNode, node.value, (plain, not plain))
@@ -342,7 +342,7 @@ class _Builder:
         return value
 
     def _whole(self, node: ScalarNode) -> None:
-        """Refuse what an escape can make but no file can hold."""
+        """Refuse half a character: an escape can write it, UTF-8 cannot."""
         try:
             node.value.encode()
         except UnicodeEncodeError as error:
@@ -369,7 +369,7 @@ class _Builder:
 
 
 def _plain(yaml: YAML, node: ScalarNode, text: str) -> Any:
-    """What a scalar is by its tag; raises ValueError where readers of YAML do not agree."""
+    """The value of a scalar by its tag; ValueError where readers of YAML do not agree."""
     if node.tag in (f"{_TAG}int", f"{_TAG}float"):
         if node.tag == f"{_TAG}int" and _LEADING_ZERO.match(text):
             number = text.replace("_", "").lstrip("+-0") or "0"

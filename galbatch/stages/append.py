@@ -9,9 +9,9 @@ from pathlib import Path
 from galbatch.errors import SpecError, TransientError
 from galbatch.sinks.base import Origin, Piece
 from galbatch.sinks.open import sink_of
-from galbatch.spec.job import Sink as SinkSpec
+from galbatch.spec.job import SinkSettings
 from galbatch.stages import code
-from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.deliveries import held_as, origin_of, unit_of
 from galbatch.stages.memory import PROCESS
@@ -20,8 +20,8 @@ from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store import fence
 from galbatch.store.commit import digest_file
-from galbatch.store.facts import AppendFacts, PublishedFacts
-from galbatch.store.places import local_copy
+from galbatch.store.locations import local_copy
+from galbatch.store.model_facts import AppendFacts, PublishedFacts
 from galbatch.store.receipts import Need
 from galbatch.values import Receipt
 
@@ -32,7 +32,7 @@ class Delivery:
 
     Parameters
     ----------
-    sink : Sink
+    sink : SinkSettings
     model : str
         Its version.
     origin : Origin
@@ -42,7 +42,7 @@ class Delivery:
     need : Need
     """
 
-    sink: SinkSpec
+    sink: SinkSettings
     model: str
     origin: Origin
     pieces: tuple[tuple[Piece, int], ...]
@@ -54,7 +54,7 @@ class Append:
     """A task per database and model, on the driver: an embedded database has one writer."""
 
     name: str = "append"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "driver"
 
     def summary(self, site: Site) -> str:
@@ -95,7 +95,7 @@ class Append:
         """Nothing to prepare."""
         return self
 
-    def run(self, site: Site, task: Task[Delivery], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Delivery], report: OnProgress) -> tuple[Receipt, ...]:
         """Append what the database does not have; it remembers what it has."""
         began = time.perf_counter()
         delivery = task.payload
@@ -134,7 +134,7 @@ class Append:
 def _delivery(
     snapshot: Snapshot,
     catalogue: Catalogue,
-    sink: SinkSpec,
+    sink: SinkSettings,
     name: str,
     version: str,
     published: Receipt,

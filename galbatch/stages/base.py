@@ -11,7 +11,7 @@ from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.values import Receipt
 
-Report = Callable[[int, int | None, str], None]
+OnProgress = Callable[[int, int | None, str], None]
 """Called with (done so far, total if known, a note)."""
 
 
@@ -47,7 +47,7 @@ class Task(Generic[Payload]):
     unit : str
         What it is about: a file, a partition, a model.
     size : int or None
-        How much it is, in the stage's word (rows, epochs), where known beforehand.
+        How much it is, in the stage's `progress_unit` (rows, epochs), where known beforehand.
     payload : Payload
         What `Stage.run` needs to know besides.
     why : str
@@ -92,7 +92,7 @@ class Stage(Protocol[Payload, Shared]):
         ...
 
     @property
-    def word(self) -> str:
+    def progress_unit(self) -> str:
         """What progress counts: `rows` or `epochs`."""
         ...
 
@@ -127,7 +127,7 @@ class Stage(Protocol[Payload, Shared]):
         """
         ...
 
-    def run(self, site: Site, task: Task[Payload], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Payload], report: OnProgress) -> tuple[Receipt, ...]:
         """Do one task: write, verify, rename, then write and return its receipts."""
         ...
 

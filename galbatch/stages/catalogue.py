@@ -16,8 +16,8 @@ from galbatch.store.arrays import IdKind, id_kind
 from galbatch.store.commit import digest_file
 from galbatch.store.facts import CatalogueFacts, ScanFacts, SourceFacts, StoredPartition
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
-from galbatch.store.receipts import Need, Receipts, words_digest
+from galbatch.store.locations import is_remote
+from galbatch.store.receipts import Need, Receipts, json_digest
 from galbatch.store.tables import is_readable
 from galbatch.store.units import CATALOGUE_UNIT, REJECTED, REPEATED, rejected_unit
 from galbatch.values import Partition, Receipt
@@ -65,7 +65,7 @@ class CatalogueState:
     facts : CatalogueFacts or None
         What that receipt tells.
     lost : mapping of Partition to str
-        Partitions that must be made anew from their sources, and why.
+        Partitions that must be made again from their sources, and why.
     without_receipt : mapping of Partition to str
         Those whose file is sound but whose receipt is not, and why.
     changed : tuple of SourceFile
@@ -142,7 +142,7 @@ def compare_with_sources(site: Site, receipts: Receipts) -> CatalogueState:
         if gone:
             raise SpecError(
                 str(site.layout.root),
-                f"must be made anew ('partition' or the survey changed), but {gone[0]} is gone",
+                f"must be made again ('partition' or the survey changed), but {gone[0]} is gone",
                 "bring it back, or choose another 'store'",
             )
         base = None
@@ -290,7 +290,7 @@ def _partitioning(site: Site) -> dict[str, Any]:
     return {
         "code": code.INGEST,
         "partition": site.job.partition.model_dump(mode="json"),
-        "survey": words_digest(survey_meaning(site)),
+        "survey": json_digest(survey_meaning(site)),
         "sources": None,
     }
 

@@ -30,18 +30,18 @@ from galbatch.stages.site import Site
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.facts import RowRanges, ScanFacts, SourceFacts, StoredPartition, Totals
 from galbatch.store.layout import Layout
-from galbatch.store.partitions import Histogram, extend_partitions, plan_row_ranges
+from galbatch.store.partitions import PixelCounts, extend_partitions, plan_row_ranges
 from galbatch.store.quarantine import GOT, rejected_positions
-from galbatch.store.receipts import Need, words_digest
-from galbatch.store.shards import (
-    Shard,
-    catalogue_schema,
+from galbatch.store.receipts import Need, json_digest
+from galbatch.store.shard_rows import (
     count_pixels,
     files_between,
     find_rows,
-    places_of,
     read_pixels,
+    row_numbers,
 )
+from galbatch.store.shard_schema import catalogue_schema
+from galbatch.store.shards import Shard
 from galbatch.store.tables import FILE, HEALPIX, ROW, read_partition, read_schema
 from galbatch.store.units import REPEATED, rejected_unit
 from galbatch.values import Partition, Receipt
@@ -148,8 +148,8 @@ def _row_sources(
         survey.id.column,
         schema.field(survey.id.column).type,
         at_most=tolerated_duplicates(site, state, receipts),
-        held=[one.partition for one in state.on_disk],
-        again=reread_shards,
+        stored_partitions=[one.partition for one in state.on_disk],
+        reread=reread_shards,
     )
     reread_without = find_rows(layout, reread_shards, _repeated_rows(layout, reread))
     return RowSources(changed_shards, without, reread_shards, reread_without, schema, replaced)
@@ -171,7 +171,7 @@ class _Planner:
         facts = state.facts
         # A column that grew wider, or that is new, is so in every partition.
         self._same_columns = facts is not None and columns == (facts.columns, facts.types)
-        self._columns = words_digest(columns)
+        self._columns = json_digest(columns)
 
     def with_sky(self) -> list[PartitionPlan | Partition]:
         """Pixels, none with more rows than the job allows."""
@@ -182,7 +182,7 @@ class _Planner:
         kept = [replace(one.partition, rows=self._rows_that_stay(one)) for one in state.stored]
         partitions = extend_partitions(
             tuple(kept),
-            Histogram.total(changed.values(), order),
+            PixelCounts.total(changed.values(), order),
             settings.rows,
             lambda partition: self._histogram(partition, order),
         )
@@ -208,12 +208,12 @@ class _Planner:
                 planned.append(self._plan(replace(one.partition, rows=stay), [one], {}))
         next_one = max((one.partition.index + 1 for one in state.stored), default=0)
         size = self._site.job.partition.rows
-        gone = places_of(rows.changed, rows.changed_without)
+        gone = row_numbers(rows.changed, rows.changed_without)
         for new in plan_row_ranges(sum(shard.rows for shard in rows.changed), size, gone):
-            places = (new.index * size, (new.index + 1) * size)
-            coming = files_between(layout, rows.changed, places)
+            row_range = (new.index * size, (new.index + 1) * size)
+            coming = files_between(layout, rows.changed, row_range)
             partition = replace(new, index=next_one + new.index)
-            planned.append(self._plan(partition, [], coming, places))
+            planned.append(self._plan(partition, [], coming, row_range))
         return planned
 
     def _plan(
@@ -221,7 +221,7 @@ class _Planner:
         partition: Partition,
         touching: Sequence[StoredPartition],
         coming: RowRanges,
-        places: tuple[int, int] = (0, 0),
+        row_range: tuple[int, int] = (0, 0),
     ) -> PartitionPlan | Partition:
         """What a partition is made of: rows of those in the store that it touches, and others."""
         state = self._state
@@ -247,7 +247,7 @@ class _Planner:
             "code": code.INGEST,
             "partition": self._site.job.partition.model_dump(mode="json"),
             "columns": self._columns,
-            "places": list(places),
+            "places": list(row_range),
             "files": contents,
         }
         return PartitionPlan(
@@ -255,7 +255,7 @@ class _Planner:
             Need("ingest", partition.name, depends),
             tuple(one.partition for one in touching if one.partition not in state.lost),
             tuple(one for one in touching if one.partition in state.lost),
-            places,
+            row_range,
             files,
         )
 
@@ -267,7 +267,7 @@ class _Planner:
         rows = rows_that_stay(self._site.layout, one.partition, [FILE], replaced)
         return int(rows.num_rows)
 
-    def _histogram(self, partition: Partition, order: int) -> Histogram:
+    def _histogram(self, partition: Partition, order: int) -> PixelCounts:
         """Where on the sky the rows are that stay in a partition."""
         sources, layout = self._rows, self._site.layout
         if partition in self._state.lost:
@@ -275,11 +275,11 @@ class _Planner:
             rows = read_pixels(layout, sources.reread, pixels, schema, sources.reread_without)
         else:
             rows = rows_that_stay(layout, partition, [HEALPIX, FILE], sources.replaced)
-        return Histogram.of(rows[HEALPIX].to_numpy(), order)
+        return PixelCounts.of(rows[HEALPIX].to_numpy(), order)
 
 
 def _files_that_come(
-    partitions: Sequence[Partition], changed: Mapping[int, Histogram], order: int
+    partitions: Sequence[Partition], changed: Mapping[int, PixelCounts], order: int
 ) -> dict[int, dict[int, tuple[int, int]]]:
     """Changed files that have rows in a partition, by its place in the sequence."""
     lows = np.array([partition.index << 2 * (order - partition.order) for partition in partitions])
@@ -312,7 +312,7 @@ def _sources(
             duplicates=rows.num_rows,
             # Should one of these change, this source is read again: its rows may come back.
             repeats=tuple(sorted(first - {scan.unit})),
-            content=words_digest([scan.receipt.key, content]),
+            content=json_digest([scan.receipt.key, content]),
         )
     return sources, repeated
 

@@ -41,7 +41,7 @@ from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.facts import StoredPartition
 from galbatch.store.gather import gather_arrays
 from galbatch.store.layout import Layout
-from galbatch.store.places import remove_tree
+from galbatch.store.locations import remove_tree
 from galbatch.store.rows import ArraysBeside, partition_metadata
 from galbatch.store.shards import POSITION, SOURCE
 from galbatch.store.tables import annotate, commit_parquet, read_partition

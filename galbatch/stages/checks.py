@@ -13,7 +13,7 @@ from galbatch.models.families import family_of, needs_labels
 from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
 from galbatch.sinks.open import sink_of
-from galbatch.spec.job import Job, MockSource, Model, SkySplit
+from galbatch.spec.job import AnyModel, Job, MockSource, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.compare_files import UnreadFiles, compare, few
@@ -25,7 +25,7 @@ from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.facts import SourceFacts
 from galbatch.store.identity import Identity, check_identity
-from galbatch.store.places import check_writable
+from galbatch.store.locations import check_writable
 from galbatch.store.tables import OWN, read_schema
 from galbatch.training.fit import trainer_of
 from galbatch.values import TARGETS
@@ -87,7 +87,7 @@ def _check_survey(survey: Survey, *, needs_labels: bool) -> None:
             )
 
 
-def _check_pretrained(job: Job, survey: Survey, model: Model) -> None:
+def _check_pretrained(job: Job, survey: Survey, model: AnyModel) -> None:
     """A model to begin with is needed until the one that begins with it is trained."""
     try:
         with pretrained_folder(model) as folder:

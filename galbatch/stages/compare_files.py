@@ -15,7 +15,7 @@ from galbatch.spec.job import FilesSource, Job
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.headers import FileFacts, is_of_numbers
-from galbatch.store.unify import THE_STORE, unify
+from galbatch.store.column_types import THE_STORE, common_field
 from galbatch.values import TARGETS, Target
 
 _NAMED = 6
@@ -258,7 +258,7 @@ def _compare_types(
     for name, fields in columns.items():
         is_id = name == survey.id.column
         kinds = {_kind(one.type): file for file, one in reversed(fields)}
-        unified = unify(name, fields, limits, is_id=is_id)
+        unified = common_field(name, fields, limits, is_id=is_id)
         if is_id and len(kinds) > 1 and is_text(unified.type):
             said = ", ".join(f"{kind} in {file}" for kind, file in sorted(kinds.items()))
             lines.append(f"column '{name}' is {said}: ids become text")

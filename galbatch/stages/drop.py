@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.facts import AppendFacts
-from galbatch.store.places import remove_tree
+from galbatch.store.locations import remove_tree
+from galbatch.store.model_facts import AppendFacts
 from galbatch.store.publish import retract
 from galbatch.store.units import version_of
 

@@ -22,7 +22,7 @@ from galbatch.models.pdf import QUANTILES
 from galbatch.stages.predictions import predict_need
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.facts import TrainFacts
+from galbatch.store.model_facts import TrainFacts
 from galbatch.store.tables import read_partition, read_schema
 from galbatch.targets import RECORDS
 from galbatch.values import Partition

@@ -26,15 +26,15 @@ from typing import Any
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.models.families import FAMILIES, Entry, family_of
 from galbatch.sample.lineage import origin
-from galbatch.spec.job import Job, Model
+from galbatch.spec.job import AnyModel, Job
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Report
+from galbatch.stages.base import OnProgress
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import fence
 from galbatch.store.layout import Layout
-from galbatch.store.places import local_copy, place
+from galbatch.store.locations import local_copy, location
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 """Between two looks whether a fit is still wanted."""
@@ -42,7 +42,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What came of a fit.
 
     Parameters
@@ -62,7 +62,7 @@ def lineage_of(site: Site) -> dict[str, Any]:
     return origin(site.job.source, split_of(site.job, site.survey))
 
 
-def fit_in_subprocess(site: Site, model: str, folder: Path, report: Report) -> Fitted:
+def fit_in_subprocess(site: Site, model: str, folder: Path, report: OnProgress) -> FitResult:
     """Fit a model in a process of its own, which ends when this one does.
 
     Parameters
@@ -130,10 +130,10 @@ def fit_in_subprocess(site: Site, model: str, folder: Path, report: Report) -> F
             log.seek(0)
             last = " | ".join(deque((line.strip() for line in log if line.strip()), maxlen=5))
             raise TransientError(f"train {model}", f"the process ended with code {code}", last)
-    return Fitted(**outcome["facts"])
+    return FitResult(**outcome["facts"])
 
 
-def fit_here(site: Site, model: str, folder: Path, report: Report) -> Fitted:
+def fit_here(site: Site, model: str, folder: Path, report: OnProgress) -> FitResult:
     """Fit a model in this process.
 
     Parameters
@@ -174,7 +174,7 @@ def fit_here(site: Site, model: str, folder: Path, report: Report) -> Fitted:
             pretrained=before,
             origin=lineage_of(site),
         )
-    return Fitted(table.num_rows, card.fingerprint)
+    return FitResult(table.num_rows, card.fingerprint)
 
 
 def _messages(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -229,12 +229,12 @@ def _check_wanted(run: fence.Attempt | None, folder: Path) -> None:
 
 
 @contextmanager
-def pretrained_folder(model: Model) -> Iterator[Path | None]:
+def pretrained_folder(model: AnyModel) -> Iterator[Path | None]:
     """Folder of the model that a fit begins with; None where it begins from random weights."""
     if model.begins_with is None:
         yield None
         return
-    with local_copy(place(model.begins_with)) as folder:
+    with local_copy(location(model.begins_with)) as folder:
         yield folder
 
 
@@ -257,7 +257,7 @@ def main() -> None:
     job = Job.model_validate(request["job"])
     survey = Survey.model_validate(request["survey"])
     scratch = Path(request["scratch"]) if request["scratch"] else None
-    site = Site(job, survey, Layout(place(request["root"]), scratch))
+    site = Site(job, survey, Layout(location(request["root"]), scratch))
     model, folder = request["model"], Path(request["folder"])
     run = fence.Attempt(site.layout.lock, request["run"]) if request["run"] else None
     _end_when_unwanted(run, folder)

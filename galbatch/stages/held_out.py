@@ -19,16 +19,17 @@ from galbatch.sample.split import TEST, roles
 from galbatch.spec.job import SkySplit
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.predictions import own_columns
+from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import label_columns, split_of
 from galbatch.store.tables import HEALPIX, read_partition
 from galbatch.store.units import prediction_unit
-from galbatch.values import TARGETS, Target
+from galbatch.values import TARGETS, Partition, Target
 
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """What is judged of one partition."""
+    """Rows of one partition that are judged."""
 
     rank: NDArray[np.uint64]
     truth: Mapping[Target, NDArray[Any]]
@@ -90,67 +91,95 @@ def held_out_rows(
 ) -> tuple[HeldOut | None, dict[str, dict[str, NDArray[Any]]]]:
     """Truth and predictions of the labelled rows that no model has seen."""
     site = snapshot.site
-    survey, layout = site.survey, site.layout
-    split = split_of(site.job, survey)
     known = set(catalogue.facts.columns)
-    wanted = [*own_columns(survey), *label_columns(survey), *reference_inputs(survey)]
-    wanted += [condition.column for condition in site.job.report.where]
-    columns = [name for name in dict.fromkeys(wanted) if name in known]
+    columns = [name for name in _columns_to_judge(site) if name in known]
     receipts = snapshot.receipts.all("predict")
     names = snapshot.versions.all_current
     sample = Sample(site.job.report.max_rows)
     for partition in catalogue.partitions:
-        if any(prediction_unit(name, partition.name) not in receipts for name in names):
-            continue
-        table = read_partition(layout, partition, columns)
-        healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
-        ids = table[survey.id.column].to_numpy()
-        judged = roles(split, healpix, ids) == TEST
-        labelled = labels(survey, table)
-        judged &= np.any([np.isfinite(values) for values in labelled.values()], axis=0)
-        judged &= meets(site.job.report.where, table)
-        rank = hash_array(ids if ids.dtype.kind == "i" else ids.astype(object), categorize=False)
-        judged &= rank < sample.below
-        if not judged.any():
-            continue
-        mask = pa.array(judged)
-        truth = {target: labelled.get(target, np.full(len(judged), np.nan)) for target in TARGETS}
-        sample.add(
-            JudgedRows(
-                rank[judged],
-                {target: values[judged] for target, values in truth.items()},
-                reference_magnitude(survey, table.filter(mask)),
-                {
-                    name: read_partition(layout, partition, model=name)
-                    .filter(mask)
-                    .drop_columns(list(own_columns(survey)))
-                    for name in names
-                },
-            )
-        )
+        if all(prediction_unit(name, partition.name) in receipts for name in names):
+            rows = _judged_rows(site, partition, columns, names, sample.below)
+            if rows is not None:
+                sample.add(rows)
     parts = sample.parts()
     columns_of = {name: _columns([part.predicted[name] for part in parts]) for name in names}
     if not parts:
         return None, columns_of
+    truth = {target: np.concatenate([part.truth[target] for part in parts]) for target in TARGETS}
+    magnitude = np.concatenate([part.magnitude for part in parts])
+    return HeldOut(_description(site, sample), truth, magnitude), columns_of
+
+
+def _columns_to_judge(site: Site) -> tuple[str, ...]:
+    """Columns of the catalogue that decide which rows are judged, and their truth."""
+    survey = site.survey
+    wanted = [*own_columns(survey), *label_columns(survey), *reference_inputs(survey)]
+    wanted += [condition.column for condition in site.job.report.where]
+    return tuple(dict.fromkeys(wanted))
+
+
+def _judged_rows(
+    site: Site, partition: Partition, columns: Sequence[str], names: Sequence[str], below: np.uint64
+) -> JudgedRows | None:
+    """The rows of a partition that are judged, with the predictions of some versions.
+
+    Parameters
+    ----------
+    site : Site
+    partition : Partition
+    columns : sequence of str
+        Of the catalogue.
+    names : sequence of str
+        The versions.
+    below : numpy.uint64
+        Only rows of a lower rank.
+
+    Returns
+    -------
+    JudgedRows or None
+        None where there are none.
+    """
+    survey, layout = site.survey, site.layout
+    table = read_partition(layout, partition, columns)
+    healpix = table[HEALPIX].to_numpy() if survey.sky is not None else None
+    ids = table[survey.id.column].to_numpy()
+    judged = roles(split_of(site.job, survey), healpix, ids) == TEST
+    labelled = labels(survey, table)
+    judged &= np.any([np.isfinite(values) for values in labelled.values()], axis=0)
+    judged &= meets(site.job.report.where, table)
+    rank = hash_array(ids if ids.dtype.kind == "i" else ids.astype(object), categorize=False)
+    judged &= rank < below
+    if not judged.any():
+        return None
+    mask, own = pa.array(judged), list(own_columns(survey))
+    truth = {target: labelled.get(target, np.full(len(judged), np.nan)) for target in TARGETS}
+    predicted = {
+        name: read_partition(layout, partition, model=name).filter(mask).drop_columns(own)
+        for name in names
+    }
+    return JudgedRows(
+        rank[judged],
+        {target: values[judged] for target, values in truth.items()},
+        reference_magnitude(survey, table.filter(mask)),
+        predicted,
+    )
+
+
+def _description(site: Site, sample: Sample) -> str:
+    """How the judged rows were chosen."""
+    split = split_of(site.job, site.survey)
     by = (
         f"whole sky cells (HEALPix order {split.order})"
         if isinstance(split, SkySplit)
         else "rows drawn by their id"
     )
-    description = (
+    text = (
         f"labelled rows of the {split.test:.0%} held out: {by}, seed {split.seed}; "
         "no model was trained, stopped or calibrated on them"
     )
     if sample.thinned:
-        description += f"; of them a random {counted(sample.rows, 'row')}"
-    return (
-        HeldOut(
-            description,
-            {target: np.concatenate([part.truth[target] for part in parts]) for target in TARGETS},
-            np.concatenate([part.magnitude for part in parts]),
-        ),
-        columns_of,
-    )
+        text += f"; of them a random {counted(sample.rows, 'row')}"
+    return text
 
 
 def _columns(tables: Sequence[pa.Table]) -> dict[str, NDArray[Any]]:

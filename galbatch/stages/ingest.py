@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from galbatch.errors import SpecError, TransientError
 from galbatch.flux.bands import reference_magnitude
 from galbatch.quality.metrics import count
-from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import CatalogueState, catalogue_need, quarantine_files
 from galbatch.stages.catalogue_plan import (
     CataloguePlan,
@@ -43,8 +43,8 @@ from galbatch.store.facts import (
     StoredPartition,
     Totals,
 )
-from galbatch.store.partitions import Histogram
-from galbatch.store.places import remove_tree
+from galbatch.store.locations import remove_tree
+from galbatch.store.partitions import PixelCounts
 from galbatch.store.publish import SKYMAP_ORDER, finish_catalogue, finish_collection, retract
 from galbatch.store.quarantine import quarantine, rejected_table
 from galbatch.store.receipts import Receipts
@@ -60,7 +60,7 @@ class Ingest:
     """A task per partition."""
 
     name: str = "ingest"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
     rows: RowSources | None = field(default=None, compare=False)
     """Known once all sources are scanned."""
@@ -115,7 +115,7 @@ class Ingest:
                 arrays = allocate_arrays(snapshot, plan)
         return replace(self, rows=plan.rows if plan else None, arrays=arrays)
 
-    def run(self, site: Site, task: Task[PartitionPlan], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[PartitionPlan], report: OnProgress) -> tuple[Receipt, ...]:
         """Gather one partition from all shards, and from the store, and write it."""
         began = time.perf_counter()
         if self.rows is None:
@@ -174,7 +174,7 @@ def _publish(snapshot: Snapshot, plan: CataloguePlan) -> None:
         _obey_the_law(plan.sources, list(facts_of.values()))
     digest = sha256("".join(one.digest for one in written).encode()).hexdigest()
     sky = [facts.sky for facts in facts_of.values() if facts.sky is not None]
-    histogram = Histogram.total(sky, SKYMAP_ORDER) if site.survey.sky is not None else None
+    histogram = PixelCounts.total(sky, SKYMAP_ORDER) if site.survey.sky is not None else None
     outputs = finish_catalogue(
         layout,
         site.survey,
@@ -322,8 +322,8 @@ def _counts_of(table: pa.Table) -> dict[int, int]:
     return {one["values"]: one["counts"] for one in counts.to_pylist()}
 
 
-def _sky(table: pa.Table) -> Histogram | None:
+def _sky(table: pa.Table) -> PixelCounts | None:
     """Where on the sky the rows are."""
     if HEALPIX not in table.column_names:
         return None
-    return Histogram.of(table[HEALPIX].to_numpy(), SKYMAP_ORDER)
+    return PixelCounts.of(table[HEALPIX].to_numpy(), SKYMAP_ORDER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from galbatch.columns import arrow_type, bytes_in_row
-from galbatch.spec.survey import Column
+from galbatch.spec.columns import Column
 from galbatch.stages.site import Site
 from galbatch.store.arrays.spec import SHARD_BYTES
 from galbatch.values import WORKER_MEMORY

@@ -20,13 +20,14 @@ from astropy.io import fits
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.intake.types import item_type
 from galbatch.mock.observe import mock_batches
-from galbatch.spec.survey import Column, Survey
+from galbatch.spec.columns import Column
+from galbatch.spec.survey import Survey
 
 BATCH_ROWS = 65_536
 _FITS_BLOCK = 2880
 _FITS_CODES = {"int64": "K", "int32": "J", "int16": "I", "float32": "E", "float64": "D"}
 
-Batches = Iterator[pa.Table]
+Tables = Iterator[pa.Table]
 
 
 def write_mock(survey: Survey, rows: int, seed: int, path: Path, *, force: bool = False) -> None:
@@ -89,7 +90,7 @@ def _appearing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _write_csv(file: IO[Any], columns: tuple[Column, ...], batches: Batches, rows: int) -> None:
+def _write_csv(file: IO[Any], columns: tuple[Column, ...], batches: Tables, rows: int) -> None:
     schema = pa.schema(
         [
             pa.field(column.name, pa.string() if column.shape else item_type(column))
@@ -116,7 +117,7 @@ def _as_text(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
     return pa.chunked_array([joined], pa.string())
 
 
-def _write_fits(file: IO[Any], columns: tuple[Column, ...], batches: Batches, rows: int) -> None:
+def _write_fits(file: IO[Any], columns: tuple[Column, ...], batches: Tables, rows: int) -> None:
     definitions = fits.ColDefs(
         [
             fits.Column(
@@ -156,7 +157,7 @@ def _numbers(values: pa.ChunkedArray[Any], column: Column) -> np.ndarray[Any, An
     return np.asarray(whole.to_numpy(zero_copy_only=False))
 
 
-def _write_parquet(file: IO[Any], columns: tuple[Column, ...], batches: Batches, rows: int) -> None:
+def _write_parquet(file: IO[Any], columns: tuple[Column, ...], batches: Tables, rows: int) -> None:
     writer: pq.ParquetWriter | None = None
     for table in batches:
         if writer is None:
@@ -166,7 +167,7 @@ def _write_parquet(file: IO[Any], columns: tuple[Column, ...], batches: Batches,
         writer.close()
 
 
-_Writer = Callable[[Any, tuple[Column, ...], Batches, int], None]
+_Writer = Callable[[Any, tuple[Column, ...], Tables, int], None]
 _WRITERS: dict[str, _Writer] = {
     ".csv": _write_csv,
     ".csv.gz": _write_csv,

@@ -22,8 +22,9 @@ from galbatch.report.data import HeldOut, LossCurve, ModelReport, TargetLabels
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.predictions import predicted
 from galbatch.stages.state import Snapshot
-from galbatch.store.facts import Counts, PredictFacts
-from galbatch.store.places import local_copy
+from galbatch.store.facts import Counts
+from galbatch.store.locations import local_copy
+from galbatch.store.model_facts import PredictFacts
 from galbatch.values import TARGETS
 
 

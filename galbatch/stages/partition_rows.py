@@ -18,17 +18,14 @@ from galbatch.store.layout import Layout
 from galbatch.store.partitions import HEALPIX_ORDER
 from galbatch.store.receipts import Need
 from galbatch.store.rows import array_span
-from galbatch.store.shards import (
-    POSITION,
-    SOURCE,
-    Shard,
-    fit,
+from galbatch.store.shard_rows import (
     located,
+    read_file_rows,
     read_pixels,
-    read_places,
-    read_rows,
-    sort_rows,
+    read_row_range,
+    with_schema,
 )
+from galbatch.store.shards import POSITION, SOURCE, Shard, sort_rows
 from galbatch.store.tables import FILE, HEALPIX, read_partition
 from galbatch.values import Partition
 
@@ -46,7 +43,7 @@ class PartitionPlan:
         Partitions in the store that hold rows of it.
     lost : tuple of StoredPartition
         Those of the published catalogue that held rows of it and cannot be read any more.
-    places : tuple of int
+    row_range : tuple of int
         Rows of the changed files, by their place, for a survey without a sky.
     files : mapping of int to (int, int)
         Sources that it has rows of: the first and last row at most.
@@ -56,7 +53,7 @@ class PartitionPlan:
     need: Need
     stored: tuple[Partition, ...]
     lost: tuple[StoredPartition, ...]
-    places: tuple[int, int]
+    row_range: tuple[int, int]
     files: RowRanges
 
 
@@ -98,8 +95,8 @@ class RowSources:
         if not self.has_arrays:
             return self.schema
         fields = [field for field in self.schema if not is_tensor(field.type)]
-        places = [pa.field(SOURCE, pa.int32()), pa.field(POSITION, pa.int64())]
-        return pa.schema([*fields, *places])
+        origins = [pa.field(SOURCE, pa.int32()), pa.field(POSITION, pa.int64())]
+        return pa.schema([*fields, *origins])
 
 
 def partition_rows(
@@ -126,7 +123,7 @@ def partition_rows(
         if sources.has_arrays:
             rows = located(rows, first + number, np.arange(rows.num_rows))
         rows = _that_stay(rows, sources.replaced)
-        parts.append(fit(_within(rows, partition), schema))
+        parts.append(with_schema(_within(rows, partition), schema))
     parts += [_lost_rows(layout, sources, partition, lost) for lost in plan.lost]
     return sort_rows(pa.concat_tables(parts), id_column)
 
@@ -153,7 +150,7 @@ def _changed_rows(layout: Layout, sources: RowSources, plan: PartitionPlan) -> p
     """Those of new and changed files."""
     shards, without = sources.changed, sources.changed_without
     if plan.partition.kind == "rows":
-        return read_places(layout, shards, plan.places, sources.plain, without)
+        return read_row_range(layout, shards, plan.row_range, sources.plain, without)
     return read_pixels(layout, shards, pixel_range(plan.partition), sources.plain, without)
 
 
@@ -171,7 +168,7 @@ def _lost_rows(
         )
     schema, without = sources.plain, sources.reread_without
     if partition.kind == "rows":
-        return _behind(sources, read_rows(layout, sources.reread, files, schema, without))
+        return _behind(sources, read_file_rows(layout, sources.reread, files, schema, without))
     low, high = pixel_range(partition)
     first, stop = pixel_range(lost.partition)
     pixels = (max(low, first), min(high, stop))

@@ -19,7 +19,7 @@ from galbatch.models.flags import Quality
 from galbatch.quality.metrics import count
 from galbatch.spec.survey import Survey
 from galbatch.stages import code
-from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.memory import PROCESS, arrays_memory, ingest_memory, row_bytes
 from galbatch.stages.predictions import (
@@ -38,8 +38,9 @@ from galbatch.store.arrays import (
     metadata_outputs,
     metadata_problem,
 )
-from galbatch.store.facts import Counts, PredictFacts, PublishedFacts
-from galbatch.store.places import remove_tree
+from galbatch.store.facts import Counts
+from galbatch.store.locations import remove_tree
+from galbatch.store.model_facts import PredictFacts, PublishedFacts
 from galbatch.store.publish import finish_extension, retract
 from galbatch.store.receipts import Need
 from galbatch.store.rows import RowsWriter, read_rows
@@ -94,7 +95,7 @@ class Predict:
     """A task per partition."""
 
     name: str = "predict"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
     arrays: Mapping[str, ArraysOfVersion] = field(default_factory=dict, compare=False)
     """Where the arrays of every version go; known when the work begins."""
@@ -144,7 +145,7 @@ class Predict:
             return self
         return replace(self, arrays=_allocated(snapshot, catalogue, units))
 
-    def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Work], report: OnProgress) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
         began = time.perf_counter()
         work = task.payload

@@ -16,7 +16,7 @@ from galbatch.stages import code
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.state import Snapshot
 from galbatch.store.arrays import GroupSpec, group_spec
-from galbatch.store.places import lasting_copy
+from galbatch.store.locations import lasting_copy
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX
 from galbatch.store.units import prediction_unit

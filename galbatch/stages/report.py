@@ -11,8 +11,7 @@ from pathlib import Path
 from galbatch.report.data import ReportData
 from galbatch.spec.job import SkySplit
 from galbatch.stages import code
-from galbatch.stages.base import Pending, Task, Where
-from galbatch.stages.base import Report as Progress
+from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.memory import PROCESS
 from galbatch.stages.report_data import appended, report_data
 from galbatch.stages.site import Site
@@ -20,17 +19,17 @@ from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import split_of
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.quarantine import rejected_total
-from galbatch.store.receipts import Need, words_digest
+from galbatch.store.receipts import Need, json_digest
 from galbatch.store.units import PAGE_UNIT
 from galbatch.values import Receipt
 
 
 @dataclass(frozen=True)
-class Report:
+class DrawReport:
     """One task, on the driver."""
 
     name: str = "report"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "driver"
     left: tuple[str, ...] = ()
     """What the stages before it have not done: a page that says so is another one."""
@@ -55,11 +54,11 @@ class Report:
             return Pending((), done=1)
         return Pending((Task(PAGE_UNIT, None, need, receipts.why(receipt, need)),))
 
-    def begin(self, snapshot: Snapshot, pending: Pending[Need, None]) -> Report:
+    def begin(self, snapshot: Snapshot, pending: Pending[Need, None]) -> DrawReport:
         """Nothing to prepare."""
         return self
 
-    def run(self, site: Site, task: Task[Need], report: Progress) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Need], report: OnProgress) -> tuple[Receipt, ...]:
         """Draw the page and record it."""
         began = time.perf_counter()
         self.draw(Snapshot(site))
@@ -69,7 +68,7 @@ class Report:
             for name in ("index.html", "report.json")
         }
         receipt = task.payload.receipt(
-            digest=words_digest(outputs),
+            digest=json_digest(outputs),
             rows=0,
             outputs=outputs,
             seconds=time.perf_counter() - began,

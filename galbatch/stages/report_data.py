@@ -31,8 +31,9 @@ from galbatch.stages.held_out import held_out_rows
 from galbatch.stages.model_report import model_report, total_counts
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.facts import AppendFacts, CatalogueFacts, PartitionFacts
+from galbatch.store.facts import CatalogueFacts, PartitionFacts
 from galbatch.store.history import latest_records
+from galbatch.store.model_facts import AppendFacts
 from galbatch.store.quarantine import bare_reasons, failed_stages, rejected_tables
 from galbatch.store.units import unit_that_failed
 from galbatch.values import Receipt, RejectedRow

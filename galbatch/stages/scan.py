@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError, counted
 from galbatch.intake.units import UnitPlan
@@ -19,7 +20,7 @@ from galbatch.readers.remote import at_hand
 from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution
-from galbatch.stages.base import Pending, Report, Task, Where, changed
+from galbatch.stages.base import OnProgress, Pending, Task, Where, changed
 from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake, with_pixels
 from galbatch.stages.memory import batch_rows, scan_memory
 from galbatch.stages.site import Site
@@ -30,6 +31,7 @@ from galbatch.store.quarantine import Rejects, release_others
 from galbatch.store.shards import Shard, write_shard
 from galbatch.store.tables import FILE
 from galbatch.store.units import REJECTED, REPEATED, rejected_unit
+from galbatch.targets import RECORDS
 from galbatch.values import STAR, TARGETS, Receipt, Target
 
 
@@ -53,7 +55,7 @@ class Scan:
     """A task per source file; a mistake of the user's stops the run here."""
 
     name: str = "scan"
-    word: str = "rows"
+    progress_unit: str = "rows"
     where: Where = "workers"
     deep: bool = field(default=True, compare=False)
     """Whether shards that are there already are read back: an earlier run left them."""
@@ -98,15 +100,14 @@ class Scan:
         """Nothing to prepare."""
         return self
 
-    def run(self, site: Site, task: Task[FileToScan], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[FileToScan], report: OnProgress) -> tuple[Receipt, ...]:
         """Read one source to its end."""
         began = time.perf_counter()
         listed, merged_into = task.payload.file, task.payload.merged_into
         at_a_time = min(task.batch_rows or batch_rows(site), batch_rows(site))
         survey = site.survey
         shards: list[Shard] = []
-        labelled: dict[Target, int] = dict.fromkeys(TARGETS, 0)
-        stars = rows = 0
+        counts, rows = _LabelCounts(), 0
         with (
             _reading(listed) as file,
             at_hand(file.unit) as path,
@@ -116,16 +117,9 @@ class Scan:
             for batch in batches:
                 table, refused = catalogue_rows(survey, batch, intake, file.unit)
                 rejects.add(refused)
-                for target, values in labels(survey, table).items():
-                    known = np.isfinite(values)
-                    labelled[target] += int(known.sum())
-                    if target == "star":
-                        stars += int((values[known] == STAR).sum())
-                numbers = np.full(table.num_rows, file.number, np.int32)
-                table = with_pixels(survey, table).append_column(FILE, pa.array(numbers))
-                name = f"{file.number:06d}-{len(shards):06d}"
+                counts.add(labels(survey, table))
                 if table.num_rows:
-                    shards.append(write_shard(site.layout, name, table, file=file.number))
+                    shards.append(_write(site, file, len(shards), table))
                 rows += table.num_rows
                 report(rows, task.size, "")
             records = batches.records
@@ -139,8 +133,8 @@ class Scan:
             shards=tuple(shards),
             records=records,
             rejected=rejects.rows,
-            labelled=labelled,
-            stars=stars,
+            labelled=counts.labelled,
+            stars=counts.stars,
             aliases=tuple(intake.resolution.aliases),
             absent=tuple(intake.resolution.absent),
             notes=(*intake.notes, *intake.units.notes),
@@ -162,6 +156,29 @@ class Scan:
         """Forget what was rejected of files that are gone, and of which the store holds nothing."""
         for kind in (REJECTED, REPEATED):
             release_others(snapshot.site.layout, kind, pending.shared or ())
+
+
+@dataclass
+class _LabelCounts:
+    """How many rows have a label, by target, and how many are stars."""
+
+    labelled: dict[Target, int] = field(default_factory=lambda: dict.fromkeys(TARGETS, 0))
+    stars: int = 0
+
+    def add(self, found: Mapping[Target, NDArray[np.float64]]) -> None:
+        """Count the labels of more rows."""
+        for target, values in found.items():
+            known = values[np.isfinite(values)]
+            self.labelled[target] += len(known)
+            if RECORDS[target].is_class:
+                self.stars += int((known == STAR).sum())
+
+
+def _write(site: Site, file: SourceFile, shard: int, table: pa.Table) -> Shard:
+    """Write the rows of a batch as a shard of the file, the one with this number."""
+    numbers = pa.array(np.full(table.num_rows, file.number, np.int32))
+    table = with_pixels(site.survey, table).append_column(FILE, numbers)
+    return write_shard(site.layout, f"{file.number:06d}-{shard:06d}", table, file=file.number)
 
 
 def _merged_into(receipt: Receipt) -> str | None:

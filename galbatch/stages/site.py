@@ -8,7 +8,7 @@ from pathlib import Path
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
-from galbatch.store.places import place
+from galbatch.store.locations import location
 from galbatch.store.receipts import ReceiptBook
 
 
@@ -24,7 +24,7 @@ class Site:
     def of(cls, job: Job, survey: Survey) -> Site:
         """Where the job says that it works."""
         scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
-        return cls(job, survey, Layout(place(job.store), scratch))
+        return cls(job, survey, Layout(location(job.store), scratch))
 
     @property
     def book(self) -> ReceiptBook:

@@ -16,7 +16,7 @@ from galbatch.spec.job import FilesSource, MockSource
 from galbatch.stages import code
 from galbatch.stages.overlap import keep_apart, refuse_what_comes
 from galbatch.stages.site import Site
-from galbatch.store.receipts import Need, words_digest
+from galbatch.store.receipts import Need, json_digest
 from galbatch.store.units import mock_unit
 
 MOCK_TILE_ROWS = 2**18
@@ -116,7 +116,7 @@ def list_sources(
     keep_apart(site, names)
     if not numbers:
         refuse_what_comes(site)
-    meaning = words_digest(survey_meaning(site))
+    meaning = json_digest(survey_meaning(site))
     last = max(numbers.values(), default=-1)
     files = []
     for name in names:
@@ -150,7 +150,7 @@ def _mock_sources(site: Site, source: MockSource) -> tuple[SourceFile, ...]:
     depends = {
         "code": code.SCAN,
         "source": source.model_dump(mode="json", exclude={"batch_rows"}),
-        "survey": words_digest(survey.model_dump(mode="json")),
+        "survey": json_digest(survey.model_dump(mode="json")),
     }
     tiles = []
     for number, first in enumerate(range(0, source.rows, MOCK_TILE_ROWS)):

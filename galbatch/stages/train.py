@@ -13,15 +13,15 @@ from pathlib import Path
 from galbatch.errors import SpecError
 from galbatch.models.families import family_of
 from galbatch.sample.census import SAMPLE_ROWS
-from galbatch.spec.job import MockSource, Model
-from galbatch.stages.base import Pending, Report, Task, Where
+from galbatch.spec.job import AnyModel, MockSource
+from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.fit_process import fit_in_subprocess, lineage_of, pretrained_folder
 from galbatch.stages.memory import PROCESS, row_bytes
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store import fence
 from galbatch.store.commit import commit_folder, digest_output
-from galbatch.store.facts import TrainFacts
+from galbatch.store.model_facts import TrainFacts
 from galbatch.store.receipts import Need
 from galbatch.training.fit import trainer_of
 from galbatch.values import Receipt
@@ -56,7 +56,7 @@ class Train:
     """
 
     name: str = "train"
-    word: str = "epochs"
+    progress_unit: str = "epochs"
     where: Where = "one worker"
     retrain: bool = False
     """Train again what was trained on a catalogue that has changed since."""
@@ -76,7 +76,7 @@ class Train:
         """
         return PROCESS + 2**30 + max(self._rows_memory(site, model) for model in site.job.models)
 
-    def _rows_memory(self, site: Site, model: Model) -> int:
+    def _rows_memory(self, site: Site, model: AnyModel) -> int:
         source, rows = site.job.source, model.max_rows
         if isinstance(source, MockSource):
             rows = min(rows, source.rows)
@@ -116,7 +116,7 @@ class Train:
         """Nothing to prepare: a model's folder is replaced as a whole."""
         return self
 
-    def run(self, site: Site, task: Task[Fit], report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task[Fit], report: OnProgress) -> tuple[Receipt, ...]:
         """Fit one model in a subprocess and move its folder into place."""
         began = time.perf_counter()
         fit = task.payload
@@ -173,17 +173,17 @@ def _need_of(site: Site, version: str, fit: Fit, fingerprint: str) -> Need:
     return fit.need if name == version else versions.need(model, name)
 
 
-def _every_target(model: Model) -> tuple[str, ...]:
+def _every_target(model: AnyModel) -> tuple[str, ...]:
     needs_labels = family_of(model.kind).needs_labels
     return ("every labelled target" if needs_labels else "without labels",)
 
 
-def _begins(model: Model) -> str:
+def _begins(model: AnyModel) -> str:
     """With what a fit begins, if not from random weights."""
     return f"; begins with {model.begins_with}" if model.begins_with else ""
 
 
-def _differences(site: Site, model: Model) -> list[str]:
+def _differences(site: Site, model: AnyModel) -> list[str]:
     """In what a fit differs from the model that it begins with."""
     with pretrained_folder(model) as folder:
         if folder is None:

@@ -12,8 +12,9 @@ from galbatch.models.families import family_of
 from galbatch.sample.census import SAMPLE_ROWS, Census, added, refusals
 from galbatch.sample.labels import labels
 from galbatch.sample.split import TEST, default_split, roles
-from galbatch.spec.job import Job, Model, Split
-from galbatch.spec.survey import Label, StarLabel, Survey
+from galbatch.spec.job import AnyModel, Job, Split
+from galbatch.spec.labels import Label, StarLabel
+from galbatch.spec.survey import Survey
 from galbatch.stages.catalogue import Catalogue
 from galbatch.store.layout import Layout
 from galbatch.store.rows import read_rows
@@ -37,7 +38,7 @@ def label_columns(survey: Survey) -> tuple[str, ...]:
 
 
 def training_rows(
-    layout: Layout, survey: Survey, split: Split, catalogue: Catalogue, model: Model
+    layout: Layout, survey: Survey, split: Split, catalogue: Catalogue, model: AnyModel
 ) -> tuple[pa.Table, Any, Census]:
     """Rows that teach a model: not held out, labelled if it needs labels, and not too many.
 

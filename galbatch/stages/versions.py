@@ -13,13 +13,13 @@ from typing import Any
 from galbatch.errors import SpecError
 from galbatch.models.base import read_card
 from galbatch.models.families import family_of
-from galbatch.spec.job import Model
+from galbatch.spec.job import AnyModel
 from galbatch.stages import code
 from galbatch.stages.site import Site
 from galbatch.stages.training_rows import split_of
-from galbatch.store.facts import PublishedFacts, TrainFacts
-from galbatch.store.places import local_copy, place
-from galbatch.store.receipts import Need, Receipts, words_digest
+from galbatch.store.locations import local_copy, location
+from galbatch.store.model_facts import PublishedFacts, TrainFacts
+from galbatch.store.receipts import Need, Receipts, json_digest
 from galbatch.store.units import version_number, version_unit, versions_of
 from galbatch.values import Receipt
 
@@ -60,7 +60,7 @@ class Versions:
         self._site, self._receipts = site, receipts
         self._current: dict[str, str] = {}
 
-    def current(self, model: Model) -> str:
+    def current(self, model: AnyModel) -> str:
         """The version that the job's settings call for: there already, or to be trained."""
         if model.name not in self._current:
             self._current[model.name] = self._called_for(model)
@@ -71,7 +71,7 @@ class Versions:
         """The current version of each of the job's models, in its order."""
         return tuple(map(self.current, self._site.job.models))
 
-    def need(self, model: Model, version: str) -> Need:
+    def need(self, model: AnyModel, version: str) -> Need:
         """What a version of a model depends on, whatever the rows it was trained on."""
         site = self._site
         survey = site.survey.model_dump(
@@ -82,14 +82,14 @@ class Versions:
             "family": family_of(model.kind).version,
             "model": model.training_settings(),
             "split": split_of(site.job, site.survey).model_dump(mode="json"),
-            "survey": words_digest(survey),
+            "survey": json_digest(survey),
         }
         if model.begins_with is not None:
             receipt = self._receipts.get("train", version)
             depends["pretrained"] = _fingerprint(model.begins_with, receipt)
         return Need("train", version, depends)
 
-    def is_trained(self, model: Model) -> bool:
+    def is_trained(self, model: AnyModel) -> bool:
         """Whether a model is there as the job calls for it, and nothing of it is left to do."""
         return self._receipts.valid(self.need(model, self.current(model))) is not None
 
@@ -103,7 +103,7 @@ class Versions:
                 fingerprints[version] = TrainFacts.from_json(receipt.facts).fingerprint
         return fingerprints
 
-    def next(self, model: Model) -> str:
+    def next(self, model: AnyModel) -> str:
         """The version that a fit makes."""
         last = self._last(model.name)
         # What was never published need not be kept; a receipt that cannot be read speaks for it.
@@ -112,7 +112,7 @@ class Versions:
             return version_unit(model.name, last)
         return version_unit(model.name, last + 1)
 
-    def named(self, model: Model, version: str, fingerprint: str) -> str:
+    def named(self, model: AnyModel, version: str, fingerprint: str) -> str:
         """The version that a trained network is.
 
         A version with predictions keeps its network: another one, be it of the same settings, is
@@ -155,7 +155,7 @@ class Versions:
         predicted = versions_of(self._receipts.all("predict"))
         return tuple(sorted({*predicted, *self._receipts.all("train")}))
 
-    def _called_for(self, model: Model) -> str:
+    def _called_for(self, model: AnyModel) -> str:
         trained = self._trained_versions(model.name)
         for number in range(self._last(model.name), 0, -1):
             version = version_unit(model.name, number)
@@ -187,7 +187,7 @@ class Versions:
 def _fingerprint(folder: str, receipt: Receipt | None) -> str | None:
     """Of the model to begin with; where it is gone, what the version's receipt remembers."""
     try:
-        return read_card(place(folder)).fingerprint
+        return read_card(location(folder)).fingerprint
     except SpecError:
         return receipt.depends.get("pretrained") if receipt else None
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from galbatch.errors import SpecError, TransientError
 from galbatch.store import fence
-from galbatch.store.places import file_system, is_remote, remove_tree
+from galbatch.store.locations import file_system, is_remote, remove_tree
 
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; it also starts with a dot, so datasets overlook it."""
@@ -25,19 +25,19 @@ TEMPORARY = ".tmp"
 class NewFile(AbstractContextManager["NewFile"]):
     """A file under a temporary name, which is moved to its place when it is whole.
 
-    Whoever is killed here leaves either the old file or the new one, never a part. In object
-    storage, where a file appears whole or not at all, it is written when it is complete. Work for
-    a run that another has taken the store over from is thrown away.
+    A process that is killed here leaves either the old file or the new one, never a part. In object
+    storage, where a file appears whole or not at all, it is uploaded when it is complete. When
+    another run has taken over the store, the file is thrown away.
 
     Parameters
     ----------
     path : Path
-        Where it shall be; missing folders are made.
+        Its final path; missing folders are made.
 
     Raises
     ------
     SpecError
-        From all that writes: the disk is full or the folder cannot be written.
+        From every method that writes: the disk is full or the folder cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ class NewFile(AbstractContextManager["NewFile"]):
         return self._size
 
     def flush(self) -> None:
-        """Nothing: `commit` sees to it."""
+        """Nothing: `commit` flushes the file."""
 
     def commit(self, check: Callable[[Path], None] | None = None) -> str:
         """Read the file back and move it to its place.
@@ -134,7 +134,7 @@ def commit_bytes(
     Parameters
     ----------
     path : Path
-        Where it shall be; missing folders are made.
+        Its final path; missing folders are made.
     data : bytes or pyarrow.Buffer
     check : callable, optional
         Given the temporary file; raises when its content is not as it should be.
@@ -230,8 +230,8 @@ def digest_output(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def settle(paths: Iterable[Path]) -> None:
-    """See to it that files that a library wrote outlive a power cut, before a receipt names them.
+def sync_files(paths: Iterable[Path]) -> None:
+    """Flush files that a library wrote to the disk, so that they survive a power cut.
 
     Parameters
     ----------
@@ -248,8 +248,8 @@ def settle(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def explained(path: Path, size: int = 0) -> Iterator[None]:
-    """A full disk, or a folder that cannot be written, said to the user.
+def explain_disk_errors(path: Path, size: int = 0) -> Iterator[None]:
+    """Turn a full disk, or a folder that cannot be written, into a message for the user.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def explained(path: Path, size: int = 0) -> Iterator[None]:
         raise _explained(error, path, size) from error
 
 
-def sweep(folder: Path) -> None:
+def remove_unfinished(folder: Path) -> None:
     """Remove what a killed process left unfinished anywhere below a folder."""
     if not is_remote(folder) and folder.is_dir():
         for entry in list(folder.rglob(f".*{TEMPORARY}")):
@@ -321,14 +321,14 @@ def _sync_folder(folder: Path) -> None:
         if error.errno not in (
             errno.EINVAL,
             errno.ENOTSUP,
-        ):  # some network disks know no such thing
+        ):  # some network disks cannot do this
             raise
     finally:
         os.close(descriptor)
 
 
 def _remove(path: Path) -> None:
-    # Also called while another error is on its way, which must not be hidden.
+    # Also called while another error is raised, which must not be hidden.
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
         return

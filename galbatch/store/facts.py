@@ -1,4 +1,4 @@
-"""What receipts tell besides what they prove: one frozen class for each kind of receipt.
+"""Facts in receipts of the catalogue, for later stages: one frozen class for each kind.
 
 `to_json` and `from_json` are inverses; the order of the keys is part of a receipt's bytes.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from galbatch.store.partitions import Histogram
+from galbatch.store.partitions import PixelCounts
 from galbatch.store.shards import Shard
 from galbatch.values import TARGETS, Partition, Receipt, Target
 
@@ -115,7 +115,7 @@ class ScanFacts:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the catalogue remembers of a source file: its scan is forgotten when all is ingested.
+    """What the catalogue keeps of a source file: the scan's receipt goes when all is ingested.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class SourceFacts:
 
     @classmethod
     def of(cls, scan: Receipt) -> SourceFacts:
-        """Of the receipt of a scan."""
+        """From the receipt of a scan."""
         facts = ScanFacts.from_json(scan.facts)
         return cls(
             key=scan.key,
@@ -250,7 +250,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """What is known of the rows of one partition.
+    """The rows of one partition.
 
     Parameters
     ----------
@@ -260,14 +260,14 @@ class PartitionFacts:
         The first and last row of each source that it has rows of.
     counts : mapping of int to int
         Rows of each source.
-    sky : Histogram or None
+    sky : PixelCounts or None
         Where they are; None for a survey without a sky.
     """
 
     magnitudes: Counts
     files: RowRanges
     counts: Mapping[int, int]
-    sky: Histogram | None
+    sky: PixelCounts | None
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
@@ -311,7 +311,7 @@ class StoredPartition:
 
     @classmethod
     def of(cls, partition: Partition, receipt: Receipt) -> StoredPartition:
-        """As its receipt says that it was written."""
+        """From the receipt of its partition."""
         files = PartitionFacts.from_json(receipt.facts).files
         return cls(replace(partition, rows=receipt.rows), receipt.digest, receipt.sizes[0], files)
 
@@ -337,7 +337,7 @@ class StoredPartition:
 
 @dataclass(frozen=True)
 class CatalogueFacts:
-    """What is known of the published catalogue.
+    """The published catalogue.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ class CatalogueFacts:
     partitions : tuple of StoredPartition
     duplicates : int
         Rows in quarantine because they repeat an id.
-    histogram : Histogram or None
+    histogram : PixelCounts or None
         Where the rows are on the sky; None for a survey without one.
     id : str
         Column of the ids.
@@ -361,7 +361,7 @@ class CatalogueFacts:
     sources: Mapping[str, SourceFacts]
     partitions: tuple[StoredPartition, ...]
     duplicates: int
-    histogram: Histogram | None
+    histogram: PixelCounts | None
     id: str
     columns: tuple[str, ...]
     types: tuple[str, ...]
@@ -407,139 +407,6 @@ class CatalogueFacts:
         return {unit: source["number"] for unit, source in catalogue.facts["sources"].items()}
 
 
-@dataclass(frozen=True)
-class TrainFacts:
-    """What is known of a trained version of a model.
-
-    Parameters
-    ----------
-    rows : int
-        That it was trained on.
-    fingerprint : str
-        Of its card.
-    catalogue : str
-        Digest of the catalogue that they are from.
-    """
-
-    rows: int
-    fingerprint: str
-    catalogue: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON-ready dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> TrainFacts:
-        """The inverse of `to_json`."""
-        return cls(**record)
-
-
-@dataclass(frozen=True)
-class PredictFacts:
-    """What the report shows of all rows of a partition, so that it need not read them again.
-
-    Parameters
-    ----------
-    predicted : int
-        Rows with photometry.
-    quality : mapping of str to int
-        Rows with each flag, and those with none (``ok``).
-    redshifts, ood : Counts or None
-        Of the values; None where the model has no such column.
-    missing : mapping of str to int, or None
-        Rows without a value, by predicted array; None where there are no arrays.
-    """
-
-    predicted: int
-    quality: Mapping[str, int]
-    redshifts: Counts | None
-    ood: Counts | None
-    missing: Mapping[str, int] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON-ready dictionary."""
-        return {
-            "predicted": self.predicted,
-            "quality": dict(self.quality),
-            "redshifts": self.redshifts and self.redshifts.to_json(),
-            "ood": self.ood and self.ood.to_json(),
-            **({} if self.missing is None else {"missing": dict(self.missing)}),
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PredictFacts:
-        """The inverse of `to_json`."""
-        return cls(
-            predicted=record["predicted"],
-            quality=dict(record["quality"]),
-            redshifts=record["redshifts"] and Counts.from_json(record["redshifts"]),
-            ood=record["ood"] and Counts.from_json(record["ood"]),
-            missing=record.get("missing"),
-        )
-
-
-@dataclass(frozen=True)
-class PublishedFacts:
-    """What is known of the published predictions of a version of a model.
-
-    Parameters
-    ----------
-    fingerprint : str
-        Of the model.
-    partitions : int
-        How many are predicted.
-    arrays : mapping or None
-        What their arrays are (`arrays.GroupSpec.to_json`), where there are any.
-    """
-
-    fingerprint: str
-    partitions: int
-    arrays: Mapping[str, Any] | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON-ready dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PublishedFacts:
-        """The inverse of `to_json`; before there were arrays, receipts did not say so."""
-        return cls(**{"arrays": None, **record})
-
-
-@dataclass(frozen=True)
-class AppendFacts:
-    """What is known of predictions that a database has.
-
-    Parameters
-    ----------
-    where : str
-        The database, in words for people.
-    kind : str
-        Of the database.
-    table : str
-    model : str
-        The version whose predictions they are.
-    rows : int
-        In the table, of this model.
-    """
-
-    where: str
-    kind: str
-    table: str
-    model: str
-    rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON-ready dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> AppendFacts:
-        """The inverse of `to_json`."""
-        return cls(**record)
-
-
 def _ranges_to_json(files: RowRanges) -> dict[str, list[int]]:
     return {str(number): list(rows) for number, rows in files.items()}
 
@@ -548,7 +415,7 @@ def _ranges_from_json(record: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
     return {int(number): (low, high) for number, (low, high) in record.items()}
 
 
-def _sky_to_json(histogram: Histogram | None) -> dict[str, Any] | None:
+def _sky_to_json(histogram: PixelCounts | None) -> dict[str, Any] | None:
     if histogram is None:
         return None
     return {
@@ -558,8 +425,8 @@ def _sky_to_json(histogram: Histogram | None) -> dict[str, Any] | None:
     }
 
 
-def _sky_from_json(record: Mapping[str, Any] | None) -> Histogram | None:
+def _sky_from_json(record: Mapping[str, Any] | None) -> PixelCounts | None:
     if record is None:
         return None
     pixels, counts = (np.array(record[name], np.int64) for name in ("pixels", "counts"))
-    return Histogram(record["order"], pixels, counts)
+    return PixelCounts(record["order"], pixels, counts)

@@ -1,8 +1,8 @@
-"""Whose word counts in a store: that of the run whose name is in its lock, and of no other.
+"""The fence: only the run whose name is in the lock of a store may write there.
 
 A run that was killed may leave workers and a fit running, and a run that was suspended goes on when
-it wakes up, be it after another has begun. They carry the name of their run, and whatever they
-would put in its place is refused when the lock names another one.
+it wakes up, perhaps after another has begun. They carry the name of their run, and before they
+replace a file they read the lock: when it names another run, they are fenced, and write nothing.
 
 A rename that was on its way while the lock changed hands still lands. That is microseconds, in
 which the next run has not yet read anything.
@@ -21,16 +21,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from galbatch.errors import SpecError, TransientError
-from galbatch.store.places import file_system, is_remote
+from galbatch.store.locations import file_system, is_remote
 
 
 class Fenced(SpecError):
-    """Another run has taken the store over: this one must not write any more."""
+    """Another run has taken over the store: this one must not write any more."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lock says of the run that holds it; without arguments, this process.
+    """The run that holds a lock; without arguments, this process.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Holder:
         return f"process {self.process} on {self.host}" if self.host else "process unknown"
 
     def to_bytes(self) -> bytes:
-        """As it is in the lock."""
+        """Content of the lock."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
 
@@ -133,12 +133,12 @@ def holds() -> bool:
 
 
 def read_holder(lock: Path) -> Holder | None:
-    """What a lock says; None where nobody holds it.
+    """The holder of a lock; None where nobody holds it.
 
     Parameters
     ----------
     lock : Path
-        A file that an earlier galbatch wrote says nothing that is known here: of no run.
+        The content of an earlier galbatch's lock is not known: a holder without a run.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def read_holder(lock: Path) -> Holder | None:
     if not page.strip():
         return None
     try:
-        words = json.loads(page)
-        return Holder(words["run"], words.get("process", 0), words.get("host", ""))
+        record = json.loads(page)
+        return Holder(record["run"], record.get("process", 0), record.get("host", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return Holder("", 0, "")

@@ -1,4 +1,4 @@
-"""Arrays of a partition, gathered from wherever its rows lie.
+"""Arrays of a partition, gathered from the shards and partitions that hold its rows.
 
 The keys of the rows are sorted first, without their arrays; then the arrays are read and written
 one shard after the other: memory does not grow with the partition.
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from galbatch.store.arrays import Arrays, ArraySpec, ArrayWriter, GroupSpec, Span, Written
 from galbatch.store.layout import Layout
-from galbatch.store.shards import POSITION, SOURCE, Shard, read_arrays
+from galbatch.store.shard_rows import read_arrays
+from galbatch.store.shards import POSITION, SOURCE, Shard
 
 
 class ArraySource(Protocol):
@@ -102,7 +103,7 @@ def gather_arrays(
             }
             for number in np.unique(source).tolist():
                 places = np.flatnonzero(source == number)
-                # In the order in which they lie: whoever reads them reads forward.
+                # In the order in which they lie, so that files are read forward.
                 places = places[np.argsort(position[places], kind="stable")]
                 for name, found in sources[number].read(position[places], spec.arrays).items():
                     values[name][places] = found

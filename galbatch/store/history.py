@@ -1,4 +1,4 @@
-"""What each run did, stage by stage: a log for people, not a record that resume relies on."""
+"""A log for people of what each run did, stage by stage; resuming does not rely on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 
 
 @dataclass(frozen=True)

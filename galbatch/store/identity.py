@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from galbatch.errors import SpecError
-from galbatch.store.commit import commit_bytes, explained, sweep
+from galbatch.store.commit import commit_bytes, explain_disk_errors, remove_unfinished
 from galbatch.store.fence import Attempt, Holder, read_holder, working_for
 from galbatch.store.layout import Layout
 from galbatch.store.lease import lease
-from galbatch.store.places import is_remote, remove_tree
+from galbatch.store.locations import is_remote, remove_tree
 from galbatch.store.receipts import Need, ReceiptBook
 
 VERSION = 1
@@ -52,8 +52,8 @@ class Identity:
 def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
     """Work on a store: alone, and only if it is this job's (or new).
 
-    Whoever has held it before, and was killed, writes there no more; what such a run has left
-    unfinished is removed.
+    A run that held it before and was killed writes there no more; the files that it left
+    unfinished are removed.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def hold(layout: Layout, identity: Identity) -> Iterator[bool]:
 
 @contextmanager
 def examine(layout: Layout) -> Iterator[bool]:
-    """Look at a store alone, whoever made it.
+    """Lock a store to read it, whichever job made it.
 
     Parameters
     ----------
@@ -115,13 +115,13 @@ def examine(layout: Layout) -> Iterator[bool]:
 def _locked(layout: Layout) -> Iterator[None]:
     with _lease_or_flock(layout) as holder, working_for(Attempt(layout.lock, holder.run)):
         if is_remote(layout.root):
-            _see_to_scratch(layout.work)
-        sweep(layout.work)
+            _make_scratch(layout.work)
+        remove_unfinished(layout.work)
         remove_tree(layout.spill)
         yield
 
 
-def _see_to_scratch(work: Path) -> None:
+def _make_scratch(work: Path) -> None:
     """A store in object storage has it in the user's home, unless the job names another folder."""
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def _lease_or_flock(layout: Layout) -> Iterator[Holder]:
         _write(layout, lock, mine.to_bytes())
         if before is not None:
             # It was killed, or stopped and its workers with it.
-            sweep(layout.root)
+            remove_unfinished(layout.root)
         last = Holder(run="").to_bytes()
         try:
             yield mine
@@ -160,7 +160,7 @@ def _lease_or_flock(layout: Layout) -> Iterator[Holder]:
 
 
 def _write(layout: Layout, lock: IO[bytes], page: bytes) -> None:
-    with explained(layout.lock, len(page)):
+    with explain_disk_errors(layout.lock, len(page)):
         lock.truncate(0)
         lock.write(page)
         lock.flush()
@@ -269,7 +269,7 @@ def _refuse_others(
         )
 
 
-def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | None:
+def read_identity(layout: Layout, asking: Identity | None = None) -> Identity | None:
     """Who made the store, or None where there is none yet.
 
     Where its file is lost or damaged, its receipt says so.
@@ -277,8 +277,9 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
     Parameters
     ----------
     layout : Layout
-    mine : Identity, optional
-        Who asks: to say how the file can be mended by hand where the receipt is lost as well.
+    asking : Identity, optional
+        Of the job that asks: to say how to repair the file by hand where the receipt is lost as
+        well.
 
     Raises
     ------
@@ -303,12 +304,12 @@ def read_identity(layout: Layout, mine: Identity | None = None) -> Identity | No
     if receipt is not None:
         return Identity(**receipt.depends)
     if problem:
-        raise SpecError(str(layout.identity), problem, _by_hand(mine))
+        raise SpecError(str(layout.identity), problem, _by_hand(asking))
     return None
 
 
 def _record(identity: Identity) -> dict[str, Any]:
-    """As it is after it was written and read."""
+    """The identity as it is after it was written and read back."""
     record: dict[str, Any] = json.loads(
         json.dumps(asdict(identity), sort_keys=True, allow_nan=False)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galbatch.errors import SpecError
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 from galbatch.store.units import rejected_unit, split_rejected
 from galbatch.values import Partition
 
@@ -166,7 +166,7 @@ class Layout:
 
     @property
     def history(self) -> Path:
-        """What each run did, a line for each stage."""
+        """The log of all runs, a line for each stage."""
         return self.root / "history.jsonl"
 
     @property
@@ -194,18 +194,18 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """What the jobs of a queue said: beside what a run may take away again."""
+        """Output of the jobs of a queue: beside the folder that a run may remove."""
         in_store = self.scratch is None and not is_remote(self.root)
         beside = self.root if in_store else self.work
         return beside.with_name(f"{beside.name}.logs")
 
     @property
     def shared(self) -> dict[str, Path]:
-        """A file on each disk that workers must share, by the word of the job that says where."""
-        places = {"scratch": self.work / "token"}
+        """A file on each disk that workers must share, by the job's setting that names the disk."""
+        files = {"scratch": self.work / "token"}
         if is_remote(self.root):
-            return places
-        return {"store": self.root / ".galbatch.token", **places}
+            return files
+        return {"store": self.root / ".galbatch.token", **files}
 
     @property
     def shards(self) -> Path:
@@ -223,11 +223,11 @@ class Layout:
 
     @property
     def notes(self) -> Path:
-        """What partitions that are being written are made from."""
+        """Notes on what partitions being written are made from."""
         return self.work / "notes"
 
     def note(self, partition: Partition) -> Path:
-        """What one of them is made from."""
+        """The note of one of these partitions."""
         return self.notes / f"{partition.name}.json"
 
     @property

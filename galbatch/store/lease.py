@@ -1,7 +1,7 @@
 """One run at a time on a store in object storage, where there are no locks.
 
-The lock is an object that only one can create. Whoever holds it renews it; when it has not been
-renewed for a while, or its process on this machine is gone, the run that held it is dead.
+The lock is an object that only one run can create. The run that holds it renews it; when it has not
+been renewed for a while, or its process on this machine is gone, that run is taken for dead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import FrameType
 
 from galbatch.errors import SpecError
 from galbatch.store.fence import Holder, read_holder
-from galbatch.store.places import file_system
+from galbatch.store.locations import file_system
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ _CHANGE_SOMETHING = 2
 def lease(lock: Path) -> Iterator[Holder]:
     """Hold a remote lock.
 
-    Who loses it is stopped by a signal that nobody else uses: that of Ctrl-C is ignored by all that
-    a script starts in the background, and libraries replace its handler.
+    A run that loses the lock is stopped by a signal that nobody else uses: programs that a script
+    starts in the background ignore that of Ctrl-C, and libraries replace its handler.
 
     Parameters
     ----------
@@ -128,13 +128,13 @@ def _create(lock: Path, mine: Holder) -> bool:
 
 
 def _renew(lock: Path, mine: Holder, ended: threading.Event, lost: threading.Event) -> None:
-    """Say every now and then that we live; stop the run before others may think it dead."""
+    """Renew the lock regularly; stop the run before others may take it for dead."""
     system, name = file_system(lock)
     renewed = time.monotonic()
     while not ended.wait(RENEWED_EVERY):
         holder: Holder | None
         try:
-            # Whoever was suspended for long must not write over the lock of its successor.
+            # A run that was suspended for long must not overwrite the lock of its successor.
             holder = read_holder(lock)
             if holder == mine:
                 system.pipe_file(name, mine.to_bytes())
@@ -150,7 +150,7 @@ def _renew(lock: Path, mine: Holder, ended: threading.Event, lost: threading.Eve
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """What `STOP` interrupts, like Ctrl-C."""
+    """A block that `STOP` interrupts, like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         # Handlers are the main thread's. Here it is the fence alone that stops what is written.
         yield

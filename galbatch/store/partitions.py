@@ -14,7 +14,7 @@ HEALPIX_ORDER = 29
 
 
 @dataclass(frozen=True)
-class Histogram:
+class PixelCounts:
     """Rows per HEALPix pixel, only of the pixels that have any.
 
     Parameters
@@ -32,13 +32,13 @@ class Histogram:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, healpix_29: NDArray[np.int64], order: int) -> Histogram:
+    def of(cls, healpix_29: NDArray[np.int64], order: int) -> PixelCounts:
         """Count rows by their HEALPix pixel of order 29."""
         pixels, counts = np.unique(healpix_29 >> (2 * (HEALPIX_ORDER - order)), return_counts=True)
         return cls(order, pixels.astype(np.int64), counts.astype(np.int64))
 
     @classmethod
-    def total(cls, histograms: Iterable[Histogram], order: int) -> Histogram:
+    def total(cls, histograms: Iterable[PixelCounts], order: int) -> PixelCounts:
         """The sum of histograms of one order."""
         parts = list(histograms)
         if not parts:
@@ -55,13 +55,13 @@ class Histogram:
         """Rows in all."""
         return int(self.counts.sum())
 
-    def coarser(self, order: int) -> Histogram:
+    def coarser(self, order: int) -> PixelCounts:
         """The same rows in larger pixels."""
         shift = 2 * (self.order - order)
         pixels, place = np.unique(self.pixels >> shift, return_inverse=True)
         counts = np.zeros(len(pixels), np.int64)
         np.add.at(counts, place, self.counts)
-        return Histogram(order, pixels, counts)
+        return PixelCounts(order, pixels, counts)
 
     def dense(self) -> NDArray[np.int64]:
         """Rows of every pixel of the sky, shape (12 * 4**order,)."""
@@ -71,19 +71,19 @@ class Histogram:
 
 
 def plan_partitions(
-    histogram: Histogram, rows: int, apart: Sequence[Partition] = ()
+    histogram: PixelCounts, rows: int, apart: Sequence[Partition] = ()
 ) -> tuple[Partition, ...]:
     """Cut the sky so that no partition has more than `rows` rows, in the largest pixels possible.
 
     Parameters
     ----------
-    histogram : Histogram
+    histogram : PixelCounts
         At the highest order that a partition may have.
     rows : int
         Most rows of a partition. A pixel of the histogram's own order is not cut further: a
         crowded one may have more.
     apart : sequence of Partition
-        Partitions that there are already, without any row of the histogram: no new one may
+        Partitions of the store that no row of the histogram falls into: no new partition may
         contain one of them.
 
     Returns
@@ -116,54 +116,55 @@ def plan_partitions(
 
 
 def extend_partitions(
-    held: Sequence[Partition],
-    fresh: Histogram,
+    existing: Sequence[Partition],
+    new_rows: PixelCounts,
     rows: int,
-    histogram_of: Callable[[Partition], Histogram],
+    histogram_of: Callable[[Partition], PixelCounts],
 ) -> tuple[Partition, ...]:
-    """Make room for more rows, and leave alone whatever can be.
+    """Make room for more rows, and leave every partition alone that has room.
 
     Parameters
     ----------
-    held : sequence of Partition
-        Those that there are, with the rows that stay in them.
-    fresh : Histogram
-        The rows that come, at the highest order that a partition may have.
+    existing : sequence of Partition
+        The partitions in the store, with the rows that stay in them.
+    new_rows : PixelCounts
+        The new rows, at the highest order that a partition may have.
     rows : int
         Most rows of a partition.
     histogram_of : callable
-        The rows that stay in one of `held`, at the same order: called for those that must be cut.
+        The rows that stay in one of `existing`, at the same order: called for those that
+        must be cut.
 
     Returns
     -------
     tuple of Partition
-        Along the sky. One of `held` that overflows is cut into smaller pixels, one without rows
+        Along the sky. One of `existing` that overflows is cut into smaller pixels, one without rows
         is left out, and all others are there as they were, whatever the number of their rows.
     """
-    top = fresh.order
-    ordered = sorted(held, key=lambda one: one.index << 2 * (top - one.order))
+    top = new_rows.order
+    ordered = sorted(existing, key=lambda one: one.index << 2 * (top - one.order))
     lows = np.array([one.index << 2 * (top - one.order) for one in ordered], np.int64)
     highs = np.array([(one.index + 1) << 2 * (top - one.order) for one in ordered], np.int64)
-    place = np.searchsorted(lows, fresh.pixels, side="right") - 1
+    place = np.searchsorted(lows, new_rows.pixels, side="right") - 1
     inside = place >= 0
-    inside[inside] = fresh.pixels[inside] < highs[place[inside]]
-    outside = Histogram(top, fresh.pixels[~inside], fresh.counts[~inside])
+    inside[inside] = new_rows.pixels[inside] < highs[place[inside]]
+    outside = PixelCounts(top, new_rows.pixels[~inside], new_rows.counts[~inside])
     found = list(plan_partitions(outside, rows, ordered))
     coming = np.zeros(len(ordered), np.int64)
-    np.add.at(coming, place[inside], fresh.counts[inside])
+    np.add.at(coming, place[inside], new_rows.counts[inside])
     for number, one in enumerate(ordered):
         total = one.rows + int(coming[number])
         if total > rows and coming[number] and one.order < top:
             mine = inside & (place == number)
-            added = Histogram(top, fresh.pixels[mine], fresh.counts[mine])
-            found += plan_partitions(Histogram.total([histogram_of(one), added], top), rows)
+            added = PixelCounts(top, new_rows.pixels[mine], new_rows.counts[mine])
+            found += plan_partitions(PixelCounts.total([histogram_of(one), added], top), rows)
         elif total:
             found.append(replace(one, rows=total))
     return tuple(sorted(found, key=lambda one: one.index << 2 * (top - one.order)))
 
 
 def plan_row_ranges(
-    rows: int, size: int, gone: NDArray[np.int64] | None = None
+    rows: int, size: int, left_out: NDArray[np.int64] | None = None
 ) -> tuple[Partition, ...]:
     """Cut consecutive rows.
 
@@ -173,8 +174,8 @@ def plan_row_ranges(
         How many there are.
     size : int
         Range i is the rows from ``i * size`` to ``(i + 1) * size``.
-    gone : array of int64, optional
-        Places of rows that do not belong to the catalogue.
+    left_out : array of int64, optional
+        Numbers of rows that do not belong to the catalogue.
 
     Returns
     -------
@@ -182,8 +183,8 @@ def plan_row_ranges(
         Those that hold any row.
     """
     held = np.array([min(size, rows - start) for start in range(0, rows, size)], np.int64)
-    if gone is not None and len(gone):
-        held -= np.bincount(gone // size, minlength=len(held))
+    if left_out is not None and len(left_out):
+        held -= np.bincount(left_out // size, minlength=len(held))
     return tuple(
         Partition("rows", 0, index, number) for index, number in enumerate(held.tolist()) if number
     )

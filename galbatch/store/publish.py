@@ -1,8 +1,8 @@
-"""What makes a folder of partitions a catalogue that other programs open.
+"""Files that make a folder of partitions a catalogue which other programs open.
 
 With a sky: a HATS collection of the survey's catalogue and one extension per model. Without:
-Parquet datasets with `_metadata`. Everything here is derived from the partitions, may be done
-again at any time, and ends with the same bytes.
+Parquet datasets with `_metadata`. Everything here is made from the partitions, may be made
+again at any time, and has the same bytes each time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import DataError, counted
 from galbatch.spec.survey import Survey
-from galbatch.store.commit import TEMPORARY, commit_bytes, sweep
+from galbatch.store.commit import TEMPORARY, commit_bytes, remove_unfinished
 from galbatch.store.layout import CATALOGUE, Layout
-from galbatch.store.partitions import HEALPIX_ORDER, Histogram
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
+from galbatch.store.partitions import HEALPIX_ORDER, PixelCounts
 from galbatch.store.tables import HEALPIX, read_schema
 from galbatch.values import Partition
 
@@ -40,7 +40,7 @@ def finish_catalogue(
     partitions: Sequence[Partition],
     *,
     fingerprint: str,
-    histogram: Histogram | None = None,
+    histogram: PixelCounts | None = None,
 ) -> dict[str, str]:
     """Publish the catalogue: properties, partition list, metadata, sky map, collection.
 
@@ -55,7 +55,7 @@ def finish_catalogue(
     fingerprint : str
         Digest of the catalogue's content. Predictions made from another one are not listed in
         the collection.
-    histogram : Histogram, optional
+    histogram : PixelCounts, optional
         Rows over the sky; needed for a survey with a sky.
 
     Returns
@@ -83,7 +83,7 @@ def finish_extension(
     *,
     fingerprint: str,
     catalogue: str,
-    histogram: Histogram | None = None,
+    histogram: PixelCounts | None = None,
 ) -> dict[str, str]:
     """Publish a model's predictions as an extension of the catalogue.
 
@@ -102,7 +102,7 @@ def finish_extension(
         Of the model.
     catalogue : str
         The `fingerprint` that the catalogue was finished with.
-    histogram : Histogram, optional
+    histogram : PixelCounts, optional
         Rows over the sky; needed for a survey with a sky.
 
     Returns
@@ -144,8 +144,8 @@ def finish_extension(
 def retract(layout: Layout, survey: Survey, model: str | None = None) -> None:
     """Take the catalogue, or a model's predictions, out of the collection.
 
-    Before partitions of it are written anew: a reader shall find the old or the new, or be told
-    that there is none yet, but never a mixture. Also removes what killed processes left there.
+    Done before its partitions are written again: a reader finds the old catalogue or the new one,
+    or none, but never a mixture. Also removes what killed processes left there.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def retract(layout: Layout, survey: Survey, model: str | None = None) -> None:
     model : str, optional
         The model; the catalogue, and with it the whole collection, when not given.
     """
-    sweep(layout.table(model))
+    remove_unfinished(layout.table(model))
     if model is None:
         layout.collection.unlink(missing_ok=True)
         for file in ("hats.properties", "properties"):
@@ -181,7 +181,7 @@ def finish_collection(layout: Layout, survey: Survey) -> None:
 
 
 def collection_problem(layout: Layout, fingerprint: str, *, deep: bool) -> str:
-    """What is wrong with the file that lists the catalogue and its predictions.
+    """The problem of the file that lists the catalogue and its predictions, if any.
 
     It is in no receipt, since more than one stage writes it.
 
@@ -236,13 +236,13 @@ def _finish_table(
     survey: Survey,
     partitions: Sequence[Partition],
     fingerprint: str,
-    histogram: Histogram | None,
+    histogram: PixelCounts | None,
 ) -> dict[str, str]:
     expected = {layout.partition(partition, model) for partition in partitions}
     missing = sorted(str(path) for path in expected if not path.is_file())
     if missing:
         raise DataError(missing[0], f"{counted(len(missing), 'partition')} not written")
-    sweep(layout.table(model))
+    remove_unfinished(layout.table(model))
     _remove_others(layout.dataset(model), expected)
     table = layout.table(model)
     with _staged(layout) as folder:
@@ -285,7 +285,7 @@ def _write_hats(
     survey: Survey,
     partitions: Sequence[Partition],
     fingerprint: str,
-    histogram: Histogram,
+    histogram: PixelCounts,
     rows: int,
 ) -> None:
     from hats.catalog.dataset.table_properties import TableProperties

@@ -1,4 +1,4 @@
-"""What was rejected, with file, row and reason: one Parquet file for each unit of work."""
+"""Rejected rows, with file, row and reason: one Parquet file for each unit of work."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from galbatch.store.layout import Layout
-from galbatch.store.places import readable
+from galbatch.store.locations import readable
 from galbatch.store.tables import PartitionWriter
 from galbatch.store.units import rejected_unit
 from galbatch.values import RejectedRow
 
 GOT = ", got "
-"""What stands in a reason before the value that arrived."""
+"""Text in a reason before the value that arrived."""
 _FIELDS: dict[str, pa.DataType] = {
     "file": pa.string(),
     "row": pa.int64(),
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(_FIELDS)
 
 
 class Rejects(AbstractContextManager["Rejects"]):
-    """What a unit of work rejects, written as it comes; instead of what it rejected before.
+    """The rows that a unit of work rejects, written as they come; they replace those of before.
 
     Takes memory for what is added at a time.
 
@@ -89,7 +89,7 @@ class Rejects(AbstractContextManager["Rejects"]):
 def quarantine(
     layout: Layout, unit: str, rejected: Sequence[RejectedRow] | pa.Table
 ) -> dict[str, str]:
-    """Keep what a unit of work rejected, instead of what it rejected before.
+    """Keep the rows that a unit of work rejected; they replace those of before.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ def rejected_table(file: str, rows: pa.Array, reasons: pa.Array) -> pa.Table:
 
 
 def release(layout: Layout, unit: str) -> None:
-    """Forget what a unit of work rejected: it went well this time."""
+    """Remove what a unit of work rejected: this time it succeeded."""
     layout.rejected(unit).unlink(missing_ok=True)
 
 
 def release_others(layout: Layout, kind: str, kept: Iterable[str]) -> None:
-    """Forget what units of work of one kind rejected, but for some.
+    """Remove what units of work of one kind rejected, except for some units.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def release_others(layout: Layout, kind: str, kept: Iterable[str]) -> None:
 
 
 def rejected_tables(layout: Layout, unit: str | None = None) -> Iterator[pa.Table]:
-    """What was rejected by one unit of work or by all, some rows at a time, in a fixed order.
+    """Rows rejected by one unit of work or by all, some at a time, in a fixed order.
 
     Yields
     ------

@@ -18,7 +18,7 @@ from typing import Any
 from galbatch.errors import SpecError, counted
 from galbatch.store.commit import commit_bytes, digest_output
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 from galbatch.values import Receipt
 
 VERSION = 2
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Need:
-    """What a unit of work must have been made from to be up to date.
+    """The inputs and settings that a unit of work depends on now.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Need:
     @cached_property
     def key(self) -> str:
         """SHA-256 of canonical JSON, 64 hexadecimal digits."""
-        return words_digest([self.stage, self.unit, dict(self.depends)])
+        return json_digest([self.stage, self.unit, dict(self.depends)])
 
     def receipt(
         self,
@@ -90,7 +90,7 @@ class ReceiptBook:
         """Record that a unit is done (after its outputs are in place), and how large they are."""
         sizes = tuple(_size(self._layout.output(output)) or 0 for output in receipt.outputs)
         record = replace(receipt, sizes=sizes).to_json()
-        page = {"version": VERSION, "receipt": record, "checksum": words_digest(record)}
+        page = {"version": VERSION, "receipt": record, "checksum": json_digest(record)}
         text = json.dumps(page, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         commit_bytes(self._layout.receipt(receipt.stage, receipt.unit), text.encode())
 
@@ -145,7 +145,7 @@ class ReceiptBook:
         return self.damage(receipt)
 
     def damage(self, receipt: Receipt, *, deep: bool = False) -> str:
-        """What is wrong with the outputs of a receipt: one line, or nothing.
+        """The first problem of the outputs of a receipt: one line, or nothing.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ class ReceiptBook:
         return next((f"{output} {what}" for output, what in self.damages(receipt, deep=deep)), "")
 
     def damages(self, receipt: Receipt, *, deep: bool = False) -> Iterator[tuple[str, str]]:
-        """The same of every output.
+        """All damaged outputs of a receipt.
 
         Parameters
         ----------
@@ -180,13 +180,13 @@ class ReceiptBook:
                 yield output, "is not what was written (another SHA-256)"
 
     def read(self, path: Path) -> Receipt | None:
-        """What a file of `paths` holds, or None where it is no receipt that can be relied on."""
+        """The receipt in a file of `paths`; None where it is edited, damaged or outdated."""
         try:
             page = json.loads(path.read_bytes())
             if page["version"] != VERSION:
                 _log.info("%s is of another version of galbatch: its work is done again", path)
                 return None
-            if page["checksum"] != words_digest(page["receipt"]):
+            if page["checksum"] != json_digest(page["receipt"]):
                 _warn(f"{path} was edited or damaged: its work is done again")
                 return None
             return Receipt.from_json(page["receipt"])
@@ -203,9 +203,9 @@ class ReceiptBook:
 
 
 class Receipts:
-    """The receipts of a store as they are: each is read when it is first asked for, and once.
+    """The receipts of a store, each read once, when it is first asked for.
 
-    What was read once, or was not there, stays so for as long as this lives.
+    What was read once, or was not there, stays the same for as long as this object lives.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def _by_unit(found: Iterable[Receipt | None]) -> dict[str, Receipt]:
     return {receipt.unit: receipt for receipt in sorted(receipts, key=lambda one: one.unit)}
 
 
-def words_digest(value: Any) -> str:
+def json_digest(value: Any) -> str:
     """SHA-256 of a JSON value, the same for equal values: 64 hexadecimal digits."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
@@ -271,12 +271,12 @@ def words_digest(value: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def _warn(text: str) -> None:
-    """Say it once, however often the receipts are looked through."""
+    """Log it once, however often the receipts are read."""
     _log.warning("%s", text)
 
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
-    """What differs between two JSON values, as ``model.epochs: 40 -> 12``."""
+    """Differences between two JSON values, as ``model.epochs: 40 -> 12``."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for key in sorted(then.keys() | now.keys()):
             inner = f"{name}.{key}" if name else str(key)

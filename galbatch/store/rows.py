@@ -1,8 +1,8 @@
-"""A partition's rows as one table: what Parquet holds of them, and what Zarr does.
+"""A partition's rows as one table: columns in Parquet, and arrays in Zarr.
 
-The arrays are written first and the Parquet file last: it stands for both. That of the catalogue
-says where its arrays lie: rows that stay are read while those of the next catalogue are written
-elsewhere, and one rename puts both in place. Predictions lie where the group says.
+The arrays are written first and the Parquet file last: when the file is there, so are its arrays.
+A file of the catalogue says where its arrays lie, so that old rows can be read while new ones are
+written elsewhere, and one rename replaces both. Arrays of predictions lie where the group says.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARRAYS = b"galbatch.arrays"
 
 @dataclass(frozen=True)
 class ArraysBeside:
-    """What a Parquet file says of the arrays beside it.
+    """Where the arrays of a Parquet file lie, as its metadata says.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class ArraysBeside:
 
     @classmethod
     def of(cls, span: Span, written: Written) -> ArraysBeside:
-        """Of arrays that were written into a span."""
+        """For arrays that were written into a span."""
         return cls(span.first, span.room, written.digest, written.missing)
 
     def span(self, rows: int) -> Span:
@@ -66,14 +66,14 @@ class ArraysBeside:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> ArraysBeside | None:
-        """What the metadata of a file says; None where it has no arrays."""
+        """From the metadata of a file; None where it has no arrays."""
         text = (metadata or {}).get(ARRAYS)
         return None if text is None else cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What `RowsWriter` wrote.
+    """The files that `RowsWriter` wrote.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def read_rows(
 
 
 def partition_metadata(layout: Layout, partition: Partition) -> Mapping[bytes, bytes]:
-    """What a partition's file of the catalogue says of itself; nothing where it cannot be read."""
+    """Metadata of a partition's file of the catalogue; empty where it cannot be read."""
     try:
         with opened_partition(layout, partition) as file:
             return file.schema_arrow.metadata or {}

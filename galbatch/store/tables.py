@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from galbatch.errors import DataError, SpecError, TransientError, counted, did_you_mean
 from galbatch.store.commit import NewFile
 from galbatch.store.layout import Layout
-from galbatch.store.places import readable
+from galbatch.store.locations import readable
 from galbatch.store.votable import votable_metadata
 from galbatch.values import Partition, PredictedColumn
 
@@ -27,16 +27,16 @@ ROW = "_row"
 """Column with the row's number in that file, from 1."""
 
 OWN = (HEALPIX, FILE, ROW)
-"""Columns that a store adds: those of a source under these names were another store's."""
+"""Columns that a store adds: a source with columns of these names is another store."""
 
 ROW_GROUP_ROWS = 65_536
 _MEANING = (b"unit", b"ucd", b"description")
 _PREFIX = "galbatch."
-Words = dict[bytes | str, bytes | str]
+FieldMetadata = dict[bytes | str, bytes | str]
 
 
 class Described(Protocol):
-    """A column that says what it means: `spec.survey.Column` and `values.PredictedColumn` do."""
+    """A column that says what it means: `spec.columns.Column` and `values.PredictedColumn` do."""
 
     @property
     def name(self) -> str:
@@ -83,8 +83,8 @@ def annotate(table: pa.Table, columns: Iterable[Described]) -> pa.Table:
         column = meaning.get(field.name)
         if column is not None:
             unit = column.unit or (field.metadata or {}).get(b"unit", b"").decode()
-            words = {"unit": unit, "ucd": column.ucd, "description": column.description}
-            field = field.with_metadata({key: word for key, word in words.items() if word})
+            texts = {"unit": unit, "ucd": column.ucd, "description": column.description}
+            field = field.with_metadata({key: text for key, text in texts.items() if text})
         fields.append(field)
     return pa.table(table.columns, schema=pa.schema(fields).with_metadata(table.schema.metadata))
 
@@ -244,7 +244,7 @@ def opened_partition(
     Raises
     ------
     DataError
-        Also from what is read of it: if it is missing or is not what was written.
+        If it is missing or is not what was written; reading from it raises it as well.
     """
     with _opened(layout.partition(partition, model), None) as file:
         yield file
@@ -294,16 +294,16 @@ def _plain(table: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
     fields = []
     for field in table.schema:
         found = field.metadata or {}
-        kept: Words = {key: found[key] for key in _MEANING if key in found}
+        kept: FieldMetadata = {key: found[key] for key in _MEANING if key in found}
         # Lists read from a file call their values "element", lists in memory "item".
         if pa.types.is_fixed_size_list(field.type):
             values = pa.field("element", field.type.value_type)
             field = field.with_type(pa.list_(values, field.type.list_size))
         fields.append(field.with_metadata(kept) if kept else field.remove_metadata())
-    words: Words = {f"{_PREFIX}{key}": metadata[key] for key in sorted(metadata)}
+    metadata_of_file: FieldMetadata = {f"{_PREFIX}{key}": metadata[key] for key in sorted(metadata)}
     plain = pa.table(table.combine_chunks().columns, schema=pa.schema(fields))
-    words.update(votable_metadata(plain))
-    return plain.replace_schema_metadata(words)
+    metadata_of_file.update(votable_metadata(plain))
+    return plain.replace_schema_metadata(metadata_of_file)
 
 
 def _options(schema: pa.Schema) -> dict[str, Any]:

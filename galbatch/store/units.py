@@ -94,7 +94,7 @@ def delivery_unit(database: str, table: str, model: str) -> str:
 
 
 def rejected_unit(kind: str, unit: str) -> str:
-    """What is quarantined: of a kind (`REJECTED`, `REPEATED`, or the stage of a failed task)."""
+    """In the quarantine: a kind (`REJECTED`, `REPEATED`, the stage of a failed task) and a unit."""
     return f"{kind}.{unit}"
 
 
@@ -105,7 +105,7 @@ def split_rejected(unit: str) -> tuple[str, str]:
 
 
 def failed_task(stage: str, unit: str) -> str:
-    """What a failed task is called in the quarantine, in the place of a file: `scan a.csv`."""
+    """Name of a failed task in the quarantine, where rows have their file: `scan a.csv`."""
     return f"{stage} {unit}"
 
 

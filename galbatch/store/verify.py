@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from galbatch.errors import counted
 from galbatch.store.arrays import GroupSpec, TableRows, check, metadata_problem
-from galbatch.store.commit import explained
-from galbatch.store.facts import CatalogueFacts, PredictFacts, PublishedFacts
+from galbatch.store.commit import explain_disk_errors
+from galbatch.store.facts import CatalogueFacts
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote, readable, remove_tree
+from galbatch.store.locations import is_remote, readable, remove_tree
+from galbatch.store.model_facts import PredictFacts, PublishedFacts
 from galbatch.store.publish import collection_problem
 from galbatch.store.receipts import ReceiptBook
 from galbatch.store.rows import ArraysBeside
@@ -53,7 +54,7 @@ class Damage:
     problem : str
         What was expected and what was found.
     files : tuple of Path
-        What must go, so that the next run makes it anew.
+        Files to remove, so that the next run makes them again.
     """
 
     where: str
@@ -88,9 +89,7 @@ def verify(layout: Layout) -> Iterator[Damage]:
 
 
 def withdraw(layout: Layout, damage: Damage) -> int:
-    """Take what is damaged out of the way: the next run makes it anew, and nothing else.
-
-    It is kept in the quarantine.
+    """Move damaged files to the quarantine: the next run makes these again, and nothing else.
 
     Parameters
     ----------
@@ -114,7 +113,7 @@ def withdraw(layout: Layout, damage: Damage) -> int:
             kept.write_bytes(path.read_bytes())
             path.unlink()
             continue
-        with explained(path):
+        with explain_disk_errors(path):
             kept.parent.mkdir(parents=True, exist_ok=True)
             _make_room(kept)
             path.replace(kept)
@@ -295,11 +294,15 @@ def _arrays(
             return TableRows(ids, PredictFacts.from_json(sound[partition].facts).missing)
         return TableRows(ids, beside.missing, beside.first)
 
+    if not GroupSpec.is_read(arrays):
+        unread = "was written by another version of galbatch: run the job, which makes it anew"
+        yield Damage(root, unread, ())
+        return
     spec = GroupSpec.from_json(arrays)
     written = {partition: receipt.outputs for partition, receipt in known.items()}
     misplaced = metadata_problem(layout, model, spec, written)
     if misplaced:
-        # Shards cannot be told apart by what is wrong itself; their digests have been looked at.
+        # Without sound metadata, shards belong to no partition; their digests were checked above.
         yield Damage(root, misplaced, (layout.arrays(model) / "zarr.json",))
         return
     rows = {partition: receipt.rows for partition, receipt in sound.items()}
@@ -316,7 +319,7 @@ def _units(receipts: Mapping[str, Receipt], model: str) -> dict[str, Receipt]:
 def _strays(
     layout: Layout, dataset: Path, receipts: Iterable[Receipt], complete: bool
 ) -> Iterator[Damage]:
-    """Files that no receipt speaks of; unless receipts are damaged, which was said before."""
+    """Files that no receipt names; not looked for where receipts are damaged (reported before)."""
     if not complete:
         return
     names = {layout.output(output) for receipt in receipts for output in receipt.outputs}
@@ -378,7 +381,7 @@ def _column(path: Path, column: str) -> pa.Table:
 
 
 def _properties(layout: Layout, catalogue: str, receipts: _Receipts) -> Iterator[Damage]:
-    """What follows from files that are sound; others were named before."""
+    """The properties made from sound files; damaged files were reported before."""
     ours = not receipts.known["ingest"].keys() - receipts.sound["ingest"].keys()
     tables = {layout.catalogue: ours}
     known, sound = receipts.known["predict"], receipts.sound["predict"]
@@ -392,7 +395,7 @@ def _properties(layout: Layout, catalogue: str, receipts: _Receipts) -> Iterator
 
 
 def _hats(layout: Layout, tables: Iterable[Path]) -> Iterator[Damage]:
-    """What hats itself says of the catalogue and of every extension."""
+    """Problems that the hats library finds in the catalogue and in every extension."""
     from hats.io.validation import is_valid_catalog
 
     logger = logging.getLogger()

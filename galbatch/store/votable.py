@@ -30,16 +30,16 @@ def votable_metadata(table: pa.Table) -> dict[str, str]:
     root = ElementTree.Element("VOTABLE", version="1.4", xmlns=_NAMESPACE)
     page = ElementTree.SubElement(ElementTree.SubElement(root, "RESOURCE"), "TABLE")
     for column in table.schema:
-        words = {key.decode(): word.decode() for key, word in (column.metadata or {}).items()}
+        meaning = {key.decode(): text.decode() for key, text in (column.metadata or {}).items()}
         marks = {"name": column.name, **_datatype(column.type)}
         if pa.types.is_string(column.type):
             # astropy needs to know how long it may be.
             longest = pc.max(pc.utf8_length(table[column.name])).as_py()
             marks["arraysize"] = f"{longest or 1}*"
-        marks |= {key: words[key] for key in ("unit", "ucd") if key in words}
+        marks |= {key: meaning[key] for key in ("unit", "ucd") if key in meaning}
         field = ElementTree.SubElement(page, "FIELD", marks)
-        if "description" in words:
-            ElementTree.SubElement(field, "DESCRIPTION").text = words["description"]
+        if "description" in meaning:
+            ElementTree.SubElement(field, "DESCRIPTION").text = meaning["description"]
     ElementTree.SubElement(page, "PARQUET", type="Parquet-local-XML")
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=False)
     return {

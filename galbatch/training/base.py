@@ -15,7 +15,7 @@ from galbatch.sample.census import Census
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
 
-Progress = Callable[[int, int, str], None]
+OnEpoch = Callable[[int, int, str], None]
 """Is told (epochs done, epochs at most, losses)."""
 
 S = TypeVar("S", bound=ModelSettings, contravariant=True)
@@ -73,7 +73,7 @@ class Trainer(Protocol[S]):
     A subclass of a family whose settings name no model to begin with has to define `train` alone.
     """
 
-    def train(self, settings: S, data: TrainingData, folder: Path, progress: Progress) -> Card:
+    def train(self, settings: S, data: TrainingData, folder: Path, progress: OnEpoch) -> Card:
         """Train a model and save it; see `galbatch.training.fit.train`."""
         ...
 

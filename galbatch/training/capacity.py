@@ -31,7 +31,7 @@ _USUAL_STEPS = 3000
 
 
 @dataclass(frozen=True)
-class Size:
+class NetworkSize:
     """A network's size.
 
     Parameters
@@ -137,7 +137,7 @@ def fitting_size(
     heads: Sequence[Head],
     rows: int,
     pretrained: Mapping[str, int] | None = None,
-) -> Size:
+) -> NetworkSize:
     """The size that a job asks for, or one that suits the rows.
 
     Parameters
@@ -153,7 +153,7 @@ def fitting_size(
 
     Returns
     -------
-    Size
+    NetworkSize
     """
     outputs = sum(head.size for head in heads)
     own = {
@@ -183,4 +183,4 @@ def fitting_size(
         "layers": layers,
         "outputs": outputs,
     }
-    return Size(numbers, tuple(warnings))
+    return NetworkSize(numbers, tuple(warnings))

@@ -22,7 +22,7 @@ _SECONDS_BETWEEN = 5.0
 
 
 @dataclass
-class Progress:
+class FitProgress:
     """How far a fit is.
 
     Parameters
@@ -69,7 +69,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._file, self._key = folder / _STATE, key
         self._patience, self._report = patience, report
-        self.progress = Progress()
+        self.progress = FitProgress()
         self._best: list[NDArray[Any]] = []
         self._saved = float("-inf")
 
@@ -100,7 +100,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self._best = best
-        self.progress = Progress(**facts["progress"])
+        self.progress = FitProgress(**facts["progress"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the epoch and keep it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 _CHUNK = 8192
 
-Rows = Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.float32]]
+RowMaker = Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class TrainingRows:
         NaN where unknown.
     """
 
-    inputs: Rows
+    inputs: RowMaker
     labels: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def fixed(matrix: NDArray[np.float32]) -> Rows:
+def fixed(matrix: NDArray[np.float32]) -> RowMaker:
     """Features that are computed once.
 
     Parameters

@@ -18,7 +18,7 @@ from galbatch.sample.weights import Matching, colours, distance, match
 from galbatch.spec.job import PhotometricModel
 from galbatch.targets import RECORDS
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
-from galbatch.training.data import Rows, TrainingRows, fixed
+from galbatch.training.data import RowMaker, TrainingRows, fixed
 from galbatch.values import FluxBlock, Target
 
 _STEP = 8192
@@ -289,7 +289,7 @@ def _inputs(
     taught: _Rows,
     copies: NDArray[np.intp],
     fainter: Fainter | None,
-) -> Rows:
+) -> RowMaker:
     """Features of training rows, and of copies: the numbers after those of the rows."""
     count = len(taught.answers)
     if settings.noise == 0 and settings.drop_bands == 0 and fainter is None:

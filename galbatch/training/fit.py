@@ -14,7 +14,7 @@ from galbatch.models.families import FAMILIES, named
 from galbatch.sample.census import Census, take_census
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.base import Progress, Trainer, TrainingData
+from galbatch.training.base import OnEpoch, Trainer, TrainingData
 
 
 def trainer_of(kind: str) -> Trainer[Any]:
@@ -39,7 +39,7 @@ def train(
     table: pa.Table,
     roles: ArrayLike,
     folder: Path,
-    progress: Progress,
+    progress: OnEpoch,
     *,
     census: Census | None = None,
     pretrained: Path | None = None,

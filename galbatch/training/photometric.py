@@ -29,9 +29,9 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import Fitted, Progress, Trainer, TrainingData
+from galbatch.training.base import Fitted, OnEpoch, Trainer, TrainingData
 from galbatch.training.capacity import (
-    Size,
+    NetworkSize,
     fitting_batch,
     fitting_decay,
     fitting_dropout,
@@ -71,14 +71,14 @@ _LAST_RATE = 0.002
 _PARITY_ROWS = 512
 _USUAL_ROWS = 20_000
 
-Labels = Mapping[Target, NDArray[np.float64]]
+LabelArrays = Mapping[Target, NDArray[np.float64]]
 
 
 class PhotometricTrainer(Trainer[PhotometricModel]):
     """Training of the default family."""
 
     def train(
-        self, settings: PhotometricModel, data: TrainingData, folder: Path, progress: Progress
+        self, settings: PhotometricModel, data: TrainingData, folder: Path, progress: OnEpoch
     ) -> Card:
         """Train a model and save it; see `Trainer.train`."""
         sample = _labelled_sample(settings, data)
@@ -164,7 +164,7 @@ class _Plan:
         is not the catalogue's.
     data : str
         Fingerprint of all rows that have a say.
-    size : Size
+    size : NetworkSize
         Of the network.
     batch, epochs : int
     dropout, rate : float
@@ -175,7 +175,7 @@ class _Plan:
     examples: Examples
     usual: NDArray[np.float32]
     data: str
-    size: Size
+    size: NetworkSize
     batch: int
     epochs: int
     dropout: float
@@ -191,7 +191,7 @@ def _labelled_sample(settings: PhotometricModel, data: TrainingData) -> _Sample:
     before = read_pretrained(data.pretrained, settings, bands) if data.pretrained else None
     rows = labelled_rows(survey, data.table, data.roles, settings.targets)
     choose_targets(settings.targets, survey, _training_labels(rows), where)
-    rows = rows.some(measure(reader, rows.table).block.observed.any(axis=1))
+    rows = rows.selected(measure(reader, rows.table).block.observed.any(axis=1))
     rows = rows.thinned(settings.max_rows, settings.seed)
     needs_both(rows, where)
     held = {target: values[~rows.training] for target, values in rows.known.items()}
@@ -203,11 +203,11 @@ def _labelled_sample(settings: PhotometricModel, data: TrainingData) -> _Sample:
     return _Sample(settings, survey, reader, before, rows, measured, targets, skipped, answers)
 
 
-def _training_labels(rows: Labelled) -> Labels:
+def _training_labels(rows: Labelled) -> LabelArrays:
     return {target: values[rows.training] for target, values in rows.known.items()}
 
 
-def _answers(known: Labels, targets: Sequence[Target]) -> NDArray[np.float32]:
+def _answers(known: LabelArrays, targets: Sequence[Target]) -> NDArray[np.float32]:
     """Labels as they are learnt, shape (n, targets)."""
     columns = []
     for target in targets:
@@ -290,7 +290,7 @@ def _data_fingerprint(sample: _Sample, examples: Examples, census: Census) -> st
     return hashlib.sha256(f"{data} {around}".encode()).hexdigest()
 
 
-def _fitted(sample: _Sample, plan: _Plan, folder: Path, progress: Progress) -> Fitted:
+def _fitted(sample: _Sample, plan: _Plan, folder: Path, progress: OnEpoch) -> Fitted:
     """Fit the network and write it to the folder."""
     from galbatch.models.network import Architecture, build
     from galbatch.training.export import export

@@ -25,7 +25,7 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import Fitted, Progress, Trainer, TrainingData
+from galbatch.training.base import Fitted, OnEpoch, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
@@ -41,7 +41,7 @@ class ThesisTrainer(Trainer[ThesisModel]):
     """Training of the thesis' networks."""
 
     def train(
-        self, settings: ThesisModel, data: TrainingData, folder: Path, progress: Progress
+        self, settings: ThesisModel, data: TrainingData, folder: Path, progress: OnEpoch
     ) -> Card:
         """Train the networks one after the other and save them; see `Trainer.train`."""
         sample = _labelled_sample(settings, data)
@@ -121,7 +121,7 @@ def _labelled_sample(settings: ThesisModel, data: TrainingData) -> _Sample:
     # Its networks know two classes.
     rows = labelled_rows(survey, data.table, data.roles, settings.targets).without_quasars()
     reader = BandReader(survey, survey.band_names, StandardClean(), ())
-    rows = rows.some(reader.block(rows.table).observed.any(axis=1))
+    rows = rows.selected(reader.block(rows.table).observed.any(axis=1))
     needs_both(rows, where)
     if settings.sample < 1:
         rows = rows.thinned(max(int(settings.sample * rows.training.sum()), 1), settings.seed)
@@ -131,7 +131,7 @@ def _labelled_sample(settings: ThesisModel, data: TrainingData) -> _Sample:
     return _Sample(settings, survey, names, rows, matrix, targets, skipped)
 
 
-def _trained(sample: _Sample, folder: Path, progress: Progress) -> dict[Target, _Trained]:
+def _trained(sample: _Sample, folder: Path, progress: OnEpoch) -> dict[Target, _Trained]:
     """All networks, one after the other."""
     from galbatch.models.thesis_networks import network_of
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from galbatch.errors import SpecError
 from galbatch.readers.open import open_reader
-from galbatch.spec.survey import Column as SurveyColumn
+from galbatch.spec.columns import Column as SurveyColumn
 
 ID, RA, DEC, LABEL = "objid", "ra", "dec", "zspec"
 BANDS = ("g", "r")

@@ -16,7 +16,7 @@ from galbatch.intake.ids import (
     refused_parts,
 )
 from galbatch.spec import Survey, load_survey
-from galbatch.spec.survey import Column
+from galbatch.spec.columns import Column
 
 
 def column(values: object, kind: pa.DataType | None = None) -> pa.ChunkedArray:

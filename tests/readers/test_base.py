@@ -13,7 +13,7 @@ from galbatch.readers.fits import FitsReader
 from galbatch.readers.hdf5 import Hdf5Reader
 from galbatch.readers.parquet import ParquetReader
 from galbatch.readers.votable import VotableReader
-from galbatch.spec.job import CsvFormat, FitsFormat
+from galbatch.spec.formats import CsvFormat, FitsFormat
 
 
 @pytest.mark.parametrize(

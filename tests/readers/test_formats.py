@@ -14,11 +14,11 @@ from world import World
 from galbatch.readers import Batch, Batches, FileColumn, Header, expand, open_reader
 from galbatch.readers.conform import make_batch
 from galbatch.readers.formats import FORMATS, FileFormat
-from galbatch.spec.base import Words
+from galbatch.spec.base import Settings
 from galbatch.stages.checks import check_sources
 
 
-class FeatherFormat(Words):
+class FeatherFormat(Settings):
     """Arrow on a disk."""
 
 

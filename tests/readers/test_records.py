@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from galbatch.errors import DataError
 from galbatch.readers import csv as reader_module
 from galbatch.readers.csv import CsvReader
-from galbatch.readers.records import AFTER, OPEN, ZERO, Block, Rule, first_line, whole_lines
+from galbatch.readers.records import AFTER, OPEN, ZERO, RecordBlock, Rule, first_line, whole_lines
 
 TYPES = {"ID": pa.int64(), "F": pa.float64(), "name": pa.string()}
 ENDS = ["\n", "\r\n", "\r"]
@@ -334,7 +334,7 @@ def test_a_count_that_the_parser_does_not_share(
 ) -> None:
     cut = Rule.cut
 
-    def one_more(self: Rule, data: bytes, *, ended: bool, patient: bool) -> tuple[Block, int]:
+    def one_more(self: Rule, data: bytes, *, ended: bool, patient: bool) -> tuple[RecordBlock, int]:
         block, used = cut(self, data, ended=ended, patient=patient)
         return replace(block, records=block.records + 1), used
 

@@ -16,7 +16,7 @@ from galbatch.errors import DataError, SpecError
 from galbatch.readers import Batch, open_reader
 from galbatch.readers.votable import VotableReader
 from galbatch.readers.votable_walk import Walk
-from galbatch.spec.job import VotableFormat
+from galbatch.spec.formats import VotableFormat
 
 TRIPLE = pa.list_(pa.float32(), 3)
 TYPES = {

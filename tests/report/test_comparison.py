@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from galbatch.quality.evaluation import evaluate
-from galbatch.report.comparison import Line, compare
+from galbatch.report.comparison import ComparisonLine, compare
 from galbatch.report.data import ModelReport, Reference, ReportData
 from galbatch.values import CLASSES, TARGETS
 
 
-def _line(data: ReportData, block: str, label: str) -> Line:
+def _line(data: ReportData, block: str, label: str) -> ComparisonLine:
     blocks = {one.title: one for one in compare(data.models, data.references)}
     return next(line for line in blocks[block].lines if str(line.label).startswith(label))
 

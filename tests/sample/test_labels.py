@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from galbatch.sample.labels import labels
-from galbatch.spec.survey import StarLabel, Survey
+from galbatch.spec.labels import StarLabel
+from galbatch.spec.survey import Survey
 
 
 def test_what_is_a_label(survey: Survey) -> None:

@@ -20,9 +20,10 @@ from pydantic.fields import FieldInfo
 
 from galbatch.errors import SpecError
 from galbatch.spec.job import Job
-from galbatch.spec.messages import explained
+from galbatch.spec.labels import Condition, StarLabel
+from galbatch.spec.messages import describe_error
 from galbatch.spec.mock import MockSky
-from galbatch.spec.survey import Condition, Flag, Sentinel, StarLabel, Survey
+from galbatch.spec.survey import Flag, Sentinel, Survey
 
 # Without limits, as they are compared with (or stand in) a column of the catalogue, of any unit.
 ANY_VALUE = {
@@ -220,7 +221,7 @@ def tried(number: Number, value: Any) -> str:
     try:
         number.root.model_validate(words)
     except ValidationError as error:
-        found = explained(number.root, error, words, lambda path: "job.yaml")
+        found = describe_error(number.root, error, words, lambda path: "job.yaml")
         assert isinstance(found, SpecError)
         return str(found)
     return ""

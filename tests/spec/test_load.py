@@ -44,12 +44,12 @@ def test_set_reaches_any_word() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("source.row=3", "unknown word 'source.row' (did you mean 'rows'?)"),
-        ("modls=[]", "unknown word 'modls' (did you mean 'models'?)"),
+        ("source.row=3", "unknown setting 'source.row' (did you mean 'rows'?)"),
+        ("modls=[]", "unknown setting 'modls' (did you mean 'models'?)"),
         ("source.kind=mok", "'source.kind' cannot be 'mok' (did you mean 'mock'?)"),
-        ("cluster={workers: 2}", "'cluster' needs a word 'kind' (one of: serial, local"),
+        ("cluster={workers: 2}", "'cluster' needs a 'kind' (one of: serial, local"),
         ("cluster.kind=slrm", "(did you mean 'slurm'?)"),
-        ("split={kind: sky, ordr: 3}", "unknown word 'split.ordr' (did you mean 'order'?)"),
+        ("split={kind: sky, ordr: 3}", "unknown setting 'split.ordr' (did you mean 'order'?)"),
         ("models.0.targets=[redshft]", "(did you mean 'redshift'?)"),
         ("models.thesi.x=3", "(did you mean 'thesis'?)"),
         ("source.rows=many", "'source.rows'"),

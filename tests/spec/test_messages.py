@@ -105,7 +105,7 @@ def said_of(folder: Path, words: dict[str, Any], load: Any = load_job) -> str:
          "'cluster.walltime': a job with no time does nothing; an hour is 01:00:00"),
         ({"cluster": {"kind": "sge", "workers": 2, "directives": ["-a", ""]}},
          "'cluster.directives.1': expected one line of text, got ''"),
-        ({"a\nb": 1}, "unknown word 'a\\nb'"),
+        ({"a\nb": 1}, "unknown setting 'a\\nb'"),
         ({"a" * 500: 1}, "a..."),
         ({"sinks": [{"kind": "duckdb"}]}, "'sinks.duckdb.path' is missing"),
         ({"split": {"kind": "sky", "order": 10**30}}, "got a number of 31 digits"),

@@ -43,7 +43,7 @@ def test_shipped_files_say_what_they_say_to_another_reader(
     for name in ("GALBATCH_DATA", "GALBATCH_STORES"):
         monkeypatch.delenv(name, raising=False)
     text = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", file.read_text(encoding="utf-8"))
-    assert read_document(file).words == yaml.safe_load(text)
+    assert read_document(file).content == yaml.safe_load(text)
 
 
 TWICE = """\
@@ -103,7 +103,7 @@ def test_a_survey_s_key_is_there_once(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_written_is_what_is_read(tmp_path: Path, text: str, words: Any) -> None:
-    found = read_document(write(tmp_path, text)).words
+    found = read_document(write(tmp_path, text)).content
     assert found == words
     assert repr(found) == repr(words), "1 is not True, nor 1.0"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from spectra import ARRAYS, WRITERS, Spectra, arrays_of, table_of
 
 from galbatch.store.quarantine import rejected_rows
+from galbatch.store.receipts import ReceiptBook
+from galbatch.store.units import CATALOGUE_UNIT
 from galbatch.store.verify import verify, withdraw
 
 EVERYTHING = np.arange(1, 401)
@@ -187,3 +190,17 @@ def test_killed_at_any_write_it_ends_the_same(
         assert content(world.folder / "store") == expected, limit
         assert list(verify(world.site().layout)) == []
     assert set(ARRAYS) <= {path.split("/")[2] for path in expected if path.startswith("arrays/")}
+
+
+def test_arrays_of_another_version_are_named(tmp_path: Path) -> None:
+    world = Spectra(tmp_path, 300)
+    world.write("a", EVERYTHING[:20])
+    world.run()
+    book = ReceiptBook(world.site().layout)
+    receipt = book.get("ingest", CATALOGUE_UNIT)
+    assert receipt is not None
+    # As p(z) was described before several arrays could be in one group.
+    facts = {**receipt.facts, "arrays": {"low": 0, "high": 3, "points": 121}}
+    book.put(replace(receipt, facts=facts))
+    (damage,) = verify(world.site().layout)
+    assert damage.files == () and "another version of galbatch" in str(damage)

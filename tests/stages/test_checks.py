@@ -28,11 +28,11 @@ from galbatch.store.layout import Layout
 
 BANDS = {"g": 4750, "r": 6250, "i": 7700}
 ROWS = 60
-Words = dict[str, Any]
+Settings = dict[str, Any]
 
 
-def survey_words(**changes: Any) -> Words:
-    columns: list[Words] = [{"name": "objid", "dtype": "int64"}, {"name": "ra"}, {"name": "dec"}]
+def survey_words(**changes: Any) -> Settings:
+    columns: list[Settings] = [{"name": "objid", "dtype": "int64"}, {"name": "ra"}, {"name": "dec"}]
     columns += [{"name": f"{band}_{what}"} for band in BANDS for what in ("mag", "err")]
     columns += [{"name": name} for name in ("zspec", "lgm", "secure", "ebv", "size", "sat")]
     columns += [{"name": "field", "dtype": "string"}]
@@ -87,7 +87,7 @@ class Place:
         else:
             pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), path)
 
-    def job(self, model: Words | None = None, **changes: Any) -> Job:
+    def job(self, model: Settings | None = None, **changes: Any) -> Job:
         words = {
             "name": "mine",
             "survey": "survey.yaml",
@@ -131,7 +131,7 @@ BEYOND = 2**53 + 1
 TEXT_ID = [f"J{number}" for number in range(ROWS)]
 ON_TEXT = {"column": "field", "low": 1}
 LABELS = survey_words()["labels"]
-Refused = tuple[dict[str, pd.DataFrame], Words, Words, str]
+Refused = tuple[dict[str, pd.DataFrame], Settings, Settings, str]
 REFUSED: dict[str, Refused] = {
     "extinction": (
         {}, {"model": {"clean": {"extinction": True}}}, {},
@@ -201,7 +201,7 @@ def test_what_must_be_changed_is_said_before_anything_is_written(place: Place, n
     assert not (place.folder / "store").exists()
 
 
-Told = tuple[dict[str, pd.DataFrame], Words, str]
+Told = tuple[dict[str, pd.DataFrame], Settings, str]
 TOLD: dict[str, Told] = {
     "absent everywhere": (
         {}, {},
@@ -275,7 +275,7 @@ def a_file(folder: Path) -> str:
     ],
 )
 def test_where_nothing_can_be_written(
-    place: Place, word: str, words: Callable[[str], Words]
+    place: Place, word: str, words: Callable[[str], Settings]
 ) -> None:
     job = place.job(**words(a_file(place.folder)))
     with pytest.raises(SpecError, match=rf"{word}: .*taken is a file, not a folder"):

@@ -24,7 +24,7 @@ from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import PhotometricModel, ThesisModel
-from galbatch.stages.base import Report, Task
+from galbatch.stages.base import OnProgress, Task
 from galbatch.stages.predict import Predict
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
@@ -80,7 +80,7 @@ class Few(Predict):
 
     done = 0
 
-    def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+    def run(self, site: Site, task: Task, report: OnProgress) -> tuple[Receipt, ...]:
         if Few.done == 2:
             raise Interrupted
         Few.done += 1
@@ -186,7 +186,7 @@ def test_a_partition_that_fails_is_left_out_rather_than_kept_without_draws(copy:
     first = Predict().pending(Snapshot(site)).tasks[0].unit
 
     class OneFails(Predict):
-        def run(self, site: Site, task: Task, report: Report) -> tuple[Receipt, ...]:
+        def run(self, site: Site, task: Task, report: OnProgress) -> tuple[Receipt, ...]:
             if task.unit == first:
                 raise ValueError("bad luck")
             return super().run(site, task, report)

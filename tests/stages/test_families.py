@@ -23,7 +23,7 @@ from galbatch.run.loop import run
 from galbatch.run.store import opened
 from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
-from galbatch.stages.base import Report, Task
+from galbatch.stages.base import OnProgress, Task
 from galbatch.stages.checks import agree
 from galbatch.stages.predict import Predict, Work
 from galbatch.stages.site import Site
@@ -118,7 +118,7 @@ def test_predictions_that_were_cut_short_are_gone_on_with(site: Site) -> None:
     class Few(Predict):
         done = 0
 
-        def run(self, site: Site, task: Task[Work], report: Report) -> tuple[Receipt, ...]:
+        def run(self, site: Site, task: Task[Work], report: OnProgress) -> tuple[Receipt, ...]:
             if Few.done == 1:
                 raise Interrupted
             Few.done += 1

@@ -93,7 +93,7 @@ def test_what_must_be_cut_anew_needs_all_its_files(world: World) -> None:
     world.run(site)
     assert len(world.catalogue(site)) == 600
     (world.folder / "a.parquet").unlink()
-    with pytest.raises(SpecError, match=r"must be made anew.* but .*a\.parquet is gone"):
+    with pytest.raises(SpecError, match=r"must be made again.* but .*a\.parquet is gone"):
         world.run()
 
 

@@ -18,7 +18,7 @@ from galbatch.stages.overlap import other_stores
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
-from galbatch.store.places import place
+from galbatch.store.locations import location
 
 SURVEY = load_survey("zcosmos")
 ITSELF = "in the store itself"
@@ -47,7 +47,7 @@ def site(paths: str, store: str, **changes: Any) -> Site:
     )
     job = Job.model_validate(words)
     scratch = Path(job.scratch).expanduser().absolute() if job.scratch else None
-    return Site(job, SURVEY, Layout(place(job.store), scratch))
+    return Site(job, SURVEY, Layout(location(job.store), scratch))
 
 
 def state(site: Site) -> CatalogueState:

@@ -12,17 +12,11 @@ import pytest
 
 from galbatch.spec.survey import Survey
 from galbatch.store.layout import Layout
-from galbatch.store.partitions import Histogram, plan_partitions
+from galbatch.store.partitions import PixelCounts, plan_partitions
 from galbatch.store.publish import finish_catalogue, finish_extension
-from galbatch.store.shards import (
-    Shard,
-    catalogue_schema,
-    count_pixels,
-    read_pixels,
-    read_places,
-    sort_rows,
-    write_shard,
-)
+from galbatch.store.shard_rows import count_pixels, read_pixels, read_row_range
+from galbatch.store.shard_schema import catalogue_schema
+from galbatch.store.shards import Shard, sort_rows, write_shard
 from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet, read_partition
 from galbatch.values import Partition, PredictedColumn
 
@@ -88,8 +82,8 @@ def make_shard(layout: Layout, name: str, rows: pa.Table, file: int, first: int 
 
 def count_rows(
     layout: Layout, shards: Sequence[Shard], order: int, without: pa.Table | None = None
-) -> Histogram:
-    return Histogram.total(count_pixels(layout, shards, order, without).values(), order)
+) -> PixelCounts:
+    return PixelCounts.total(count_pixels(layout, shards, order, without).values(), order)
 
 
 def read_rows_of(
@@ -103,7 +97,7 @@ def read_rows_of(
     """The rows of one partition, as the ingest reads them."""
     if partition.kind == "rows":
         places = (partition.index * size, (partition.index + 1) * size)
-        return sort_rows(read_places(layout, shards, places, schema, without), "ID")
+        return sort_rows(read_row_range(layout, shards, places, schema, without), "ID")
     shift = 2 * (29 - partition.order)
     pixels = (partition.index << shift, (partition.index + 1) << shift)
     return sort_rows(read_pixels(layout, shards, pixels, schema, without), "ID")
@@ -115,7 +109,7 @@ class Store:
     survey: Survey
     shards: tuple[Shard, ...]
     partitions: tuple[Partition, ...]
-    histogram: Histogram
+    histogram: PixelCounts
 
     def predict(self, partitions: tuple[Partition, ...], shift: float = 0.0) -> None:
         for partition in partitions:

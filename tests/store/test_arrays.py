@@ -36,7 +36,7 @@ from galbatch.store.arrays import (
 )
 from galbatch.store.commit import digest_file
 from galbatch.store.layout import Layout
-from galbatch.store.places import place
+from galbatch.store.locations import location
 from galbatch.values import Coordinate, PredictedColumn
 
 NAME = "photometric"
@@ -180,7 +180,7 @@ def test_rows_without_a_value_are_counted_in_every_type(layout: Layout) -> None:
         np.testing.assert_array_equal(found[array.name], values[array.name])
     for other, name in (
         (TableRows(ids, {}), "no value"),
-        (TableRows(ids, None, 16), "other place"),
+        (TableRows(ids, None, 16), "wrong place"),
     ):
         assert {p.name for p in check(layout, None, spec, {"a": 20}, lambda _: other)} == {name}  # noqa: B023
 
@@ -332,7 +332,7 @@ def test_groups_that_cannot_be(words: dict[str, object]) -> None:
 
 
 def test_any_root_that_fsspec_knows() -> None:
-    layout = Layout(place("memory://galbatch-arrays/store"))
+    layout = Layout(location("memory://galbatch-arrays/store"))
     write_all(layout)
     write_all(layout, ROWS | {"o5-p1": 50})
     write_all(layout, ROWS)
@@ -646,8 +646,8 @@ def shorten(group: Path) -> None:
         (put([63, 5, 16]), "unaligned", "expected whole shards of 16 rows, found rows 63 to 79"),
         (
             put([64, 4, 16]),
-            "foreign row count",
-            "o6-p12: foreign row count: expected 5 rows, found 4",
+            "wrong row count",
+            "o6-p12: wrong row count: expected 5 rows, found 4",
         ),
         (
             put(None),
@@ -660,8 +660,8 @@ def shorten(group: Path) -> None:
             "o7-p7: unknown partition: expected none, found 5 rows",
         ),
         (set_row("id", 17, 5), "wrong id", "id/c.1 row 17 o5-p1: wrong id: expected 1119, found"),
-        (set_row("id", 17, -(2**63)), "foreign row count", "expected 16 rows, found 15"),
-        (set_row("id", 70, 5), "foreign row count", "expected 5 rows, found 6"),
+        (set_row("id", 17, -(2**63)), "wrong row count", "expected 16 rows, found 15"),
+        (set_row("id", 70, 5), "wrong row count", "expected 5 rows, found 6"),
         (
             set_row("pz", 17, np.nan),
             "no value",
@@ -714,7 +714,7 @@ def test_shards_of_a_foreign_partition_are_found(layout: Layout) -> None:
 def test_tables_of_another_length(layout: Layout) -> None:
     write_all(layout)
     problems = check(layout, NAME, SPEC, ROWS, lambda p: TableRows(make_ids(p, 16)))
-    assert [p.name for p in problems] == ["foreign row count"] * 2
+    assert [p.name for p in problems] == ["wrong row count"] * 2
 
 
 def test_a_writer_that_is_left_without_commit_leaves_nothing(layout: Layout) -> None:

@@ -19,7 +19,7 @@ from galbatch.store.commit import (
     commit_folder,
     digest_file,
     digest_output,
-    sweep,
+    remove_unfinished,
 )
 
 
@@ -76,7 +76,7 @@ def test_killed_before_the_rename_the_old_file_stays(tmp_path: Path) -> None:
     assert ended.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(names(tmp_path)) == 2
-    sweep(tmp_path)
+    remove_unfinished(tmp_path)
     assert names(tmp_path) == ["a"]
 
 

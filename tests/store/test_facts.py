@@ -9,17 +9,9 @@ from typing import Any
 
 import pytest
 
-from galbatch.store.facts import (
-    AppendFacts,
-    CatalogueFacts,
-    PartitionFacts,
-    PredictFacts,
-    PublishedFacts,
-    ScanFacts,
-    SourceFacts,
-    TrainFacts,
-)
+from galbatch.store.facts import CatalogueFacts, PartitionFacts, ScanFacts, SourceFacts
 from galbatch.store.layout import Layout
+from galbatch.store.model_facts import AppendFacts, PredictFacts, PublishedFacts, TrainFacts
 from galbatch.store.receipts import ReceiptBook
 from galbatch.store.units import CATALOGUE_UNIT, partition_of
 

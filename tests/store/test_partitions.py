@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galbatch.store.partitions import (
-    Histogram,
+    PixelCounts,
     extend_partitions,
     plan_partitions,
     plan_row_ranges,
@@ -24,7 +24,7 @@ def test_hats_would_cut_the_same() -> None:
     rng = np.random.default_rng(1)
     crowded = rng.integers(0, 4**26, 2000) + 7 * 4**28
     healpix = np.concatenate([rng.integers(0, 12 * 4**29, 3000), crowded])
-    histogram = Histogram.of(healpix, 5)
+    histogram = PixelCounts.of(healpix, 5)
     threshold = max(150, int(histogram.counts.max()))
     theirs = generate_alignment(histogram.dense(), highest_order=5, threshold=threshold)
     expected = {tuple(int(word) for word in found) for found in theirs if found is not None}
@@ -37,7 +37,7 @@ def test_hats_would_cut_the_same() -> None:
 @given(pixels_of_order_29, st.integers(1, 50), st.integers(0, 13))
 def test_every_row_is_in_exactly_one_partition(pixels: list[int], rows: int, order: int) -> None:
     healpix = np.array(pixels)
-    partitions = plan_partitions(Histogram.of(healpix, order), rows)
+    partitions = plan_partitions(PixelCounts.of(healpix, order), rows)
     held = np.zeros(len(healpix), int)
     for partition in partitions:
         inside = healpix >> 2 * (29 - partition.order) == partition.index
@@ -50,31 +50,31 @@ def test_every_row_is_in_exactly_one_partition(pixels: list[int], rows: int, ord
 
 
 def test_a_crowded_pixel_of_the_highest_order_stays_whole() -> None:
-    (partition,) = plan_partitions(Histogram.of(np.zeros(1000, np.int64), 13), 10)
+    (partition,) = plan_partitions(PixelCounts.of(np.zeros(1000, np.int64), 13), 10)
     assert (partition.order, partition.rows) == (13, 1000)
 
 
 def test_histograms_add_up() -> None:
     healpix = np.random.default_rng(0).integers(0, 12 * 4**29, 5000)
-    whole = Histogram.of(healpix, 6)
-    parts = [Histogram.of(part, 6) for part in np.array_split(healpix, 7)]
-    total = Histogram.total(parts, 6)
+    whole = PixelCounts.of(healpix, 6)
+    parts = [PixelCounts.of(part, 6) for part in np.array_split(healpix, 7)]
+    total = PixelCounts.total(parts, 6)
     np.testing.assert_array_equal(total.dense(), whole.dense())
     coarse = whole.coarser(2)
     np.testing.assert_array_equal(coarse.dense(), whole.dense().reshape(-1, 4**4).sum(axis=1))
     assert total.rows == coarse.rows == 5000
-    assert Histogram.total([], 3).rows == 0
-    assert plan_partitions(Histogram.total([], 3), 5) == ()
+    assert PixelCounts.total([], 3).rows == 0
+    assert plan_partitions(PixelCounts.total([], 3), 5) == ()
 
 
 @settings(max_examples=60, deadline=None)
 @given(pixels_of_order_29, pixels_of_order_29, st.integers(1, 40))
 def test_news_leave_alone_what_can_be(first: list[int], more: list[int], rows: int) -> None:
     top = 6
-    old, new = (Histogram.of(np.array(pixels), top) for pixels in (first, more))
+    old, new = (PixelCounts.of(np.array(pixels), top) for pixels in (first, more))
     held = plan_partitions(old, rows)
     place = {
-        one: Histogram.of(np.array([p for p in first if _within(p, one)]), top) for one in held
+        one: PixelCounts.of(np.array([p for p in first if _within(p, one)]), top) for one in held
     }
     found = extend_partitions(held, new, rows, lambda one: place[one])
     both = [*first, *more]

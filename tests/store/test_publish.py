@@ -18,7 +18,7 @@ from galbatch.store.commit import digest_output
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import plan_row_ranges
 from galbatch.store.publish import finish_catalogue, finish_extension, retract
-from galbatch.store.shards import catalogue_schema
+from galbatch.store.shard_schema import catalogue_schema
 from galbatch.store.tables import commit_parquet
 
 NAMES = {number: f"file {number}" for number in range(100)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from galbatch.store.commit import commit_bytes
 from galbatch.store.layout import Layout
-from galbatch.store.receipts import Need, ReceiptBook, words_digest
+from galbatch.store.receipts import Need, ReceiptBook, json_digest
 from galbatch.values import Receipt
 
 json_values = st.recursive(
@@ -152,7 +152,7 @@ def test_receipts_are_listed_quickly(tmp_path: Path, book: ReceiptBook) -> None:
     for number in range(2_000):  # not put(): syncing each to the disk is what takes the time
         other = replace(record, unit=f"o8-p{number}")
         page = text.replace('"first"', f'"{other.unit}"').replace(
-            checksum, words_digest(other.to_json())
+            checksum, json_digest(other.to_json())
         )
         layout.receipt("predict", other.unit).write_text(page, encoding="utf-8")
     best = 9e9

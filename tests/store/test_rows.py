@@ -16,8 +16,9 @@ from galbatch.store.arrays import ArraySpec, GroupSpec, allocate
 from galbatch.store.gather import FromCatalogue, FromShard, gather_arrays
 from galbatch.store.layout import Layout
 from galbatch.store.rows import ArraysBeside, RowsWriter, array_span, read_rows
-from galbatch.store.shards import POSITION, SOURCE, catalogue_schema, located, write_shard
-from galbatch.store.shards import read_rows as of_files
+from galbatch.store.shard_rows import located, read_file_rows
+from galbatch.store.shard_schema import catalogue_schema
+from galbatch.store.shards import POSITION, SOURCE, write_shard
 from galbatch.store.tables import FILE, ROW, commit_parquet, opened_partition
 from galbatch.values import Partition
 
@@ -125,7 +126,7 @@ def test_arrays_follow_their_ids_from_shards_and_from_the_store(
     schema = catalogue_schema(layout, shards, "id", {0: "a.csv"})
     plain = pa.schema([field for field in schema if field.name not in SPEC.of])
     plain = plain.append(pa.field(SOURCE, pa.int32())).append(pa.field(POSITION, pa.int64()))
-    rows = of_files(layout, shards, {0: (0, 10**9)}, plain).select(["id", SOURCE, POSITION])
+    rows = read_file_rows(layout, shards, {0: (0, 10**9)}, plain).select(["id", SOURCE, POSITION])
     kept = pa.table({"id": pa.array(before)})
     kept = located(kept, len(shards), np.arange(stored))
     rows = pa.concat_tables([rows, kept]).sort_by("id")

@@ -15,16 +15,15 @@ from galbatch.errors import SpecError
 from galbatch.store.duplicates import find_duplicates
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import plan_partitions, plan_row_ranges
-from galbatch.store.shards import (
-    PROVENANCE,
-    Shard,
-    catalogue_schema,
+from galbatch.store.shard_rows import (
     count_pixels,
     files_between,
     find_rows,
-    places_of,
-    read_rows,
+    read_file_rows,
+    row_numbers,
 )
+from galbatch.store.shard_schema import catalogue_schema
+from galbatch.store.shards import PROVENANCE, Shard
 from galbatch.store.tables import FILE, HEALPIX, ROW, annotate, commit_parquet
 from galbatch.values import Partition
 
@@ -82,7 +81,7 @@ def test_rows_without_a_sky_keep_the_order_of_the_files(layout: Layout, toy: Any
     expected = [i for n in range(3) for i in range(100 * n + 69, 100 * n - 1, -1)]
     assert [number for chunk in ids for number in chunk.to_pylist()] == expected
     assert files_between(layout, shards, (64, 128)) == {0: (65, 70), 1: (1, 58)}
-    found = read_rows(layout, shards, {0: (65, 70), 1: (1, 58)}, schema)
+    found = read_file_rows(layout, shards, {0: (65, 70), 1: (1, 58)}, schema)
     assert found["ID"].to_pylist() == expected[64:128]
 
 
@@ -106,7 +105,7 @@ def test_later_occurrences_of_an_id_are_found_and_left_out(
     if sky:
         partitions = plan_partitions(toy.count(layout, shards, 8, found), 40)
     else:
-        partitions = plan_row_ranges(300, 40, places_of(shards, found))
+        partitions = plan_row_ranges(300, 40, row_numbers(shards, found))
     tables = [toy.read(layout, shards, partition, schema, 40, found) for partition in partitions]
     assert [table.num_rows for table in tables] == [partition.rows for partition in partitions]
     kept = sorted(number for table in tables for number in table["ID"].to_pylist())
@@ -121,14 +120,16 @@ def test_what_is_in_the_store_comes_first(layout: Layout, toy: Any) -> None:
     again = toy.shard(layout, "again", toy.rows(np.arange(90, 95)), 8)
     fresh = toy.shard(layout, "fresh", toy.rows(np.array([1, 1, 25, 93, 2, 25])), 2)
     found = find_duplicates(
-        layout, [fresh], "ID", pa.int64(), at_most=9, held=[there], again=[again]
+        layout, [fresh], "ID", pa.int64(), at_most=9, stored_partitions=[there], reread=[again]
     )
     places = [(row["id"], row["_row"], row["first_file"], row["first_row"])
               for row in found.to_pylist()]  # fmt: skip
     assert sorted(places) == [(1, 2, 2, 1), (25, 3, 7, 6), (25, 6, 7, 6), (93, 4, 8, 4)]
     # Rows of a file that is there anew do not count.
     changed = toy.shard(layout, "changed", toy.rows(np.arange(20, 30)), 7)
-    found = find_duplicates(layout, [changed], "ID", pa.int64(), at_most=9, held=[there])
+    found = find_duplicates(
+        layout, [changed], "ID", pa.int64(), at_most=9, stored_partitions=[there]
+    )
     assert found.num_rows == 0
 
 
@@ -136,7 +137,7 @@ def test_rows_are_found_by_where_they_came_from(layout: Layout, toy: Any) -> Non
     shards = [toy.shard(layout, str(n), toy.rows(np.arange(30), n), n) for n in range(2)]
     found = find_rows(layout, shards, {1: np.array([3, 17]), 5: np.array([1])})
     schema = catalogue_schema(layout, shards, "ID", NAMES)
-    kept = read_rows(layout, shards, {0: (1, 30), 1: (1, 30)}, schema, found)
+    kept = read_file_rows(layout, shards, {0: (1, 30), 1: (1, 30)}, schema, found)
     assert kept.num_rows == 58
     rows = kept.filter(pc.equal(kept[FILE], 1))[ROW].to_pylist()
     assert sorted(set(range(1, 31)) - set(rows)) == [3, 17]

@@ -14,7 +14,8 @@ from galbatch.models.heads import PointHead
 from galbatch.sample.census import refusals, take_census
 from galbatch.sample.split import TEST
 from galbatch.spec.job import PhotometricModel
-from galbatch.spec.survey import Label, Labels, Survey
+from galbatch.spec.labels import Label, Labels
+from galbatch.spec.survey import Survey
 from galbatch.training.capacity import fitting_size, parameters
 from galbatch.training.fit import train
 

@@ -1,4 +1,4 @@
-"""Arrays beside a table: a row for each of its rows, for spectra, cutouts, p(z) on a grid.
+"""Arrays beside a table, a row of the array for each row: spectra, cutouts, p(z) on a grid.
 
 A Zarr 3 group for the catalogue and one for each model, which other programs open without
 galbatch. One object by its id:
@@ -38,7 +38,7 @@ from galbatch.store.arrays.spans import Span, plan_spans
 from galbatch.store.arrays.spec import (
     ID,
     NO_ID,
-    ROW,
+    ROW_DIMENSION,
     ArraySpec,
     GroupSpec,
     IdKind,
@@ -51,7 +51,7 @@ from galbatch.store.arrays.writer import ArrayWriter, Written, outputs_digest, w
 __all__ = [
     "ID",
     "NO_ID",
-    "ROW",
+    "ROW_DIMENSION",
     "ArrayProblem",
     "ArraySpec",
     "ArrayWriter",

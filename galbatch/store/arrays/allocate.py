@@ -19,16 +19,16 @@ from galbatch.store.arrays.group import (
     misplaced,
     open_store,
     read_stored,
+    remove_unused_shards,
     shard_path,
-    sweep,
     write_stored,
     written_spans,
 )
 from galbatch.store.arrays.spans import Span, plan_spans
 from galbatch.store.arrays.spec import GroupSpec
-from galbatch.store.commit import digest_file, explained, settle
+from galbatch.store.commit import digest_file, explain_disk_errors, sync_files
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 
 
 def allocate(
@@ -75,7 +75,7 @@ def allocate(
     """
     root = layout.arrays(table)
     fence.check()
-    with explained(root):
+    with explain_disk_errors(root):
         store = open_store(root)
         stored = read_stored(root)
         kept = written_spans(layout, table, spec, written or {})
@@ -92,14 +92,14 @@ def allocate(
         # call that was cut short is forgotten.
         write_stored(store, spec, end, spans)
         if not keep_others:
-            sweep(root, spec, spans.values())
+            remove_unused_shards(root, spec, spans.values())
         if not is_remote(root):
-            settle(path for path in metadata_files(root, spec) if path.is_file())
+            sync_files(path for path in metadata_files(root, spec) if path.is_file())
     return spans
 
 
 def stored_group(layout: Layout, table: str | None) -> StoredGroup | None:
-    """What the group of a table says of itself; None where there is none, or it is not finished."""
+    """The attributes of a table's group; None where there is no group, or an unfinished one."""
     return read_stored(layout.arrays(table))
 
 
@@ -116,7 +116,7 @@ def shard_outputs(layout: Layout, table: str | None, spec: GroupSpec, span: Span
 
 
 def metadata_outputs(layout: Layout, table: str | None, spec: GroupSpec) -> dict[str, str]:
-    """What the group has besides its shards, for the receipt that publishes it.
+    """Files of the group besides its shards, for the receipt that publishes it.
 
     Parameters
     ----------

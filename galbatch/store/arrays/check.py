@@ -28,7 +28,7 @@ from galbatch.store.layout import Layout
 
 @dataclass(frozen=True)
 class TableRows:
-    """What a partition's Parquet file says of its rows.
+    """The rows of a partition, as its Parquet file has them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ArrayProblem:
         Path relative to the store, and the partition.
     expected, found : str
     files : tuple of Path
-        What must go, so that the partition is written anew.
+        Files to remove, so that the partition is written again.
     """
 
     name: str
@@ -117,7 +117,7 @@ def check(
     arrays = Arrays(layout, table)
     for partition in rows:
         span = stored.spans.get(partition)
-        # What lies wrong has been said; its rows cannot be told apart.
+        # A span in a wrong place was reported above; its rows cannot be checked.
         if span and not span.first % spec.shard_rows and span.end <= stored.end:
             problems += _PartitionCheck(layout, root, spec, arrays, partition, shards).run(
                 rows[partition], rows_of
@@ -142,7 +142,7 @@ def metadata_problems(
     }
     ids = np.dtypes.StringDType() if spec.ids == "string" else np.dtype(spec.ids)
     expected[ID] = ((stored.end,), ids, (rows,), None)
-    for array, words in expected.items():
+    for array, wanted in expected.items():
         where, own = layout.relative(root / array), (root / array / "zarr.json",)
         try:
             opened = open_array(store, array)
@@ -152,7 +152,7 @@ def metadata_problems(
         shape = (stored.end, *opened.shape[1:]) if any_length else opened.shape
         found = (shape, opened.dtype, opened.chunks, opened.shards)
         for what, one, other in zip(
-            ("shape", "type", "chunks", "shards"), words, found, strict=True
+            ("shape", "type", "chunks", "shards"), wanted, found, strict=True
         ):
             if one != other:
                 yield ArrayProblem(f"wrong {what}", where, str(one), str(other), own)
@@ -238,20 +238,20 @@ class _PartitionCheck:
         self._missing = dict.fromkeys(spec.of, 0)
 
     def run(self, rows: int, rows_of: Callable[[str], TableRows] | None) -> Iterator[ArrayProblem]:
-        """What is wrong with it."""
+        """The problems of the partition."""
         span = self._span
         if span.rows != rows:
-            yield self._problem("foreign row count", "", counted(rows, "row"), f"{span.rows}")
+            yield self._problem("wrong row count", "", counted(rows, "row"), f"{span.rows}")
             return
         told = rows_of(self._partition) if rows_of is not None else None
         ids = None if told is None else as_ids(told.ids, self._spec.ids)
         if ids is not None and len(ids) != rows:
             count = counted(len(ids), "id")
-            yield self._problem("foreign row count", "", count, counted(rows, "row"))
+            yield self._problem("wrong row count", "", count, counted(rows, "row"))
             return
         if told is not None and told.first is not None and told.first != span.first:
             lies = f"first row {told.first}"
-            yield self._problem("other place", "", lies, f"{span.first}")
+            yield self._problem("wrong place", "", lies, f"{span.first}")
             return
         sound = True
         for number in span.shards(self._spec.shard_rows):
@@ -307,7 +307,7 @@ class _PartitionCheck:
         nobody = found == NO_ID[self._spec.ids]
         if nobody[:held].any() or not nobody[held:].all():
             count = int((~nobody).sum())
-            yield self._problem("foreign row count", here, f"{held} rows", f"{count}", number)
+            yield self._problem("wrong row count", here, f"{held} rows", f"{count}", number)
             return
         if ids is not None:
             wrong = np.flatnonzero(found[:held] != ids[start : start + held])

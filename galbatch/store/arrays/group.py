@@ -16,9 +16,17 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from galbatch.store.arrays.spans import Span
-from galbatch.store.arrays.spec import ID, NO_ID, ROW, VERSION, ArraySpec, GroupSpec, id_dtype
+from galbatch.store.arrays.spec import (
+    ID,
+    NO_ID,
+    ROW_DIMENSION,
+    VERSION,
+    ArraySpec,
+    GroupSpec,
+    id_dtype,
+)
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 from galbatch.values import Coordinate
 
 PARTITIONS, OWN = "partitions", "galbatch"
@@ -27,7 +35,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class StoredGroup:
-    """What a group says of itself.
+    """The attributes of a group.
 
     Parameters
     ----------
@@ -50,8 +58,8 @@ class StoredGroup:
 def open_store(root: Path, read_only: bool = False) -> Store:
     """Where Zarr reads and writes: the one function that knows what kind of path it is.
 
-    LocalStore writes to a temporary name and renames that, so an object is whole or not there; an
-    object store does as much by itself.
+    LocalStore writes to a temporary name and renames that, so a file is whole or not there; object
+    storage does the same by itself.
     """
     if not is_remote(root):
         return LocalStore(root, read_only=read_only)
@@ -70,13 +78,13 @@ def open_array(store: Store, path: str, *, empty: bool = False) -> Any:
 
 
 def read_stored(root: Path) -> StoredGroup | None:
-    """What is there, or None: also where it was not finished."""
+    """The attributes of the group; None where there is no group, or an unfinished one."""
     try:
-        words = zarr.open_group(open_store(root, read_only=True), mode="r").attrs.asdict()
-        own: Any = words[OWN]
+        attributes = zarr.open_group(open_store(root, read_only=True), mode="r").attrs.asdict()
+        own: Any = attributes[OWN]
         if own["version"] != VERSION:
             return None
-        lists: Any = words[PARTITIONS]
+        lists: Any = attributes[PARTITIONS]
         spans = {name: Span(*numbers) for name, numbers in lists.items()}
         return StoredGroup(own["digest"], own["rows"], spans, tuple(own["arrays"]))
     except (FileNotFoundError, KeyError, TypeError, ValueError):
@@ -84,7 +92,7 @@ def read_stored(root: Path) -> StoredGroup | None:
 
 
 def write_stored(store: Store, spec: GroupSpec, end: int, spans: Mapping[str, Span]) -> None:
-    """Say what is there: one file, which appears whole, and only where it says something else."""
+    """Write the attributes, in one file that appears whole, if they have changed."""
     group = zarr.open_group(store, mode="r+")
     names = [array.name for array in spec.arrays]
     own = {"version": VERSION, "digest": spec.digest, "arrays": names, "rows": end}
@@ -107,7 +115,7 @@ def metadata_files(root: Path, spec: GroupSpec) -> list[Path]:
 
 def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) -> None:
     """Make the group, empty, or the metadata alone where the shards are there."""
-    # Without it the group is none, whatever is left of it when this is cut short.
+    # Without this file there is no group: where this is cut short, none is left.
     (root / "zarr.json").unlink(missing_ok=True)
     if around_shards:
         for path in metadata_files(root, spec):
@@ -128,11 +136,11 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
         ID,
         shape=(0,),
         dtype=spec.ids,
-        # In one piece where the values have a shard: ids are looked through, not looked up.
+        # One chunk for each shard of the values: ids are searched as a whole.
         chunks=(spec.shard_rows,),
         compressors=codecs(spec.ids),
         fill_value=NO_ID[spec.ids],
-        dimension_names=(ROW,),
+        dimension_names=(ROW_DIMENSION,),
         chunk_key_encoding=keys,  # type: ignore[arg-type]
     )
     for array in spec.arrays:
@@ -144,7 +152,7 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
             shards=(spec.shard_rows, *array.shape),
             compressors=codecs(array.dtype),
             fill_value=array.missing,
-            dimension_names=(ROW, *array.dimensions),
+            dimension_names=(ROW_DIMENSION, *array.dimensions),
             attributes=described[array.name],
             chunk_key_encoding=keys,  # type: ignore[arg-type]
         )
@@ -152,14 +160,14 @@ def create(root: Path, store: Store, spec: GroupSpec, *, around_shards: bool) ->
 
 def describe(store: Store, spec: GroupSpec) -> None:
     """Write units and descriptions where they are not what the spec says: no bytes depend on it."""
-    for path, words in meanings(spec).items():
+    for path, attributes in meanings(spec).items():
         opened = zarr.open_array(store, path=path, mode="r+")
-        if opened.attrs.asdict() != words:
-            opened.update_attributes(words)
+        if opened.attrs.asdict() != attributes:
+            opened.update_attributes(attributes)
 
 
 def meanings(spec: GroupSpec) -> dict[str, dict[str, Any]]:
-    """Attributes of each array; `units` and `long_name` are the words that xarray plots."""
+    """Attributes of each array; `units` and `long_name` are the attributes that xarray plots."""
     described: tuple[ArraySpec | Coordinate, ...] = (*spec.arrays, *spec.coordinates)
     found: dict[str, dict[str, Any]] = {
         one.name: {"units": one.unit, "ucd": one.ucd, "long_name": one.description}
@@ -200,7 +208,7 @@ def shards_there(root: Path, spec: GroupSpec, array: str) -> dict[int, Path]:
     return found
 
 
-def sweep(root: Path, spec: GroupSpec, spans: Iterable[Span]) -> None:
+def remove_unused_shards(root: Path, spec: GroupSpec, spans: Iterable[Span]) -> None:
     """Remove shards that no partition has, and what a killed process left unfinished."""
     used = {number for span in spans for number in span.shards(spec.shard_rows)}
     for folder in (root, *(root / one.name for one in spec.coordinates)):

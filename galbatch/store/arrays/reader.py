@@ -14,7 +14,7 @@ from galbatch.store.arrays.spans import Span
 from galbatch.store.arrays.spec import ID, NO_ID, id_kind
 from galbatch.store.layout import Layout
 
-Rows = slice | NDArray[np.integer[Any]] | None
+RowSelection = slice | NDArray[np.integer[Any]] | None
 
 
 class Arrays:
@@ -50,7 +50,7 @@ class Arrays:
         return int(self.ids.chunks[0])
 
     def read(
-        self, partition: str, rows: Rows = None, names: Collection[str] | None = None
+        self, partition: str, rows: RowSelection = None, names: Collection[str] | None = None
     ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
         """Some rows of a partition.
 
@@ -79,9 +79,13 @@ class Arrays:
         return self.read_span(partition, span, rows, names)
 
     def read_span(
-        self, partition: str, span: Span, rows: Rows = None, names: Collection[str] | None = None
+        self,
+        partition: str,
+        span: Span,
+        rows: RowSelection = None,
+        names: Collection[str] | None = None,
     ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """The same, of a partition that lies in this span (as its Parquet file says)."""
+        """As `read`, for a partition whose Parquet file says that its arrays lie in this span."""
         chosen: Any
         if isinstance(rows, np.ndarray):
             if rows.size and (rows.min() < 0 or rows.max() >= span.rows):

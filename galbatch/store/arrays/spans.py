@@ -40,7 +40,7 @@ def shards_between(first: int, rows: int, shard_rows: int) -> range:
 
 
 def plan_spans(
-    kept: Mapping[str, Span],
+    existing: Mapping[str, Span],
     end: int,
     rows: Mapping[str, int],
     shard_rows: int,
@@ -54,15 +54,15 @@ def plan_spans(
 
     Parameters
     ----------
-    kept : mapping of str to Span
-        Of the time before.
+    existing : mapping of str to Span
+        The spans before.
     end : int
         Rows of the arrays.
     rows : mapping of str to int
         Rows of every partition there is now, in the order in which new ones are to lie.
     shard_rows : int
     moved : collection of str
-        Partitions that must not stay: what they hold is read while they are written anew.
+        Partitions that must not stay: what they hold is read while they are written again.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def plan_spans(
     """
     spans = {}
     for name, count in rows.items():
-        old = kept.get(name)
+        old = existing.get(name)
         if old is not None and count <= old.room and name not in moved:
             spans[name] = Span(old.first, count, old.room)
         else:

@@ -1,4 +1,4 @@
-"""What the arrays of a group are."""
+"""Shapes, types and names of the arrays of a group."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from galbatch.errors import DataError
-from galbatch.store.receipts import words_digest
+from galbatch.store.receipts import json_digest
 from galbatch.values import Coordinate
 
 VERSION = 2
 ID = "id"
 """The array with the ids, and the name of no other."""
-ROW = "row"
+ROW_DIMENSION = "row"
 """The dimension along the table's rows."""
 IdKind = Literal["int64", "uint64", "string"]
 NO_ID: Mapping[str, int | str] = {"int64": -(2**63), "uint64": 2**64 - 1, "string": ""}
@@ -73,7 +73,7 @@ class ArrayColumn(Protocol):
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array is.
+    """Shape, type and meaning of an array.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class ArraySpec:
 
     @property
     def missing(self) -> float | int:
-        """What a row without a value is full of: NaN, or the lowest integer (unsigned: highest)."""
+        """Fills a row without a value: NaN, or the lowest integer (unsigned: the highest)."""
         kind = np.dtype(self.dtype)
         if kind.kind == "f":
             return math.nan
@@ -138,7 +138,7 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """What the arrays of a table are; the rows of all lie in the same places.
+    """The arrays of a table; the rows of all lie in the same places.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class GroupSpec:
             rows = array.chunk_rows
             if rows < 1 or self.shard_rows < 1 or self.shard_rows % rows:
                 raise ValueError(f"shards of {self.shard_rows} rows in chunks of {rows}")
-        names = (ID, ROW, *(array.name for array in self.arrays), *sizes)
+        names = (ID, ROW_DIMENSION, *(array.name for array in self.arrays), *sizes)
         if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
             raise ValueError(f"names of arrays and dimensions must differ: {names}")
         if any(len(set(array.dimensions)) < len(array.dimensions) for array in self.arrays):
@@ -184,7 +184,7 @@ class GroupSpec:
             [one.name, list(one.shape), list(one.dimensions), one.dtype, one.chunk_rows]
             for one in self.arrays
         ]
-        return words_digest([VERSION, arrays, self.ids, self.shard_rows, grids])
+        return json_digest([VERSION, arrays, self.ids, self.shard_rows, grids])
 
     @property
     def shard_bytes(self) -> int:
@@ -198,7 +198,12 @@ class GroupSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
-        return asdict(self)
+        return {"version": VERSION, **asdict(self)}
+
+    @staticmethod
+    def is_read(record: Mapping[str, Any]) -> bool:
+        """Whether a record is of arrays as this version of galbatch keeps them."""
+        return record.get("version") == VERSION
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> GroupSpec:

@@ -23,14 +23,14 @@ from galbatch.store.arrays.group import (
 )
 from galbatch.store.arrays.spans import Span, shards_between
 from galbatch.store.arrays.spec import ID, NO_ID, GroupSpec, as_ids
-from galbatch.store.commit import digest_file, explained, settle
+from galbatch.store.commit import digest_file, explain_disk_errors, sync_files
 from galbatch.store.layout import Layout
-from galbatch.store.places import is_remote
+from galbatch.store.locations import is_remote
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a worker wrote.
+    """The shards that a worker wrote.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def outputs_digest(outputs: Mapping[str, str]) -> str:
 class ArrayWriter(AbstractContextManager["ArrayWriter"]):
     """A partition's rows, written shard by shard; memory is that of one shard.
 
-    What the span held before is removed first: whoever looks while it is written, or after the
+    What the span held before is removed first: a reader during the writing, or after the
     worker was killed, finds new rows or none, never old ones. The same rows make the same bytes.
     What is not committed when the block ends is removed.
 
@@ -154,14 +154,14 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
             self._flush()
         # LocalStore renames a file into its place but leaves it to the kernel when to write it.
         if not is_remote(self._root):
-            with explained(self._root):
-                settle(self._layout.root / output for output in self._outputs)
+            with explain_disk_errors(self._root):
+                sync_files(self._layout.root / output for output in self._outputs)
         self._committed = True
         return Written(self._rows, dict(sorted(self._outputs.items())), dict(self._missing))
 
     def __exit__(self, *_: object) -> None:
         if not self._committed:
-            # Also on the way of another error, which must not be hidden.
+            # Also runs while another error is raised, which must not be hidden.
             with suppress(OSError, GalbatchError):
                 fence.check()  # or the shards are another run's
                 self._remove()
@@ -186,7 +186,7 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         rows = slice(number * self.spec.shard_rows, (number + 1) * self.spec.shard_rows)
         array = self._opened(rows.stop)[name]
         path = shard_path(self._root, self.spec, name, number)
-        with explained(path, data.nbytes):
+        with explain_disk_errors(path, data.nbytes):
             array[rows] = data
             if not _reads_back(path, array, rows, data):
                 raise TransientError(str(path), "reads back different from what was written")
@@ -206,7 +206,7 @@ class ArrayWriter(AbstractContextManager["ArrayWriter"]):
         for number in shards_between(span.first, span.room, spec.shard_rows):
             for array in reversed(array_names(spec)):
                 path = shard_path(self._root, spec, array, number)
-                with explained(path):
+                with explain_disk_errors(path):
                     path.unlink(missing_ok=True)
 
 

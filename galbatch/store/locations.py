@@ -14,43 +14,44 @@ from typing import IO, Any, cast
 from galbatch.errors import SpecError, refuse_secrets
 
 
-def place(words: str) -> Path:
+def location(text: str) -> Path:
     """The path that a user means.
 
     Parameters
     ----------
-    words : str
+    text : str
         A folder, or a URL that fsspec knows. Keys and endpoints come from the environment
         (``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ...), never from a job.
 
     Returns
     -------
     Path
-        Absolute. A place in object storage behaves like a path, but is none: see `is_remote`.
+        Absolute. One in object storage behaves like a path but is no `pathlib.Path`: see
+        `is_remote`.
 
     Raises
     ------
     SpecError
         If the package that knows such places is not installed, or it cannot be reached.
     """
-    if "://" not in words:
-        return Path(words).expanduser().absolute()
-    refuse_secrets(words, "store")
+    if "://" not in text:
+        return Path(text).expanduser().absolute()
+    refuse_secrets(text, "store")
     from upath import UPath
 
-    protocol = words.partition("://")[0]
+    protocol = text.partition("://")[0]
     try:
         # Other processes write there as well: a listing that is remembered would be wrong.
-        found = cast(Path, UPath(words.rstrip("/"), use_listings_cache=False))
+        found = cast(Path, UPath(text.rstrip("/"), use_listings_cache=False))
     except (ImportError, ValueError) as error:
         hint = "install galbatch[s3]" if protocol in ("s3", "s3a") else ""
-        raise SpecError(words, f"cannot be opened: {error}", hint) from error
+        raise SpecError(text, f"cannot be opened: {error}", hint) from error
     try:
         found.exists()
     except Exception as error:  # every storage has exceptions of its own for a missing key
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "do the bucket, the keys and the endpoint exist? They come from the environment"
-        raise SpecError(words, f"cannot be reached: {what}", hint) from error
+        raise SpecError(text, f"cannot be reached: {what}", hint) from error
     return found
 
 
@@ -65,32 +66,34 @@ def file_system(path: Path) -> tuple[Any, str]:
     return remote.fs, remote.path
 
 
-def check_writable(folder: Path, word: str) -> None:
-    """See that files may be written into a folder, be it there or not; nothing is written.
+def check_writable(folder: Path, setting: str) -> None:
+    """Check that files may be written into a folder, which need not exist; nothing is written.
 
     Parameters
     ----------
     folder : Path
-    word : str
+    setting : str
         Of the job, for the message.
 
     Raises
     ------
     SpecError
-        If it cannot be made, or not be written. Of object storage nothing is known.
+        If it cannot be made or written. Object storage is not checked.
     """
     if is_remote(folder):
         return
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir():
-        raise SpecError(f"{word}: {folder}", f"{nearest} is a file, not a folder")
+        raise SpecError(f"{setting}: {folder}", f"{nearest} is a file, not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise SpecError(f"{word}: {folder}", f"{nearest} cannot be written", "choose another place")
+        raise SpecError(
+            f"{setting}: {folder}", f"{nearest} cannot be written", "choose another place"
+        )
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path | IO[bytes]]:
-    """What pyarrow can open."""
+    """The path, or an open file where pyarrow cannot open the path."""
     if not is_remote(path):
         yield path
         return
@@ -100,7 +103,7 @@ def readable(path: Path) -> Iterator[Path | IO[bytes]]:
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """A file or folder for libraries that know disks alone: itself, or a copy for a while."""
+    """A file or folder for libraries that read disks only: itself, or a temporary copy."""
     if not is_remote(path):
         yield path
         return
@@ -111,7 +114,7 @@ def local_copy(path: Path) -> Iterator[Path]:
 
 
 def lasting_copy(path: Path) -> Path:
-    """The same, for as long as this process lives."""
+    """As `local_copy`, for as long as this process lives."""
     if not is_remote(path):
         return path
     folder = tempfile.mkdtemp(prefix="galbatch-")

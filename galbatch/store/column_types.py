@@ -16,12 +16,12 @@ _EXACT = 2**53
 _INT64 = 2**63
 _UNIT = b"unit"
 THE_STORE = "the store"
-"""In the place of a file, for what is in the store already."""
+"""Used in place of a file name, for the columns in the store."""
 _HINT = "say its dtype in the survey's 'columns'"
 
 
-def unify(
-    name: str, found: Sequence[tuple[str, pa.Field]], limits: Limits, *, is_id: bool
+def common_field(
+    name: str, fields: Sequence[tuple[str, pa.Field]], limits: Limits, *, is_id: bool
 ) -> pa.Field:
     """The field that holds a column of all files exactly.
 
@@ -29,7 +29,7 @@ def unify(
     ----------
     name : str
         Of the column.
-    found : sequence of (str, pyarrow.Field)
+    fields : sequence of (str, pyarrow.Field)
         Files that have it, in order (the store first), and what it is there.
     limits : callable
         Asked only where the width of integers matters.
@@ -47,25 +47,25 @@ def unify(
         If there is none, or the files state different units.
     """
     kinds: dict[pa.DataType, list[str]] = {}
-    for file, field in found:
+    for file, field in fields:
         if not pa.types.is_null(field.type):
             kinds.setdefault(_plain(field.type), []).append(file)
     kind = _type(name, kinds, limits, is_id=is_id) if kinds else pa.null()
-    file, first = found[0]
+    file, first = fields[0]
     if is_id and file == THE_STORE and is_text(kind) and not is_text(first.type):
         raise SpecError(
             f"column '{name}'",
-            f"the ids are text in {next(one for one, of in found if is_text(of.type))}, and "
+            f"the ids are text in {next(one for one, of in fields if is_text(of.type))}, and "
             f"{first.type} in the store",
             f"say dtype: {first.type} for it in the survey's 'columns', or choose another 'store'",
         )
     field = pa.field(name, kind)
-    unit = _unit(name, found)
+    unit = _unit(name, fields)
     return field.with_metadata({_UNIT: unit}) if unit else field
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Lists under one name for their values: as they are equal and hash differently otherwise."""
+    """Lists with one name for their values: otherwise equal types have different hashes."""
     return pa.list_(kind.value_type, kind.list_size) if pa.types.is_fixed_size_list(kind) else kind
 
 

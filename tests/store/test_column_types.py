@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from galbatch.errors import SpecError
-from galbatch.store.unify import THE_STORE, unify
+from galbatch.store.column_types import THE_STORE, common_field
 
 
 def found(*types: pa.DataType, store: bool = False) -> list[tuple[str, pa.Field]]:
@@ -22,7 +22,7 @@ def joined(
     def limits(column: str, files: Collection[str]) -> tuple[int, int]:
         return low, high
 
-    return unify("x", found(*types, store=store), limits, is_id=is_id).type
+    return common_field("x", found(*types, store=store), limits, is_id=is_id).type
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_units_that_only_files_state_must_agree() -> None:
         ("a.fits", pa.field("x", pa.float32(), metadata={"unit": "arcsec"})),
         ("b.fits", pa.field("x", pa.float32())),
     ]
-    field = unify("x", fields, lambda *_: (0, 0), is_id=False)
+    field = common_field("x", fields, lambda *_: (0, 0), is_id=False)
     assert field.metadata == {b"unit": b"arcsec"}
     fields.append(("c.fits", pa.field("x", pa.float32(), metadata={"unit": "deg"})))
     with pytest.raises(SpecError, match=r"its unit is 'arcsec' in .* and 'deg' in "):
-        unify("x", fields, lambda *_: (0, 0), is_id=False)
+        common_field("x", fields, lambda *_: (0, 0), is_id=False)
