@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from small import galbatch, galbatch_process, write_job
+from small import galbatch, galbatch_process, job_words, write_job
 
 from galbatch.mock.observe import mock_batches
 from galbatch.spec import load_survey
@@ -122,7 +122,8 @@ def test_a_few_bad_rows_are_quarantined_and_the_rest_goes_on(tmp_path: Path) -> 
 
     path.write_text(edited(several))
     source = {"kind": "files", "paths": [str(path)], "bad_rows": 0.05}
-    done = galbatch("run", write_job(tmp_path, source=source), cwd=tmp_path)
+    one = job_words()["models"][:1]
+    done = galbatch("run", write_job(tmp_path, source=source, models=one), cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("quarantined:") == 3
     rejected = pd.concat(pd.read_parquet(p) for p in (tmp_path / "store/quarantine").iterdir())
@@ -143,7 +144,9 @@ def test_all_sentinel_rows_are_flagged_not_lost(tmp_path: Path) -> None:
 
     path.write_text(edited(dark))
     source = {"kind": "files", "paths": [str(path)]}
-    done = galbatch("run", write_job(tmp_path, source=source), cwd=tmp_path)
+    photometric, thesis = job_words()["models"]
+    models = [photometric, thesis | {"targets": ["redshift"]}]
+    done = galbatch("run", write_job(tmp_path, source=source, models=models), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for model in ("photometric", "thesis"):
         parts = (tmp_path / f"store/predictions/{model}/dataset").rglob("Npix=*.parquet")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
 
 from galbatch.spec.survey import Band
 
 # Fitzpatrick (1999), table 3: 1 / wavelength [1/micron] and A / E(B-V) for R_V = 3.1.
 _ANCHOR_X = np.array([0.0, 0.377, 0.820, 1.667, 1.828, 2.141, 2.433, 3.704, 3.846])
 _ANCHOR_K = np.array([0.0, 0.265, 0.829, 2.688, 3.055, 3.806, 4.315, 6.265, 6.591])
-_OPTICAL = CubicSpline(_ANCHOR_X, _ANCHOR_K, bc_type="natural")
 _ULTRAVIOLET = 2700.0
 _R_V = 3.1
 
@@ -45,7 +46,15 @@ def extinction_curve(wavelength: ArrayLike) -> NDArray[np.float64]:
     far = np.clip(x - 5.9, 0.0, None)
     rise = 0.5392 * far**2 + 0.05644 * far**3
     ultraviolet = _R_V + c1 + c2 * x + 3.23 * bump + 0.41 * rise
-    return np.where(angstrom < _ULTRAVIOLET, ultraviolet, _OPTICAL(x))
+    return np.where(angstrom < _ULTRAVIOLET, ultraviolet, _optical()(x))
+
+
+@cache
+def _optical() -> Any:
+    """The spline through the anchor points."""
+    from scipy.interpolate import CubicSpline
+
+    return CubicSpline(_ANCHOR_X, _ANCHOR_K, bc_type="natural")
 
 
 def band_extinction(band: Band) -> float:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from galbatch.arrays import namespace
 from galbatch.models.heads import Head
@@ -67,6 +66,8 @@ def noise(draws: int, bands: int, seed: int) -> NDArray[np.float32]:
     ndarray, shape (draws, bands), float32
         Each column has mean 0 and variance 1.
     """
+    from scipy.stats import qmc
+
     # Sobol' points are balanced in powers of two only.
     count = 1 << max(draws - 1, 1).bit_length()
     source = qmc.MultivariateNormalQMC(np.zeros(bands), engine=qmc.Sobol(bands, rng=seed))

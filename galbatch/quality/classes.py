@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from galbatch.quality.metrics import FEWEST_IN_BIN, place_in_bins
 from galbatch.quality.results import BinnedClass, ClassStatistics, MulticlassStatistics
@@ -67,6 +66,8 @@ def auc(probability: ArrayLike, label: ArrayLike) -> float:
     zeros = truth.size - ones
     if ones == 0 or zeros == 0:
         return float("nan")
+    from scipy.stats import rankdata
+
     return float((rankdata(score)[positive].sum() - ones * (ones + 1) / 2.0) / (ones * zeros))
 
 

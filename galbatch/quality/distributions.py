@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import kstest, kstwo
 
 from galbatch.quality.metrics import (
     FEWEST_IN_BIN,
@@ -207,6 +206,8 @@ def distribution_statistics(
         if transform.size:
             score, score_error = _mean(finite(crps(truth, quantiles, levels)))
             loss, loss_error = _mean(finite(cde_loss(truth, quantiles, levels)))
+            from scipy.stats import kstest, kstwo
+
             test = kstest(transform, "uniform", method="asymp")
             distance, chance = float(test.statistic), float(test.pvalue)
             expected = float(kstwo.ppf(0.95, transform.size))

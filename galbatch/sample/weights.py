@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.stats import ks_2samp
 
 from galbatch.values import FluxBlock
 
@@ -94,6 +93,8 @@ def distance(labelled: NDArray[np.float64], catalogue: NDArray[np.float64]) -> f
         Largest difference between the cumulative counts (Kolmogorov-Smirnov); 0 where that is too
         little to matter, the labels are fainter, or there are too few rows to tell.
     """
+    from scipy.stats import ks_2samp
+
     bright, all_ = (values[np.isfinite(values)] for values in (labelled, catalogue))
     if min(bright.size, all_.size) <= _NEIGHBOURS or np.median(bright) >= np.median(all_):
         return 0.0
