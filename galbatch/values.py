@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,15 @@ Dtype = Literal[
 LONGEST_LIST = 256
 """Values of the longest row that Parquet holds; longer rows, and those of two and more axes, are
 arrays, which lie in Zarr."""
+
+ID = "id"
+"""The array with the ids, and the name of no other."""
+ROW_DIMENSION = "row"
+"""The dimension along a table's rows."""
+ARRAY_NAMES = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}")
+"""Names that an array or a dimension may have in Zarr."""
+TAKEN_ARRAY_NAMES = frozenset({ID, ROW_DIMENSION, "zarr.json"})
+"""Those that a group of arrays has for itself."""
 
 WORKER_MEMORY = 550 * 2**20
 """Bytes of a process that has loaded what it needs, before it has read any rows."""

@@ -199,11 +199,10 @@ def _classes_by_magnitude(data: ReportData) -> Iterator[PageFigure]:
     """A figure for each class that some model tells from all others."""
     label = f"{figures.literal(data.reference_band)}  [AB mag]".strip()
     tables: dict[str, list[tuple[figures.Curve, BinnedClass]]] = {}
-    for place, model in enumerate(data.models):
-        one = model.evaluation.of("star") if model.evaluation else None
-        for table in one.binned_classes if one else ():
+    for curve, one in _classified(data):
+        for table in one.binned_classes:
             if table.against == "rest":
-                tables.setdefault(table.name, []).append(((model.name, colour_of(place)), table))
+                tables.setdefault(table.name, []).append((curve, table))
     for name, found in tables.items():
         yield PageFigure(
             f"{CLASS_MEMBERS[name].capitalize()} against the rest, by magnitude",
@@ -225,12 +224,7 @@ def class_statistics_of(data: ReportData) -> tuple[tuple[figures.Curve, ClassSta
     tuple of ((str, str), ClassStatistics)
         With each model's name and colour.
     """
-    found = []
-    for place, model in enumerate(data.models):
-        one = model.evaluation.of("star") if model.evaluation else None
-        if one is not None and one.classes is not None:
-            found.append(((model.name, colour_of(place)), one.classes))
-    return tuple(found)
+    return tuple((curve, one.classes) for curve, one in _classified(data) if one.classes)
 
 
 def multiclass(data: ReportData) -> tuple[tuple[figures.Curve, MulticlassStatistics], ...]:
@@ -245,12 +239,15 @@ def multiclass(data: ReportData) -> tuple[tuple[figures.Curve, MulticlassStatist
     tuple of ((str, str), MulticlassStatistics)
         With each model's name and colour.
     """
-    found = []
+    return tuple((curve, one.multiclass) for curve, one in _classified(data) if one.multiclass)
+
+
+def _classified(data: ReportData) -> Iterator[tuple[figures.Curve, TargetEvaluation]]:
+    """The models whose classes are judged: name and colour of each, and how it did."""
     for place, model in enumerate(data.models):
         one = model.evaluation.of("star") if model.evaluation else None
-        if one is not None and one.multiclass is not None:
-            found.append(((model.name, colour_of(place)), one.multiclass))
-    return tuple(found)
+        if one is not None:
+            yield (model.name, colour_of(place)), one
 
 
 def property_figures(data: ReportData) -> tuple[PageFigure, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, Self
@@ -14,15 +13,10 @@ from galbatch.spec.base import Line, Magnitude, Name, Settings, Slug
 from galbatch.spec.columns import Axis, Column
 from galbatch.spec.labels import Label, Labels, StarLabel, Value
 from galbatch.spec.mock import MockSky
-from galbatch.values import Target
+from galbatch.values import ARRAY_NAMES, TAKEN_ARRAY_NAMES, Target
 
 _HIGHEST_PART = 2**30
 """Leaves room for the rows of any simulated sky in 32 bits."""
-
-
-_ARRAY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}")
-_TAKEN = frozenset({"id", "row", "zarr.json"})
-"""Names that a group of arrays has for itself."""
 
 
 class Identifier(Settings):
@@ -297,11 +291,12 @@ class Survey(Settings):
                         f"{sizes[name]} in another column"
                     )
         for name in (*(column.name for column in self.arrays), *sizes):
-            if not _ARRAY_NAME.fullmatch(name) or name.lower() in _TAKEN:
+            taken_names = ", ".join(sorted(TAKEN_ARRAY_NAMES))
+            if not ARRAY_NAMES.fullmatch(name) or name.lower() in TAKEN_ARRAY_NAMES:
                 raise ValueError(
                     f"'{name}' cannot be the name of an array or a dimension: expected a letter, "
                     "then letters, digits, '_', '.', '+' or '-' (100 at most), and none of "
-                    f"{', '.join(sorted(_TAKEN))}; name the column otherwise, and say its spelling "
+                    f"{taken_names}; name the column otherwise, and say its spelling "
                     "in the files under 'aliases'"
                 )
         if len({column.name.lower() for column in self.arrays}) < len(self.arrays):

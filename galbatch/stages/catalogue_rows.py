@@ -26,6 +26,7 @@ from galbatch.stages.partition_rows import (
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.arrays import (
+    ArrayPlaces,
     GroupSpec,
     Span,
     StoredGroup,
@@ -50,21 +51,6 @@ from galbatch.values import Partition, PredictedColumn
 
 
 @dataclass(frozen=True)
-class CatalogueArrays:
-    """Where the arrays of the catalogue go.
-
-    Parameters
-    ----------
-    spec : GroupSpec
-    spans : mapping of str to Span
-        By partition.
-    """
-
-    spec: GroupSpec
-    spans: Mapping[str, Span]
-
-
-@dataclass(frozen=True)
 class WrittenPartition:
     """A partition that is in its place.
 
@@ -81,7 +67,7 @@ class WrittenPartition:
 
 
 def write_partition(
-    site: Site, rows: RowSources, plan: PartitionPlan, arrays: CatalogueArrays | None
+    site: Site, rows: RowSources, plan: PartitionPlan, arrays: ArrayPlaces | None
 ) -> WrittenPartition:
     """Gather one partition from all shards, and from the store, and write it."""
     layout, partition = site.layout, plan.partition
@@ -97,7 +83,7 @@ def write_partition(
         return there
     table = partition_rows(layout, rows, plan, survey.id.column)
     span = replace(span, rows=table.num_rows)
-    sources = array_sources(layout, rows, plan)
+    sources = array_sources(layout, rows, plan, arrays.spec)
     written = gather_arrays(layout, arrays.spec, span, table, survey.id.column, sources)
     table = table.drop_columns([SOURCE, POSITION])
     beside = ArraysBeside.of(span, written)
@@ -107,7 +93,7 @@ def write_partition(
     return WrittenPartition(table, {layout.relative(path): digest, **written.outputs})
 
 
-def allocate_arrays(snapshot: Snapshot, plan: CataloguePlan) -> CatalogueArrays | None:
+def allocate_arrays(snapshot: Snapshot, plan: CataloguePlan) -> ArrayPlaces | None:
     """Room for the arrays of the partitions that are to be written.
 
     Raises
@@ -153,7 +139,7 @@ def allocate_arrays(snapshot: Snapshot, plan: CataloguePlan) -> CatalogueArrays 
         moved=moved,
         keep_others=True,
     )
-    return CatalogueArrays(spec, spans)
+    return ArrayPlaces(spec, spans)
 
 
 def publish_arrays(

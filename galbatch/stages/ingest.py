@@ -25,7 +25,6 @@ from galbatch.stages.catalogue_plan import (
     type_names,
 )
 from galbatch.stages.catalogue_rows import (
-    CatalogueArrays,
     allocate_arrays,
     publish_arrays,
     write_partition,
@@ -34,6 +33,7 @@ from galbatch.stages.memory import ingest_memory
 from galbatch.stages.partition_rows import PartitionPlan, RowSources, position
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
+from galbatch.store.arrays import ArrayPlaces
 from galbatch.store.commit import commit_bytes, digest_file
 from galbatch.store.facts import (
     CatalogueFacts,
@@ -64,7 +64,7 @@ class Ingest:
     where: Where = "workers"
     rows: RowSources | None = field(default=None, compare=False)
     """Known once all sources are scanned."""
-    arrays: CatalogueArrays | None = field(default=None, compare=False)
+    arrays: ArrayPlaces | None = field(default=None, compare=False)
     """Where the arrays of every partition go, for a survey that has any."""
 
     def summary(self, site: Site) -> str:

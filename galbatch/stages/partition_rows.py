@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 
 from galbatch.columns import is_tensor
 from galbatch.errors import DataError
+from galbatch.store.arrays import GroupSpec, outputs_digest, shard_outputs
 from galbatch.store.facts import RowRanges, StoredPartition
 from galbatch.store.gather import ArraySource, FromCatalogue, FromShard
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import HEALPIX_ORDER
 from galbatch.store.receipts import Need
-from galbatch.store.rows import array_span
+from galbatch.store.rows import arrays_named
 from galbatch.store.shard_rows import (
     located,
     read_file_rows,
@@ -129,17 +130,24 @@ def partition_rows(
 
 
 def array_sources(
-    layout: Layout, sources: RowSources, plan: PartitionPlan
+    layout: Layout, sources: RowSources, plan: PartitionPlan, spec: GroupSpec
 ) -> tuple[ArraySource, ...]:
-    """Where the arrays of a partition's rows are read from, by the number in `SOURCE`."""
+    """Where the arrays of a partition's rows are read from, by the number in `SOURCE`.
+
+    Raises
+    ------
+    DataError
+        If a partition in the store has other arrays than its file names: they would be given to
+        rows that they do not belong to.
+    """
     shards = (*sources.changed, *sources.reread)
     stored = []
     for partition in plan.stored:
-        span = array_span(layout, partition)
-        if span is None:
+        span, digest = arrays_named(layout, partition)
+        if outputs_digest(shard_outputs(layout, None, spec, span)) != digest:
             raise DataError(
                 str(layout.partition(partition)),
-                "does not say where its arrays are",
+                "the arrays in the place that it names are not those that were written with it",
                 "run `galbatch verify`, and then the job again",
             )
         stored.append(FromCatalogue(layout, partition.name, span))

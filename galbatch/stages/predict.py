@@ -31,13 +31,7 @@ from galbatch.stages.predictions import (
 )
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.arrays import (
-    GroupSpec,
-    Span,
-    allocate,
-    metadata_outputs,
-    metadata_problem,
-)
+from galbatch.store.arrays import ArrayPlaces, allocate, metadata_outputs, metadata_problem
 from galbatch.store.facts import Counts
 from galbatch.store.locations import remove_tree
 from galbatch.store.model_facts import PredictFacts, PublishedFacts
@@ -76,28 +70,13 @@ class Work:
 
 
 @dataclass(frozen=True)
-class ArraysOfVersion:
-    """Where the predicted arrays of one version go.
-
-    Parameters
-    ----------
-    spec : GroupSpec
-    spans : mapping of str to Span
-        By partition.
-    """
-
-    spec: GroupSpec
-    spans: Mapping[str, Span]
-
-
-@dataclass(frozen=True)
 class Predict:
     """A task per partition."""
 
     name: str = "predict"
     progress_unit: str = "rows"
     where: Where = "workers"
-    arrays: Mapping[str, ArraysOfVersion] = field(default_factory=dict, compare=False)
+    arrays: Mapping[str, ArrayPlaces] = field(default_factory=dict, compare=False)
     """Where the arrays of every version go; known when the work begins."""
 
     def summary(self, site: Site) -> str:
@@ -333,7 +312,7 @@ def _predicted(survey: Survey, model: Model, table: pa.Table, size: int) -> Iter
 
 def _allocated(
     snapshot: Snapshot, catalogue: Catalogue, undone: Set[str]
-) -> dict[str, ArraysOfVersion]:
+) -> dict[str, ArrayPlaces]:
     """Room for the arrays of the versions that have something to write, or lost their metadata.
 
     `undone` are the units that are to be written.
@@ -352,7 +331,7 @@ def _allocated(
         if lost or version in versions_undone:
             written = _written(snapshot, catalogue, version, undone)
             spans = allocate(site.layout, version, spec, rows, written)
-            found[version] = ArraysOfVersion(spec, spans)
+            found[version] = ArrayPlaces(spec, spans)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,7 +58,12 @@ class FromCatalogue:
     ) -> Mapping[str, NDArray[Any]]:
         """Arrays of some rows; see `ArraySource`."""
         names = [array.name for array in arrays]
-        return Arrays(self.layout, None).read_span(self.partition, self.span, rows, names)[1]
+        return self._arrays.read_span(self.partition, self.span, rows, names)[1]
+
+    @cached_property
+    def _arrays(self) -> Arrays:
+        """Opened once: the group lists all partitions."""
+        return Arrays(self.layout, None)
 
 
 def gather_arrays(

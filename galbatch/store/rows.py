@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from galbatch.columns import arrow_type, from_numpy, is_tensor, to_numpy
+from galbatch.columns import arrow_type, from_numpy, is_tensor
 from galbatch.errors import DataError, SpecError, did_you_mean
 from galbatch.store.arrays import Arrays, ArraySpec, ArrayWriter, GroupSpec, Span, Written
 from galbatch.store.layout import Layout
@@ -128,10 +127,8 @@ class RowsWriter(AbstractContextManager["RowsWriter"]):
         """Add rows: columns of arrays go to Zarr, the others to Parquet."""
         if self._arrays is not None:
             ids = table[self._id_column].to_numpy()
-            values = {
-                name: array_values(table[name], array)
-                for name, array in self._arrays.spec.of.items()
-            }
+            arrays = self._arrays.spec.of
+            values = {name: array.values_of(table[name]) for name, array in arrays.items()}
             self._arrays.write(ids, values)
         self._parts.append(table.select(plain_columns(table.schema)))
         if sum(part.num_rows for part in self._parts) >= ROW_GROUP_ROWS:
@@ -167,26 +164,6 @@ class RowsWriter(AbstractContextManager["RowsWriter"]):
 def plain_columns(schema: pa.Schema) -> list[str]:
     """The columns of a table that Parquet holds."""
     return [field.name for field in schema if not is_tensor(field.type)]
-
-
-def array_values(column: pa.ChunkedArray, array: ArraySpec) -> NDArray[Any]:
-    """A column of arrays as it is stored.
-
-    Parameters
-    ----------
-    column : pyarrow.ChunkedArray of n rows
-    array : ArraySpec
-
-    Returns
-    -------
-    ndarray, shape (n, ...)
-        A row that is null is full of `ArraySpec.missing`.
-    """
-    values = to_numpy(column)
-    if column.null_count:
-        values = values.copy()
-        values[np.asarray(column.is_null())] = array.missing
-    return values
 
 
 def read_rows(
@@ -252,11 +229,23 @@ def partition_metadata(layout: Layout, partition: Partition) -> Mapping[bytes, b
         return {}
 
 
-def array_span(layout: Layout, partition: Partition) -> Span | None:
-    """Where the arrays of a partition of the catalogue lie, as its file says; None without any."""
+def arrays_named(layout: Layout, partition: Partition) -> tuple[Span, str]:
+    """Where the arrays of a partition of the catalogue lie, and their digest, as its file says.
+
+    Raises
+    ------
+    DataError
+        If it says nothing of arrays, or cannot be read.
+    """
     with opened_partition(layout, partition) as file:
         beside = ArraysBeside.from_metadata(file.schema_arrow.metadata)
-        return None if beside is None else beside.span(file.metadata.num_rows)
+        if beside is None:
+            raise DataError(
+                str(layout.partition(partition)),
+                "does not say where its arrays are",
+                "run `galbatch verify`, and then the job again",
+            )
+        return beside.span(file.metadata.num_rows), beside.digest
 
 
 def _arrays_of(

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.columns import to_numpy
 from galbatch.store.arrays import ArraySpec
 from galbatch.store.layout import Layout
 from galbatch.store.partitions import PixelCounts
@@ -336,11 +335,7 @@ def read_arrays(
         if table.schema.get_field_index(array.name) < 0:
             found[array.name] = np.full((len(rows), *array.shape), array.missing, array.dtype)
             continue
-        column = table[array.name]
-        values = to_numpy(column)[rows]
-        if column.null_count:
-            values[np.asarray(column.is_null())[rows]] = array.missing
-        found[array.name] = values
+        found[array.name] = array.values_of(table[array.name], rows)
     return found
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectra import ARRAYS, WRITERS, Spectra, arrays_of, table_of
 
+from galbatch.errors import SpecError
 from galbatch.spec import load_survey
 from galbatch.stages.sources import survey_meaning
 from galbatch.store.quarantine import rejected_rows
@@ -218,3 +219,26 @@ def test_catalogues_without_arrays_stay_what_they_are(tmp_path: Path) -> None:
     assert words.isdisjoint({"shape", "dimensions", "axes"})
     arrays = survey_meaning(Spectra(tmp_path, 300).site())
     assert len(arrays["axes"]["wavelength"]) == 300
+
+
+def test_arrays_that_a_file_does_not_name_are_given_to_no_row(tmp_path: Path) -> None:
+    """Whoever was killed before may have left others of the same size in their place."""
+    world = Spectra(tmp_path, 300)
+    world.write("a", EVERYTHING[:20])
+    world.write("b", EVERYTHING[20:40])
+    world.run()
+    layout = world.site().layout
+    mask = zarr.open_array(layout.arrays() / "mask", mode="r+")
+    mask[3] = 1
+    book = ReceiptBook(layout)
+    for unit, receipt in book.all("ingest").items():
+        if unit != CATALOGUE_UNIT:
+            book.put(receipt)  # with the sizes that the files have now
+    world.write("b", EVERYTHING[20:45])
+    with pytest.raises(SpecError, match=r"are not those that were written with it .*verify"):
+        world.run()
+    for damage in verify(layout):
+        withdraw(layout, damage)
+    world.run()
+    world.expect(EVERYTHING[:45])
+    assert list(verify(layout)) == []

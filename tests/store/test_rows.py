@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galbatch.columns import arrow_type, from_numpy, to_numpy
-from galbatch.errors import SpecError
+from galbatch.errors import DataError, SpecError
 from galbatch.store.arrays import ArraySpec, GroupSpec, allocate
 from galbatch.store.gather import FromCatalogue, FromShard, gather_arrays
 from galbatch.store.layout import Layout
-from galbatch.store.rows import ArraysBeside, RowsWriter, array_span, read_rows
+from galbatch.store.rows import ArraysBeside, RowsWriter, arrays_named, read_rows
 from galbatch.store.shard_rows import located, read_file_rows
 from galbatch.store.shard_schema import catalogue_schema
 from galbatch.store.shards import POSITION, SOURCE, write_shard
@@ -89,7 +89,8 @@ def test_without_arrays_a_partition_is_a_parquet_file(tmp_path: Path) -> None:
         assert list(writer.commit().outputs) == [layout.relative(layout.partition(ONE))]
     (found,) = read_rows(layout, ONE, ["size"])
     assert found["size"].to_pylist() == [i / 2 for i in range(9)]
-    assert array_span(layout, ONE) is None
+    with pytest.raises(DataError, match="does not say where its arrays are"):
+        arrays_named(layout, ONE)
     with pytest.raises(SpecError, match="has no column 'flux'"):
         list(read_rows(layout, ONE, ["flux"]))
 
@@ -139,7 +140,7 @@ def test_arrays_follow_their_ids_from_shards_and_from_the_store(
     beside = ArraysBeside.of(new, written)
     partition = Partition("rows", 0, 0, len(ids))
     commit_parquet(layout.partition(partition), rows.select(["id"]), beside.to_metadata())
-    assert array_span(layout, partition) == beside.span(len(ids))
+    assert arrays_named(layout, partition) == (beside.span(len(ids)), beside.digest)
     found = pa.concat_tables(read_rows(layout, partition, ["id", "flux", "mask"]))
     expected = arrays_of(np.sort(ids))
     lacks = np.isin(np.sort(ids), ids[stored + sum(sizes[:3]) : stored + sum(sizes[:4])])

@@ -34,11 +34,9 @@ from galbatch.store.arrays.allocate import (
 from galbatch.store.arrays.check import ArrayProblem, TableRows, check
 from galbatch.store.arrays.group import StoredGroup
 from galbatch.store.arrays.reader import Arrays
-from galbatch.store.arrays.spans import Span, plan_spans
+from galbatch.store.arrays.spans import ArrayPlaces, Span, plan_spans
 from galbatch.store.arrays.spec import (
-    ID,
     NO_ID,
-    ROW_DIMENSION,
     ArraySpec,
     GroupSpec,
     IdKind,
@@ -49,9 +47,8 @@ from galbatch.store.arrays.spec import (
 from galbatch.store.arrays.writer import ArrayWriter, Written, outputs_digest, write
 
 __all__ = [
-    "ID",
     "NO_ID",
-    "ROW_DIMENSION",
+    "ArrayPlaces",
     "ArrayProblem",
     "ArraySpec",
     "ArrayWriter",

@@ -22,8 +22,9 @@ from galbatch.store.arrays.group import (
 )
 from galbatch.store.arrays.reader import Arrays
 from galbatch.store.arrays.spans import shards_between
-from galbatch.store.arrays.spec import ID, NO_ID, GroupSpec, as_ids
+from galbatch.store.arrays.spec import NO_ID, GroupSpec, as_ids
 from galbatch.store.layout import Layout
+from galbatch.values import ID
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from galbatch.store.arrays.spans import Span
 from galbatch.store.arrays.spec import (
-    ID,
     NO_ID,
-    ROW_DIMENSION,
     VERSION,
     ArraySpec,
     GroupSpec,
@@ -27,7 +25,7 @@ from galbatch.store.arrays.spec import (
 )
 from galbatch.store.layout import Layout
 from galbatch.store.locations import is_remote
-from galbatch.values import Coordinate
+from galbatch.values import ID, ROW_DIMENSION, Coordinate
 
 PARTITIONS, OWN = "partitions", "galbatch"
 _PARTIAL = ".partial"

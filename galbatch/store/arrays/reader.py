@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from galbatch.errors import DataError
 from galbatch.store.arrays.group import open_array, open_store, read_stored
 from galbatch.store.arrays.spans import Span
-from galbatch.store.arrays.spec import ID, NO_ID, id_kind
+from galbatch.store.arrays.spec import NO_ID, id_kind
 from galbatch.store.layout import Layout
+from galbatch.values import ID
 
 RowSelection = slice | NDArray[np.integer[Any]] | None
 

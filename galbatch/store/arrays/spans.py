@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from galbatch.store.arrays.spec import GroupSpec
+
 
 @dataclass(frozen=True)
 class Span:
@@ -32,6 +34,21 @@ class Span:
     def shards(self, shard_rows: int) -> range:
         """Numbers of the shards that hold its rows."""
         return shards_between(self.first, self.rows, shard_rows)
+
+
+@dataclass(frozen=True)
+class ArrayPlaces:
+    """The arrays of a table, and where those of each partition go.
+
+    Parameters
+    ----------
+    spec : GroupSpec
+    spans : mapping of str to Span
+        By partition.
+    """
+
+    spec: GroupSpec
+    spans: Mapping[str, Span]
 
 
 def shards_between(first: int, rows: int, shard_rows: int) -> range:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from galbatch.columns import to_numpy
 from galbatch.errors import DataError
 from galbatch.store.receipts import json_digest
-from galbatch.values import Coordinate
+from galbatch.values import ARRAY_NAMES, TAKEN_ARRAY_NAMES, Coordinate
 
 VERSION = 2
-ID = "id"
-"""The array with the ids, and the name of no other."""
-ROW_DIMENSION = "row"
-"""The dimension along the table's rows."""
 IdKind = Literal["int64", "uint64", "string"]
 NO_ID: Mapping[str, int | str] = {"int64": -(2**63), "uint64": 2**64 - 1, "string": ""}
 """The id of a row that is no object's."""
@@ -35,7 +32,6 @@ _DTYPES = frozenset(
     ("float16", "float32", "float64", "int8", "int16", "int32", "int64",
      "uint8", "uint16", "uint32", "uint64")
 )  # fmt: skip
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}")
 _STRING = np.dtypes.StringDType(coerce=False)
 
 
@@ -120,6 +116,32 @@ class ArraySpec:
         """Memory of one row's values."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
+    def values_of(
+        self, column: pa.ChunkedArray, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[Any]:
+        """A column of arrays as it is stored.
+
+        Parameters
+        ----------
+        column : pyarrow.ChunkedArray of n rows
+        rows : array of int, shape (m,), optional
+            Which of them; by default all.
+
+        Returns
+        -------
+        ndarray, shape (m, ...)
+            A row that is null is full of `missing`. A view of the column where nothing is null and
+            all rows are wanted.
+        """
+        values = to_numpy(column)
+        if rows is not None:
+            values = values[rows]
+        if column.null_count:
+            null = np.asarray(column.is_null())
+            values = values.copy() if rows is None else values
+            values[null if rows is None else null[rows]] = self.missing
+        return values
+
     def is_missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Rows that hold no value at all.
 
@@ -165,8 +187,8 @@ class GroupSpec:
             rows = array.chunk_rows
             if rows < 1 or self.shard_rows < 1 or self.shard_rows % rows:
                 raise ValueError(f"shards of {self.shard_rows} rows in chunks of {rows}")
-        names = (ID, ROW_DIMENSION, *(array.name for array in self.arrays), *sizes)
-        if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
+        names = (*TAKEN_ARRAY_NAMES, *(array.name for array in self.arrays), *sizes)
+        if len(set(names)) < len(names) or not all(map(ARRAY_NAMES.fullmatch, names)):
             raise ValueError(f"names of arrays and dimensions must differ: {names}")
         if any(len(set(array.dimensions)) < len(array.dimensions) for array in self.arrays):
             raise ValueError("an array has two axes of one name")

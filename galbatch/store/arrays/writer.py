@@ -22,10 +22,11 @@ from galbatch.store.arrays.group import (
     shard_path,
 )
 from galbatch.store.arrays.spans import Span, shards_between
-from galbatch.store.arrays.spec import ID, NO_ID, GroupSpec, as_ids
+from galbatch.store.arrays.spec import NO_ID, GroupSpec, as_ids
 from galbatch.store.commit import digest_file, explain_disk_errors, sync_files
 from galbatch.store.layout import Layout
 from galbatch.store.locations import is_remote
+from galbatch.values import ID
 
 
 @dataclass(frozen=True)
