@@ -25,7 +25,8 @@ class FitsReader:
 
     An image (an IMAGE extension, the primary array) whose slowest axis has as many rows as the
     table is a column of it, named by its EXTNAME (without one ``PRIMARY``, ``HDU3``, ...); its
-    row is what NumPy has there, the FITS axes in reverse order. The rows of the table and of the
+    row is what NumPy has there, the FITS axes in reverse order. One with another number of rows is
+    refused where the survey names it. The rows of the table and of the
     images are read in step. Of a packed file, in which nobody can seek, the table and every image
     that is wanted have a stream of their own, so that memory stays flat: k images cost k + 1
     times the unpacking.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.readers.fits_file import COMPRESSED, RAISED, TABLES, Hdu, without_warnings
 from galbatch.readers.numpy_arrow import from_numpy
 
@@ -160,7 +160,7 @@ _IMAGE_FORMATS = {
 
 
 def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list[RowLayout]:
-    """The images that have as many rows as a table: their slowest axis counts them.
+    """The images beside a table. Their slowest axis counts rows, or they cannot be read.
 
     Parameters
     ----------
@@ -171,20 +171,25 @@ def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list
     names : container of str
         Of the table's columns: an image of the same name is not the one that is meant.
     """
-    images = [hdu for hdu in hdus if hdu.axes[:1] == (rows,)]
+    images = [hdu for hdu in hdus if math.prod(hdu.axes[1:]) and hdu.axes[:1] not in ((), (0,))]
+    images = [hdu for hdu in images if _image_name(hdu) not in names]
     called = Counter(_image_name(hdu) for hdu in images)
-    layouts = []
-    for hdu in images:
-        name = _image_name(hdu)
-        if name in names or math.prod(hdu.axes[1:]) == 0 or called[name] == 0:
-            continue
-        unreadable = "it is a compressed image: unpack it (funpack FILE)"
-        if called[name] > 1:
-            unreadable, called[name] = "several images are called so", 0
-        elif hdu.kind != COMPRESSED:
-            unreadable = ""
-        layouts.append(_image_layout(hdu, name, unreadable))
-    return layouts
+    first = {_image_name(hdu): hdu for hdu in reversed(images)}
+    return [
+        _image_layout(hdu, name, _unreadable_image(hdu, rows, called[name]))
+        for name, hdu in first.items()
+    ][::-1]
+
+
+def _unreadable_image(hdu: Hdu, rows: int, of_this_name: int) -> str:
+    """Why an image cannot be read as a column of a table, or nothing."""
+    if of_this_name > 1:
+        return "several images are called so"
+    if hdu.kind == COMPRESSED:
+        return "it is a compressed image: unpack it (funpack FILE)"
+    if hdu.axes[0] != rows:
+        return f"the image has {counted(hdu.axes[0], 'row')}, the table {rows:,}"
+    return ""
 
 
 def _image_name(hdu: Hdu) -> str:

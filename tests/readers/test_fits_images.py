@@ -57,14 +57,15 @@ def test_images_with_as_many_rows_are_columns(tmp_path: Path) -> None:
         primary=np.zeros((5, 7), np.int16),
     )
     header = FitsReader().header(path)
-    assert header.names == ("id", "PRIMARY", "CUBE", "HDU3", "EXPOSURES")
-    assert [one.beside for one in header.columns] == [False, True, True, True, True]
+    assert header.names == ("id", "PRIMARY", "CUBE", "HDU3", "OTHER", "EXPOSURES")
+    assert [one.beside for one in header.columns] == [False, True, True, True, True, True]
     found = column(path, "CUBE", pa.fixed_shape_tensor(pa.float64(), [3, 4]))
     np.testing.assert_array_equal(to_numpy(found), cube)
     assert column(path, "EXPOSURES", pa.int32()).to_pylist() == [0, 1, 2, 3, 4]
     assert column(path, "PRIMARY", pa.list_(pa.int16(), 7)).to_pylist() == [[0] * 7] * 5
-    with pytest.raises(SpecError, match="has no column 'OTHER'"):
-        column(path, "OTHER", pa.null())
+    with pytest.raises(SpecError, match="'OTHER': the image has 4 rows, the table 5"):
+        column(path, "OTHER", pa.fixed_shape_tensor(pa.float64(), [300]))
+    assert column(path, "CUBE", pa.null()).null_count == 0
 
 
 @pytest.mark.parametrize("packed", [False, True])
