@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from galbatch.errors import GalbatchError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.fits_columns import RowLayout, image_layouts, table_layout
+from galbatch.readers.fits_columns import RowLayout, image_layouts, other_images, table_layout
 from galbatch.readers.fits_file import OPTION, TABLES, Hdu, Stream, contents, open_fits
 from galbatch.readers.opening import cut_short, must_have
 from galbatch.readers.tables import choose, common_header, wants_all
@@ -56,6 +57,9 @@ class FitsReader:
             )
             headers.append(Header(tuple(columns)))
         header = common_header(path, [one.info for one in chosen], headers, OPTION)
+        if len(chosen) == 1:
+            apart = other_images(contents(path).hdus, chosen[0].rows, header.names)
+            header = replace(header, apart=apart)
         if failure:
             raise failure
         return header

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ _IMAGE_FORMATS = {
 
 
 def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list[RowLayout]:
-    """The images beside a table. Their slowest axis counts rows, or they cannot be read.
+    """The images that have as many rows as a table: their slowest axis counts them.
 
     Parameters
     ----------
@@ -171,25 +171,47 @@ def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list
     names : container of str
         Of the table's columns: an image of the same name is not the one that is meant.
     """
-    images = [hdu for hdu in hdus if math.prod(hdu.axes[1:]) and hdu.axes[:1] not in ((), (0,))]
-    images = [hdu for hdu in images if _image_name(hdu) not in names]
+    images = [hdu for hdu in _images(hdus, names) if hdu.axes[0] == rows]
     called = Counter(_image_name(hdu) for hdu in images)
-    first = {_image_name(hdu): hdu for hdu in reversed(images)}
-    return [
-        _image_layout(hdu, name, _unreadable_image(hdu, rows, called[name]))
-        for name, hdu in first.items()
-    ][::-1]
+    layouts = []
+    for hdu in images:
+        name = _image_name(hdu)
+        if called[name] == 0:
+            continue
+        unreadable = "it is a compressed image: unpack it (funpack FILE)"
+        if called[name] > 1:
+            unreadable, called[name] = "several images are called so", 0
+        elif hdu.kind != COMPRESSED:
+            unreadable = ""
+        layouts.append(_image_layout(hdu, name, unreadable))
+    return layouts
 
 
-def _unreadable_image(hdu: Hdu, rows: int, of_this_name: int) -> str:
-    """Why an image cannot be read as a column of a table, or nothing."""
-    if of_this_name > 1:
-        return "several images are called so"
-    if hdu.kind == COMPRESSED:
-        return "it is a compressed image: unpack it (funpack FILE)"
-    if hdu.axes[0] != rows:
-        return f"the image has {counted(hdu.axes[0], 'row')}, the table {rows:,}"
-    return ""
+def other_images(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> dict[str, str]:
+    """The images that have another number of rows than a table, each with how many it has.
+
+    Parameters
+    ----------
+    hdus : sequence of Hdu
+        All parts of the file.
+    rows : int
+        Of the table.
+    names : container of str
+        Of the table's columns.
+    """
+    return {
+        _image_name(hdu): f"the image has {counted(hdu.axes[0], 'row')}, the table {rows:,}"
+        for hdu in _images(hdus, names)
+        if hdu.axes[0] != rows
+    }
+
+
+def _images(hdus: Sequence[Hdu], names: Container[str]) -> Iterator[Hdu]:
+    """The images that hold something and are not called like a column of the table."""
+    for hdu in hdus:
+        empty = math.prod(hdu.axes[1:]) == 0
+        if hdu.axes and not empty and _image_name(hdu) not in names:
+            yield hdu
 
 
 def _image_name(hdu: Hdu) -> str:
