@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -67,13 +67,13 @@ class Header:
         In file order.
     notes : tuple of str
         What a user should know of the file, a line each.
-    apart : mapping of str to str
-        Why what lies beside the columns in the file is none of them, by its name.
+    apart : tuple of (str, str)
+        What else lies in the file, by its name, and why it is no column.
     """
 
     columns: tuple[FileColumn, ...]
     notes: tuple[str, ...] = ()
-    apart: Mapping[str, str] = field(default_factory=dict)
+    apart: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:

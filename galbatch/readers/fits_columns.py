@@ -187,7 +187,9 @@ def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list
     return layouts
 
 
-def other_images(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> dict[str, str]:
+def other_images(
+    hdus: Sequence[Hdu], rows: int, names: Container[str]
+) -> tuple[tuple[str, str], ...]:
     """The images that have another number of rows than a table, each with how many it has.
 
     Parameters
@@ -199,11 +201,11 @@ def other_images(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> dict[
     names : container of str
         Of the table's columns.
     """
-    return {
-        _image_name(hdu): f"the image has {counted(hdu.axes[0], 'row')}, the table {rows:,}"
+    return tuple(
+        (_image_name(hdu), f"the image has {counted(hdu.axes[0], 'row')}, the table {rows:,}")
         for hdu in _images(hdus, names)
         if hdu.axes[0] != rows
-    }
+    )
 
 
 def _images(hdus: Sequence[Hdu], names: Container[str]) -> Iterator[Hdu]:

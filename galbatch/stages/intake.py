@@ -92,7 +92,7 @@ def _refuse_what_lies_apart(
     survey: Survey, header: Header, resolution: Resolution, file: str
 ) -> None:
     """Refuse a file that has a column of the survey, but not in step with the others."""
-    apart = {name.lower(): (name, why) for name, why in header.apart.items()}
+    apart = {name.lower(): (name, why) for name, why in header.apart}
     for name in resolution.absent:
         for spelling in (name, *survey.column[name].aliases):
             if spelling.lower() in apart:

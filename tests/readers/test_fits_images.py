@@ -65,7 +65,7 @@ def test_images_with_as_many_rows_are_columns(tmp_path: Path) -> None:
     assert column(path, "PRIMARY", pa.list_(pa.int16(), 7)).to_pylist() == [[0] * 7] * 5
     with pytest.raises(SpecError, match="has no column 'OTHER'"):
         column(path, "OTHER", pa.null())
-    assert header.apart == {"OTHER": "the image has 4 rows, the table 5"}
+    assert header.apart == (("OTHER", "the image has 4 rows, the table 5"),)
 
 
 @pytest.mark.parametrize("packed", [False, True])
