@@ -26,7 +26,13 @@ from galbatch.cluster.queue import submit
 from galbatch.cluster.start import CLUSTERS
 from galbatch.errors import SpecError, TransientError
 from galbatch.run.on_dask import distributed
-from galbatch.spec.job import Cluster, CudaCluster, QueueCluster, SchedulerCluster, SerialCluster
+from galbatch.spec.cluster import (
+    Cluster,
+    CudaCluster,
+    QueueCluster,
+    SchedulerCluster,
+    SerialCluster,
+)
 
 WORDS: TypeAdapter[Cluster] = TypeAdapter(Cluster)
 

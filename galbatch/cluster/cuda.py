@@ -13,7 +13,7 @@ from galbatch.cluster.local import HERE, LocalWorkers
 from galbatch.cluster.session import closed, joined, session
 from galbatch.cluster.workers import Workers
 from galbatch.errors import SpecError
-from galbatch.spec.job import CudaCluster
+from galbatch.spec.cluster import CudaCluster
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import closed, joined, session
 from galbatch.cluster.workers import OwnWorkers, Workers
 from galbatch.errors import TransientError
-from galbatch.spec.job import LocalCluster
+from galbatch.spec.cluster import LocalCluster
 
 HERE: dict[str, Any] = {
     "host": "127.0.0.1",

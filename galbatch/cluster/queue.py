@@ -20,7 +20,7 @@ from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import WORKER_ENVIRONMENT, closed, joined, session
 from galbatch.cluster.workers import OwnWorkers, Workers
 from galbatch.errors import SpecError
-from galbatch.spec.job import QueueCluster
+from galbatch.spec.cluster import QueueCluster
 
 ASKED_EVERY = 5.0
 """Seconds between two questions to the queue, which is asked only while workers are missing."""

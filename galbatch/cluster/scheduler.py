@@ -11,7 +11,7 @@ from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import closed, session
 from galbatch.cluster.workers import Workers
 from galbatch.errors import SpecError
-from galbatch.spec.job import SchedulerCluster
+from galbatch.spec.cluster import SchedulerCluster
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from galbatch.cluster.base import Folders, Kind
 from galbatch.cluster.workers import Workers
-from galbatch.spec.job import Cluster
+from galbatch.spec.cluster import Cluster
 
 
 def _serial() -> Kind:

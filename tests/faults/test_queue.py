@@ -21,7 +21,7 @@ from toy import done_by
 
 from galbatch.cluster import connect, queue, workers
 from galbatch.errors import SpecError, TransientError
-from galbatch.spec.job import QueueCluster
+from galbatch.spec.cluster import QueueCluster
 from galbatch.store.commit import digest_file
 
 pytest.importorskip("dask_jobqueue")
