@@ -82,8 +82,5 @@ class LocalWorkers(OwnWorkers):
         ]
         return {"a worker process ended while it was started": names} if names else {}
 
-    def _scale(self, number: int) -> None:
-        self._cluster.scale(number)
-
     def _why_none(self) -> str:
         return "the worker processes of this machine ended and are started again"

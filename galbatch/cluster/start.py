@@ -54,6 +54,7 @@ CLUSTERS: dict[str, Callable[[], Kind]] = {
     "pbs": _queue,
     "sge": _queue,
     "lsf": _queue,
+    "htcondor": _queue,
     "scheduler": _scheduler,
 }
 """What starts a cluster, by the `kind` in a job. Each is imported when it is needed."""

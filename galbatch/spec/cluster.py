@@ -215,11 +215,10 @@ class QueueCluster(QueueGroup):
             return {name: group.stages or STAGES for name, group in groups.items()}
         cores = sum(group.most for name, group in groups.items() if name not in with_gpus)
         gpus = sum(group.most for name, group in groups.items() if name in with_gpus)
-        first: list[WorkerStage] = ["scan", "ingest"]
-        second: list[WorkerStage] = ["train"]
-        (second if gpus * GPU_FOR_CORES >= cores else first).append("predict")
+        second = stages_with_gpus(gpus, cores)
+        first = tuple(stage for stage in STAGES if stage not in second)
         return {
-            name: group.stages or tuple(second if name in with_gpus else first)
+            name: group.stages or (second if name in with_gpus else first)
             for name, group in groups.items()
         }
 
@@ -235,6 +234,17 @@ def _reason(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
     return str(error)
+
+
+def stages_with_gpus(gpus: int, cores: int) -> tuple[WorkerStage, ...]:
+    """What workers with GPUs do, where there are others as well.
+
+    Parameters
+    ----------
+    gpus, cores : int
+        Workers that have a GPU, and workers that have none.
+    """
+    return ("train", "predict") if gpus * GPU_FOR_CORES >= cores else ("train",)
 
 
 class TlsFiles(Settings):
