@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slurm.runs import write_small
 from slurm.service import Slurm, missing
-from small import REPOSITORY
+from small import REPOSITORY, galbatch_process
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,3 +47,13 @@ def surroundings(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
     yield
     slurm.clear()
+
+
+@pytest.fixture(scope="session")
+def reference(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the small job of `slurm.runs` has run, serially."""
+    folder = tmp_path_factory.mktemp("reference")
+    write_small(folder, {"kind": "serial"})
+    done = galbatch_process("run", "job.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -253,7 +253,7 @@ class Slurm:
         for number, node in enumerate(NODES, start=1):
             gpus = f" Gres=gpu:{GPUS}" if node in GPU_NODES else ""
             lines.append(
-                f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} "
+                f"NodeName={node} NodeAddr=127.0.0.1 Port={port + number} "
                 f"CPUs=4 RealMemory=16000{gpus} State=UNKNOWN\n"
             )
         for name, words in PARTITIONS.items():
@@ -263,6 +263,8 @@ class Slurm:
         gres = [f"NodeName={node} Name=gpu File={file}" for node in GPU_NODES for file in devices]
         self._beside("gres.conf", "\n".join(["AutoDetect=off", *gres]))
         self._beside("cgroup.conf", self._without_cgroups())
+        names = " ".join(["localhost", host, *NODES])
+        self._beside("hosts", f"127.0.0.1 {names}\n::1 localhost")
         key = self.folder / "munge" / "key"
         if not key.exists():
             key.touch(mode=0o600)
@@ -291,11 +293,15 @@ class Slurm:
         return ["munged", "--foreground", f"--log-file={self.folder}/log/munged.log", *options]
 
     def _slurmd(self, node: str, hidden: Path | None = None) -> list[str]:
-        command = ["slurmd", "-D", "-N", node, "-f", str(self.configuration)]
-        if hidden is None:
-            return command
-        mount = shlex.join(["mount", "-t", "tmpfs", "tmpfs", str(hidden)])
-        return ["unshare", "-m", "sh", "-c", f"{mount} && exec {shlex.join(command)}"]
+        """A node has a name of its own, and knows the names of the others."""
+        hosts = self.configuration.with_name("hosts")
+        steps = [
+            f"echo {node} >/proc/sys/kernel/hostname",
+            f"mount --bind {hosts} /etc/hosts",
+            *([f"mount -t tmpfs tmpfs {shlex.quote(str(hidden))}"] if hidden else []),
+            f"exec slurmd -D -N {node} -f {self.configuration}",
+        ]
+        return ["unshare", "--mount", "--uts", "sh", "-c", " && ".join(steps)]
 
     def _daemons(self) -> list[str]:
         """In the order in which they are stopped."""
@@ -408,7 +414,10 @@ def missing() -> str:
     absent = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
     if absent:
         return f"no {', '.join(absent)} here: apt-get install {' '.join(PACKAGES)}"
-    return "" if os.geteuid() == 0 else "a SLURM on one machine must be started by root"
+    if os.geteuid():
+        return "a SLURM on one machine must be started by root"
+    tried = subprocess.run(["unshare", "--mount", "--uts", "true"], check=False)
+    return "its nodes need namespaces: give this container CAP_SYS_ADMIN" * bool(tried.returncode)
 
 
 def _free_ports(number: int) -> int:
