@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm.runs import write_small
-from slurm.service import Slurm, missing
-from small import REPOSITORY, galbatch_process
+from daemons import folder_of_this_checkout
+from slurm.runs import run_serially
+from slurm.service import Slurm, why_not
+from small import REPOSITORY
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,14 +22,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
-    """A SLURM of this checkout; a session of pytest waits for another that uses it."""
-    if reason := missing():
+    """A SLURM of this checkout."""
+    if reason := why_not():
         pytest.skip(reason)
-    name = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
-    place = Path("/tmp", f"galbatch-slurm-{name}")  # the path of a socket must be short
-    with place.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = Slurm(place)
+    with folder_of_this_checkout("slurm") as folder:
+        found = Slurm(folder)
         found.down()  # what a session that was killed has left
         try:
             found.up()
@@ -52,8 +48,4 @@ def surroundings(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.fixture(scope="session")
 def reference(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the small job of `slurm.runs` has run, serially."""
-    folder = tmp_path_factory.mktemp("reference")
-    write_small(folder, {"kind": "serial"})
-    done = galbatch_process("run", "job.yaml", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+    return run_serially(tmp_path_factory.mktemp("reference"))

@@ -1,7 +1,7 @@
 """A real SLURM on this machine: munge, slurmctld and four nodes, all in one folder.
 
-    python tests/slurm/service.py up FOLDER
-    python tests/slurm/service.py down FOLDER
+    PYTHONPATH=tests python -m slurm.service up FOLDER
+    PYTHONPATH=tests python -m slurm.service down FOLDER
 
 It needs root and the packages of `PACKAGES` (Debian, Ubuntu), and neither systemd nor cgroups.
 Several can run at once, each in a folder and on ports of its own. slurmdbd is left out, since it
@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import re
 import secrets
 import shlex
-import shutil
 import signal
 import socket
 import stat
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from daemons import ROOTS_PATH, UP_WITHIN, Daemons, environment, free_ports, kill, missing, on_node
+from daemons import until as wait_until
+from daemons import words as command_line
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 TOOLS = ("munged", "munge", "unmunge", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
@@ -40,14 +41,13 @@ PARTITIONS = {
     "short": "Nodes=n[1-4] MaxTime=00:02:00",
 }
 """A job that asks for more than a partition allows is refused. Jobs are spread over its nodes."""
-_UP_WITHIN = 60.0
 _ENDS_WITHIN = 20.0
 _ANSWERS_WITHIN = 30.0
 _UP = re.compile("(idle|mixed|allocated|completing)$")
 """States of a node that takes jobs; a star behind them means that it does not answer."""
+_NAMES = (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged")
+"""Of the daemons, in the order in which they are stopped."""
 _ALIVE = ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED")
-_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where Debian has daemons, and a user's PATH does not look."""
 
 _CONFIGURATION = """\
 ClusterName=galbatch
@@ -114,12 +114,12 @@ class Slurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.configuration = folder / "etc" / "slurm.conf"
-        self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._daemons = Daemons(folder)
 
     @property
     def environment(self) -> dict[str, str]:
         """What has to be set where `sbatch` and its kin are called."""
-        path = f"{os.environ.get('PATH', '')}{os.pathsep}{_PATH}"
+        path = f"{os.environ.get('PATH', '')}{os.pathsep}{ROOTS_PATH}"
         return {"SLURM_CONF": str(self.configuration), "PATH": path}
 
     def up(self) -> None:
@@ -130,7 +130,7 @@ class Slurm:
         RuntimeError
             If it does not come up; with the end of its logs.
         """
-        if not any(self._pid(name) for name in self._daemons()):
+        if not any(map(self._daemons.pid, _NAMES)):
             self._configure()
         self._start("munged", self._munged())
         self._until("munge answers", self._munge_answers)
@@ -142,11 +142,11 @@ class Slurm:
 
     def down(self) -> None:
         """Cancel all jobs, and stop what was started in this folder, also by another process."""
-        if self._pid("slurmctld"):
+        if self._daemons.pid("slurmctld"):
             with suppress(RuntimeError, subprocess.TimeoutExpired):
                 self._end_jobs()
-        for name in self._daemons():
-            self._stop(name)
+        for name in _NAMES:
+            self._daemons.stop(name)
         self._kill_processes()
 
     def jobs(self, *states: str) -> list[Job]:
@@ -182,7 +182,7 @@ class Slurm:
 
     def node_down(self, node: str) -> None:
         """Kill a node with all that runs on it, as if its power were cut."""
-        self._stop(f"slurmd-{node}", signal.SIGKILL)
+        self._daemons.stop(f"slurmd-{node}", signal.SIGKILL)
         self._kill_processes(node)
         self._ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test", check=True)
 
@@ -222,7 +222,7 @@ class Slurm:
         dict of int to str
             Command lines by number.
         """
-        return {pid: _words(pid) for pid in self._of_jobs(node)}
+        return {pid: command_line(pid) for pid in self._of_jobs(node)}
 
     def said(self) -> str:
         """The end of each log of the daemons."""
@@ -234,12 +234,14 @@ class Slurm:
         return "\n".join(ends)
 
     def _end_jobs(self) -> None:
-        self.cancel(*self.jobs())
+        self._ask(
+            "scancel", *(str(job.number) for job in self.jobs())
+        )  # some may have ended by now
         self._until("all jobs have ended", lambda: not self.jobs(), _ENDS_WITHIN)
 
     def _kill_processes(self, node: str | None = None) -> None:
         for number in self._of_jobs(node):
-            _kill(number)
+            kill(number)
 
     def _configure(self) -> None:
         for name in ("etc", "run", "log", "state", "dev", "munge"):
@@ -247,7 +249,7 @@ class Slurm:
         for node in NODES:
             (self.folder / "spool" / node).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # munge refuses a socket in a folder that others may write to
-        port = _free_ports(1 + len(NODES))
+        port = free_ports(1 + len(NODES))
         host = socket.gethostname().split(".")[0]
         lines = [_CONFIGURATION.format(host=host, port=port, folder=self.folder)]
         for number, node in enumerate(NODES, start=1):
@@ -293,80 +295,34 @@ class Slurm:
         return ["munged", "--foreground", f"--log-file={self.folder}/log/munged.log", *options]
 
     def _slurmd(self, node: str, hidden: Path | None = None) -> list[str]:
-        """A node has a name of its own, and knows the names of the others."""
-        hosts = self.configuration.with_name("hosts")
-        steps = [
-            f"echo {node} >/proc/sys/kernel/hostname",
-            f"mount --bind {hosts} /etc/hosts",
-            *([f"mount -t tmpfs tmpfs {shlex.quote(str(hidden))}"] if hidden else []),
-            f"exec slurmd -D -N {node} -f {self.configuration}",
-        ]
-        return ["unshare", "--mount", "--uts", "sh", "-c", " && ".join(steps)]
-
-    def _daemons(self) -> list[str]:
-        """In the order in which they are stopped."""
-        return [*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"]
+        steps = [f"exec slurmd -D -N {node} -f {self.configuration}"]
+        if hidden:
+            steps.insert(0, f"mount -t tmpfs tmpfs {shlex.quote(str(hidden))}")
+        return on_node(node, self.configuration.with_name("hosts"), steps)
 
     def _start(self, name: str, command: list[str]) -> None:
-        if self._pid(name):
-            return
-        with (self.folder / "log" / f"{name}.out").open("ab") as out:
-            process = subprocess.Popen(
-                command,
-                env=self._for_daemons() | {"SLURMD_NODENAME": name.partition("-")[2]},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        self._started[name] = process
-        self._pid_file(name).write_text(f"{process.pid}\n", encoding="ascii")
-
-    def _stop(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
-        pid = self._pid(name)
-        if pid:
-            _kill(pid, number)
-            try:
-                self._until(f"{name} has ended", lambda: not self._pid(name), _ENDS_WITHIN)
-            except RuntimeError:
-                _kill(pid)
-        if name in self._started:
-            self._started.pop(name).wait(_ENDS_WITHIN)
-        self._pid_file(name).unlink(missing_ok=True)
+        node = {"SLURMD_NODENAME": name.partition("-")[2]}
+        self._daemons.start(name, command, self._for_daemons() | node)
 
     def _restart(self, node: str, command: list[str]) -> None:
         """With another command. A node that comes back must register before it is up."""
-        self._stop(f"slurmd-{node}")
+        self._daemons.stop(f"slurmd-{node}")
         self._ask("scontrol", "update", f"nodename={node}", "state=down", "reason=restart")
         self._start(f"slurmd-{node}", command)
         self._until(f"{node} is up", lambda: self._is_up(node))
 
-    def _pid_file(self, name: str) -> Path:
-        return self.folder / "run" / f"{name}.pid"
-
-    def _pid(self, name: str) -> int | None:
-        """The process of a daemon; None if it has ended, and its number may be another's by now."""
-        try:
-            pid = int(self._pid_file(name).read_text())
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (OSError, ValueError):
-            return None
-        ours = name.partition("-")[0] in _words(pid) and str(self.folder) in _words(pid)
-        return pid if ours and state not in "ZX" else None
-
-    def _of_jobs(self, node: str | None = None) -> dict[int, dict[str, str]]:
+    def _of_jobs(self, node: str | None = None) -> list[int]:
         """The processes of jobs (on one node, or all), and of what watches over them."""
-        found = {}
+        found = []
         for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            if not entry.name.isdecimal():
                 continue
-            with suppress(OSError):
-                its = _environment(entry)
-                watches = (entry / "comm").read_text().strip() == "slurmstepd"
-                here = its.get("SLURM_CONF") == str(self.configuration)
-                there = node is None or its.get("SLURMD_NODENAME") == node
-                if here and there and (watches or "SLURM_JOB_ID" in its):
-                    found[int(entry.name)] = its
+            pid = int(entry.name)
+            its = environment(pid)
+            here = its.get("SLURM_CONF") == str(self.configuration)
+            there = node is None or its.get("SLURMD_NODENAME") == node
+            if here and there and ("SLURM_JOB_ID" in its or "slurmstepd" in command_line(pid)):
+                found.append(pid)
         return found
 
     def _munge_answers(self) -> bool:
@@ -400,51 +356,16 @@ class Slurm:
             raise RuntimeError(f"{shlex.join(command)}: {done.stderr.strip()}\n{self.said()}")
         return done.stdout
 
-    def _until(self, what: str, holds: Callable[[], bool], seconds: float = _UP_WITHIN) -> None:
-        end = time.monotonic() + seconds
-        while not holds():
-            if time.monotonic() > end:
-                raise RuntimeError(f"not within {seconds:.0f} s: {what}\n{self.said()}")
-            time.sleep(0.1)
+    def _until(self, what: str, holds: Callable[[], bool], seconds: float = UP_WITHIN) -> None:
+        try:
+            wait_until(holds, what, seconds)
+        except TimeoutError as error:
+            raise RuntimeError(f"{error}\n{self.said()}") from error
 
 
-def missing() -> str:
+def why_not() -> str:
     """What keeps this machine from having a SLURM, and how to get it; empty if nothing does."""
-    path = f"{os.environ.get('PATH', '')}{os.pathsep}{_PATH}"
-    absent = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
-    if absent:
-        return f"no {', '.join(absent)} here: apt-get install {' '.join(PACKAGES)}"
-    if os.geteuid():
-        return "a SLURM on one machine must be started by root"
-    tried = subprocess.run(["unshare", "--mount", "--uts", "true"], check=False)
-    return "its nodes need namespaces: give this container CAP_SYS_ADMIN" * bool(tried.returncode)
-
-
-def _free_ports(number: int) -> int:
-    """The first of so many free ports in a row, below those that outgoing connections get."""
-    for first in random.sample(range(20_000, 32_000, 10), 100):
-        with ExitStack() as stack, suppress(OSError):
-            for port in range(first, first + number):
-                stack.enter_context(socket.socket()).bind(("", port))
-            return first
-    raise RuntimeError(f"no {number} free ports in a row between 20000 and 32000")
-
-
-def _kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _words(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except OSError:
-        return ""
-
-
-def _environment(process: Path) -> dict[str, str]:
-    text = (process / "environ").read_bytes().decode(errors="replace")
-    return dict(pair.partition("=")[::2] for pair in text.split("\0"))
+    return missing(TOOLS, PACKAGES)
 
 
 def main() -> None:
@@ -456,10 +377,10 @@ def main() -> None:
     if words.what == "down":
         slurm.down()
         return
-    if missing():
-        parser.error(missing())
+    if reason := why_not():
+        parser.error(reason)
     slurm.up()
-    print(f"export SLURM_CONF={shlex.quote(str(slurm.configuration))} PATH=$PATH:{_PATH}")
+    print(f"export SLURM_CONF={shlex.quote(str(slurm.configuration))} PATH=$PATH:{ROOTS_PATH}")
 
 
 if __name__ == "__main__":

@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from faults.campaign import Moment, Run
-from slurm.runs import begun_at, digests, write_small
-from slurm.service import Slurm
-from small import galbatch_process
+from slurm.runs import (
+    CLUSTER,
+    begun_at,
+    digests,
+    fits,
+    kept,
+    said_lost,
+    until,
+    working,
+    write_small,
+)
+from slurm.service import NODES, Slurm
+from small import galbatch_process, write_job
 
 pytestmark = pytest.mark.timeout(300)
 SAID_WITHIN = 60.0
 ENDS_WITHIN = 20.0
 """Seconds that workers may live on when their driver was killed."""
-
-
-def until(holds: Callable[[], bool], run: Run, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, run.said
-        time.sleep(0.1)
-
-
-def working(slurm: Slurm, folder: Path) -> dict[str, int]:
-    """The jobs whose workers have come, by node."""
-    found = {}
-    for job in slurm.jobs("RUNNING"):
-        log = folder / "store.logs" / f"dask-worker-{job.number}.err"
-        if log.exists() and "Registered to:" in log.read_text():
-            found[job.node] = job.number
-    return found
-
-
-def fits(folder: Path) -> bool:
-    """Whether a fit is under way: it has left a checkpoint."""
-    return any((folder / "store" / "work" / "staging").rglob("state.npz"))
-
-
-def kept(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of the store that is not temporary."""
-    store = folder / "store"
-    files = (path for path in store.rglob("*") if path.is_file())
-    names = {path.relative_to(store).as_posix(): path for path in files}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in names.items()
-        if not name.startswith("work/")
-    }
 
 
 def refused(folder: Path) -> str:
@@ -72,27 +46,60 @@ def left(folder: Path) -> list[str]:
 def test_two_nodes_make_what_one_process_makes(
     reference: Path, slurm: Slurm, tmp_path: Path
 ) -> None:
+    """Though one of their workers is cancelled as soon as both have come."""
     write_small(tmp_path)
     run = Run(tmp_path)
     until(lambda: sorted(working(slurm, tmp_path)) == ["n1", "n2"], run)
+    lost = slurm.jobs()[:1]
+    slurm.cancel(*lost)
     assert run.wait() == 0, run.said
+    assert said_lost(run, lost), run.said
     assert digests(tmp_path) == digests(reference)
     assert not slurm.jobs()
     assert not slurm.processes()
 
 
-def test_workers_that_are_cancelled_are_replaced(
+def test_workers_that_are_all_cancelled_are_replaced(
     reference: Path, slurm: Slurm, tmp_path: Path
 ) -> None:
-    """One of two as ingest begins, and all in the midst of a fit."""
     folder = begun_at("train", reference, tmp_path / "run")
     run = Run(folder)
     until(lambda: len(working(slurm, folder)) == 2, run)
     until(lambda: fits(folder), run)
-    slurm.cancel(*slurm.jobs())
+    lost = slurm.jobs()
+    slurm.cancel(*lost)
     assert run.wait() == 0, run.said
-    assert any(re.search(r"2 jobs .* lost \(CANCELLED\).*; replaced$", line) for line in run.said)
+    assert said_lost(run, lost), run.said
     assert digests(folder) == digests(reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["scan", "ingest", "train", "predict"])
+@pytest.mark.parametrize("share", [slice(1), slice(None)], ids=["one", "all"])
+def test_workers_are_cancelled_as_a_stage_begins(
+    stage: str, share: slice, reference: Path, slurm: Slurm, tmp_path: Path
+) -> None:
+    folder = begun_at(stage, reference, tmp_path / "run")
+    run = Run(folder)
+    assert run.reach(stage), run.said
+    until(lambda: len(working(slurm, folder)) == 2 or stage in run.seconds, run)
+    assert stage not in run.seconds, "too late"
+    slurm.cancel(*slurm.jobs()[share])
+    assert run.wait() == 0, run.said
+    assert not any("Traceback" in line for line in run.said)
+    assert digests(folder) == digests(reference)
+
+
+@pytest.mark.slow
+def test_four_nodes_make_what_one_process_makes(
+    finished: Path, slurm: Slurm, tmp_path: Path
+) -> None:
+    """A larger job with two models, which the other tests do serially too."""
+    write_job(tmp_path, cluster=CLUSTER | {"workers": 4}, sinks=[])
+    run = Run(tmp_path)
+    until(lambda: sorted(working(slurm, tmp_path)) == [*NODES], run)
+    assert run.wait() == 0, run.said
+    assert digests(tmp_path) == digests(finished)
 
 
 def test_a_run_goes_on_when_a_node_dies(reference: Path, slurm: Slurm, tmp_path: Path) -> None:
