@@ -44,8 +44,9 @@ from galbatch.mock.observe import mock_batches
 from galbatch.models.base import tabulate
 from galbatch.run.loop import run
 from galbatch.spec import load_survey
+from galbatch.spec.cluster import LocalCluster
 from galbatch.spec.columns import Column
-from galbatch.spec.job import Job, LocalCluster
+from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
 from galbatch.stages import predictions
 from galbatch.stages.base import AnyPending, AnyStage

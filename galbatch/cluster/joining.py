@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from distributed import WorkerPlugin
@@ -39,6 +40,23 @@ class SharedDisksCheck(WorkerPlugin):
         in_a_process_of_its_own = worker.nanny is not None
         if in_a_process_of_its_own and stream is not None and stream.closed():
             os._exit(1)
+
+
+class OwnGpu(WorkerPlugin):
+    """Turns the list of a job's GPUs so that each of its workers has another one in front.
+
+    The first one is what a process computes on; a fit uses all of them.
+    """
+
+    name = "galbatch-own-gpu"
+
+    def setup(self, worker: Any) -> None:
+        """Called by Dask, before anything has been computed."""
+        place = re.search(r"-(\d+)$", str(worker.name))
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if place and len(gpus) > 1:
+            first = int(place[1]) % len(gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first:] + gpus[:first])
 
 
 def topic(disks: Disks) -> str:
