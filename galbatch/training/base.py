@@ -14,6 +14,7 @@ from galbatch.models.base import Card
 from galbatch.sample.census import Census
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
+from galbatch.training.group import Group
 
 OnEpoch = Callable[[int, int, str], None]
 """Is told (epochs done, epochs at most, losses)."""
@@ -38,6 +39,9 @@ class TrainingData:
         Folder of the model to begin with.
     origin : mapping
         Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
+    group : Group, optional
+        The other processes that do this fit, each with the same data. Only what the chief writes
+        is kept.
     """
 
     survey: Survey
@@ -46,6 +50,25 @@ class TrainingData:
     census: Census
     pretrained: Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    group: Group | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in which steps.
+
+    Parameters
+    ----------
+    batch, epochs : int
+    patience : int or None
+        Epochs without a better validation loss; None for all epochs.
+    seed : int
+    """
+
+    batch: int
+    epochs: int
+    patience: int | None
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
                 best = [state[f"best_{i}"] for i in range(facts["best"])]
         except (OSError, ValueError, KeyError, BadZipFile):
             return
-        variables = _variables(model)
+        variables = variables_of(model)
         if facts["key"] != self._key or len(arrays) != len(variables):
             return
         for variable, array in zip(variables, arrays, strict=True):
@@ -128,7 +128,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         return self._best or [np.asarray(weight) for weight in model.get_weights()]
 
     def _save(self) -> None:
-        now = [np.asarray(variable) for variable in _variables(self.model)]
+        now = [np.asarray(variable) for variable in variables_of(self.model)]
         facts = {
             "key": self._key,
             "now": len(now),
@@ -153,8 +153,18 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self._saved = time.monotonic()
 
 
-def _variables(model: Any) -> list[Any]:
-    """All that a step changes: weights, the dropout's generators, the optimiser's moments."""
+def variables_of(model: Any) -> list[Any]:
+    """All that a step changes: weights, the dropout's generators, the optimiser's moments.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, and its optimiser built.
+
+    Returns
+    -------
+    list of keras.Variable
+    """
     counters = {id(variable) for variable in model.metrics_variables}
     kept = [variable for variable in model.variables if id(variable) not in counters]
     return [*kept, *model.optimizer.variables]

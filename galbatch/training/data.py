@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CHUNK = 8192
+JUDGED_AT_ONCE = 8192
 
-RowMaker = Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.float32]]
+Mine = NDArray[np.bool_] | None
+"""Which of some rows are this process' to make; None for all."""
+RowMaker = Callable[[NDArray[np.intp], np.random.Generator, Mine], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class TrainingRows:
     Parameters
     ----------
     inputs : callable
-        Features (rows, f) of some rows, given a random generator for their noise.
+        Features (rows, f) of some rows, given a random generator for their noise, and which of
+        them are wanted: the noise of a row does not depend on it.
     labels : ndarray, shape (n, m), float32
         NaN where unknown.
     """
@@ -44,10 +48,18 @@ def fixed(matrix: NDArray[np.float32]) -> RowMaker:
     -------
     callable
     """
-    return lambda rows, _generator: matrix[rows]
+    return lambda rows, _generator, mine: matrix[rows if mine is None else rows[mine]]
 
 
-def stream(tf: Any, sample: TrainingRows, batch: int, seed: int, first: int, epochs: int) -> Any:
+def stream(
+    tf: Any,
+    sample: TrainingRows,
+    batch: int,
+    seed: int,
+    first: int,
+    epochs: int,
+    share: slice | None = None,
+) -> Any:
     """All epochs' batches, one after the other.
 
     Parameters
@@ -63,6 +75,8 @@ def stream(tf: Any, sample: TrainingRows, batch: int, seed: int, first: int, epo
         Epoch to begin at.
     epochs : int
         Epoch to end before.
+    share : slice, optional
+        The rows of each batch that are this process' to learn from; all by default.
 
     Returns
     -------
@@ -73,6 +87,9 @@ def stream(tf: Any, sample: TrainingRows, batch: int, seed: int, first: int, epo
     steps = steps_in_epoch(len(sample), batch)
     # Python is asked for many batches at once: its call costs as much as a small network's step.
     many = max(_CHUNK // batch, 1)
+    mine = np.zeros(batch, bool)
+    mine[share or slice(None)] = True
+    size = int(mine.sum())
 
     def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         for epoch in range(first, epochs):
@@ -80,14 +97,16 @@ def stream(tf: Any, sample: TrainingRows, batch: int, seed: int, first: int, epo
             order = generator.permutation(len(sample))
             for start in range(0, steps * batch, many * batch):
                 rows = order[start : min(start + many * batch, steps * batch)]
-                cut = (len(rows) // batch, batch)
-                inputs, answers = sample.inputs(rows, generator), sample.labels[rows]
+                cut = (len(rows) // batch, size)
+                wanted = np.tile(mine, cut[0]) if share else None
+                inputs = sample.inputs(rows, generator, wanted)
+                answers = sample.labels[rows if wanted is None else rows[wanted]]
                 yield inputs.reshape(*cut, -1), answers.reshape(*cut, -1)
 
-    one = sample.inputs(np.arange(1), np.random.default_rng(0))
+    one = sample.inputs(np.arange(1), np.random.default_rng(0), None)
     signature = (
-        tf.TensorSpec((None, batch, one.shape[1]), tf.float32),
-        tf.TensorSpec((None, batch, sample.labels.shape[1]), tf.float32),
+        tf.TensorSpec((None, size, one.shape[1]), tf.float32),
+        tf.TensorSpec((None, size, sample.labels.shape[1]), tf.float32),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return _unsharded(
@@ -141,10 +160,14 @@ def once(
     -------
     tf.data.Dataset
     """
-    batches = -(-len(labels) // at_most)
-    batch = even(len(labels) // batches, at_most, replicas)
+    batch = even(judged_at_once(len(labels), at_most), at_most, replicas)
     rows = tf.data.Dataset.from_tensor_slices((features, labels)).batch(batch, drop_remainder=True)
     return _unsharded(tf, rows, ahead=False)
+
+
+def judged_at_once(rows: int, at_most: int) -> int:
+    """Rows of the batches of `once`: so many of them as are needed, of equal size."""
+    return rows // -(-rows // at_most)
 
 
 def _unsharded(tf: Any, dataset: Any, ahead: bool = True) -> Any:

@@ -18,7 +18,7 @@ from galbatch.sample.weights import Matching, colours, distance, match
 from galbatch.spec.job import PhotometricModel
 from galbatch.targets import RECORDS
 from galbatch.training.augment import Fainter, learn_fainter, with_noise, without_bands
-from galbatch.training.data import RowMaker, TrainingRows, fixed
+from galbatch.training.data import Mine, RowMaker, TrainingRows, fixed
 from galbatch.values import FluxBlock, Target
 
 _STEP = 8192
@@ -295,25 +295,31 @@ def _inputs(
     if settings.noise == 0 and settings.drop_bands == 0 and fainter is None:
         return fixed(matrix(recipe, taught.measured))
 
-    def made(part: Measured, generator: np.random.Generator) -> NDArray[np.float32]:
+    def made(part: Measured, generator: np.random.Generator, mine: Mine) -> NDArray[np.float32]:
         if settings.drop_bands > 0:
             block = without_bands(part.block, settings.drop_bands, generator)
             part = Measured(block, part.shapes, part.magnitude)
-        return part.features(recipe)
+        return (part if mine is None else part.part(mine)).features(recipe)
 
-    def drawn(rows: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.float32]:
+    def drawn(
+        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
+    ) -> NDArray[np.float32]:
+        # Whoever makes a few of the rows draws for all: theirs would be others else.
         copied = rows >= count
+        wanted = None if mine is None else mine[~copied]
         part = taught.measured.part(rows[~copied])
         if settings.noise > 0:
             noisy = with_noise(part.block, settings.noise, generator)
             part = Measured(noisy, part.shapes, part.magnitude)
-        real = made(part, generator)
+        real = made(part, generator, wanted)
         if fainter is None or not copied.any():
             return real
-        both = np.empty((len(rows), real.shape[1]), np.float32)
-        both[~copied] = real
         seen = taught.seen(fainter, copies[rows[copied] - count], generator)
-        both[copied] = made(seen, generator)
+        others = made(seen, generator, None if mine is None else mine[copied])
+        place = copied if mine is None else copied[mine]
+        both = np.empty((len(place), real.shape[1]), np.float32)
+        both[~place] = real
+        both[place] = others
         return both
 
     return drawn

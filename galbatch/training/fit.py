@@ -15,6 +15,7 @@ from galbatch.sample.census import Census, take_census
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
+from galbatch.training.group import Group
 
 
 def trainer_of(kind: str) -> Trainer[Any]:
@@ -44,6 +45,7 @@ def train(
     census: Census | None = None,
     pretrained: Path | None = None,
     origin: Mapping[str, Any] | None = None,
+    group: Group | None = None,
 ) -> Card:
     """Train a model and save it.
 
@@ -67,6 +69,9 @@ def train(
         Folder of the model that `settings.begins_with` names.
     origin : mapping, optional
         Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
+    group : Group, optional
+        The other processes that do this fit, each with the same arguments but for the folder: only
+        what the chief writes is kept.
 
     Returns
     -------
@@ -80,5 +85,5 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if census is None:
         census = take_census(survey, table, roles, settings.seed)
-    data = TrainingData(survey, table, roles, census, pretrained, origin or {})
+    data = TrainingData(survey, table, roles, census, pretrained, origin or {}, group)
     return trainer_of(settings.kind).train(settings, data, folder, progress)

@@ -1,9 +1,9 @@
-"""One fit: model.fit over all devices, resumable. Imports TensorFlow."""
+"""One fit over all devices and processes that do it, resumable. Imports TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
-from galbatch.training.base import Fitted
+from galbatch.training.base import Fitted, Schedule
 from galbatch.training.checkpoint import Checkpoint
-from galbatch.training.data import TrainingRows, even, once, steps_in_epoch, stream
-
-_JUDGED_AT_ONCE = 8192
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and in which steps.
-
-    Parameters
-    ----------
-    batch, epochs : int
-    patience : int or None
-        Epochs without a better validation loss; None for all epochs.
-    seed : int
-    """
-
-    batch: int
-    epochs: int
-    patience: int | None
-    seed: int
+from galbatch.training.data import JUDGED_AT_ONCE, TrainingRows, even, once, steps_in_epoch, stream
+from galbatch.training.group import Group
+from galbatch.training.together import fit_together
 
 
 def fit(
@@ -47,8 +29,9 @@ def fit(
     key: str,
     where: str,
     report: Callable[[int, str], None],
+    group: Group | None = None,
 ) -> Fitted:
-    """Train on every GPU of this process, or on its CPU.
+    """Train on every GPU of this process, or on its CPU, and on those of its group.
 
     Parameters
     ----------
@@ -67,26 +50,41 @@ def fit(
         For the message when it diverges.
     report : callable
         Told the finished epochs and what to say, after each.
+    group : Group, optional
+        The other processes that do this fit. The chief's folder and report count.
 
     Returns
     -------
     Fitted
+
+    Raises
+    ------
+    SpecError
+        If it diverges.
+    TransientError
+        If a process of the group is gone.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(schedule.seed)
     strategy = tf.distribute.MirroredStrategy(_devices())
     replicas = strategy.num_replicas_in_sync
-    batch = even(len(sample), schedule.batch, replicas)
+    everybody = replicas * (group.count if group else 1)
+    batch = even(len(sample), schedule.batch, everybody)
     steps = steps_in_epoch(len(sample), batch)
     checkpoint = Checkpoint(work, key, schedule.patience, report)
     with strategy.scope():
         model = compiled(steps * schedule.epochs)
         checkpoint.resume(model)
         done = checkpoint.progress.epoch
-        if done < schedule.epochs and not checkpoint.finished:
+        if group is not None:
+            even_steps = replace(schedule, batch=batch)
+            weights = fit_together(
+                strategy, group, model, sample, validation, even_steps, checkpoint, where
+            )
+        elif done < schedule.epochs and not checkpoint.finished:
             model.fit(
                 stream(tf, sample, batch, schedule.seed, done, schedule.epochs),
-                validation_data=once(tf, *validation, _JUDGED_AT_ONCE, replicas),
+                validation_data=once(tf, *validation, JUDGED_AT_ONCE, replicas),
                 initial_epoch=done,
                 epochs=schedule.epochs,
                 steps_per_epoch=steps,
@@ -94,7 +92,8 @@ def fit(
                 shuffle=False,
                 verbose=0,
             )
-        weights = checkpoint.best_weights(model)
+        if group is None:
+            weights = checkpoint.best_weights(model)
     if not all(np.isfinite(array).all() for array in weights):
         raise SpecError(where, "the fit diverged: its loss is not a number", "lower learning_rate?")
     return Fitted(weights, checkpoint.progress.history, steps * schedule.epochs)

@@ -29,7 +29,7 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import Fitted, OnEpoch, Trainer, TrainingData
+from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.capacity import (
     NetworkSize,
     fitting_batch,
@@ -47,6 +47,7 @@ from galbatch.training.examples import (
     matrix,
     measure,
 )
+from galbatch.training.group import Group
 from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
 from galbatch.training.transfer import (
@@ -84,7 +85,7 @@ class PhotometricTrainer(Trainer[PhotometricModel]):
         sample = _labelled_sample(settings, data)
         plan = _planned(sample, data.census)
         prepare_tensorflow()
-        fitted = _fitted(sample, plan, folder, progress)
+        fitted = _fitted(sample, plan, folder, progress, data.group)
         card = _card(sample, plan, fitted, data, folder)
         card.save(folder)
         shutil.rmtree(_work(folder), ignore_errors=True)
@@ -290,11 +291,13 @@ def _data_fingerprint(sample: _Sample, examples: Examples, census: Census) -> st
     return hashlib.sha256(f"{data} {around}".encode()).hexdigest()
 
 
-def _fitted(sample: _Sample, plan: _Plan, folder: Path, progress: OnEpoch) -> Fitted:
+def _fitted(
+    sample: _Sample, plan: _Plan, folder: Path, progress: OnEpoch, group: Group | None
+) -> Fitted:
     """Fit the network and write it to the folder."""
     from galbatch.models.network import Architecture, build
     from galbatch.training.export import export
-    from galbatch.training.loop import Schedule, fit
+    from galbatch.training.loop import fit
 
     settings, examples = sample.settings, plan.examples
     found = fit(
@@ -306,6 +309,7 @@ def _fitted(sample: _Sample, plan: _Plan, folder: Path, progress: OnEpoch) -> Fi
         _key(sample, plan.data),
         sample.where,
         lambda epoch, text: progress(epoch, plan.epochs, text),
+        group,
     )
     model = build(Architecture(**plan.size.numbers), plan.heads)
     model.set_weights(found.weights)

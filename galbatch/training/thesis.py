@@ -25,8 +25,9 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import Fitted, OnEpoch, Trainer, TrainingData
+from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
+from galbatch.training.group import Group
 from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
 from galbatch.values import Target
@@ -73,6 +74,8 @@ class _Sample:
     targets : tuple of Target
     skipped : mapping
         Why others are left out.
+    group : Group or None
+        The other processes that do this fit.
     """
 
     settings: ThesisModel
@@ -82,6 +85,7 @@ class _Sample:
     matrix: NDArray[np.float32]
     targets: tuple[Target, ...]
     skipped: Mapping[str, str]
+    group: Group | None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -128,7 +132,7 @@ def _labelled_sample(settings: ThesisModel, data: TrainingData) -> _Sample:
     known = {target: values[rows.training] for target, values in rows.known.items()}
     targets, skipped = choose_targets(settings.targets, survey, known, where)
     matrix = thesis_clean(thesis_matrix(survey, names, rows.table), settings.clean)
-    return _Sample(settings, survey, names, rows, matrix, targets, skipped)
+    return _Sample(settings, survey, names, rows, matrix, targets, skipped, data.group)
 
 
 def _trained(sample: _Sample, folder: Path, progress: OnEpoch) -> dict[Target, _Trained]:
@@ -189,7 +193,7 @@ def _train_one(
     """Fit a target's network, write it to the folder, and see what it says."""
     from galbatch.models.thesis_networks import build, network_of
     from galbatch.training.export import export
-    from galbatch.training.loop import Schedule, fit
+    from galbatch.training.loop import fit
 
     settings, matrix = sample.settings, sample.matrix
     network = network_of(target, settings.layout)
@@ -217,6 +221,7 @@ def _train_one(
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         f"models.{settings.name}",
         report,
+        sample.group,
     )
     model = build(target, settings.layout, matrix.shape[1])
     model.set_weights(fitted.weights)
