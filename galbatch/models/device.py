@@ -6,6 +6,33 @@ import contextlib
 import os
 from typing import Any
 
+from galbatch.errors import SpecError
+
+
+def share_machine(number: int, count: int) -> None:
+    """Leave the other processes of a fit their cores and GPUs.
+
+    Parameters
+    ----------
+    number : int
+        Of this process, from 0.
+    count : int
+        Processes on this machine.
+
+    Raises
+    ------
+    SpecError
+        If there are GPUs, but not one for each process.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number::count] or cores)
+    gpus = (tf := prepare_tensorflow()).config.list_physical_devices("GPU")
+    if gpus and len(gpus) % count:
+        problem = f"{count} processes cannot share {len(gpus)} GPUs evenly"
+        raise SpecError("training.processes", problem, "one process uses all GPUs of a machine")
+    tf.config.set_visible_devices(gpus[number::count], "GPU")
+
 
 def prepare_tensorflow() -> Any:
     """TensorFlow, with all cores of this process and no more GPU memory than it needs.

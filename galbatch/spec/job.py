@@ -28,6 +28,7 @@ from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
+from galbatch.spec.training import TrainingProcesses
 from galbatch.values import Target
 
 BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -334,6 +335,7 @@ class Job(Settings):
     sinks: tuple[SinkSettings, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
+    training: TrainingProcesses = TrainingProcesses()
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 TensorFlow's memory goes with the process, and a Dask worker that has used TensorFlow once cannot
 do so again. Messages are JSON lines: the request on standard input, progress and the outcome on
-standard output.
+standard output. A fit may have several such processes; the first one is the chief.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -24,17 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from galbatch.errors import GalbatchError, SpecError, TransientError
+from galbatch.models.device import share_machine
 from galbatch.models.families import FAMILIES, Entry, family_of
 from galbatch.sample.lineage import origin
 from galbatch.spec.job import AnyModel, Job
 from galbatch.spec.survey import Survey
 from galbatch.stages.base import OnProgress
+from galbatch.stages.fit_members import FAILED, Members, meeting
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import fence
 from galbatch.store.layout import Layout
 from galbatch.store.locations import local_copy, location
+from galbatch.training.group import Certificates, Group, Meeting, joined
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 """Between two looks whether a fit is still wanted."""
@@ -94,46 +94,37 @@ def fit_in_subprocess(site: Site, model: str, folder: Path, report: OnProgress) 
         "families": {kind: asdict(entry) for kind, entry in FAMILIES.items()},
         "folder": str(folder.resolve()),
     }
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
-    # Set to 1 for workers, it would bind the fit to one core as well.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        environment.pop(name, None)
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "galbatch.stages.fit_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-        )
-        assert process.stdin is not None and process.stdout is not None
-        outcome: dict[str, Any] = {}
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()  # and left open: when it closes, this process is gone
-            for message in _messages(process.stdout):
-                if "done" in message:
-                    report(message["done"], message["total"], message["note"])
-                else:
-                    outcome = message
-            code = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            process.stdin.close()
-            process.stdout.close()
-        if "error" in outcome:
-            kind = SpecError if outcome["error"] == "SpecError" else TransientError
-            raise kind(outcome["where"], outcome["problem"], outcome["hint"])
-        if code or "facts" not in outcome:
-            log.seek(0)
-            last = " | ".join(deque((line.strip() for line in log if line.strip()), maxlen=5))
-            raise TransientError(f"train {model}", f"the process ended with code {code}", last)
+    with (
+        meeting(site) as place,
+        Members(site.job.training, {**request, "members": place}) as members,
+    ):
+        return _outcome(model, members, report)
+
+
+def _outcome(model: str, members: Members, report: OnProgress) -> FitResult:
+    """What the chief says in the end, and on the way."""
+    outcome: dict[str, Any] = {}
+    for message in members.messages():
+        if "done" in message:
+            report(message["done"], message["total"], message["note"])
+            continue
+        outcome = message
+        if "error" in message:
+            break  # others may wait for one that cannot come
+    if "error" in outcome:
+        kind = SpecError if outcome["error"] == "SpecError" else TransientError
+        hint = members.word() if kind is TransientError else ""
+        raise kind(outcome["where"], outcome["problem"], hint or outcome["hint"])
+    failed = members.failure()
+    if failed or "facts" not in outcome:
+        problem, last = failed or ("the process ended without an answer", "")
+        raise TransientError(f"train {model}", problem, last)
     return FitResult(**outcome["facts"])
 
 
-def fit_here(site: Site, model: str, folder: Path, report: OnProgress) -> FitResult:
+def fit_here(
+    site: Site, model: str, folder: Path, report: OnProgress, group: Group | None = None
+) -> FitResult:
     """Fit a model in this process.
 
     Parameters
@@ -145,13 +136,15 @@ def fit_here(site: Site, model: str, folder: Path, report: OnProgress) -> FitRes
         To write it to; with the checkpoints of a fit that was cut short.
     report : callable
         Told of every epoch.
+    group : Group, optional
+        The other processes that do it.
 
     Raises
     ------
     SpecError
         If the user must change something.
     TransientError
-        If there is no catalogue any more.
+        If there is no catalogue any more, or a process of the group is gone.
     """
     job, survey = site.job, site.survey
     settings = next(one for one in job.models if one.name == model)
@@ -173,29 +166,22 @@ def fit_here(site: Site, model: str, folder: Path, report: OnProgress) -> FitRes
             census=census,
             pretrained=before,
             origin=lineage_of(site),
+            group=group,
         )
     return FitResult(table.num_rows, card.fingerprint)
 
 
-def _messages(stream: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """JSON lines of ours; libraries write to standard output as well."""
-    for line in stream:
-        if line.startswith("{"):
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
-            if message.pop("galbatch", None):
-                yield message
+def _end_with_parent(parent: int | None) -> None:
+    """Nobody shall go on with a checkpoint that another run has taken up.
 
-
-def _end_with_parent(parent: int) -> None:
-    """Nobody shall go on with a checkpoint that another run has taken up."""
-    with suppress(OSError, AttributeError):
-        # On Linux at once, whatever this process is at. The thread that began it waits for it.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    Without a parent on this machine, SLURM ends what it began.
+    """
+    if parent is not None:
+        with suppress(OSError, AttributeError):
+            # On Linux at once, whatever this process is at. The thread that began it waits for it.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)
@@ -247,6 +233,27 @@ def _say_error(error: GalbatchError) -> None:
     _say(error=kind.__name__, where=error.where, problem=error.problem, hint=error.hint)
 
 
+@contextmanager
+def _group(place: dict[str, Any] | None, number: int) -> Iterator[Group | None]:
+    """The other processes of this fit; None if it is the only one."""
+    if place is None:
+        yield None
+        return
+    count, files, host = place["count"], place["certificates"], None
+    if files is None:
+        share_machine(number, count)
+    elif number == 0 and place["interface"]:
+        from distributed.utils import get_ip_interface
+
+        try:
+            host = get_ip_interface(place["interface"])
+        except ValueError as error:
+            raise SpecError("training.interface", str(error)) from error
+    made = Certificates(*files) if files else None
+    with joined(Meeting(Path(place["folder"]), count, made, host), number) as group:
+        yield group
+
+
 def main() -> None:
     """The subprocess: read a request, fit, say how it goes."""
     request = json.loads(sys.stdin.readline())
@@ -267,9 +274,21 @@ def main() -> None:
         _check_wanted(run, folder)
         _say(done=done, total=total, note=note)
 
+    number = request["number"]
+    number = int(os.environ["SLURM_PROCID"]) if number is None else number
     try:
-        fitted = fit_here(site, model, folder, report)
+        with _group(request["members"], number) as group:
+            if number > 0:
+                # Helps the chief, who keeps what comes of it.
+                own = Path(request["members"]["folder"]) / f"member-{number}"
+                fit_here(site, model, own, lambda _done, _total, _note: None, group)
+                return
+            fitted = fit_here(site, model, folder, report, group)
     except GalbatchError as error:
+        if number > 0:
+            # The chief notices, and says what the parent hears.
+            print(f"{FAILED}{error}", file=sys.stderr, flush=True)
+            return
         _say_error(error)
         return
     _say(facts=asdict(fitted))

@@ -74,7 +74,10 @@ class Train:
 
         Three times as they are, while they are sorted out, and what the family makes of them.
         """
-        return PROCESS + 2**30 + max(self._rows_memory(site, model) for model in site.job.models)
+        training = site.job.training
+        here = training.processes if training.launch == "here" else 1
+        rows = max(self._rows_memory(site, model) for model in site.job.models)
+        return PROCESS + here * (2**30 + rows)
 
     def _rows_memory(self, site: Site, model: AnyModel) -> int:
         source, rows = site.job.source, model.max_rows

@@ -16,7 +16,7 @@ import struct
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -250,15 +250,14 @@ def _others(meeting: Meeting, end: float) -> list[socket.socket]:
                 raise TransientError("fit", problem, hint) from None
             came.settimeout(_SECONDS_OF_A_STRANGER)
             # Whoever cannot say what ours say is nobody's business.
-            with suppress(OSError):
-                tie = _kept_alive(came)
-                tie = context.wrap_socket(came, server_side=True) if context else tie
+            with suppress(OSError), ExitStack() as unless_ours:
+                tie = unless_ours.enter_context(_kept_alive(came))
+                if context is not None:
+                    tie = unless_ours.enter_context(context.wrap_socket(tie, server_side=True))
                 greeting, number = _HELLO.unpack(_exactly(tie, _HELLO.size))
                 if greeting == _GREETING and 0 < number < meeting.count and number not in found:
                     found[number] = tie
-                    continue
-                tie.close()
-            came.close()
+                    unless_ours.pop_all()
     return [found[number] for number in sorted(found)]
 
 
@@ -266,14 +265,16 @@ def _chief(meeting: Meeting, number: int, end: float) -> socket.socket:
     """Another's tie to the chief."""
     context = _context(meeting.certificates, ssl.PROTOCOL_TLS_CLIENT)
     while time.monotonic() < end:
-        try:
-            tie = _dialled(meeting)
+        # Until the chief is there.
+        with suppress(OSError, ValueError), ExitStack() as unless_met:
+            tie = unless_met.enter_context(_dialled(meeting))
             tie.settimeout(_SECONDS_TO_MEET)
-            tie = context.wrap_socket(tie) if context else tie
+            if context is not None:
+                tie = unless_met.enter_context(context.wrap_socket(tie))
             tie.sendall(_HELLO.pack(_GREETING, number))
+            unless_met.pop_all()
             return tie
-        except (OSError, ValueError):  # not there yet
-            time.sleep(_SECONDS_BETWEEN)
+        time.sleep(_SECONDS_BETWEEN)
     problem = f"process {number} did not reach the first one"
     raise TransientError("fit", problem, "can the machines reach each other by this interface?")
 
@@ -294,9 +295,11 @@ def _listener(meeting: Meeting) -> socket.socket:
 
 def _dialled(meeting: Meeting) -> socket.socket:
     if meeting.certificates is None:
-        tie = socket.socket(socket.AF_UNIX)
-        tie.connect(str(meeting.folder / _SOCKET))
-        return tie
+        with ExitStack() as unless_met:
+            tie = unless_met.enter_context(socket.socket(socket.AF_UNIX))
+            tie.connect(str(meeting.folder / _SOCKET))
+            unless_met.pop_all()
+            return tie
     host, port = json.loads((meeting.folder / _ADDRESS).read_text(encoding="ascii"))
     return _kept_alive(socket.create_connection((host, port), timeout=_SECONDS_OF_A_STRANGER))
 
