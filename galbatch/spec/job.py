@@ -316,6 +316,9 @@ class Job(Settings):
     """A job: what to do."""
 
     name: Slug
+    site: Slug | None = None
+    """Take `cluster` and `scratch` from `~/.config/galbatch/sites/NAME.yaml`, but for what the job
+    says itself."""
     survey: Location
     """Name of a survey that galbatch ships, or a path to a YAML file."""
     source: Source
