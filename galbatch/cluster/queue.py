@@ -14,7 +14,13 @@ from typing import Any
 from galbatch.cluster.base import Folders
 from galbatch.cluster.certificates import certificates
 from galbatch.cluster.disks import Disks
-from galbatch.cluster.jobs import ONLY_HERE, keeping_refusals, lifetime_of, worker_keywords
+from galbatch.cluster.jobs import (
+    ONLY_HERE,
+    keeping_refusals,
+    lifetime_of,
+    recorded,
+    worker_keywords,
+)
 from galbatch.cluster.session import closed, joined, session
 from galbatch.cluster.systems import SYSTEMS, in_order, jobqueue, jobs_text, log_end, states
 from galbatch.cluster.workers import OwnWorkers, Workers
@@ -156,7 +162,11 @@ class QueueWorkers(OwnWorkers):
         usual = self._cluster.new_spec["options"]
         own = worker_keywords(self._spec, name, folders.scratch, folders.logs, offered)
         per_job = self._groups[name].per_job
-        job = {"cls": self._cluster.new_spec["cls"], "options": {**usual, **own}, "of": name}
+        what = name or "worker"
+        job_cls = recorded(
+            self._cluster.new_spec["cls"], lambda number: folders.accepted(number, what)
+        )
+        job = {"cls": job_cls, "options": {**usual, **own}, "of": name}
         return {**job, "group": [f"-{i}" for i in range(per_job)]} if per_job > 1 else job
 
     def _replace_lost(self) -> Iterator[str]:
