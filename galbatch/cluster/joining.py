@@ -1,12 +1,13 @@
-"""What a worker does when it joins a run, before it is given a task."""
+"""What a worker does when it joins a run, before it is given a task, and when it loses the run."""
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Any
 
-from distributed import WorkerPlugin
+from distributed import SchedulerPlugin, WorkerPlugin
 
 from galbatch.cluster.disks import Disks
 from galbatch.errors import SpecError
@@ -29,6 +30,29 @@ class SharedDisksCheck(WorkerPlugin):
         except SpecError as error:
             worker.log_event(self.name, list(error.args))
             raise
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask when the worker ends; where its scheduler is gone, it ends at once.
+
+        Dask would let a task that is under way go on for half a minute, and write, though nobody
+        is left to hear of it.
+        """
+        stream = worker.batched_stream
+        in_a_process_of_its_own = worker.nanny is not None
+        if in_a_process_of_its_own and stream is not None and stream.closed():
+            os._exit(1)
+
+
+class Arrivals(SchedulerPlugin):
+    """Remembers when each worker first came: one may be gone before anybody looks."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, float] = {}
+        """Of ``time.monotonic()``, by the name of the worker."""
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Called by Dask when a worker has registered."""
+        self.first.setdefault(str(scheduler.workers[worker].name), time.monotonic())
 
 
 class OwnGpu(WorkerPlugin):

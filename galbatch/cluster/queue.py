@@ -128,7 +128,6 @@ class QueueWorkers(OwnWorkers):
         self._states: dict[str, str] = {}
         self._unknown = ""
         self._listed: set[str] = set()
-        self._came: dict[str, float] = {}
         self._seen: dict[str, float] = {}
         self._tasks: dict[str, int] = {}
         self._job = {name: self._described(name, folders) for name in self._groups}
@@ -176,7 +175,7 @@ class QueueWorkers(OwnWorkers):
             problem = f"no worker came within {self._spec.timeout:.0f} s: {self._why_none()}"
             raise SpecError(self._where, problem, "wait longer for them with 'timeout'")
         longest = max(lifetime_of(group) for group in self._groups.values())
-        if self._came and now - self._last_progress > _LIFETIMES * longest:
+        if self._any_came and now - self._last_progress > _LIFETIMES * longest:
             problem = f"no task got further in {_LIFETIMES} lifetimes of {longest:.0f} s"
             hint = "give the jobs a longer walltime, or make partition.rows smaller"
             raise TransientError(self._where, problem, hint)
@@ -219,8 +218,9 @@ class QueueWorkers(OwnWorkers):
         now = time.monotonic()
         left = {}
         for name, job in dict(self._cluster.workers).items():
-            came, spec = self._came.get(job.job_id), self._cluster.worker_spec.get(name)
-            if name in here or came is None or spec is None:
+            spec = self._cluster.worker_spec.get(name)
+            came = None if spec is None else self._came(name, spec)
+            if name in here or spec is None or came is None:
                 continue
             if now - came > _IN_TIME * lifetime_of(self._groups[spec["of"]]):
                 left[name] = job.job_id
@@ -234,7 +234,6 @@ class QueueWorkers(OwnWorkers):
         jobs = dict(self._cluster.workers)
         present = {jobs[name].job_id for name in here if name in jobs}
         self._seen |= dict.fromkeys(present, now)
-        self._came = dict.fromkeys(present, now) | self._came
         missing = {name: job for name, job in jobs.items() if name not in here}
         if missing and now - self._asked >= ASKED_EVERY:
             self._asked = now
@@ -245,7 +244,7 @@ class QueueWorkers(OwnWorkers):
                 ends[job.refusal, ""].append(name)
             elif self._is_over(job, now):
                 state = self._states.get(job.job_id, "the queue has forgotten")
-                came = job.job_id in self._seen
+                came = self._came(name, self._cluster.worker_spec.get(name, {}))
                 ends["lost" if came else "ended before a worker came", state].append(name)
         reasons = {}
         for (what, state), names in ends.items():
