@@ -33,6 +33,8 @@ _LEAST = 3
 """Tasks: a scheduler, a driver and a worker."""
 _EVERY = 0.2
 """Seconds between two looks at the folder."""
+_ENDS_WITHIN = 10.0
+"""Seconds that workers may take to end."""
 _HERE = "127.0.0.1:0"
 _HINT = "start it as 'srun -K -n 10 galbatch run JOB' in an allocation"
 _STARTERS = (
@@ -178,13 +180,14 @@ def _work(spec: AllocationCluster, place: Place, scratch: Path) -> None:
         *(word for option, key in files if key in found for word in (option, found[key])),
         *(("--interface", spec.interface) if spec.interface else ()),
     ]
-    calm = {"DASK_LOGGING__DISTRIBUTED": "warning"}
+    calm = {"DASK_LOGGING__DISTRIBUTED": "critical"}
     os.execve(sys.executable, words, {**os.environ, **WORKER_ENVIRONMENT, **calm})
 
 
 def _serve(spec: AllocationCluster, place: Place, scratch: Path) -> None:
     """Be the scheduler until the driver has ended."""
     import dask
+    import distributed  # noqa: F401  # it sets the levels of its loggers, which are silenced below
 
     with ExitStack() as stack:
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -220,6 +223,16 @@ async def _scheduler(spec: AllocationCluster, place: Place, security: Any) -> No
             elif driven and time.monotonic() - heard > spec.death_timeout:
                 break
             await asyncio.sleep(_EVERY)
+        await _ended(scheduler)
+
+
+async def _ended(scheduler: Any) -> None:
+    """Let the workers end; those that lose their scheduler complain."""
+    for address in [*scheduler.workers]:
+        scheduler.close_worker(address)
+    until = time.monotonic() + _ENDS_WITHIN
+    while scheduler.workers and time.monotonic() < until:
+        await asyncio.sleep(_EVERY)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.jobs import job_keywords, lifetime_of, refused, worker_keywords
-from galbatch.cluster.systems import ANSWERS_WITHIN, SYSTEMS, WIDTH, jobqueue, states
+from galbatch.cluster.systems import (
+    ANSWERS_WITHIN,
+    SYSTEMS,
+    WIDTH,
+    end_of,
+    jobqueue,
+    logs_of,
+    states,
+)
 from galbatch.errors import SpecError, TransientError
 from galbatch.spec.cluster import QueueCluster
 from galbatch.spec.sizes import in_seconds
@@ -79,10 +87,14 @@ class DriverQueue:
         return False
 
     def is_cancelled(self, number: str) -> bool:
-        """Whether the queue says that somebody has cancelled a job."""
+        """Whether somebody has cancelled a job, as far as the queue tells."""
         with suppress(TransientError):
             state = states(self._system).get(number, "")
-            return bool(state and self._system.cancelled.match(state))
+            if self._system.cancelled.match(state):
+                return True
+        with suppress(OSError):
+            lines = [line for path in logs_of(self._logs, number) for line in end_of(path)]
+            return any(map(self._system.says_cancelled.match, lines))
         return False
 
     def script(self, words: Sequence[str], folder: Path) -> str:

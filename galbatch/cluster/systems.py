@@ -20,6 +20,7 @@ _LOG_BYTES, _LOG_LINES = 16_384, 3
 """How much of the end of a log is read, and how many lines are shown."""
 WIDTH = 300
 """Letters of a line that are shown."""
+_NEVER = re.compile("(?!)")
 _ROUTINE = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
 
 
@@ -49,8 +50,9 @@ class System:
         The directives that ask for ``{gpus}`` GPUs.
     variable : str, optional
         Holds a job's own number in its environment.
-    cancelled : re.Pattern, optional
-        States of a job that somebody has cancelled, as it is told to end.
+    cancelled, says_cancelled : re.Pattern, optional
+        States of a job that somebody has cancelled, as it is told to end; and what then stands in
+        its log.
     begins_again : bool, optional
         Whether the queue itself starts a job once more that had to give way.
     leaving : str, optional
@@ -68,7 +70,8 @@ class System:
     account: str = "account"
     gpus: tuple[str, ...] = ()
     variable: str = ""
-    cancelled: re.Pattern[str] = re.compile("$")
+    cancelled: re.Pattern[str] = _NEVER
+    says_cancelled: re.Pattern[str] = _NEVER
     begins_again: bool = False
     leaving: tuple[str, ...] = ()
 
@@ -89,7 +92,8 @@ SYSTEMS = {
         shows_ended=True,
         gpus=("--gres=gpu:{gpus}",),
         variable="SLURM_JOB_ID",
-        cancelled=re.compile("CANCELLED"),
+        # And not: ... DUE TO PREEMPTION ***. Its state is COMPLETING either way.
+        says_cancelled=re.compile(r".*\*\*\* JOB .* CANCELLED AT \S+ \*\*\*"),
         leaving=("--requeue", "--open-mode=append", "--signal=B:USR1@{seconds}"),
     ),
     # GPUs are part of the resources that a job selects: see `galbatch.cluster.jobs`.
