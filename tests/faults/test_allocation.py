@@ -10,35 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from faults.campaign import begin_at, contents
-from small import REPOSITORY, galbatch, job_words, write_job
+from slurm.runs import write_small
+from small import REPOSITORY, galbatch
 
 pytestmark = pytest.mark.timeout(300)
-MODEL = job_words()["models"][0]
 CLUSTER = {"kind": "allocation", "memory": "2 GiB", "interface": "lo"}
-
-
-def write_small(folder: Path, cluster: dict[str, Any]) -> None:
-    write_job(
-        folder,
-        source={"kind": "mock", "rows": 600, "seed": 3, "batch_rows": 200},
-        partition={"rows": 150},
-        models=[MODEL],
-        sinks=[],
-        cluster=cluster,
-    )
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference")
-    write_small(folder, {"kind": "serial"})
-    done = galbatch("run", "job.yaml", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 class Srun:
@@ -115,7 +94,7 @@ def test_a_driver_that_is_killed_leaves_nobody_behind(
     said = ""
     while "galbatch train: 1 to do" not in said:
         said += driver.stdout.readline()
-    time.sleep(4)
+    time.sleep(1)  # before the scheduler has seen its driver, `-K` alone ends it
     driver.kill()
     ended = tasks.wait(60)
     assert ended[1][0] == -signal.SIGKILL

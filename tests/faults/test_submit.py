@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 from faults.campaign import begin_at, contents
 from queues import StubQueue, words
-from small import galbatch, job_words, write_job
+from slurm.runs import write_small
+from small import galbatch
 from toy import site as toy_site
 
+from galbatch.cluster.driver import DriverQueue
 from galbatch.run.drive import BARREN, Driver
 from galbatch.run.store import opened
+from galbatch.spec.cluster import QueueCluster
 from galbatch.store.fence import Occupied
 from galbatch.store.layout import Layout
 from galbatch.store.queue_jobs import (
@@ -34,29 +37,6 @@ from galbatch.store.queue_jobs import (
 
 pytest.importorskip("dask_jobqueue")
 pytestmark = pytest.mark.timeout(300)
-
-MODEL = job_words()["models"][0]
-
-
-def write_small(folder: Path, **cluster: Any) -> str:
-    """A job whose parts take a moment each."""
-    return write_job(
-        folder,
-        source={"kind": "mock", "rows": 600, "seed": 3, "batch_rows": 200},
-        partition={"rows": 150},
-        models=[MODEL],
-        sinks=[],
-        cluster=cluster or {"kind": "serial"},
-    )
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference")
-    write_small(folder)
-    done = galbatch("run", "job.yaml", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def submit(folder: Path) -> str:
@@ -87,7 +67,7 @@ def test_a_driver_that_is_killed_is_submitted_again(
     reference: Path, tmp_path: Path, stub: Any
 ) -> None:
     found = stub("slurm")
-    write_small(tmp_path, **words("slurm"))
+    write_small(tmp_path, words("slurm"))
     assert submit(tmp_path).startswith("job 101 drives small; ")
     until(lambda: "galbatch ingest: done" in said(tmp_path), tmp_path)
     done = galbatch("submit", "job.yaml", cwd=tmp_path)
@@ -120,12 +100,12 @@ def test_drivers_follow_each_other(reference: Path, tmp_path: Path, stub: Any) -
     folder = tmp_path / "run"
     begin_at(reference, folder, "ingest")
     driver = {"walltime": "00:03:00", "lifetime": 0.05}
-    write_small(folder, **words("slurm", driver=driver))
+    write_small(folder, words("slurm", driver=driver))
     submit(folder)
     until(lambda: (found.folder / "101.began").exists(), folder)
     found.hold()
     until(lambda: " goes on\n" in said(folder), folder)
-    write_small(folder, **words("slurm", driver=driver | {"lifetime": 0.95}))
+    write_small(folder, words("slurm", driver=driver | {"lifetime": 0.95}))
     second = int(re.findall(r"job (\d+) goes on", said(folder))[0])
     found.release()
     until(lambda: second + 1 in found.running(), folder)
@@ -140,7 +120,7 @@ def test_drivers_follow_each_other(reference: Path, tmp_path: Path, stub: Any) -
 
 def test_a_run_is_cancelled(tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
-    write_small(tmp_path, **words("slurm"))
+    write_small(tmp_path, words("slurm"))
     submit(tmp_path)
     until(lambda: (found.folder / "101.began").exists(), tmp_path)
     found.hold()
@@ -164,7 +144,7 @@ def test_a_run_is_cancelled(tmp_path: Path, stub: Any) -> None:
 @pytest.mark.parametrize("kind", ["slurm", "pbs", "sge", "lsf"])
 def test_a_refused_submission_is_one_line(kind: str, tmp_path: Path, stub: Any) -> None:
     stub(kind).refuse("error: no such partition: nowhere")
-    write_small(tmp_path, **words(kind))
+    write_small(tmp_path, words(kind))
     done = galbatch("submit", "job.yaml", cwd=tmp_path)
     assert done.returncode == 2
     command = {"slurm": "sbatch", "lsf": "bsub"}.get(kind, "qsub")
@@ -179,7 +159,7 @@ def test_a_refused_submission_is_one_line(kind: str, tmp_path: Path, stub: Any) 
 def test_every_queue_takes_and_cancels_a_driver(kind: str, tmp_path: Path, stub: Any) -> None:
     found = stub(kind)
     found.hold()
-    write_small(tmp_path, **words(kind))
+    write_small(tmp_path, words(kind))
     assert submit(tmp_path).startswith("job 101 drives small")
     state = {"slurm": "PENDING Resources", "pbs": "Q", "sge": "qw", "lsf": "PEND"}[kind]
     done = galbatch("status", "job.yaml", cwd=tmp_path)
@@ -207,7 +187,7 @@ def test_scripts_are_printed_and_tell_nothing_of_the_environment(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     queue = {} if kind == "htcondor" else {"queue": "long"}
     prologue = ["module load python"]
-    path = write_small(tmp_path, **words(kind, account="survey", prologue=prologue, **queue))
+    path = write_small(tmp_path, words(kind, account="survey", prologue=prologue, **queue))
     done = galbatch("submit", "job.yaml", "--set", "store=other", "--dry-run", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     driver, worker = done.stdout.split("# --- worker, 1 x\n")
@@ -224,7 +204,7 @@ def test_scripts_are_printed_and_tell_nothing_of_the_environment(
 def test_the_driver_has_what_the_job_gives_it(tmp_path: Path) -> None:
     driver = {"queue": "service", "walltime": "48:00:00", "memory": "8 GiB", "prologue": ["one"],
               "directives": ["--qos=driver"]}  # fmt: skip
-    write_small(tmp_path, **words("slurm", queue="long", prologue=["two"], driver=driver))
+    write_small(tmp_path, words("slurm", queue="long", prologue=["two"], driver=driver))
     done = galbatch("submit", "job.yaml", "--dry-run", cwd=tmp_path)
     script, worker = done.stdout.split("# --- worker")
     for line in ("-p service", "-t 48:00:00", "--mem=8G", "--qos=driver"):
@@ -234,7 +214,7 @@ def test_the_driver_has_what_the_job_gives_it(tmp_path: Path) -> None:
 
 
 def test_a_job_without_a_queue_is_not_submitted(tmp_path: Path) -> None:
-    write_small(tmp_path)
+    write_small(tmp_path, {"kind": "serial"})
     for command in ("submit", "cancel"):
         done = galbatch(command, "job.yaml", cwd=tmp_path)
         assert done.returncode == 2
@@ -242,6 +222,25 @@ def test_a_job_without_a_queue_is_not_submitted(tmp_path: Path) -> None:
     done = galbatch("logs", "job.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "no job of a queue is on record" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "cancelled"),
+    [
+        ("slurmstepd-n1: error: *** JOB 6 ON n1 CANCELLED AT 2026-11-28T05:48:25 ***", True),
+        ("slurmstepd: error: *** JOB 6 ON n1 CANCELLED AT 2026-11-28T05:48:25 DUE TO PREEMPTION"
+         " ***", False),
+        ("slurmstepd: error: *** JOB 6 ON n1 CANCELLED AT 2026-11-28T05:48:25 DUE TO TIME LIMIT"
+         " ***", False),
+    ],
+)  # fmt: skip
+def test_slurm_tells_in_the_log_who_was_cancelled(
+    tmp_path: Path, stub: Any, line: str, cancelled: bool
+) -> None:
+    stub("slurm")
+    (tmp_path / "galbatch-driver-6.err").write_text(f"galbatch scan: 1 to do\n{line}\n")
+    spec = QueueCluster.model_validate(words("slurm"))
+    assert DriverQueue(spec, tmp_path).is_cancelled("6") is cancelled
 
 
 class Paper:
