@@ -146,8 +146,9 @@ def status_command(
     from galbatch.run.status import status
 
     state = status(plan(site.job, site.survey), site)
-    state["queue"], notes = queue.states_of(site.layout)
+    jobs, notes = queue.states_of(site.layout)
     notes += queue.drivers_notes(site.layout)
+    state["queue"] = {"jobs": jobs, "notes": notes}
     if as_json:
         print(json.dumps(state, indent=1))
     else:
@@ -168,7 +169,7 @@ def status_command(
                 out.print(f"stale: {row['stage']}, {count:,} x {reason}")
             for note in row["notes"]:
                 out.print(f"note: {note}")
-        for line in (*queue.summary(state["queue"]), *(f"note: {note}" for note in notes)):
+        for line in (*queue.summary(jobs), *(f"note: {note}" for note in notes)):
             out.print(line)
         for line in _quarantined(site):
             out.print(line)

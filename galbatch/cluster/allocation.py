@@ -33,6 +33,8 @@ _LEAST = 3
 """Tasks: a scheduler, a driver and a worker."""
 _EVERY = 0.2
 """Seconds between two looks at the folder."""
+_SPECIAL_STEPS = 0xFFFFFFF0
+"""Numbers of SLURM's steps that are not those of an `srun`, from here on."""
 _ENDS_WITHIN = 10.0
 """Seconds that workers may take to end."""
 _HERE = "127.0.0.1:0"
@@ -142,7 +144,7 @@ def task_of_allocation(spec: AllocationCluster, folders: Folders) -> Iterator[bo
 def _place(logs: Path) -> Place:
     for rank, size, names in _STARTERS:
         start = [os.environ.get(name, "") for name in names]
-        if rank in os.environ and all(start):
+        if rank in os.environ and all(start) and not _of_no_srun(start[-1]):
             tasks = int(os.environ.get(size, "1"))
             if tasks < _LEAST:
                 raise SpecError("cluster (allocation)", f"needs {_LEAST} tasks, got {tasks}", _HINT)
@@ -150,6 +152,11 @@ def _place(logs: Path) -> Place:
             name = "".join(c if c.isalnum() else "-" for c in "-".join(start))
             return Place(int(os.environ[rank]), logs / f"allocation-{name}")
     raise SpecError("cluster (allocation)", "this is no task of srun or mpirun", _HINT)
+
+
+def _of_no_srun(step: str) -> bool:
+    """Whether a step of SLURM is that of a batch script or of a shell, which run once."""
+    return step.isdecimal() and int(step) >= _SPECIAL_STEPS
 
 
 def _found(place: Place, timeout: float) -> dict[str, str]:

@@ -31,8 +31,9 @@ BARREN = 3
 """Drivers in a row that may finish nothing before one is not followed by another."""
 EVERY = 0.2
 """Seconds between two looks at the run, the clock and the signals."""
-ENDED, FAILED = (0, 1, 2, 3), 3
-"""Exit codes of a run that has come to an end by itself, and of a driver that cannot go on."""
+ENDED, FAILURES, FAILED = (0, 1, 2, 3), (2, 3), 3
+"""Exit codes of a run that has come to an end by itself, those of them that tell of a failure, and
+that of a driver that cannot go on."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """By which queues say that a job has to give way, or that its time is up."""
 
@@ -99,7 +100,7 @@ class Driver:
         before = progress(self.layout)
         until = time.monotonic() + (self.queue.lifetime or float("inf"))
         with _heard() as signals:
-            process = subprocess.Popen(self.command)
+            process = subprocess.Popen(self.command, preexec_fn=_leave_signals_to_the_driver)
             try:
                 while process.poll() is None and not signals and time.monotonic() < until:
                     with suppress(subprocess.TimeoutExpired):
@@ -114,7 +115,7 @@ class Driver:
     ) -> int:
         """What becomes of the run; the exit code of this job."""
         if process.poll() in ENDED:
-            return process.returncode
+            return self._over(process.returncode)
         if process.poll() is not None:
             self.say(f"the run was ended (exit code {process.returncode})")
             return self._follow(before)[0]
@@ -122,15 +123,21 @@ class Driver:
             self.say("the time of this job is nearly up")
             process.terminate()
             code = process.wait()
-            return code if code in ENDED else self._follow(before)[0]
+            return self._over(code) if code in ENDED else self._follow(before)[0]
         self.say(f"this job has to end ({signal.Signals(signals[0]).name})")
         code, number = self._after_signal(before)
         process.terminate()
-        if process.wait() in ENDED:
-            code = process.returncode
-            if number:
-                with suppress(GalbatchError):
-                    self.queue.cancel(number)
+        if process.wait() not in ENDED:
+            return code
+        if number:
+            with suppress(GalbatchError):
+                self.queue.cancel(number)
+        return self._over(process.returncode)
+
+    def _over(self, code: int) -> int:
+        """The run has come to its end: what the next look at its state is told."""
+        failed = f"the run has ended with exit code {code}: 'galbatch logs' shows why"
+        write_drivers(self.layout, Drivers(ended=failed if code in FAILURES else ""))
         return code
 
     def _after_signal(self, before: tuple[int, float]) -> tuple[int, str]:
@@ -178,6 +185,12 @@ class Driver:
             return ""
         later = drivers[drivers.index(own) + 1 :]
         return next((number for number in later if not self.queue.is_over(number)), "")
+
+
+def _leave_signals_to_the_driver() -> None:
+    """A queue may send them to all processes of a job: the run ends when its driver says so."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

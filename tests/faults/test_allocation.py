@@ -106,6 +106,8 @@ def test_a_driver_that_is_killed_leaves_nobody_behind(
     [
         ({}, r"this is no task of srun or mpirun \(start it as 'srun -K -n 10 galbatch run JOB'"),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, "this is no task"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7",
+          "SLURM_STEP_ID": "4294967290"}, "this is no task"),
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"},
          "needs 3 tasks, got 2"),
     ],

@@ -136,7 +136,7 @@ def test_a_run_is_cancelled(tmp_path: Path, stub: Any) -> None:
     (found.bin / "squeue").write_text("#!/bin/bash\necho slurmctld is away >&2\nexit 1\n")
     done = galbatch("status", "job.yaml", "--json", cwd=tmp_path)
     assert done.returncode == 0
-    assert [one["state"] for one in json.loads(done.stdout)["queue"]] == ["", ""]
+    assert [one["state"] for one in json.loads(done.stdout)["queue"]["jobs"]] == ["", ""]
     done = galbatch("status", "job.yaml", cwd=tmp_path)
     assert "note: the queue cannot be asked: squeue: slurmctld is away" in done.stdout
 
@@ -297,6 +297,7 @@ def test_nobody_follows_a_run_that_has_ended(tmp_path: Path, code: int) -> None:
     drive = Drive(tmp_path, f"exit {code}", 60)
     assert drive() == code
     assert (drive.queue.given, drive.said) == (0, [])
+    assert bool(read_drivers(drive.layout).ended) == (code > 1)
 
 
 def test_drivers_that_get_nothing_done_are_followed_a_few_times(tmp_path: Path) -> None:
@@ -322,6 +323,12 @@ def test_a_run_that_is_killed_is_followed(tmp_path: Path) -> None:
     drive = Drive(tmp_path, "kill -9 $$", 60)
     assert drive() == 0
     assert drive.said == ["the run was ended (exit code -9)", "job 201 goes on"]
+
+
+def test_the_run_does_not_hear_what_a_queue_says_to_all(tmp_path: Path) -> None:
+    drive = Drive(tmp_path, f"kill -USR1 $$; kill -USR2 $$; kill -USR1 $PPID; {STOPS}")
+    assert drive() == 0
+    assert drive.said == ["this job has to end (SIGUSR1)", "job 201 goes on"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])

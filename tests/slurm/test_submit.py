@@ -70,6 +70,18 @@ def test_a_driver_hands_over_is_cancelled_and_submitted_again(
     assert not slurm.processes()
 
 
+def test_a_driver_that_slurm_starts_again_gives_way_to_the_next(
+    reference: Path, slurm: Slurm, tmp_path: Path
+) -> None:
+    folder = begun_at("ingest", reference, tmp_path / "run", cluster={"driver": AN_HOUR})
+    first = submit(folder)
+    until(lambda: working(slurm, folder), folder)
+    subprocess.run(["scontrol", "requeue", str(first)], check=True)
+    until(lambda: [job.number for job in slurm.jobs()] == [first], folder)
+    assert len(drivers(folder)) == 2
+    assert digests(folder) == digests(reference), said(folder)
+
+
 def test_a_run_on_slurm_is_cancelled(reference: Path, slurm: Slurm, tmp_path: Path) -> None:
     folder = begun_at("train", reference, tmp_path / "run", cluster={"driver": AN_HOUR})
     number = submit(folder)
