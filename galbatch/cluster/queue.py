@@ -154,6 +154,8 @@ class QueueWorkers(OwnWorkers):
         offered = {str(stage): 1.0 for stage in self._stages[name] if several}
         usual = self._cluster.new_spec["options"]
         own = worker_keywords(self._spec, name, folders.scratch, folders.logs, offered)
+        if self._spec.kind != "htcondor":  # whose jobs have one command for a script
+            own["job_script_prologue"] = [*own["job_script_prologue"], *self.disks.script()]
         per_job = self._groups[name].per_job
         job = {"cls": self._cluster.new_spec["cls"], "options": {**usual, **own}, "of": name}
         return {**job, "group": [f"-{i}" for i in range(per_job)]} if per_job > 1 else job
@@ -240,6 +242,8 @@ class QueueWorkers(OwnWorkers):
         for (what, state), names in ends.items():
             numbers = in_order([jobs[name].job_id for name in names if state])
             end = log_end(self._logs, numbers[0]) if state else ""
+            if refused := self.disks.refused(end):
+                raise refused
             reasons[f"{jobs_text(numbers)} {what} ({state}){end}" if state else what] = names
         return reasons
 

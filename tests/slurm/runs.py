@@ -84,8 +84,8 @@ def working(slurm: Slurm, folder: Path) -> dict[str, int]:
     """The jobs whose workers have come, by node."""
     found = {}
     for job in slurm.jobs("RUNNING"):
-        log = folder / "store.logs" / f"dask-worker-{job.number}.err"
-        if log.exists() and "Registered to:" in log.read_text():
+        logs = (folder / "store.logs").glob(f"*-{job.number}.err")
+        if any("Registered to:" in log.read_text() for log in logs):
             found[job.node] = job.number
     return found
 
