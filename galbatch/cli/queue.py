@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 _WAITS = 600
 """Seconds that a driver waits for the one before it to leave the store."""
+_UNKNOWN = "unknown"
+"""State of a job whose queue cannot be asked."""
 _RETRAIN = typer.Option("--retrain", help="As that of `run`.")
 
 
@@ -137,10 +139,10 @@ def cancel_command(job: JobArgument, set_: SetOption = None) -> None:
     from galbatch.store.queue_jobs import DRIVER, cancel_drivers
 
     queue, layout = _driver_queue(site), site.layout
-    found, notes = states_of(layout)
+    found, _ = states_of(layout)
     if found:
         cancel_drivers(layout)
-    left = [one for one in found if notes or not _is_over(one)]
+    left = [one for one in found if not _is_over(one)]
     failed = False
     for one in sorted(left, key=lambda one: bool(one["what"] != DRIVER)):
         try:
@@ -167,7 +169,7 @@ def states_of(layout: Layout) -> tuple[list[dict[str, Any]], list[str]]:
     -------
     list of dict
         Number, kind, what, submitted, state: empty where the queue does not list the job (any
-        more), or cannot be asked.
+        more), `unknown` where it cannot be asked.
     list of str
         What there is to say of queues that cannot be asked.
     """
@@ -182,9 +184,9 @@ def states_of(layout: Layout) -> tuple[list[dict[str, Any]], list[str]]:
             known[kind] = states(SYSTEMS[kind])
         except TransientError as error:
             notes.append(str(error))
-    return [
-        {**asdict(job), "state": known.get(job.kind, {}).get(job.number, "")} for job in jobs
-    ], notes
+            known[kind] = {job.number: _UNKNOWN for job in jobs}
+    found = [{**asdict(job), "state": known.get(job.kind, {}).get(job.number, "")} for job in jobs]
+    return found, notes
 
 
 def summary(found: Sequence[dict[str, Any]]) -> list[str]:

@@ -116,7 +116,7 @@ class Driver:
         """What becomes of the run; the exit code of this job."""
         if process.poll() in ENDED:
             return self._over(process.returncode)
-        if process.poll() is not None:
+        if process.poll() is not None and not signals:
             self.say(f"the run was ended (exit code {process.returncode})")
             return self._follow(before)[0]
         if not signals:
@@ -125,7 +125,7 @@ class Driver:
             code = process.wait()
             return self._over(code) if code in ENDED else self._follow(before)[0]
         self.say(f"this job has to end ({signal.Signals(signals[0]).name})")
-        code, number = self._after_signal(before)
+        code, number = self._after_signal(before)  # there may be little time: the next job first
         process.terminate()
         if process.wait() not in ENDED:
             return code
@@ -141,10 +141,6 @@ class Driver:
         return code
 
     def _after_signal(self, before: tuple[int, float]) -> tuple[int, str]:
-        """There may be little time: the next job first."""
-        if self.queue.is_cancelled(self.queue.own_number):
-            self.say("it was cancelled in the queue: no other follows")
-            return FAILED, ""
         if self.queue.begins_again:
             self.say("the queue starts it again")
             return FAILED, ""
@@ -156,6 +152,9 @@ class Driver:
         if layout.cancelled.exists():
             self.say("cancelled: no other follows")
             return 0, ""
+        if self.queue.is_cancelled(self.queue.own_number):
+            self.say("it was cancelled in the queue: no other follows")
+            return FAILED, ""
         barren = read_drivers(layout).barren + 1 if progress(layout) == before else 0
         if barren >= BARREN:
             return self._give_up(barren, f"{barren} drivers in a row have finished nothing"), ""

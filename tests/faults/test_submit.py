@@ -136,9 +136,10 @@ def test_a_run_is_cancelled(tmp_path: Path, stub: Any) -> None:
     (found.bin / "squeue").write_text("#!/bin/bash\necho slurmctld is away >&2\nexit 1\n")
     done = galbatch("status", "job.yaml", "--json", cwd=tmp_path)
     assert done.returncode == 0
-    assert [one["state"] for one in json.loads(done.stdout)["queue"]["jobs"]] == ["", ""]
+    assert [one["state"] for one in json.loads(done.stdout)["queue"]["jobs"]] == ["unknown"] * 2
     done = galbatch("status", "job.yaml", cwd=tmp_path)
     assert "note: the queue cannot be asked: squeue: slurmctld is away" in done.stdout
+    assert "queue: worker, job 102 unknown\n" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["slurm", "pbs", "sge", "lsf"])
@@ -346,10 +347,11 @@ def test_who_follows_a_run_that_ended_meanwhile_is_taken_back(tmp_path: Path) ->
 
 
 def test_nobody_follows_a_driver_that_was_cancelled(tmp_path: Path) -> None:
-    drive = Drive(tmp_path, f"kill -TERM $PPID; {STOPS}")
-    drive.queue.cancelled = True
-    assert drive() == 3
-    assert drive.queue.given == 0
+    for ends in (STOPS, "kill -TERM $$"):
+        drive = Drive(tmp_path, f"kill -TERM $PPID; {ends}")
+        drive.queue.cancelled = True
+        assert drive() == 3
+        assert drive.queue.given == 0
     drive = Drive(tmp_path, f"touch store.logs/cancelled; {STOPS}", 0.3)
     drive.layout.logs.mkdir()
     assert drive() == 0
