@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.arrays import device_kind, worker_namespace
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.models.base import Model
 from galbatch.models.families import family_of
 from galbatch.models.flags import Quality
@@ -45,6 +47,7 @@ from galbatch.store.tables import ROW_GROUP_ROWS, annotate
 from galbatch.store.units import prediction_unit, predictions_of, version_of
 from galbatch.values import Partition, Receipt
 
+_log = logging.getLogger(__name__)
 _SHOWN = ("quality", "z_mode", "ood")
 """Columns that the report shows of all rows."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
@@ -286,6 +289,7 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
     known, layout, book = receipts.all("predict"), site.layout, site.book
     done = standing(snapshot, catalogue, predictor)
     written = {one: done[one.name] for one in catalogue.partitions if one.name in done}
+    _tell_of_other_devices(snapshot, catalogue, version, done)
     digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
     depends = {
         "code": code.PREDICT,
@@ -330,6 +334,23 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
         facts=facts.to_json(),
     )
     book.put(receipt)
+
+
+def _tell_of_other_devices(
+    snapshot: Snapshot, catalogue: Catalogue, version: str, done: Mapping[str, Receipt]
+) -> None:
+    """Say why partitions are left that workers with another device have predicted meanwhile."""
+    device = _devices({version: done}).get(version)
+    known = snapshot.receipts.all("predict")
+    units = [prediction_unit(version, p.name) for p in catalogue.partitions if p.name not in done]
+    found = [PredictFacts.device_in(known[unit].facts) for unit in units if unit in known]
+    for other, many in sorted(Counter(found).items()):
+        if other != device:
+            _log.warning(
+                "%s of '%s' computed on %s, most on %s: to be made again by the next run, or to be "
+                "allowed with 'mixed_devices: true'",
+                counted(many, "partition"), version, other, device,
+            )  # fmt: skip
 
 
 def _predicted(survey: Survey, model: Model, table: pa.Table, size: int) -> Iterator[pa.Table]:
