@@ -31,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -43,10 +44,11 @@ from galbatch.mock.observe import mock_batches
 from galbatch.models.base import tabulate
 from galbatch.run.loop import run
 from galbatch.spec import load_survey
+from galbatch.spec.cluster import LocalCluster
 from galbatch.spec.columns import Column
-from galbatch.spec.job import Job, LocalCluster
+from galbatch.spec.job import Job
 from galbatch.spec.survey import Survey
-from galbatch.stages import predict
+from galbatch.stages import predictions
 from galbatch.stages.base import AnyPending, AnyStage
 from galbatch.stages.ingest import Ingest
 from galbatch.stages.predict import Predict
@@ -116,7 +118,7 @@ class UseFive(WorkerPlugin):
         """Called on each worker before it has a task."""
         import lsdb  # noqa: F401
 
-        predict.load_model = lambda folder, **_: Five(self.inputs)  # type: ignore[assignment]
+        mock.patch.object(predictions, "load_model", lambda folder, **_: Five(self.inputs)).start()
 
 
 def add_five(frame: Any, inputs: tuple[str, ...], kept: list[str] | None) -> Any:
@@ -218,7 +220,7 @@ def with_lsdb(
     columns: Any = [*kept, *inputs] if kept else "all"
     with warnings.catch_warnings(), client.as_current():
         warnings.simplefilter("ignore")
-        catalogue = lsdb.open_catalog(site.layout.catalogue, columns=columns)
+        catalogue = lsdb.open_catalog(site.layout.catalogue, columns=columns)  # type: ignore[attr-defined]
         added = catalogue.map_partitions(add_five, inputs=inputs, kept=kept)
         added.write_catalog(
             target,

@@ -175,6 +175,7 @@ def copy(kind: str, folder: Path) -> None:
         stored = zarr.open_group(folder / "store/arrays/catalogue", mode="r")
         for name in ARRAYS[kind]:
             data, like = file[name], stored[name]
+            assert isinstance(like, zarr.Array) and like.shards is not None
             array = group.create_array(
                 name, shape=data.shape, dtype=data.dtype, chunks=like.chunks, shards=like.shards,
                 compressors=codecs(data.dtype.name), fill_value=like.fill_value,

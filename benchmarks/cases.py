@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -87,7 +88,7 @@ class Case:
         )
         return Ran(words, done.returncode, done.stdout)
 
-    def edit(self, name: str, change: Callable[[dict], None]) -> None:
+    def edit(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the words of a job or a survey."""
         path = self.folder / name
         words = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -339,7 +339,7 @@ def rate(model: Model, table: pa.Table) -> float:
             began = time.process_time()
             model.predict(table)
             costs.append(time.process_time() - began)
-    return table.num_rows / float(np.median(costs))
+    return float(table.num_rows / np.median(costs))
 
 
 def redshift_grid(held: Held) -> Array:

@@ -31,6 +31,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 from limit.posterior import CONVERGED, Effort, GalaxyPosterior, RedshiftPosterior
+from numpy.typing import NDArray
 
 from galbatch.flux.bands import photometry_and_shapes, reference_magnitude
 from galbatch.flux.clean import clean
@@ -151,7 +152,8 @@ def held_out(site: Site, wanted: int) -> Judged:
         (*photometry_and_shapes(survey), *label_columns(survey), survey.id.column)
     )
     split = split_of(site.job, survey)
-    tables, predictions = [], {name: [] for name in models}
+    tables: list[pa.Table] = []
+    predictions: dict[str, list[pa.Table]] = {name: [] for name in models}
     for one in catalogue.partitions:
         table = read_partition(site.layout, one)
         table = table.select([HEALPIX, *(name for name in columns if name in table.column_names)])
@@ -240,14 +242,14 @@ def ratios(ours: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng(0)
     rows = ours.shape[1]
 
-    def ratio(part: np.ndarray) -> np.ndarray:
+    def ratio(part: NDArray[np.int64]) -> np.ndarray:
         above, below = (
             np.array([np.nanmean(of[0, part]), sigma_nmad(of[1, part]), sigma_nmad(of[2, part])])
             for of in (ours, limit)
         )
-        return above / below
+        return np.asarray(above / below)
 
-    drawn = [ratio(rng.integers(0, rows, rows)) for _ in range(200)]
+    drawn = [ratio(rng.integers(0, rows, size=(rows,))) for _ in range(200)]
     return ratio(np.arange(rows)), np.std(drawn, axis=0)
 
 

@@ -34,10 +34,12 @@ from numpy.typing import NDArray
 
 from galbatch.flux import bands
 from galbatch.models import novelty, photometric, runtime
+from galbatch.models.heads import cells, point
 from galbatch.spec import load_job, load_survey
 from galbatch.stages import predict
-from galbatch.stages.base import Task
+from galbatch.stages.base import AnyTask
 from galbatch.stages.site import Site
+from galbatch.stages.state import Snapshot
 from galbatch.store.layout import Layout
 from galbatch.store.tables import PartitionWriter
 
@@ -83,7 +85,7 @@ def measure(site: Site, repeat: int) -> None:
     # Without their receipts all partitions are to be done again.
     for unit in list(site.book.all("predict")):
         site.book.forget("predict", unit)
-    tasks = stage.pending(site).tasks
+    tasks = stage.pending(Snapshot(site)).tasks
     (version,) = tasks[0].payload.needs
     network = Bare(site.layout.model(version) / f"{photometric.NETWORK}.onnx")
     network.choose()
@@ -100,7 +102,8 @@ def measure(site: Site, repeat: int) -> None:
     wall, busy = np.median(np.array(whole) / np.array(bare), axis=0)
     print(f"{f'ratio, of at least {TARGET:.2f}':34}{wall:10.2f}{busy:10.2f}")
     breakdown(stage, site, tasks)
-    stage.finish(site, stage.pending(site))
+    snapshot = Snapshot(site)
+    stage.finish(snapshot, stage.pending(snapshot))
 
 
 class Bare:
@@ -123,7 +126,7 @@ class Bare:
 
     def choose(self) -> None:
         """Take the batch size in which it is fastest, of three tries each."""
-        found = {}
+        found: dict[int, float] = {}
         for batch in BATCHES * 3:
             self.batch = batch
             found[batch] = max(found.get(batch, 0.0), self.speed()[1])
@@ -145,14 +148,14 @@ def clocks() -> NDArray[np.float64]:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def speed_of(stage: predict.Predict, site: Site, task: Task) -> NDArray[np.float64]:
+def speed_of(stage: predict.Predict, site: Site, task: AnyTask) -> NDArray[np.float64]:
     """Rows per second of a partition, of the clock and of the CPU."""
     began = clocks()
     (receipt,) = stage.run(site, task, _quiet)
     return receipt.rows / (clocks() - began)
 
 
-def breakdown(stage: predict.Predict, site: Site, tasks: tuple[Task, ...]) -> None:
+def breakdown(stage: predict.Predict, site: Site, tasks: tuple[AnyTask, ...]) -> None:
     """Print the microseconds a row costs, by what is done with it."""
     spent: dict[str, float] = {}
 
@@ -171,10 +174,10 @@ def breakdown(stage: predict.Predict, site: Site, tasks: tuple[Task, ...]) -> No
     timed(runtime.OnnxNetwork, "__call__", "network")
     timed(bands.BandReader, "block", "cleaning")
     timed(photometric, "features", "features")
-    timed(photometric, "redshift_statistics", "redshift statistics")
-    timed(photometric, "quantiles", "other quantiles")
-    timed(photometric.Head, "shares", "redshift cells")
-    timed(photometric.Head, "mixture", "mixtures")
+    timed(cells, "redshift_statistics", "redshift statistics")
+    timed(point, "quantiles", "other quantiles")
+    timed(cells.CellsHead, "shares", "redshift cells")
+    timed(point.PointHead, "mixture", "mixtures")
     timed(novelty.Novelty, "score", "novelty")
     timed(photometric, "tabulate", "tables")
     timed(PartitionWriter, "write", "writing")

@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from scipy.stats import norm
@@ -94,6 +95,10 @@ class Sleep:
     def summary(self, site: Site) -> str:
         """As `stages.base.Stage`."""
         return "sleep"
+
+    def memory(self, site: Site) -> int:
+        """As `stages.base.Stage`."""
+        return 0
 
     def pending(self, snapshot: Snapshot) -> Pending[Work, None]:
         """All of them."""
@@ -234,11 +239,8 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
 
 def put(book: ReceiptBook, receipt: Receipt) -> None:
     """A receipt; that each is on the disk for good does not matter here, and takes long."""
-    sync, os.fsync = os.fsync, lambda number: None
-    try:
+    with mock.patch.object(os, "fsync"):
         book.put(receipt)
-    finally:
-        os.fsync = sync
 
 
 def keep_workers(address: str, count: int, scratch: str) -> None:
@@ -318,8 +320,9 @@ class Watched:
     ) -> Outcome:
         """Carry out the plan; of each receipt keep two numbers."""
         from galbatch.run import loop as room
+        from galbatch.run import on_dask
 
-        distributed = room.distributed
+        distributed = on_dask.distributed
 
         def spied(*arguments: Any) -> Any:
             for result in distributed(*arguments):
@@ -327,8 +330,7 @@ class Watched:
                     self.spans.append((receipt.facts["began"], receipt.seconds))
                 yield result
 
-        room.distributed = spied  # type: ignore[assignment]
-        try:
+        with mock.patch.object(room, "distributed", spied):
             if not profile:
                 return run(plan, site, lambda: nullcontext(workers), clock)
             import cProfile
@@ -337,8 +339,6 @@ class Watched:
                 outcome = run(plan, site, lambda: nullcontext(workers), clock)
             profiler.dump_stats(profile)
             return outcome
-        finally:
-            room.distributed = distributed
 
 
 def memory(word: str) -> float:

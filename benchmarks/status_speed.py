@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -69,11 +70,8 @@ def counted(site: Site) -> Counter[Path]:
         reads[path] += 1
         return read(book, path)
 
-    ReceiptBook.read = spied  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(ReceiptBook, "read", spied):
         status(plan(site.job, site.survey), site)
-    finally:
-        ReceiptBook.read = read  # type: ignore[method-assign]
     return reads
 
 

@@ -37,7 +37,7 @@ def densities(rows: int, grid: np.ndarray) -> np.ndarray:
     sigma = np.exp(rng.uniform(np.log(0.003), np.log(0.1), (rows, 1)))
     shares = np.exp(-0.5 * ((edges[1:] - mean) / sigma) ** 2)
     shares /= shares.sum(axis=1, keepdims=True)
-    return density(Binned.of(shares.astype(np.float32), edges), grid)
+    return np.asarray(density(Binned.of(shares.astype(np.float32), edges), grid))
 
 
 def main() -> None:

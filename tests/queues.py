@@ -7,6 +7,10 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from galbatch.cluster import connect
+from galbatch.spec.cluster import QueueCluster
 
 _SUBMIT = r"""
 refuse=$(cat "$Q/refuse" 2>/dev/null) && { echo "$refuse" >&2; exit 1; }
@@ -179,3 +183,12 @@ class StubQueue:
         except OSError:
             return False
         return os.fsencode(self.folder) in words
+
+
+def words(kind: str, **changes: Any) -> dict[str, Any]:
+    return {"kind": kind, "workers": 1, "memory": "2 GiB", "interface": "lo", **changes}
+
+
+def connected(kind: str, folder: Path, **changes: Any) -> Any:
+    spec = QueueCluster.model_validate(words(kind, **changes))
+    return connect(spec, folder / "work", folder / "logs", {"scratch": folder / "token"})

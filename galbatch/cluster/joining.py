@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 from distributed import WorkerPlugin
@@ -27,6 +29,23 @@ class SharedDisksCheck(WorkerPlugin):
         except SpecError as error:
             worker.log_event(self.name, list(error.args))
             raise
+
+
+class OwnGpu(WorkerPlugin):
+    """Turns the list of a job's GPUs so that each of its workers has another one in front.
+
+    The first one is what a process computes on; a fit uses all of them.
+    """
+
+    name = "galbatch-own-gpu"
+
+    def setup(self, worker: Any) -> None:
+        """Called by Dask, before anything has been computed."""
+        place = re.search(r"-(\d+)$", str(worker.name))
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if place and len(gpus) > 1:
+            first = int(place[1]) % len(gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first:] + gpus[:first])
 
 
 def topic(disks: Disks) -> str:

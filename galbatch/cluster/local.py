@@ -14,7 +14,7 @@ from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import closed, joined, session
 from galbatch.cluster.workers import OwnWorkers, Workers
 from galbatch.errors import TransientError
-from galbatch.spec.job import LocalCluster
+from galbatch.spec.cluster import LocalCluster
 
 HERE: dict[str, Any] = {
     "host": "127.0.0.1",
@@ -81,9 +81,6 @@ class LocalWorkers(OwnWorkers):
             if name not in here and nanny.status.name in ("closed", "failed")
         ]
         return {"a worker process ended while it was started": names} if names else {}
-
-    def _scale(self, number: int) -> None:
-        self._cluster.scale(number)
 
     def _why_none(self) -> str:
         return "the worker processes of this machine ended and are started again"

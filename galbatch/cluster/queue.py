@@ -2,85 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import signal
-import subprocess
+import importlib.util
+import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.base import Folders
+from galbatch.cluster.certificates import certificates
 from galbatch.cluster.disks import Disks
-from galbatch.cluster.session import WORKER_ENVIRONMENT, closed, joined, session
+from galbatch.cluster.jobs import ONLY_HERE, keeping_refusals, lifetime_of, worker_keywords
+from galbatch.cluster.session import closed, joined, session
+from galbatch.cluster.systems import SYSTEMS, in_order, jobqueue, jobs_text, log_end, states
 from galbatch.cluster.workers import OwnWorkers, Workers
-from galbatch.errors import SpecError
-from galbatch.spec.job import QueueCluster
+from galbatch.errors import SpecError, TransientError
+from galbatch.spec.cluster import QueueCluster
 
 ASKED_EVERY = 5.0
 """Seconds between two questions to the queue, which is asked only while workers are missing."""
-_ANSWERS_WITHIN = 15.0
 _SHOWS_WITHIN = 15.0
 """Seconds after which a queue lists a job that it accepted."""
 _REGISTERS_AGAIN_WITHIN = 60.0
 """Seconds that a job may run without the workers it had: a worker that ended is started again."""
-_LOG_BYTES, _LOG_LINES, _LOG_WIDTH = 16_384, 3, 300
-"""How much of the end of a log is read, and how many lines of what width are shown."""
-_ROUTINE = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
-_ONLY_HERE = "127.0.0.1:0"
-"""Address of Dask's dashboards, which galbatch does not use."""
-
-
-@dataclass(frozen=True)
-class _System:
-    """How a queue lists its jobs."""
-
-    cluster: str
-    """Its class in dask-jobqueue."""
-    command: tuple[str, ...]
-    """Lists the jobs of a user."""
-    state: Callable[[Sequence[str]], str]
-    """The state of a job, from the words of its line; its number is the first of them."""
-    ended: re.Pattern[str]
-    """States of a job that does not run, and will not."""
-    shows_ended: bool = False
-    """Whether jobs that ended are listed for a while."""
-    none: str = ""
-    """The message that the command fails with where there is no job."""
-
-
-_SYSTEMS = {
-    "slurm": _System(
-        "SLURMCluster",
-        ("squeue", "--noheader", "--states=all", "--format=%i %T %r", "--user={user}"),
-        lambda words: " ".join(words[1:]).removesuffix(" None"),
-        re.compile(
-            "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED"
-            "|REVOKED|TIMEOUT"
-        ),
-        shows_ended=True,
-    ),
-    "pbs": _System(
-        "PBSCluster", ("qstat", "-u", "{user}"), lambda words: words[-2], re.compile("[CFX]$")
-    ),
-    # E: an error, for which the job waits until somebody clears it.
-    "sge": _System(
-        "SGECluster", ("qstat", "-u", "{user}"), lambda words: words[4], re.compile(".*E")
-    ),
-    "lsf": _System(
-        "LSFCluster",
-        ("bjobs", "-a", "-w", "-u", "{user}"),
-        lambda words: words[2],
-        re.compile("DONE|EXIT|ZOMBI"),
-        shows_ended=True,
-        none="job found",
-    ),
-}
+_IN_TIME = 0.85
+"""Of a lifetime: a job that ends after it has left because its time was up."""
+_LIFETIMES = 3
+"""Lifetimes without progress after which a run gives up: its tasks take longer than one."""
 
 
 @contextmanager
@@ -99,23 +49,23 @@ def queue(spec: QueueCluster, folders: Folders) -> Iterator[Workers]:
 
     def start(disks: Disks, stack: ExitStack) -> Workers:
         stack.callback(_removed_if_empty, folders.logs)
-        cluster = stack.enter_context(closed(submit(spec, folders.scratch, folders.logs)))
-        return QueueWorkers(joined(cluster, stack), disks, cluster, spec, folders.logs)
+        security = stack.enter_context(certificates(folders.scratch)) if spec.tls else None
+        cluster = stack.enter_context(closed(scheduler_of(spec, folders, security)))
+        return QueueWorkers(joined(cluster, stack), disks, cluster, spec, folders)
 
     with session(folders.shared, start) as workers:
         yield workers
 
 
-def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
-    """Ask the queue for workers.
+def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
+    """A scheduler for jobs of a queue, which have not been asked for yet.
 
     Parameters
     ----------
     spec : QueueCluster
-    scratch : Path
-        Folder for their temporary files.
-    logs : Path
-        Folder for the output of their jobs.
+    folders : Folders
+    security : distributed.Security or None
+        By which the jobs speak to the scheduler; None for an open connection.
 
     Returns
     -------
@@ -124,84 +74,24 @@ def submit(spec: QueueCluster, scratch: Path, logs: Path) -> Any:
     Raises
     ------
     SpecError
-        If dask-jobqueue is not installed, or there is no such network interface.
+        If dask-jobqueue is not installed, there is no such network interface, or it does not know
+        one of the settings in `options`.
     """
-    jobqueue = _jobqueue()
-    kind = getattr(jobqueue, _SYSTEMS[spec.kind].cluster)
-    options: dict[str, Any] = {
-        "cores": spec.cores,
-        "processes": spec.cores,
-        "memory": spec.memory,
-        "walltime": spec.walltime,
-        "queue": spec.queue,
-        "account": spec.account,
-        "interface": spec.interface,
-        "job_extra_directives": list(spec.directives),
-        "job_script_prologue": [
-            *(f"export {name}={shlex.quote(v)}" for name, v in WORKER_ENVIRONMENT.items()),
-            *spec.prologue,
-        ],
-        "worker_extra_args": ["--dashboard-address", _ONLY_HERE],
-        "local_directory": str(scratch),
-        "log_directory": str(logs),
-        "scheduler_options": {"dashboard_address": _ONLY_HERE, "interface": spec.interface},
-        "job_cls": _keeping_refusals(kind.job_cls),
-    }
-    if spec.kind == "sge" or spec.kind == "lsf":
-        options["project"] = options.pop("account")
+    kind = getattr(jobqueue(), SYSTEMS[spec.kind].cluster)
+    name, *_ = spec.all_groups
+    address = {"interface": spec.interface, "port": spec.scheduler_port or 0}
     try:
-        cluster = kind(**options)
-    except (RuntimeError, ValueError, OSError) as error:
+        return kind(
+            **worker_keywords(spec, name, folders.scratch, folders.logs, {}),
+            security=security,
+            scheduler_options={"dashboard_address": ONLY_HERE, **address},
+            job_cls=keeping_refusals(kind.job_cls),
+        )
+    except (RuntimeError, ValueError, OSError, TypeError) as error:
         reason = error.__cause__ or error
         hint = "is 'interface' a network interface of this machine?" if spec.interface else ""
         problem = f"no scheduler could be started: {reason}"
         raise SpecError(f"cluster ({spec.kind})", problem, hint) from error
-    cluster.scale(spec.workers)
-    return cluster
-
-
-def _jobqueue() -> Any:
-    """The library, without its handler of Ctrl-C: that one ends Python with success."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        problem = "the workers of a queue need dask-jobqueue"
-        raise SpecError("cluster", problem, "install galbatch[hpc]") from error
-    signal.signal(signal.SIGINT, before)
-    return dask_jobqueue
-
-
-def _keeping_refusals(job: type) -> type:
-    """A job that keeps the queue's refusal: Dask would print it and wait for ever."""
-    from distributed.core import Status
-
-    class Job(job):  # type: ignore[misc]
-        refusal = ""
-        submitted = 0.0
-
-        async def start(self) -> None:
-            try:
-                await super().start()
-            except (OSError, RuntimeError, ValueError) as error:
-                self.refusal = _refusal(self.submit_command, error)
-                self.status = Status.running  # it is then counted as missing
-            self.submitted = time.monotonic()
-
-        async def close(self) -> None:
-            with suppress(OSError, RuntimeError):
-                await super().close()
-            self.status = Status.closed
-
-    return Job
-
-
-def _refusal(command: str, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"there is no '{error.filename or command}' on this machine"
-    said = str(error)
-    text = said.partition("stderr:\n")[2].strip() or said
-    return f"{command} refused a job: {' '.join(text.split())[:_LOG_WIDTH]}"
 
 
 class QueueWorkers(OwnWorkers):
@@ -212,35 +102,129 @@ class QueueWorkers(OwnWorkers):
     client : distributed.Client
     disks : Disks
     cluster : dask_jobqueue.JobQueueCluster
+        Without jobs: they are asked for here.
     spec : QueueCluster
-    logs : Path
-        Folder with the output of their jobs.
+    folders : Folders
     """
 
     def __init__(
-        self, client: Any, disks: Disks, cluster: Any, spec: QueueCluster, logs: Path
+        self, client: Any, disks: Disks, cluster: Any, spec: QueueCluster, folders: Folders
     ) -> None:
+        from galbatch.cluster.joining import OwnGpu
+
         super().__init__(client, disks, cluster, f"cluster ({spec.kind})")
         self._spec = spec
-        self._system = _SYSTEMS[spec.kind]
-        self._logs = logs
+        self._groups, self._stages = spec.all_groups, spec.stages_of
+        self._system = SYSTEMS[spec.kind]
+        self._logs = folders.logs
         self._began = time.monotonic()
         self._asked = -ASKED_EVERY
         self._states: dict[str, str] = {}
         self._unknown = ""
         self._listed: set[str] = set()
+        self._came: dict[str, float] = {}
         self._seen: dict[str, float] = {}
+        self._tasks: dict[str, int] = {}
+        self._job = {name: self._described(name, folders) for name in self._groups}
+        if any(group.gpus > 1 for group in self._groups.values()):
+            client.register_plugin(OwnGpu())
+        for name, group in self._groups.items():
+            self._start([self._job[name]] * (group.least // group.per_job))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where the dashboard is, if there is one."""
+        if importlib.util.find_spec("bokeh") is None:
+            return ()
+        port = self._cluster.dashboard_link.rpartition(":")[2].partition("/")[0]
+        host = socket.gethostname()
+        tunnel = f"ssh -L {port}:127.0.0.1:{port} {host}"
+        return (f"dashboard: {tunnel}, then http://127.0.0.1:{port}/status",)
+
+    def resources(self, stage: str) -> dict[str, float] | None:
+        """Dask's name for who does a stage is the stage's own."""
+        return {stage: 1.0} if len(self._groups) > 1 else None
+
+    def expect(self, stage: str, tasks: int) -> None:
+        """See `Workers.expect`."""
+        self._tasks = {stage: tasks}
+
+    def _described(self, name: str, folders: Folders) -> dict[str, Any]:
+        """A job of a group as a cluster of Dask wants it."""
+        several = len(self._groups) > 1
+        offered = {str(stage): 1.0 for stage in self._stages[name] if several}
+        usual = self._cluster.new_spec["options"]
+        own = worker_keywords(self._spec, name, folders.scratch, folders.logs, offered)
+        per_job = self._groups[name].per_job
+        job = {"cls": self._cluster.new_spec["cls"], "options": {**usual, **own}, "of": name}
+        return {**job, "group": [f"-{i}" for i in range(per_job)]} if per_job > 1 else job
 
     def _replace_lost(self) -> Iterator[str]:
         yield from super()._replace_lost()
-        if not self._any_came and time.monotonic() - self._began > self._spec.timeout:
+        now = time.monotonic()
+        if not self._any_came and now - self._began > self._spec.timeout:
             problem = f"no worker came within {self._spec.timeout:.0f} s: {self._why_none()}"
             raise SpecError(self._where, problem, "wait longer for them with 'timeout'")
+        longest = max(lifetime_of(group) for group in self._groups.values())
+        if self._came and now - self._last_progress > _LIFETIMES * longest:
+            problem = f"no task got further in {_LIFETIMES} lifetimes of {longest:.0f} s"
+            hint = "give the jobs a longer walltime, or make partition.rows smaller"
+            raise TransientError(self._where, problem, hint)
+        self._fit_to_work()
+
+    def _fit_to_work(self) -> None:
+        """As many jobs as there is work for, where a group may have more or fewer."""
+        for name, group in self._groups.items():
+            if group.least == group.most:
+                continue
+            tasks = sum(n for stage, n in self._tasks.items() if stage in self._stages[name])
+            wanted = min(max(tasks, group.least), group.most)
+            jobs = -(-wanted // group.per_job)
+            mine = [
+                key for key, job in list(self._cluster.worker_spec.items()) if job["of"] == name
+            ]
+            if len(mine) < jobs and not self._rounds:
+                self._start([self._job[name]] * (jobs - len(mine)))
+            elif len(mine) > jobs:
+                self._stop(self._idle(mine)[: len(mine) - jobs])
+
+    def _idle(self, names: Sequence[Any]) -> list[Any]:
+        """Those that do nothing now; first those that have not even come."""
+        busy = {address for address, tasks in self.client.processing().items() if tasks}
+        workers = self._cluster.scheduler_info["workers"]
+        working = {str(workers[address]["name"]) for address in busy if address in workers}
+        here = self._registered()
+        idle = [
+            name
+            for name in names
+            if not any(
+                f"{name}{suffix}" in working
+                for suffix in self._cluster.worker_spec[name].get("group", ("",))
+            )
+        ]
+        return sorted(idle, key=lambda name: name in here)
+
+    def _left_in_time(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
+        """Jobs whose workers are gone, and whose lifetime was over."""
+        now = time.monotonic()
+        left = {}
+        for name, job in dict(self._cluster.workers).items():
+            came, spec = self._came.get(job.job_id), self._cluster.worker_spec.get(name)
+            if name in here or came is None or spec is None:
+                continue
+            if now - came > _IN_TIME * lifetime_of(self._groups[spec["of"]]):
+                left[name] = job.job_id
+        if not left:
+            return {}
+        jobs = jobs_text(in_order([*left.values()]))
+        return {f"{jobs} left before the walltime": [*left]}
 
     def _ended(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
         now = time.monotonic()
         jobs = dict(self._cluster.workers)
-        self._seen |= {jobs[name].job_id: now for name in here if name in jobs}
+        present = {jobs[name].job_id for name in here if name in jobs}
+        self._seen |= dict.fromkeys(present, now)
+        self._came = dict.fromkeys(present, now) | self._came
         missing = {name: job for name, job in jobs.items() if name not in here}
         if missing and now - self._asked >= ASKED_EVERY:
             self._asked = now
@@ -255,9 +239,9 @@ class QueueWorkers(OwnWorkers):
                 ends["lost" if came else "ended before a worker came", state].append(name)
         reasons = {}
         for (what, state), names in ends.items():
-            numbers = sorted((jobs[name].job_id for name in names if state), key=int)
-            reason = f"{_jobs(numbers)} {what} ({state}){self._log(numbers[0])}" if state else what
-            reasons[reason] = names
+            numbers = in_order([jobs[name].job_id for name in names if state])
+            end = log_end(self._logs, numbers[0]) if state else ""
+            reasons[f"{jobs_text(numbers)} {what} ({state}){end}" if state else what] = names
         return reasons
 
     def _is_over(self, job: Any, now: float) -> bool:
@@ -274,86 +258,30 @@ class QueueWorkers(OwnWorkers):
         # have ended too, a job that it never listed is in another queue.
         return not self._system.shows_ended and self._asked - job.submitted > _SHOWS_WITHIN
 
-    def _scale(self, number: int) -> None:
-        self._cluster.scale(jobs=number)
-
     def _why_none(self) -> str:
         if self._unknown:
             return self._unknown
-        states: dict[str, list[str]] = defaultdict(list)
+        numbers: dict[str, list[str]] = defaultdict(list)
         for job in list(self._cluster.workers.values()):
             if job.job_id:
-                state = self._states.get(job.job_id, "submitted")
-                states[state].append(job.job_id)
-        numbers = {state: sorted(jobs, key=int) for state, jobs in states.items()}
-        lines = [f"{_jobs(jobs)} {state}{self._log(jobs[0])}" for state, jobs in numbers.items()]
+                numbers[self._states.get(job.job_id, "submitted")].append(job.job_id)
+        lines = []
+        for state, jobs in numbers.items():
+            first, *_ = ordered = in_order(jobs)
+            lines.append(f"{jobs_text(ordered)} {state}{log_end(self._logs, first)}")
         return "; ".join(lines) or "no jobs"
 
     def _ask_queue(self) -> None:
         """Ask the queue for the state of each job, and keep it."""
-        command = [word.format(user=_user()) for word in self._system.command]
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_ANSWERS_WITHIN, check=False
-            )
-            problem = done.stderr.strip() if done.returncode else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            self._unknown = f"the queue cannot be asked: {error}"
-            return
-        if problem and not (self._system.none and self._system.none in problem):
-            self._unknown = f"the queue cannot be asked: {command[0]}: {' '.join(problem.split())}"
+            self._states = states(self._system)
+        except TransientError as error:
+            self._unknown = str(error)
             return
         self._unknown = ""
-        self._states = dict(_parsed(self._system, done.stdout))
         self._listed |= self._states.keys()
-
-    def _log(self, job: str) -> str:
-        """The path of a job's log, and its last lines."""
-        name = re.compile(rf"(?<!\d){job}(?!\d)")
-        try:
-            files = [path for path in self._logs.iterdir() if name.search(path.name)]
-            lines = {path: _last_lines(path) for path in files}
-        except OSError:
-            return ""
-        path = max(lines, key=lambda path: (bool(lines[path]), ".e" in path.name), default=None)
-        return f", {path} ends: {' / '.join(lines[path])}" if path and lines[path] else ""
-
-
-def _parsed(system: _System, text: str) -> Iterator[tuple[str, str]]:
-    """Number and state of each job in the answer of a queue."""
-    for line in text.splitlines():
-        words = line.split()
-        number = re.match(r"\d+", words[0]) if words else None
-        if number:
-            with suppress(IndexError):
-                yield number.group(), system.state(words)
 
 
 def _removed_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
-
-
-def _jobs(numbers: Sequence[str]) -> str:
-    few = ", ".join(numbers[:3]) + (", ..." if len(numbers) > 3 else "")
-    return f"job {few}" if len(numbers) == 1 else f"{len(numbers):,} jobs ({few})"
-
-
-def _last_lines(path: Path) -> list[str]:
-    """The end of a log, without Dask's routine messages, unless there is nothing else."""
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(file.tell() - _LOG_BYTES, 0))
-        text = file.read().decode(errors="replace")
-    lines = [" ".join(line.split())[:_LOG_WIDTH] for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if not _ROUTINE.match(line)]
-    return said[-_LOG_LINES:] or [_ROUTINE.sub("", line) for line in lines[-1:]]
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return str(os.getuid())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.base import Folders
@@ -11,7 +12,7 @@ from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import closed, session
 from galbatch.cluster.workers import Workers
 from galbatch.errors import SpecError
-from galbatch.spec.job import SchedulerCluster
+from galbatch.spec.cluster import SchedulerCluster
 
 
 @contextmanager
@@ -36,10 +37,20 @@ def scheduler(spec: SchedulerCluster, folders: Folders) -> Iterator[Workers]:
 
 
 def _join(spec: SchedulerCluster) -> Any:
-    from distributed import Client
+    from distributed import Client, Security
 
+    security = None
+    if spec.tls:
+        files = {"cert": spec.tls.certificate, "key": spec.tls.key, "ca": spec.tls.ca}
+        for word, file in files.items():
+            if not Path(file).expanduser().is_file():
+                raise SpecError(f"cluster.tls: {word}", f"there is no file {file}")
+        cert, key, ca = (str(Path(file).expanduser()) for file in files.values())
+        security = Security(
+            tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
+        )
     try:
-        return Client(spec.address, timeout="20s", set_as_default=False)
+        return Client(spec.address, timeout="20s", set_as_default=False, security=security)
     except (OSError, ValueError) as error:
         raise SpecError(
             "cluster.address",

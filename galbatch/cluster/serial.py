@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from galbatch.cluster.base import Folders
-from galbatch.spec.job import SerialCluster
+from galbatch.spec.cluster import SerialCluster
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from galbatch.cluster.base import Folders, Kind
 from galbatch.cluster.workers import Workers
-from galbatch.spec.job import Cluster
+from galbatch.spec.cluster import Cluster
 
 
 def _serial() -> Kind:
@@ -54,6 +54,7 @@ CLUSTERS: dict[str, Callable[[], Kind]] = {
     "pbs": _queue,
     "sge": _queue,
     "lsf": _queue,
+    "htcondor": _queue,
     "scheduler": _scheduler,
 }
 """What starts a cluster, by the `kind` in a job. Each is imported when it is needed."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 from galbatch.cluster.disks import Disks
@@ -41,6 +41,18 @@ class Workers:
         self._progress = False
         self._waiting = False
         self._refused: SpecError | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user may want to know of the workers, a line each."""
+        return ()
+
+    def resources(self, stage: str) -> dict[str, float] | None:
+        """What a worker must have to do a task of a stage; None where all do everything."""
+        return None
+
+    def expect(self, stage: str, tasks: int) -> None:
+        """Remember how many tasks of a stage are left: so many workers there is work for."""
 
     @property
     def client(self) -> Any:
@@ -144,7 +156,7 @@ class OwnWorkers(Workers):
         super().__init__(client, disks)
         self._cluster = cluster
         self._where = where
-        self._wanted = len(cluster.worker_spec)
+        self._numbers = count(1)
         self._rounds = 0
         self._any_came = bool(self._registered())
 
@@ -158,9 +170,9 @@ class OwnWorkers(Workers):
             Names of the workers that are registered.
         """
 
-    @abstractmethod
-    def _scale(self, number: int) -> None:
-        """Ask for a number of workers; those that start and end together count as one."""
+    def _left_in_time(self, here: set[Any]) -> Mapping[str, Sequence[Any]]:
+        """The workers that left because their time was up, by what people are told."""
+        return {}
 
     def _registered(self) -> set[Any]:
         """Names of the workers that have registered with the scheduler.
@@ -175,11 +187,30 @@ class OwnWorkers(Workers):
             if any(f"{name}{suffix}" in names for suffix in spec.get("group", ("",)))
         }
 
+    def _start(self, specs: Iterable[Mapping[str, Any]]) -> None:
+        """Start workers as they are described, under names that no other has had."""
+        own = {f"{self._cluster.name}-{next(self._numbers)}": dict(spec) for spec in specs}
+        from distributed import SpecCluster
+
+        self._cluster.worker_spec.update(own)
+        # As many as there are by now, which starts those that have not been.
+        SpecCluster.scale(self._cluster, len(self._cluster.worker_spec))
+
+    def _stop(self, names: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """End workers, and return what they were described as."""
+        specs = [self._cluster.worker_spec[name] for name in names]
+        with suppress(Exception):  # what is left of them is found by the next check
+            self._cluster.sync(self._cluster.scale_down, names, callback_timeout=_ANSWER)
+        return specs
+
     def _replace_lost(self) -> Iterator[str]:
         here = self._registered()
         self._any_came = self._any_came or bool(here)
         if self._progress:
             self._rounds = 0
+        for said, names in self._left_in_time(here).items():
+            self._start(self._stop(names))
+            yield f"{said}; replaced"
         ended = self._ended(here)
         if not ended:
             return
@@ -193,10 +224,8 @@ class OwnWorkers(Workers):
                 problem = f"workers end before they get anything done: {reason}"
                 raise TransientError(self._where, problem, _KEPT)
         replaced = self._any_came and self._rounds <= TRIES
-        if not replaced:
-            self._wanted -= len(names)
         for problem in ended:
             yield f"{problem}; {'replaced' if replaced else 'the others go on without'}"
-        with suppress(Exception):  # what is left of them is found by the next check
-            self._cluster.sync(self._cluster.scale_down, names, callback_timeout=_ANSWER)
-        self._scale(self._wanted)
+        specs = self._stop(names)
+        if replaced:
+            self._start(specs)

@@ -67,10 +67,13 @@ class Header:
         In file order.
     notes : tuple of str
         What a user should know of the file, a line each.
+    apart : tuple of (str, str)
+        What else lies in the file, by its name, and why it is no column.
     """
 
     columns: tuple[FileColumn, ...]
     notes: tuple[str, ...] = ()
+    apart: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from galbatch.errors import GalbatchError, SpecError
 from galbatch.readers.base import Batch, Batches, FileColumn, Header
 from galbatch.readers.conform import make_batch
-from galbatch.readers.fits_columns import RowLayout, image_layouts, table_layout
+from galbatch.readers.fits_columns import RowLayout, image_layouts, other_images, table_layout
 from galbatch.readers.fits_file import OPTION, TABLES, Hdu, Stream, contents, open_fits
 from galbatch.readers.opening import cut_short, must_have
 from galbatch.readers.tables import choose, common_header, wants_all
@@ -25,7 +26,8 @@ class FitsReader:
 
     An image (an IMAGE extension, the primary array) whose slowest axis has as many rows as the
     table is a column of it, named by its EXTNAME (without one ``PRIMARY``, ``HDU3``, ...); its
-    row is what NumPy has there, the FITS axes in reverse order. The rows of the table and of the
+    row is what NumPy has there, the FITS axes in reverse order. One with another number of rows is
+    refused where the survey names it. The rows of the table and of the
     images are read in step. Of a packed file, in which nobody can seek, the table and every image
     that is wanted have a stream of their own, so that memory stays flat: k images cost k + 1
     times the unpacking.
@@ -55,6 +57,9 @@ class FitsReader:
             )
             headers.append(Header(tuple(columns)))
         header = common_header(path, [one.info for one in chosen], headers, OPTION)
+        if len(chosen) == 1:
+            apart = other_images(contents(path).hdus, chosen[0].rows, header.names)
+            header = replace(header, apart=apart)
         if failure:
             raise failure
         return header

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from galbatch.errors import SpecError
+from galbatch.errors import SpecError, counted
 from galbatch.readers.fits_file import COMPRESSED, RAISED, TABLES, Hdu, without_warnings
 from galbatch.readers.numpy_arrow import from_numpy
 
@@ -171,12 +171,12 @@ def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list
     names : container of str
         Of the table's columns: an image of the same name is not the one that is meant.
     """
-    images = [hdu for hdu in hdus if hdu.axes[:1] == (rows,)]
+    images = [hdu for hdu in _images(hdus, names) if hdu.axes[0] == rows]
     called = Counter(_image_name(hdu) for hdu in images)
     layouts = []
     for hdu in images:
         name = _image_name(hdu)
-        if name in names or math.prod(hdu.axes[1:]) == 0 or called[name] == 0:
+        if called[name] == 0:
             continue
         unreadable = "it is a compressed image: unpack it (funpack FILE)"
         if called[name] > 1:
@@ -185,6 +185,35 @@ def image_layouts(hdus: Sequence[Hdu], rows: int, names: Container[str]) -> list
             unreadable = ""
         layouts.append(_image_layout(hdu, name, unreadable))
     return layouts
+
+
+def other_images(
+    hdus: Sequence[Hdu], rows: int, names: Container[str]
+) -> tuple[tuple[str, str], ...]:
+    """The images that have another number of rows than a table, each with how many it has.
+
+    Parameters
+    ----------
+    hdus : sequence of Hdu
+        All parts of the file.
+    rows : int
+        Of the table.
+    names : container of str
+        Of the table's columns.
+    """
+    return tuple(
+        (_image_name(hdu), f"the image has {counted(hdu.axes[0], 'row')}, the table {rows:,}")
+        for hdu in _images(hdus, names)
+        if hdu.axes[0] != rows
+    )
+
+
+def _images(hdus: Sequence[Hdu], names: Container[str]) -> Iterator[Hdu]:
+    """The images that hold something and are not called like a column of the table."""
+    for hdu in hdus:
+        empty = math.prod(hdu.axes[1:]) == 0
+        if hdu.axes and not empty and _image_name(hdu) not in names:
+            yield hdu
 
 
 def _image_name(hdu: Hdu) -> str:

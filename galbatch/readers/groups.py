@@ -106,9 +106,10 @@ class ColumnGroup:
         for name, column in wanted.items():
             if column.problem:
                 raise SpecError(path, f"column '{name}': {column.problem}")
-        if any(column.rows != self.rows for column in wanted.values()):
-            shown = ", ".join(f"{name} {one.rows:,}" for name, one in list(wanted.items())[:6])
-            problem = f"the columns have different numbers of rows: {shown}"
+        others = [f"'{name}' has {column.rows:,}" for name, column in wanted.items()
+                  if column.rows != self.rows]  # fmt: skip
+        if others:
+            problem = f"the columns have different numbers of rows: {', '.join(others[:6])}"
             raise SpecError(path, problem, f"most of the group's have {self.rows:,}")
         columns = {name: self.columns[name] for name in types
                    if self.columns[name].rows == self.rows

@@ -144,7 +144,7 @@ def conform_arrays(column: pa.Array, wanted: pa.FixedShapeTensorType) -> Conform
 
     def problem(row: int) -> str:
         if kept[row]:
-            return f"expected values of {item} in the array, got another or none"
+            return f"expected values of {item} in the array, got {_first_unfit(column, row, item)}"
         outer = pc.list_value_length(column.slice(row, 1))[0].as_py()
         got = f"got {outer} values" if outer != shape[0] else "got another"
         return f"expected an array of shape {shape}, {got}"
@@ -154,8 +154,24 @@ def conform_arrays(column: pa.Array, wanted: pa.FixedShapeTensorType) -> Conform
 
 
 def _another_shape(shape: tuple[int, ...], arrived: pa.DataType) -> Mismatch:
-    found = _stated_shape(arrived)
-    return Mismatch(f"expected rows of shape {shape}, the file holds rows of shape {found}")
+    found = _stated_shape(arrived) or ()
+    problem = f"expected rows of shape {shape}, the file holds rows of shape {found}"
+    if sorted(found) != sorted(shape):
+        return Mismatch(problem)
+    listed = ", ".join(map(str, found))
+    return Mismatch(f"{problem}, with its axes in another order: write shape: [{listed}]")
+
+
+def _first_unfit(column: pa.Array, row: int, item: pa.DataType) -> str:
+    """The first value of an array's row that is missing, or that `item` cannot hold."""
+    values = column.slice(row, 1)
+    while _is_list(values.type):
+        values = values.flatten()
+    low, high = _range(item)
+    for place, value in enumerate(values.to_pylist()):
+        if value is None or not low <= value <= high:
+            return f"{'none' if value is None else value} at value {place + 1:,} of {len(values):,}"
+    return "another"
 
 
 def _stated_shape(arrived: pa.DataType) -> tuple[int, ...] | None:
@@ -239,10 +255,7 @@ def _exact_items(
     bad = _bools(flat.is_null()) if flat.null_count and not pa.types.is_floating(item) else None
     values = np.asarray(flat.fill_null(0) if flat.null_count else flat)
     limits = np.iinfo(values.dtype)
-    if pa.types.is_floating(item):
-        low, high = -_EXACT[item.bit_width], _EXACT[item.bit_width]
-    else:
-        low, high = _ends(item)
+    low, high = _range(item)
     if limits.min < low or limits.max > high:
         beyond = (values < low) | (values > high)
         bad = beyond if bad is None else bad | beyond
@@ -260,7 +273,10 @@ def _filled(floats: pa.Array) -> pa.Array:
     return pc.fill_null(floats, pa.scalar(np.nan, floats.type))
 
 
-def _ends(item: pa.DataType) -> tuple[int, int]:
+def _range(item: pa.DataType) -> tuple[int, int]:
+    """The integers that a type holds exactly: from, to."""
+    if pa.types.is_floating(item):
+        return -_EXACT[item.bit_width], _EXACT[item.bit_width]
     limits = np.iinfo(item.to_pandas_dtype())
     return int(limits.min), int(limits.max)
 

@@ -98,7 +98,7 @@ class _UnderWay:
         self.failures: list[RejectedRow] = []
         self._site, self._connect, self._monitor = site, connect, monitor
         self._client: Any = None
-        self._connected = False
+        self._connected = self._noted = False
 
     def carry_out(self, planned: AnyStage) -> AnyPending:
         """Do what a stage has left, and return what it was that it had."""
@@ -111,6 +111,7 @@ class _UnderWay:
                 # Before the stage takes down what it will replace: there may be no workers.
                 self._client, self._connected = self._connect(), True
             monitor.start(planned, pending)
+            self._say_notes()
             fence.check()
             stage = planned.begin(snapshot, pending)
             for result in self._results(stage, pending.tasks):
@@ -152,6 +153,13 @@ class _UnderWay:
         self.records.append(record)
         monitor.end(record)
         return asked
+
+    def _say_notes(self) -> None:
+        """Say once what a user may want to know of the workers."""
+        if self._client is not None and not self._noted:
+            self._noted = True
+            for note in self._client.notes:
+                self._monitor.waiting(note)
 
     def _results(self, stage: AnyStage, tasks: Sequence[AnyTask]) -> Iterable[Result]:
         site, monitor, client = self._site, self._monitor, self._client

@@ -47,6 +47,19 @@ class TaskWorkers(Protocol):
         """How many tasks they do at once."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user may want to know of them."""
+        ...
+
+    def resources(self, stage: str) -> dict[str, float] | None:
+        """What one must have to do a task of a stage; None where all do everything."""
+        ...
+
+    def expect(self, stage: str, tasks: int) -> None:
+        """So many tasks of a stage are left."""
+        ...
+
     def note_progress(self) -> None:
         """There was progress."""
         ...
@@ -75,8 +88,13 @@ def distributed(
 
     client = workers.client
 
+    furthest: dict[str, int] = {}
+
     def hear(event: tuple[float, dict[str, Any]]) -> None:
-        workers.note_progress()
+        unit, done = event[1]["unit"], event[1]["done"]
+        if done > furthest.get(unit, 0):  # what is done once more is no progress
+            furthest[unit] = done
+            workers.note_progress()
         monitor.progress(**event[1])
 
     def look() -> None:
@@ -100,6 +118,7 @@ def distributed(
             given += len(lot)
             if lot:
                 give(lot, 1)
+        workers.expect(stage.name, len(tasks) - given + len(under_way))
         batch = _next_batch(waiting, look)
         answers = _answers(client, batch, look)
         workers.note_progress()
@@ -108,7 +127,7 @@ def distributed(
             if isinstance(answer, Result):
                 result = answer
             else:  # the worker died, or the task could not be carried to it
-                problem = f"{type(answer).__name__}: {answer}"
+                problem = f"no worker lived to end it: {type(answer).__name__}: {answer}"
                 lost = TransientError(f"{stage.name} {task.unit}", problem, MORE_MEMORY)
                 # The nanny ends a worker that takes too much.
                 result = Result(task, error=lost, short_of_memory=True)
@@ -198,7 +217,8 @@ def _submit(
         run=delayed(fence.attempt()),
         disks=delayed(workers.disks),
     )
-    futures: list[Any] = workers.client.compute(mapped.to_delayed())
+    resources = workers.resources(stage.name)
+    futures: list[Any] = workers.client.compute(mapped.to_delayed(), resources=resources)
     return futures
 
 

@@ -15,7 +15,6 @@ from pydantic import (
 )
 
 from galbatch.spec.base import (
-    Line,
     Location,
     Magnitude,
     Name,
@@ -25,17 +24,15 @@ from galbatch.spec.base import (
     Slug,
     must_rise,
 )
+from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
-from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
-from galbatch.values import WORKER_MEMORY, Target
+from galbatch.values import Target
 
 BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
 
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
-
-WorkerCount = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class FilesSource(Settings):
@@ -293,72 +290,6 @@ class DuckdbSink(Settings):
 
 
 SinkSettings = Annotated[DuckdbSink, Field(discriminator="kind")]
-
-
-class SerialCluster(Settings):
-    """One process, one partition after the other."""
-
-    kind: Literal["serial"]
-
-
-class LocalCluster(Settings):
-    """Worker processes on this machine."""
-
-    kind: Literal["local"] = "local"
-    workers: WorkerCount | None = None
-    """By default one per core."""
-    memory: Size = "3 GiB"
-    """Limit of a worker."""
-
-
-class CudaCluster(Settings):
-    """One worker per GPU of this machine."""
-
-    kind: Literal["cuda"]
-    memory: Size = "16 GiB"
-
-
-class QueueCluster(Settings):
-    """Workers as jobs of an HPC queue, through dask-jobqueue."""
-
-    kind: Literal["slurm", "pbs", "sge", "lsf"]
-    workers: WorkerCount
-    cores: int = Field(default=1, ge=1, le=1024)
-    memory: Size = "4 GiB"
-    walltime: Walltime = "01:00:00"
-    queue: Line | None = None
-    account: Line | None = None
-    interface: Line | None = None
-    """Network interface of the workers and the scheduler."""
-    directives: tuple[Line, ...] = ()
-    """Further lines of the job script's header, e.g. `--gres=gpu:1`."""
-    prologue: tuple[Line, ...] = ()
-    """Shell lines before a worker starts, e.g. `module load python`."""
-    timeout: float = Field(default=300, ge=1, le=30 * 86_400)
-    """Seconds to wait for the first worker."""
-
-    @model_validator(mode="after")
-    def _each_has_enough(self) -> Self:
-        each = in_bytes(self.memory) // self.cores
-        if each < WORKER_MEMORY:
-            raise ValueError(
-                f"memory: {self.memory} for {self.cores} workers (cores) are {each >> 20} MiB for "
-                f"each; {too_little()}"
-            )
-        return self
-
-
-class SchedulerCluster(Settings):
-    """A Dask scheduler that runs already."""
-
-    kind: Literal["scheduler"]
-    address: Line
-
-
-Cluster = Annotated[
-    SerialCluster | LocalCluster | CudaCluster | QueueCluster | SchedulerCluster,
-    Field(discriminator="kind"),
-]
 
 
 class ReportSpec(Settings):

@@ -20,6 +20,12 @@ def in_bytes(size: str) -> int:
     return int(float(number) * _UNITS[size[len(number) :].strip()])
 
 
+def in_seconds(walltime: str) -> int:
+    """Seconds of a time as a job writes it: `01:30:00`."""
+    hours, minutes, seconds = map(int, walltime.split(":"))
+    return 3600 * hours + 60 * minutes + seconds
+
+
 def _enough(size: str) -> str:
     if in_bytes(size) < WORKER_MEMORY:
         raise ValueError(f"{too_little()}, not {size}")

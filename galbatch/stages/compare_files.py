@@ -127,7 +127,8 @@ def absent_lines(
         A line for the columns that the same files lack.
     """
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for name, uses in optional_columns(survey).items():
+    arrays = {column.name: ("an array",) for column in survey.columns if column.is_array}
+    for name, uses in (arrays | optional_columns(survey)).items():
         lacking = tuple(file for file, names in absent.items() if name in names)
         if lacking:
             hint = _near(name, spellings) if len(lacking) == len(absent) else ""

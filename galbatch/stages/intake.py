@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from galbatch.columns import is_text, shape_of, to_numpy
+from galbatch.errors import SpecError
 from galbatch.intake.ids import (
     as_wanted,
     beyond,
@@ -79,11 +80,24 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     """
     columns = [column for column in header.columns if column.name not in OWN]
     resolution = resolve_columns(survey, [column.name for column in columns], file)
+    _refuse_what_lies_apart(survey, header, resolution, file)
     stated = {resolution.names[column.name]: column.unit for column in columns}
     own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
     left_out = f"the store has its own {', '.join(own)}: left out"
     notes = (*header.notes, *([left_out] if own else []))
     return Intake(resolution, plan_units(survey, stated, file), notes)
+
+
+def _refuse_what_lies_apart(
+    survey: Survey, header: Header, resolution: Resolution, file: str
+) -> None:
+    """Refuse a file that has a column of the survey, but not in step with the others."""
+    apart = {name.lower(): (name, why) for name, why in header.apart}
+    for name in resolution.absent:
+        for spelling in (name, *survey.column[name].aliases):
+            if spelling.lower() in apart:
+                found, why = apart[spelling.lower()]
+                raise SpecError(file, f"column '{name}' cannot be read from '{found}': {why}")
 
 
 def column_types(

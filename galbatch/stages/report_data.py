@@ -73,8 +73,9 @@ def report_data(snapshot: Snapshot) -> ReportData:
     notes = [_law_of_rows(facts, catalogue.rows)]
     lines = (*absent_lines(survey, absent), *totals.notes)
     notes += [f"{line[0].upper()}{line[1:]}." for line in lines]
-    used = {survey.id.column, *optional_columns(survey)}
-    unused = [name for name in totals.absent if name not in used]
+    said = {survey.id.column, *optional_columns(survey)}
+    said.update(column.name for column in survey.columns if column.is_array)
+    unused = [name for name in totals.absent if name not in said]
     if unused:
         more = f" and {len(unused) - _UNUSED} more" if len(unused) > _UNUSED else ""
         notes.append(f"No file has {', '.join(unused[:_UNUSED])}{more}: nothing here uses them.")

@@ -18,7 +18,7 @@ from galbatch.run.execute import execute
 from galbatch.run.on_dask import distributed
 from galbatch.run.store import opened
 from galbatch.spec import load_job, load_survey
-from galbatch.spec.job import LocalCluster
+from galbatch.spec.cluster import LocalCluster
 from galbatch.stages.fit_process import fit_in_subprocess
 from galbatch.stages.scan import Scan
 from galbatch.stages.site import Site

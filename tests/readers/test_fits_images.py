@@ -65,6 +65,7 @@ def test_images_with_as_many_rows_are_columns(tmp_path: Path) -> None:
     assert column(path, "PRIMARY", pa.list_(pa.int16(), 7)).to_pylist() == [[0] * 7] * 5
     with pytest.raises(SpecError, match="has no column 'OTHER'"):
         column(path, "OTHER", pa.null())
+    assert header.apart == (("OTHER", "the image has 4 rows, the table 5"),)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -195,3 +196,16 @@ def test_what_the_survey_does_not_name_is_left_out_and_said(tmp_path: Path) -> N
     assert found is not None
     assert found.rows == 5
     assert not {"FLUX", "IVAR", "EXPOSURE", "TILES"} & {*found.facts.columns}
+
+
+def test_an_image_of_another_length_is_refused_where_the_survey_names_it(tmp_path: Path) -> None:
+    columns = [fits.Column("id", "K", array=IDS)]
+    columns += [fits.Column(name, "D", array=np.ones(5)) for name in ("m", "e", "z")]
+    table = fits.BinTableHDU.from_columns(columns)
+    path = str(tmp_path / "a.fits")
+    image = fits.ImageHDU(np.zeros((4, 300), np.float32), name="FLUX")
+    fits.HDUList([fits.PrimaryHDU(), table, image]).writeto(path)
+    source = FilesSource(kind="files", paths=(path,))
+    problem = "column 'spectrum' cannot be read from 'FLUX': the image has 4 rows, the table 5"
+    with pytest.raises(SpecError, match=problem):
+        list(read_headers(source, small_survey(), [path], first_run=True))

@@ -69,7 +69,7 @@ def test_a_nested_group_and_a_compound_dataset(path: str) -> None:
 
 
 def test_columns_of_different_lengths(path: str) -> None:
-    with pytest.raises(SpecError, match="different numbers of rows: id 3, short 2"):
+    with pytest.raises(SpecError, match="different numbers of rows: 'short' has 2"):
         list(Hdf5Reader("photometry").batches(path, {"id": pa.int64(), "short": pa.int64()}, 10))
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from galbatch.errors import SpecError
+from galbatch.spec.cluster import GroupChanges, QueueCluster
 from galbatch.spec.job import Job
 from galbatch.spec.labels import Condition, StarLabel
 from galbatch.spec.messages import describe_error
@@ -200,6 +201,9 @@ def test_the_walk_finds_every_number() -> None:
         # A pair is two numbers to the schema.
         pairs = sum(field in ("galaxy_range", "ra", "dec", "magnitudes") for _, m, field in found
                     if m in (StarLabel, MockSky))  # fmt: skip
+        # And a number or a pair is three.
+        pairs += 2 * sum(field == "workers" and m in (QueueCluster, GroupChanges)
+                         for _, m, field in found)  # fmt: skip
         assert len(found) + pairs == counted(root.model_json_schema())
     assert len(fields) > 75
 

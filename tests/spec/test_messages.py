@@ -97,7 +97,7 @@ def said_of(folder: Path, words: dict[str, Any], load: Any = load_job) -> str:
         ({"cluster": {"kind": "local", "memory": "999999999 TiB"}},
          "no worker has more than 100 TiB"),
         ({"cluster": {"kind": "slurm", "workers": 2, "cores": 16}},
-         "'cluster': memory: 4 GiB for 16 workers (cores) are 256 MiB for each; a worker needs at "
+         "'cluster': memory: 4 GiB for 16 workers in a job are 256 MiB for each; a worker needs at "
          "least 550 MiB"),
         ({"cluster": {"kind": "slurm", "workers": 2, "walltime": "1:75:00"}},
          "'cluster.walltime': expected hours:minutes:seconds, e.g. 01:30:00, got '1:75:00'"),

@@ -15,7 +15,8 @@ from small import REPOSITORY, job_words
 
 from galbatch.errors import SpecError
 from galbatch.spec import load_job, load_survey
-from galbatch.spec.job import LocalCluster, MockSource, PhotometricModel
+from galbatch.spec.cluster import LocalCluster
+from galbatch.spec.job import MockSource, PhotometricModel
 from galbatch.spec.yaml import read_document, read_value
 
 SHIPPED = sorted([*REPOSITORY.glob("jobs/*.yaml"), *REPOSITORY.glob("schemas/*.yaml")])

@@ -19,7 +19,7 @@ from galbatch.readers.stamps import stamp
 from galbatch.run.loop import Outcome, run
 from galbatch.run.status import status
 from galbatch.run.store import opened
-from galbatch.spec.job import SchedulerCluster
+from galbatch.spec.cluster import SchedulerCluster
 from galbatch.stages import scan
 from galbatch.stages.site import Site
 from galbatch.store.quarantine import rejected_rows

@@ -1,0 +1,289 @@
+"""Where a job's work is done: `cluster` in `jobs/*.yaml`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from galbatch.spec.base import Line, Location, Settings, Slug, say
+from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
+from galbatch.values import WORKER_MEMORY
+
+WorkerStage = Literal["scan", "ingest", "train", "predict"]
+STAGES: tuple[WorkerStage, ...] = ("scan", "ingest", "train", "predict")
+"""Those that workers do; the driver does the others."""
+GPU_FOR_CORES = 16
+"""A GPU is taken to predict as fast as so many cores, where a job has both."""
+
+WorkerCount = Annotated[int, Field(ge=1, le=10_000)]
+Cores = Annotated[int, Field(ge=1, le=1024)]
+Gpus = Annotated[int, Field(ge=0, le=64)]
+LifetimeShare = Annotated[float, Field(ge=0.05, le=0.95)]
+Port = Annotated[int, Field(ge=1024, le=65_535)]
+Ports = Annotated[
+    str,
+    Field(
+        pattern=r"^[1-9][0-9]{3,4}:[1-9][0-9]{3,4}$",
+        json_schema_extra=say("first and last port, e.g. 40000:40099"),
+    ),
+]
+
+
+class SerialCluster(Settings):
+    """One process, one partition after the other."""
+
+    kind: Literal["serial"]
+
+
+class LocalCluster(Settings):
+    """Worker processes on this machine."""
+
+    kind: Literal["local"] = "local"
+    workers: WorkerCount | None = None
+    """By default one per core."""
+    memory: Size = "3 GiB"
+    """Limit of a worker."""
+
+
+class CudaCluster(Settings):
+    """One worker per GPU of this machine, and others beside them."""
+
+    kind: Literal["cuda"]
+    memory: Size = "16 GiB"
+    """Limit of a worker that has a GPU."""
+    cpu_workers: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Further workers, without a GPU, which scan and ingest."""
+    cpu_memory: Size = "3 GiB"
+    """Limit of each of these."""
+
+
+class GroupChanges(Settings):
+    """What a group of jobs has otherwise than the others; see `QueueGroup`."""
+
+    workers: WorkerCount | tuple[WorkerCount, WorkerCount] | None = None
+    cores: Cores | None = None
+    gpus: Gpus | None = None
+    processes: Cores | None = None
+    memory: Size | None = None
+    walltime: Walltime | None = None
+    lifetime: LifetimeShare | None = None
+    queue: Line | None = None
+    account: Line | None = None
+    directives: tuple[Line, ...] | None = None
+    gpu_directives: tuple[Line, ...] | None = None
+    prologue: tuple[Line, ...] | None = None
+    stages: tuple[WorkerStage, ...] | None = None
+
+
+class QueueGroup(Settings):
+    """Jobs of a queue that are alike."""
+
+    workers: WorkerCount | tuple[WorkerCount, WorkerCount] | None = None
+    """Worker processes, in all jobs together; `[2, 40]` for as many as there is work for, within
+    these limits."""
+    cores: Cores = 1
+    """Cores of a job."""
+    gpus: Gpus = 0
+    """GPUs of a job: a worker process for each."""
+    processes: Cores | None = None
+    """Worker processes in a job. By default one for each GPU, or for each core where there is
+    none."""
+    memory: Size = "4 GiB"
+    """Memory of a job."""
+    walltime: Walltime = "01:00:00"
+    """Time limit of a job. Work that takes longer goes on in further jobs."""
+    lifetime: LifetimeShare = 0.75
+    """Share of the walltime after which workers leave, before the queue ends them; each leaves up
+    to a tenth of that earlier or later, so that not all are gone at once."""
+    queue: Line | None = None
+    account: Line | None = None
+    directives: tuple[Line, ...] = ()
+    """Further lines of the job script's header, e.g. `--constraint=ssd`."""
+    gpu_directives: tuple[Line, ...] | None = None
+    """Lines of the header that ask for GPUs, with `{gpus}` for their number. By default what the
+    queue's own manual says: `--gres=gpu:{gpus}` for slurm."""
+    prologue: tuple[Line, ...] = ()
+    """Shell lines before a worker starts, e.g. `module load python`."""
+    stages: tuple[WorkerStage, ...] | None = None
+    """What this group does. By default groups with GPUs train, and predict where there are enough
+    of them; the others do the rest."""
+
+    @property
+    def per_job(self) -> int:
+        """Worker processes in a job."""
+        return self.processes or self.gpus or self.cores
+
+    @property
+    def least(self) -> int:
+        """Worker processes, at least."""
+        return self.workers[0] if isinstance(self.workers, tuple) else self.workers or 0
+
+    @property
+    def most(self) -> int:
+        """Worker processes, at most."""
+        return self.workers[1] if isinstance(self.workers, tuple) else self.workers or 0
+
+    @model_validator(mode="after")
+    def _each_has_enough(self) -> Self:
+        each = in_bytes(self.memory) // self.per_job
+        if each < WORKER_MEMORY:
+            raise ValueError(
+                f"memory: {self.memory} for {self.per_job} workers in a job are {each >> 20} MiB "
+                f"for each; {too_little()}"
+            )
+        if self.gpus and self.per_job != self.gpus:
+            raise ValueError(f"processes: {self.processes} for {self.gpus} GPUs: each has one")
+        if self.least > self.most:
+            raise ValueError(f"workers: {self.least} is more than {self.most}")
+        for number in (self.least, self.most):
+            if number % self.per_job:
+                lower, upper = number - number % self.per_job, number + -number % self.per_job
+                fitting = f"{lower} or {upper}" if lower else f"{upper}"
+                raise ValueError(
+                    f"workers: {number} cannot be had with {self.per_job} in each job: "
+                    f"write {fitting}, or other 'cores' or 'processes'"
+                )
+        return self
+
+
+class QueueCluster(QueueGroup):
+    """Workers as jobs of an HPC queue, through dask-jobqueue."""
+
+    kind: Literal["slurm", "pbs", "sge", "lsf", "htcondor"]
+    groups: dict[Slug, GroupChanges] = Field(default_factory=dict)
+    """Jobs that are not all alike, e.g. `cpu: {workers: 40}` and `gpu: {workers: 2, gpus: 1, queue:
+    gpu}`: each has what the cluster says but for what it says itself."""
+    interface: Line | None = None
+    """Network interface of the workers and the scheduler."""
+    timeout: float = Field(default=300, ge=1, le=30 * 86_400)
+    """Seconds to wait for the first worker."""
+    death_timeout: float = Field(default=60, ge=5, le=86_400)
+    """Seconds after which a worker ends that cannot reach the scheduler."""
+    job_name: Line = "galbatch-worker"
+    python: Line | None = None
+    """The Python that starts a worker, where it is not at the same path as this one."""
+    scheduler_port: Port | None = None
+    worker_ports: Ports | None = None
+    """Where a firewall leaves only some open."""
+    options: dict[Slug, Any] = Field(default_factory=dict)
+    """Further keywords of dask-jobqueue's cluster, as its documentation names them."""
+    tls: bool = True
+    """Whether driver and workers speak to each other encrypted, with certificates made for the run.
+    Without, anyone who reaches the scheduler's port runs programs in your name."""
+
+    @model_validator(mode="after")
+    def _somebody_does_each_stage(self) -> Self:
+        if self.groups and self.workers is not None:
+            raise ValueError("workers: give the number in each of the groups")
+        if self.kind == "htcondor" and any(group.queue for group in self.all_groups.values()):
+            raise ValueError("queue: htcondor has none; leave it out")
+        for name, group in self.all_groups.items():
+            if group.workers is None:
+                raise ValueError(f"{_of(name)}workers: how many?")
+        for stage in STAGES:
+            if not any(stage in done for done in self.stages_of.values()):
+                raise ValueError(f"groups: none of them does '{stage}'; see their 'stages'")
+        return self
+
+    @property
+    def all_groups(self) -> dict[str, QueueGroup]:
+        """The groups, each with all that it has; one without a name where the job names none."""
+        mine = {name: getattr(self, name) for name in QueueGroup.model_fields}
+        if not self.groups:
+            return {"": QueueGroup.model_validate(mine)}
+        found = {}
+        for name, changes in self.groups.items():
+            changed = {
+                field: value
+                for field in GroupChanges.model_fields
+                if (value := getattr(changes, field)) is not None
+            }
+            try:
+                found[name] = QueueGroup.model_validate(mine | changed)
+            except ValueError as error:
+                raise ValueError(f"{_of(name)}{_reason(error)}") from None
+        return found
+
+    @property
+    def stages_of(self) -> dict[str, tuple[WorkerStage, ...]]:
+        """What each group does."""
+        groups = self.all_groups
+        with_gpus = {name for name, group in groups.items() if group.gpus}
+        if not with_gpus or len(with_gpus) == len(groups):
+            return {name: group.stages or STAGES for name, group in groups.items()}
+        cores = sum(group.most for name, group in groups.items() if name not in with_gpus)
+        gpus = sum(group.most for name, group in groups.items() if name in with_gpus)
+        second = stages_with_gpus(gpus, cores)
+        first = tuple(stage for stage in STAGES if stage not in second)
+        return {
+            name: group.stages or (second if name in with_gpus else first)
+            for name, group in groups.items()
+        }
+
+
+def _of(group: str) -> str:
+    return f"groups.{group}: " if group else ""
+
+
+def _reason(error: ValueError) -> str:
+    """What is wrong, without pydantic's frame around it."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+    return str(error)
+
+
+def stages_with_gpus(gpus: int, cores: int) -> tuple[WorkerStage, ...]:
+    """What workers with GPUs do, where there are others as well.
+
+    Parameters
+    ----------
+    gpus, cores : int
+        Workers that have a GPU, and workers that have none.
+    """
+    return ("train", "predict") if gpus * GPU_FOR_CORES >= cores else ("train",)
+
+
+class TlsFiles(Settings):
+    """Certificates, in PEM, as `distributed.Security` takes them."""
+
+    ca: Location
+    """Of who has signed the others'."""
+    certificate: Location
+    key: Location
+
+
+_LOOPBACK = re.compile(r"^[a-z]+://(127\.[0-9.]+|localhost|\[::1\])(:|$)")
+
+
+class SchedulerCluster(Settings):
+    """A Dask scheduler that runs already."""
+
+    kind: Literal["scheduler"]
+    address: Line
+    tls: TlsFiles | Literal[False] | None = None
+    """The certificates to speak to it with. `false` says that it is reached without, over a network
+    that nobody else can use."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        encrypted = self.address.startswith(("tls://", "wss://"))
+        if encrypted and not self.tls:
+            raise ValueError(f"tls: {self.address} needs certificates: ca, certificate and key")
+        if not encrypted and self.tls:
+            raise ValueError(f"address: expected tls://..., got {self.address}")
+        if not encrypted and self.tls is None and not _LOOPBACK.match(self.address):
+            raise ValueError(
+                f"address: {self.address} is reached without encryption, so that others may run "
+                "programs in your name; start the scheduler with certificates, or write tls: false"
+            )
+        return self
+
+
+Cluster = Annotated[
+    SerialCluster | LocalCluster | CudaCluster | QueueCluster | SchedulerCluster,
+    Field(discriminator="kind"),
+]

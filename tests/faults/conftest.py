@@ -1,0 +1,41 @@
+"""A queue, and what takes a while in earnest noticed at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from queues import StubQueue
+from small import REPOSITORY
+
+from galbatch.cluster import queue, workers
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], StubQueue]]:
+    made: list[StubQueue] = []
+    for tool in ("bash", "flock", "setsid"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no '{tool}' here")
+
+    def make(kind: str) -> StubQueue:
+        found = StubQueue(tmp_path / "queue", kind)
+        monkeypatch.setenv("PATH", found.path)
+        monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
+        made.append(found)
+        return found
+
+    yield make
+    for found in made:
+        found.kill()
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a while is noticed at once."""
+    monkeypatch.setattr(workers, "SILENCE", 0.3)
+    monkeypatch.setattr(workers, "EVERY", 0.05)
+    monkeypatch.setattr(queue, "ASKED_EVERY", 0.2)

@@ -1,0 +1,103 @@
+"""The settings of a cluster: who does what, and what cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from galbatch.spec.cluster import (
+    Cluster,
+    GroupChanges,
+    QueueCluster,
+    QueueGroup,
+    SchedulerCluster,
+)
+
+CLUSTER: TypeAdapter[Cluster] = TypeAdapter(Cluster)
+
+
+def queue(**settings: Any) -> QueueCluster:
+    return QueueCluster.model_validate({"kind": "slurm", **settings})
+
+
+def test_a_group_can_change_all_that_the_jobs_have() -> None:
+    assert {*GroupChanges.model_fields} == {*QueueGroup.model_fields}
+
+
+def test_workers_are_processes() -> None:
+    found = queue(workers=8, cores=4, memory="16 GiB").all_groups[""]
+    assert (found.per_job, found.least, found.most) == (4, 8, 8)
+    found = queue(workers=(2, 40)).all_groups[""]
+    assert (found.per_job, found.least, found.most) == (1, 2, 40)
+    assert queue(workers=4, cores=16, gpus=2, memory="64 GiB").all_groups[""].per_job == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "workers: how many?"),
+        ({"workers": 5, "cores": 4, "memory": "16 GiB"}, "write 4 or 8, or other"),
+        ({"workers": 3, "cores": 4, "memory": "16 GiB"}, "write 4, or other"),
+        ({"workers": (8, 2)}, "8 is more than 2"),
+        ({"workers": 2, "groups": {"a": {"workers": 1}}}, "in each of the groups"),
+        ({"groups": {"a": {}}}, "groups.a: workers: how many?"),
+        ({"groups": {"a": {"workers": 3, "gpus": 1, "processes": 3}}}, "3 for 1 GPUs: each has"),
+        ({"groups": {"a": {"workers": 3, "stages": ["scan"]}}}, "none of them does 'ingest'"),
+        ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a: memory: 4 GiB for 32 workers"),
+        ({"kind": "htcondor", "workers": 1, "queue": "long"}, "htcondor has none"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        queue(**settings)
+
+
+def test_groups_have_what_the_cluster_says_but_for_their_own() -> None:
+    found = queue(
+        queue="long",
+        account="survey",
+        groups={"cpu": {"workers": 40}, "gpu": {"workers": 2, "gpus": 1, "queue": "gpu"}},
+    )
+    cpu, gpu = found.all_groups["cpu"], found.all_groups["gpu"]
+    assert (cpu.queue, cpu.account, cpu.gpus) == ("long", "survey", 0)
+    assert (gpu.queue, gpu.account, gpu.gpus) == ("gpu", "survey", 1)
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "who_predicts"), [(32, 2, "gpu"), (33, 2, "cpu"), (1, 1, "gpu")]
+)
+def test_gpus_train_and_predict_where_there_are_enough(
+    cores: int, gpus: int, who_predicts: str
+) -> None:
+    groups = {"cpu": {"workers": cores}, "gpu": {"workers": gpus, "gpus": 1}}
+    done = queue(groups=groups).stages_of
+    assert {"scan", "ingest"} <= {*done["cpu"]}
+    assert "train" in done["gpu"] and "train" not in done["cpu"]
+    assert [name for name, stages in done.items() if "predict" in stages] == [who_predicts]
+
+
+def test_a_group_may_say_what_it_does() -> None:
+    groups = {
+        "cpu": {"workers": 4, "stages": ["scan", "ingest", "predict"]},
+        "gpu": {"workers": 1, "gpus": 1, "stages": ["train"]},
+    }
+    done = queue(groups=groups).stages_of
+    assert done == {"cpu": ("scan", "ingest", "predict"), "gpu": ("train",)}
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://localhost:1", "tcp://[::1]:1"])
+def test_a_scheduler_of_this_machine_needs_no_certificates(address: str) -> None:
+    assert SchedulerCluster(kind="scheduler", address=address).tls is None
+
+
+def test_a_scheduler_elsewhere_does() -> None:
+    words = {"kind": "scheduler", "address": "tcp://node7:8786"}
+    with pytest.raises(ValidationError, match="others may run programs in your name"):
+        CLUSTER.validate_python(words)
+    assert CLUSTER.validate_python({**words, "tls": False})
+    with pytest.raises(ValidationError, match="expected tls://"):
+        CLUSTER.validate_python({**words, "tls": {"ca": "a", "certificate": "b", "key": "c"}})
+    with pytest.raises(ValidationError, match="needs certificates"):
+        CLUSTER.validate_python({**words, "address": "tls://node7:8786"})
