@@ -6,9 +6,9 @@
 Without FOLDER, a trained photometric model for ALHAMBRA (``store/models/photometric``), one is
 trained for an epoch first, which takes TensorFlow: its size, not its skill, is what counts. With
 it, cupy and onnxruntime are enough. Rows of a simulated sky lie in memory; the copies to the card
-and back are part of what is measured. GPU and core in turns, in one run, with the median of all turns;
-before that both once, unmeasured: kernels are compiled and constants copied. Where there is no GPU,
-it says so and measures nothing.
+and back are part of what is measured. GPU and core take turns, in one run, and the median of all
+turns is shown; before that both work once, unmeasured: kernels are compiled and constants copied.
+Where there is no GPU, it says so and measures nothing.
 """
 
 from __future__ import annotations
