@@ -2,8 +2,8 @@
 
 Its arrays are in the host's memory, which nobody may know: they refuse to become NumPy arrays
 unless asked by `get`, and to be mixed with them, as cupy's do. They refuse some things that cupy
-would do by a hidden copy to or from the card (a list as an index, functions of NumPy on its
-arrays). Sums, products and functions of float32 are made in another order or precision than
+would do by a hidden copy to or from the card (a list or a mask as an index, functions of NumPy on
+its arrays). Sums, products and functions of float32 are made in another order or precision than
 NumPy's, as a card's are: what agrees here does not live on equal last bits.
 
 Names: those of `NAMES` are in ``dir(cupy)`` of the wheel cupy-cuda12x 14.2.0, those of
@@ -25,10 +25,10 @@ import scipy.special
 
 _NAMES = (
     "abs add any arange arcsinh argmax array asarray ascontiguousarray bool_ broadcast_to clip "
-    "concatenate cumsum diff empty empty_like exp expm1 flatnonzero float32 float64 from_dlpack "
-    "full get_default_memory_pool hypot inf int32 int64 interp intp isfinite isnan log log10 log1p "
-    "maximum minimum moveaxis multiply nan nonzero repeat searchsorted split sqrt square stack "
-    "subtract take take_along_axis tanh uint8 where zeros zeros_like cuda ndarray"
+    "concatenate copyto cumsum diff empty empty_like exp expm1 flatnonzero float32 float64 "
+    "from_dlpack full get_default_memory_pool hypot inf int32 int64 interp intp isfinite isnan "
+    "log log10 log1p maximum minimum moveaxis multiply nan nonzero repeat searchsorted split sqrt "
+    "square stack subtract take take_along_axis tanh uint8 where zeros zeros_like cuda ndarray"
 )
 NAMES = frozenset(_NAMES.split())
 
@@ -186,6 +186,8 @@ def _index(index: Any) -> Any:
     if index is None or index is Ellipsis or isinstance(index, int | np.integer | slice):
         return index
     if isinstance(index, ndarray):
+        if index.dtype == bool:
+            raise TypeError("the card would be waited for, to count a mask: use copyto or where")
         return index._held
     raise TypeError(f"an index of {type(index)} would be copied to the card")
 
@@ -318,6 +320,10 @@ def _joined(function: Any) -> Callable[..., ndarray]:
 
 def where(condition: ndarray, x: Any, y: Any) -> ndarray:
     return ndarray(np.where(_array(condition), _held(x), _held(y)))
+
+
+def copyto(array: ndarray, value: float, where: ndarray) -> None:
+    np.copyto(array._held, value, where=_array(where))
 
 
 def clip(array: ndarray, low: Any, high: Any) -> ndarray:

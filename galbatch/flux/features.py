@@ -177,7 +177,7 @@ def features(recipe: FeatureRecipe, block: FluxBlock, shapes: Any) -> Any:
     measured /= scale[:split]
     # Compressed smoothly, so that one odd band cannot push the network where it was never trained.
     measured /= xp.sqrt(1 + xp.square(measured / _CLIP))
-    measured[~known] = 0
+    xp.copyto(measured, 0, where=~known)
     whole = xp.concatenate([measured, flags.astype(xp.float32) * 2 - 1], axis=1)
     if len(recipe.kept) == len(recipe.names):
         return whole

@@ -145,7 +145,7 @@ class Photometric:
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
         for column in values.values():
-            column[blind] = xp.nan
+            xp.copyto(column, xp.nan, where=blind.reshape(-1, *[1] * (column.ndim - 1)))
         values["quality"] = _quality(block, values, self._heads)
         wanted = {column.name: values[column.name] for column in self.columns}
         return tabulate(self.columns, download(wanted))
