@@ -15,15 +15,17 @@ unexport PYTHONDONTWRITEBYTECODE
 # A file's tests stay together, since they share its fixtures; the order of files is conftest's.
 TWO_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup run test lint bench faults broken cases surroundings schemas clean
+.PHONY: setup run test lint bench faults slurm sge broken cases surroundings schemas clean
 
 run: .venv/ready
 	$(RUN) galbatch run jobs/quickstart.yaml
 
 setup: .venv/ready
 
+# A SLURM on this machine, which its tests bring up, leaves no room for other tests beside it.
 test: .venv/ready
-	$(RUN) pytest $(TWO_WORKERS) --durations=10
+	$(RUN) pytest $(TWO_WORKERS) --durations=10 -m "not slurm and not sge"
+	$(RUN) pytest tests/slurm -m "not slow" --durations=10
 
 lint: .venv/ready
 	$(RUN) ruff check .
@@ -36,6 +38,14 @@ bench: .venv/ready
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
 	PYTHONPATH=tests $(RUN) python tests/faults/lost_workers.py
+
+# All tests on a real SLURM, also those that take minutes.
+slurm: .venv/ready
+	$(RUN) pytest tests/slurm --durations=10
+
+# A few of them on a real Grid Engine.
+sge: .venv/ready
+	$(RUN) pytest tests/sge
 
 broken: .venv/ready
 	$(RUN) python tests/broken/campaign.py --files 2000

@@ -104,20 +104,26 @@ def run_command(
     _tell(site, outcome)
 
 
-@app.command("plan", epilog=_help("plan jobs/zcosmos.yaml"))
-def plan_command(job: JobArgument, set_: SetOption = None) -> None:
-    """Show the stages, what each does and what a worker needs for it."""
+@app.command("plan", epilog=_help("plan jobs/jpas.yaml --rows 500000000"))
+def plan_command(
+    job: JobArgument,
+    set_: SetOption = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the catalogue, where files do not say it.")
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure rates on this machine; they are kept."),
+    ] = False,
+) -> None:
+    """Show the stages, who does each, what it needs and how long it takes."""
     site = _site(job, set_)
-    from galbatch.plan import plan
+    from galbatch.forecast.page import plan_page
 
-    table = Table(title=f"{site.job.name}: {site.survey.title}", title_justify="left")
-    for heading in ("stage", "runs on", "memory", "what it does"):
-        table.add_column(heading, overflow="fold")
-    for stage in plan(site.job, site.survey):
-        memory = f"{stage.memory(site) / 2**30:.1f} GiB"
-        table.add_row(stage.name, stage.where, memory, stage.summary(site))
+    table, lines = plan_page(site, rows, measure)
     _out.print(table)
-    _out.print(f"store: {site.layout.root}")
+    for line in lines:
+        _out.print(line)
 
 
 @app.command(

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": BASE | {"stages"},
     "run": BASE | {"stages", "store"},
     "monitor": BASE | {"stages", "store", "run"},
-    "cli": BASE | {"stages", "store", "cluster", "plan", "run", "monitor"},
+    "forecast": BASE | {"readers", "training", "stages", "store", "plan", "run"},
+    "cli": BASE | {"stages", "store", "cluster", "plan", "run", "forecast", "monitor"},
 }
 ONLY_IN = {
     "tensorflow": {"models", "training"},

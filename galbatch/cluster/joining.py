@@ -1,4 +1,4 @@
-"""What a worker does when it joins a run, before it is given a task."""
+"""What a worker does when it joins a run, before it is given a task, and when it loses the run."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ class SharedDisksCheck(WorkerPlugin):
         except SpecError as error:
             worker.log_event(self.name, list(error.args))
             raise
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask when the worker ends; where its scheduler is gone, it ends at once.
+
+        Dask would let a task that is under way go on for half a minute, and write, though nobody
+        is left to hear of it.
+        """
+        stream = worker.batched_stream
+        in_a_process_of_its_own = worker.nanny is not None
+        if in_a_process_of_its_own and stream is not None and stream.closed():
+            os._exit(1)
 
 
 class OwnGpu(WorkerPlugin):

@@ -147,6 +147,7 @@ class _UnderWay:
             rows=sum(tally.rows.values()),
             seconds=time.perf_counter() - began,
             peak_memory=tally.peak_memory,
+            task_seconds=sum(tally.seconds.values()),
         )
         if asked.tasks:
             write_record(site.layout, record)
@@ -198,6 +199,8 @@ class _Tally:
         self.first: GalbatchError | None = None
         """The first error."""
         self.peak_memory = 0
+        self.seconds: dict[str, float] = {}
+        """That each of them took."""
 
     def has(self, task: AnyTask) -> bool:
         """Whether a task was done."""
@@ -209,6 +212,7 @@ class _Tally:
         self.peak_memory = max(self.peak_memory, result.peak_memory)
         if result.error is None:
             self.rows[unit] = sum(receipt.rows for receipt in result.receipts)
+            self.seconds[unit] = sum(receipt.seconds for receipt in result.receipts)
             return
         self.rows.pop(unit, None)
         self.failed.add(unit)

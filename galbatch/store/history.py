@@ -27,6 +27,8 @@ class StageRecord:
         Wall time.
     peak_memory : int
         Largest resident size of a process that worked on it, bytes.
+    task_seconds : float
+        Of all its tasks together, wherever they were done.
     """
 
     stage: str
@@ -36,6 +38,7 @@ class StageRecord:
     rows: int
     seconds: float
     peak_memory: int
+    task_seconds: float = 0.0
 
 
 def write_record(layout: Layout, record: StageRecord) -> None:
@@ -51,8 +54,12 @@ def write_record(layout: Layout, record: StageRecord) -> None:
 
 def latest_records(layout: Layout) -> dict[str, StageRecord]:
     """The last record of every stage."""
+    return {record.stage: record for record in all_records(layout)}
+
+
+def all_records(layout: Layout) -> list[StageRecord]:
+    """What every run did, from the first to the last."""
     if not layout.history.is_file():
-        return {}
+        return []
     lines = layout.history.read_text(encoding="utf-8").splitlines()
-    records = [StageRecord(**json.loads(line)) for line in lines if line.strip()]
-    return {record.stage: record for record in records}
+    return [StageRecord(**json.loads(line)) for line in lines if line.strip()]
