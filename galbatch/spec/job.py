@@ -337,6 +337,10 @@ class Job(Settings):
     sinks: tuple[SinkSettings, ...] = ()
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
+    mixed_devices: bool = False
+    """Let CPUs and GPUs, or several kinds of GPU, make the predictions of one version of a model.
+    They agree to about 1e-5, but not in the last digits. By default those of one kind are kept, and
+    others are made again."""
 
     @model_validator(mode="before")
     @classmethod
