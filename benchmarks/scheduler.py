@@ -1,6 +1,6 @@
 """A real Dask scheduler, 200 workers that sleep, and galbatch's own `run` on 10,000 partitions.
 
-    python benchmarks/scheduler.py [--workers 200] [--partitions 10000] [--seconds 3.3]
+    python benchmarks/scheduler.py [--workers 200] [--seconds 3.3] [--dying 0.1]
 
 A task stands for the prediction of a partition: 50,000 rows at 15,000 rows/s take 3.3 s. It sleeps
 for a seeded random time around that (log-normal, 30 % scatter), reports progress once as the
@@ -8,6 +8,10 @@ predict stage does for every row group, and returns a receipt with the facts of 
 is given is what `Predict.pending` gives. The workers are `distributed.Worker`s of one thread each,
 50 in a process, which talk TCP with the scheduler; the scheduler lives in the driver, as that of
 dask-jobqueue does. Their own profilers are off: 200 of them do not fit on one machine.
+
+With `--dying`, that share of the workers end in the middle of a task, at seeded moments all through
+the run, as those of a lost node do; others come in their place two seconds later. What was begun is
+done once more, and does not count as busy. With `--seconds 0` the partitions are empty.
 
 Printed are
 
@@ -28,7 +32,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +52,7 @@ from galbatch.spec import load_survey
 from galbatch.spec.job import Job
 from galbatch.stages.base import AnyPending, AnyStage, OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import catalogue_need
+from galbatch.stages.checks import identity_of
 from galbatch.stages.predict import Predict, Work
 from galbatch.stages.predictions import predict_need
 from galbatch.stages.site import Site
@@ -60,6 +65,7 @@ from galbatch.store.facts import (
     StoredPartition,
     Totals,
 )
+from galbatch.store.identity import hold
 from galbatch.store.layout import Layout
 from galbatch.store.model_facts import PredictFacts, TrainFacts
 from galbatch.store.receipts import Need, ReceiptBook
@@ -67,6 +73,8 @@ from galbatch.values import Partition, Receipt
 
 ROWS = 50_000
 IN_A_PROCESS = 50
+REPLACED_AFTER = 2.0
+"""Seconds."""
 MODEL = "thesis"
 FINGERPRINT = "f" * 64
 COUNTS = Counts(tuple(0.05 * n for n in range(121)), (411,) * 120)
@@ -175,6 +183,8 @@ def make_store(root: Path, count: int) -> tuple[Site, Callable[[int], None]]:
     )
     survey = load_survey("alhambra")
     site = Site(job, survey, Layout(root))
+    with hold(site.layout, identity_of(site)):
+        pass
     book, layout = ReceiptBook(layout=site.layout), site.layout
     (source_file,) = Snapshot(site).catalogue_state.files
     partitions = [Partition("healpix", 8, 40_000 + number, ROWS) for number in range(count)]
@@ -243,27 +253,39 @@ def put(book: ReceiptBook, receipt: Receipt) -> None:
         book.put(receipt)
 
 
-def keep_workers(address: str, count: int, scratch: str) -> None:
-    """A process with `count` workers, until their scheduler goes."""
+def keep_workers(address: str, count: int, scratch: str, deaths: Sequence[float] = ()) -> None:
+    """A process with `count` workers, until their scheduler goes; some end earlier."""
     import dask
     from distributed import Worker
 
+    def made() -> Any:
+        return Worker(address, nthreads=1, memory_limit=0, dashboard=False, local_directory=scratch)
+
+    async def dies(worker: Any, stack: AsyncExitStack, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await worker.close(timeout=0, executor_wait=False)
+        await asyncio.sleep(REPLACED_AFTER)
+        other = await stack.enter_async_context(made())
+        await other.finished()
+
     async def serve() -> None:
         async with AsyncExitStack() as stack:
-            workers = [
-                Worker(address, nthreads=1, memory_limit=0, dashboard=False,
-                       local_directory=scratch)
-                for _ in range(count)
-            ]  # fmt: skip
+            workers = [made() for _ in range(count)]
             await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
-            await asyncio.gather(*(worker.finished() for worker in workers))
+            dying = [
+                dies(worker, stack, seconds)
+                for worker, seconds in zip(workers, deaths, strict=False)
+            ]
+            await asyncio.gather(*dying, *(worker.finished() for worker in workers[len(dying) :]))
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
     with dask.config.set(QUIET):
         asyncio.run(serve())
 
 
-def drive(site: Site, stage: Sleep, workers: int, scratch: str, profile: str, answer: Any) -> None:
+def drive(
+    site: Site, stage: Sleep, workers: int, scratch: str, profile: str, dying: float, answer: Any
+) -> None:
     """In a process of its own: scheduler, driver, and what came of it."""
     import dask
     from distributed import Client, LocalCluster
@@ -275,9 +297,12 @@ def drive(site: Site, stage: Sleep, workers: int, scratch: str, profile: str, an
         Client(cluster, set_as_default=False) as client,
     ):
         hosts = []
+        moments = np.random.default_rng(5)
         for first in range(0, workers, IN_A_PROCESS):
             count = min(IN_A_PROCESS, workers - first)
-            arguments = (cluster.scheduler_address, count, scratch)
+            lasting = len(stage.tasks) * stage.mean / workers
+            deaths = moments.uniform(0.05, 0.9, round(count * dying)) * lasting
+            arguments = (cluster.scheduler_address, count, scratch, deaths.tolist())
             hosts.append(processes.Process(target=keep_workers, args=arguments))
             hosts[-1].start()
         client.wait_for_workers(workers, timeout=120)
@@ -349,11 +374,14 @@ def memory(word: str) -> float:
     raise ValueError(word)
 
 
-def measured(site: Site, stage: Sleep, workers: int, scratch: str, profile: str = "") -> Any:
+def measured(
+    site: Site, stage: Sleep, workers: int, scratch: str, profile: str = "", dying: float = 0.0
+) -> Any:
     """Run it in a fresh process."""
     processes = multiprocessing.get_context("spawn")
     answer = processes.Queue()
-    process = processes.Process(target=drive, args=(site, stage, workers, scratch, profile, answer))
+    arguments = (site, stage, workers, scratch, profile, dying, answer)
+    process = processes.Process(target=drive, args=arguments)
     process.start()
     while True:
         try:
@@ -380,6 +408,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=200)
     parser.add_argument("--partitions", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=3.3, help="mean length of a task")
+    parser.add_argument("--dying", type=float, default=0.0, help="share of the workers that end")
     parser.add_argument("--profile", default="", help="file for a profile of the driver's thread")
     parser.add_argument("--only-plan", action="store_true")
     parser.add_argument("--quick", action="store_true", help="without the cases for memory")
@@ -396,14 +425,14 @@ def main() -> None:
         if words.only_plan:
             return
         scratch = f"{temporary}/scratch"
-        measure = partial(measured, site, workers=words.workers, scratch=scratch)
-        rate = ROWS / words.seconds
-        print(f"\n{words.workers} workers, {words.seconds} s a task ({rate:,.0f} rows/s each)")
+        measure = partial(measured, site, workers=words.workers, scratch=scratch, dying=words.dying)
+        print(f"\n{words.workers} workers, {words.seconds} s a task, {words.dying:.0%} die")
         found = measure(Sleep(tasks, words.seconds), profile=words.profile)
         whole, until, wall = shares(found["spans"], words.workers)
         print(f"busy      {whole:.3f} to the end of the last task, {until:.3f} to its start")
         print(
-            f"wall      {wall:.1f} s; {wall * words.workers / len(tasks):.2f} s a task and worker"
+            f"wall      {wall:.1f} s; {wall * words.workers / len(tasks):.2f} s a task and worker, "
+            f"{1000 * wall / len(tasks):.2f} ms a task"
         )
         starts = min(began for began, _ in found["spans"])
         print(f"the first task started {starts - found['called']:.1f} s after the call, ", end="")

@@ -31,6 +31,7 @@ class Toy:
     def run(self, site: Site, task: Task[None], report: Any) -> tuple[()]:
         time.sleep(self.seconds)
         (self.folder / task.unit).write_text(str(os.getpid()), encoding="ascii")
+        report(1, 1, "done")
         return ()
 
     def done(self) -> list[str]:
@@ -43,12 +44,16 @@ class Heard:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.units: set[str] = set()
 
     def waiting(self, text: str) -> None:
         self.said.append(text)
 
     def start(self, stage: Any, pending: Any) -> None: ...
-    def progress(self, unit: str, done: int, total: int | None, note: str) -> None: ...
+    def progress(self, unit: str, done: int, total: int | None, note: str) -> None:
+        assert (done, total, note) == (1, 1, "done")
+        self.units.add(unit)
+
     def retry(self, result: Result, attempt: int) -> None: ...
     def failed(self, result: Result) -> None: ...
     def end(self, record: Any) -> None: ...

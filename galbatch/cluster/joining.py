@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Any
 
-from distributed import WorkerPlugin
+from distributed import SchedulerPlugin, WorkerPlugin
 
 from galbatch.cluster.disks import Disks
 from galbatch.errors import SpecError
@@ -40,6 +41,18 @@ class SharedDisksCheck(WorkerPlugin):
         in_a_process_of_its_own = worker.nanny is not None
         if in_a_process_of_its_own and stream is not None and stream.closed():
             os._exit(1)
+
+
+class Arrivals(SchedulerPlugin):
+    """Remembers when each worker first came: one may be gone before anybody looks."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, float] = {}
+        """Of ``time.monotonic()``, by the name of the worker."""
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Called by Dask when a worker has registered."""
+        self.first.setdefault(str(scheduler.workers[worker].name), time.monotonic())
 
 
 class OwnGpu(WorkerPlugin):

@@ -122,7 +122,6 @@ class QueueWorkers(OwnWorkers):
         self._states: dict[str, str] = {}
         self._unknown = ""
         self._listed: set[str] = set()
-        self._came: dict[str, float] = {}
         self._seen: dict[str, float] = {}
         self._tasks: dict[str, int] = {}
         self._job = {name: self._described(name, folders) for name in self._groups}
@@ -155,6 +154,8 @@ class QueueWorkers(OwnWorkers):
         offered = {str(stage): 1.0 for stage in self._stages[name] if several}
         usual = self._cluster.new_spec["options"]
         own = worker_keywords(self._spec, name, folders.scratch, folders.logs, offered)
+        if self._spec.kind != "htcondor":  # whose jobs have one command for a script
+            own["job_script_prologue"] = [*own["job_script_prologue"], *self.disks.script()]
         per_job = self._groups[name].per_job
         job = {"cls": self._cluster.new_spec["cls"], "options": {**usual, **own}, "of": name}
         return {**job, "group": [f"-{i}" for i in range(per_job)]} if per_job > 1 else job
@@ -166,7 +167,7 @@ class QueueWorkers(OwnWorkers):
             problem = f"no worker came within {self._spec.timeout:.0f} s: {self._why_none()}"
             raise SpecError(self._where, problem, "wait longer for them with 'timeout'")
         longest = max(lifetime_of(group) for group in self._groups.values())
-        if self._came and now - self._last_progress > _LIFETIMES * longest:
+        if self._any_came and now - self._last_progress > _LIFETIMES * longest:
             problem = f"no task got further in {_LIFETIMES} lifetimes of {longest:.0f} s"
             hint = "give the jobs a longer walltime, or make partition.rows smaller"
             raise TransientError(self._where, problem, hint)
@@ -209,8 +210,9 @@ class QueueWorkers(OwnWorkers):
         now = time.monotonic()
         left = {}
         for name, job in dict(self._cluster.workers).items():
-            came, spec = self._came.get(job.job_id), self._cluster.worker_spec.get(name)
-            if name in here or came is None or spec is None:
+            spec = self._cluster.worker_spec.get(name)
+            came = None if spec is None else self._came(name, spec)
+            if name in here or spec is None or came is None:
                 continue
             if now - came > _IN_TIME * lifetime_of(self._groups[spec["of"]]):
                 left[name] = job.job_id
@@ -224,7 +226,6 @@ class QueueWorkers(OwnWorkers):
         jobs = dict(self._cluster.workers)
         present = {jobs[name].job_id for name in here if name in jobs}
         self._seen |= dict.fromkeys(present, now)
-        self._came = dict.fromkeys(present, now) | self._came
         missing = {name: job for name, job in jobs.items() if name not in here}
         if missing and now - self._asked >= ASKED_EVERY:
             self._asked = now
@@ -235,12 +236,14 @@ class QueueWorkers(OwnWorkers):
                 ends[job.refusal, ""].append(name)
             elif self._is_over(job, now):
                 state = self._states.get(job.job_id, "the queue has forgotten")
-                came = job.job_id in self._seen
+                came = self._came(name, self._cluster.worker_spec.get(name, {}))
                 ends["lost" if came else "ended before a worker came", state].append(name)
         reasons = {}
         for (what, state), names in ends.items():
             numbers = in_order([jobs[name].job_id for name in names if state])
             end = log_end(self._logs, numbers[0]) if state else ""
+            if refused := self.disks.refused(end):
+                raise refused
             reasons[f"{jobs_text(numbers)} {what} ({state}){end}" if state else what] = names
         return reasons
 

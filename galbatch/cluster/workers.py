@@ -153,11 +153,15 @@ class OwnWorkers(Workers):
     """
 
     def __init__(self, client: Any, disks: Disks, cluster: Any, where: str) -> None:
+        from galbatch.cluster.joining import Arrivals
+
         super().__init__(client, disks)
         self._cluster = cluster
         self._where = where
         self._numbers = count(1)
         self._rounds = 0
+        self._arrivals = Arrivals()
+        cluster.scheduler.add_plugin(self._arrivals)
         self._any_came = bool(self._registered())
 
     @abstractmethod
@@ -187,6 +191,12 @@ class OwnWorkers(Workers):
             if any(f"{name}{suffix}" in names for suffix in spec.get("group", ("",)))
         }
 
+    def _came(self, name: Any, spec: Mapping[str, Any]) -> float | None:
+        """When the first of the workers came that start and end together; None before."""
+        first = self._arrivals.first
+        names = [f"{name}{suffix}" for suffix in spec.get("group", ("",))]
+        return min((first[one] for one in names if one in first), default=None)
+
     def _start(self, specs: Iterable[Mapping[str, Any]]) -> None:
         """Start workers as they are described, under names that no other has had."""
         own = {f"{self._cluster.name}-{next(self._numbers)}": dict(spec) for spec in specs}
@@ -205,7 +215,7 @@ class OwnWorkers(Workers):
 
     def _replace_lost(self) -> Iterator[str]:
         here = self._registered()
-        self._any_came = self._any_came or bool(here)
+        self._any_came = self._any_came or bool(here or self._arrivals.first)
         if self._progress:
             self._rounds = 0
         for said, names in self._left_in_time(here).items():

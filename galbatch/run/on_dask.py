@@ -91,11 +91,12 @@ def distributed(
     furthest: dict[str, int] = {}
 
     def hear(event: tuple[float, dict[str, Any]]) -> None:
-        unit, done = event[1]["unit"], event[1]["done"]
+        said = event[1]  # to which Dask adds who said it
+        unit, done = said["unit"], said["done"]
         if done > furthest.get(unit, 0):  # what is done once more is no progress
             furthest[unit] = done
             workers.note_progress()
-        monitor.progress(**event[1])
+        monitor.progress(unit, done, said["total"], said["note"])
 
     def look() -> None:
         workers.watch(monitor.waiting)
