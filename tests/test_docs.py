@@ -86,7 +86,7 @@ def test_the_commands_of_the_readme_were_found() -> None:
 
 
 def test_the_arrays_of_the_readme_make_a_survey(tmp_path: Path) -> None:
-    survey, _, arrays, _ = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    survey, _, arrays, *_ = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     head, columns = survey.split("columns:\n")
     listed, axes = arrays.removeprefix("columns:\n").split("axes:\n")
     own = [line for line in listed.splitlines(keepends=True) if line not in columns]
