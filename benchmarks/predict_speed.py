@@ -172,7 +172,7 @@ def breakdown(stage: predict.Predict, site: Site, tasks: tuple[AnyTask, ...]) ->
         setattr(owner, name, call)
 
     timed(runtime.OnnxNetwork, "__call__", "network")
-    timed(bands.BandReader, "block", "cleaning")
+    timed(bands.BandReader, "read", "cleaning")
     timed(photometric, "features", "features")
     timed(cells, "redshift_statistics", "redshift statistics")
     timed(point, "quantiles", "other quantiles")

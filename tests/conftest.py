@@ -20,11 +20,13 @@ settings.load_profile("galbatch")
 SLOW_FIRST = (
     "faults/test_faults.py",
     "faults/test_queue.py",
+    "faults/test_submit.py",
     "training/test_fit.py",
     "test_run.py",
     "test_memory.py",
     "test_object_storage.py",
     "faults/test_fence.py",
+    "faults/test_allocation.py",
     "test_lifecycle.py",
     "test_cluster.py",
     "training/test_transfer.py",

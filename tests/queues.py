@@ -28,13 +28,22 @@ place() {
 }
 out=$(place o "$(directive o)") err=$(place e "$(directive e)")
 grep -q '^#\$ -j y' "$Q/$number.sh" && err=$out
+limit=$(sed -n 's/^#SBATCH -t \(..\):\(..\):\(..\)$/\1 \2 \3/p' "$Q/$number.sh" |
+    { read -r h m s && echo $(( 10#$h * 3600 + 10#$m * 60 + 10#$s )); } 2>/dev/null)
 setsid bash -c '
     touch "$1/$2.ready"
     while [ -e "$1/hold" ]; do sleep 0.1; done
     touch "$1/$2.began"
-    bash "$1/$2.sh" >"$3" 2>"$4"
-    echo $? >"$1/$2.code"
-' job "$Q" $number "$out" "$err" </dev/null >/dev/null 2>&1 &
+    export SLURM_JOB_ID=$2 PBS_JOBID=$2.stub JOB_ID=$2 LSB_JOBID=$2
+    trap : TERM USR1
+    bash "$1/$2.sh" >>"$3" 2>>"$4" &
+    job=$!
+    if [ "$5" ]; then { sleep "$5" && kill -9 0; } >/dev/null 2>&1 & fi
+    wait $job; code=$?
+    while kill -0 $job 2>/dev/null; do wait $job; code=$?; done
+    echo $code >"$1/$2.code"
+    kill -9 0
+' job "$Q" $number "$out" "$err" "$limit" </dev/null >/dev/null 2>&1 &
 echo $! >"$Q/$number.pid"
 until [ -e "$Q/$number.ready" ]; do sleep 0.01; done
 """
@@ -157,12 +166,12 @@ class StubQueue:
             and self._alive(number)
         ]
 
-    def kill(self) -> None:
-        """End all jobs, without a warning."""
-        for number in self.submitted():
+    def kill(self, *numbers: int, by: int = signal.SIGKILL) -> None:
+        """End all jobs, or these, without a warning; or tell them that they have to end."""
+        for number in numbers or self.submitted():
             if self._alive(number):
                 with suppress(ProcessLookupError):
-                    os.killpg(self._leader(number), signal.SIGKILL)
+                    os.killpg(self._leader(number), by)
 
     def all_end(self, seconds: float = 20.0) -> bool:
         """Whether no job is left within a while."""

@@ -19,6 +19,7 @@ from galbatch.spec import load_job, load_survey
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS: Any = typer.main.get_command(app)
+SHOWN = [name for name, command in COMMANDS.commands.items() if not command.hidden]
 
 
 def lines() -> Iterator[str]:
@@ -54,6 +55,9 @@ def test_a_command_of_the_readme_is_there(line: str) -> None:
             assert (REPOSITORY / rest[0]).is_file()
         case "pip":
             assert rest[0] == "install"
+        case "sbatch":
+            *_, wrapped = shlex.split(rest[-1])
+            assert wrapped == "my_job.yaml" and " galbatch run " in rest[-1]
         case _:
             pytest.fail(f"what is {program}?")
 
@@ -74,7 +78,7 @@ def parsed(words: list[str]) -> None:
 
 def test_the_commands_of_the_readme_were_found() -> None:
     typed = " ".join(TYPED)
-    for command in COMMANDS.commands:
+    for command in SHOWN:
         assert re.search(rf"galbatch {command} ", typed), command
     assert "make test" in typed and "benchmarks/" in typed
     # Where `make` fetched uv, it is not on the PATH.
@@ -82,7 +86,7 @@ def test_the_commands_of_the_readme_were_found() -> None:
 
 
 def test_the_arrays_of_the_readme_make_a_survey(tmp_path: Path) -> None:
-    survey, _, arrays = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    survey, _, arrays, *_ = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     head, columns = survey.split("columns:\n")
     listed, axes = arrays.removeprefix("columns:\n").split("axes:\n")
     own = [line for line in listed.splitlines(keepends=True) if line not in columns]
@@ -92,7 +96,16 @@ def test_the_arrays_of_the_readme_make_a_survey(tmp_path: Path) -> None:
     assert [column.name for column in found.arrays] == ["spectrum", "ivar", "mask", "cutout"]
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS.commands])
+def test_the_cluster_of_the_readme_is_one(tmp_path: Path) -> None:
+    (cluster,) = re.findall(r"```yaml\n# in the job\n(.*?)```", README, re.DOTALL)
+    text = (REPOSITORY / "jobs" / "quickstart.yaml").read_text(encoding="utf-8")
+    assert "\ncluster:" not in text
+    file = tmp_path / "job.yaml"
+    file.write_text(text + cluster, encoding="utf-8")
+    assert load_job(str(file)).cluster.kind == "slurm"
+
+
+@pytest.mark.parametrize("command", ["", *SHOWN])
 def test_help_has_an_example_and_the_exit_codes(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"] if command else ["--help"])
     text = " ".join(done.stdout.split())

@@ -85,7 +85,7 @@ def test_rates_are_a_store_s_own(finished: Path) -> None:
 def test_rates_are_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("galbatch.forecast.rates.SAMPLE", 1_500)
-    site = at(tmp_path)
+    site = at(tmp_path, models=[{"kind": "thesis", "targets": ["redshift"]}])
     assert measured_rates(site) is None
     table, lines = plan_page(site, None, measure=True)
     kept = measured_rates(site)

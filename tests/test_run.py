@@ -134,7 +134,7 @@ def test_the_report_counts_the_rows_that_trained(finished: Path) -> None:
 
 def test_the_readme_example_of_an_own_catalogue_runs(tmp_path: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    survey, job, _ = re.findall(r"```yaml\n(.*?)```", readme, re.S)
+    survey, job, *_ = re.findall(r"```yaml\n(.*?)```", readme, re.S)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "my_survey.yaml").write_text(survey)
     (tmp_path / "own" / "my_job.yaml").write_text(job)

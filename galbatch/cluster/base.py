@@ -23,11 +23,15 @@ class Folders:
         For the output of a queue's jobs. It is made where there is a queue, and stays.
     shared : mapping of str to Path
         A file on each disk that all workers must share, by the job's setting that names the disk.
+    accepted : callable, optional
+        Called with the number of each job that a queue accepts, and with what it is: `worker`, or
+        its group.
     """
 
     scratch: Path
     logs: Path
     shared: Mapping[str, Path]
+    accepted: Callable[[str, str], None] = lambda number, what: None
 
 
 Kind = Callable[[Any, Folders], AbstractContextManager[Workers | None]]

@@ -6,6 +6,8 @@ each disk, and a worker must read it back before it is given a task.
 
 from __future__ import annotations
 
+import re
+import shlex
 import socket
 import time
 import uuid
@@ -19,6 +21,10 @@ from galbatch.errors import SpecError
 
 PATIENCE = 2.0
 """Seconds that a network disk may take to show a new file."""
+
+
+UNSEEN = "does not see what this run writes in"
+"""What is said of a worker that has a disk of its own."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,28 @@ class Disks:
             If a token cannot be read; it names the worker.
         """
         _read_back(self, worker)
+
+    def script(self) -> list[str]:
+        """Lines of a shell that end a job where a token is missing; they say so in its log.
+
+        A worker there would not even start: the keys that it needs are on the same disk.
+        """
+        lines = []
+        for _, path in self.files:
+            there, folder = f"[ -e {shlex.quote(str(path))} ]", shlex.quote(str(path.parent))
+            lines.append(f"{there} || sleep {PATIENCE:.0f}")
+            lines.append(f'{there} || {{ echo "$(hostname) {UNSEEN}" {folder} >&2; exit 1; }}')
+        return lines
+
+    def refused(self, log: str) -> SpecError | None:
+        """What a run ends with if the log of a job says that a token is missing."""
+        for word, path in self.files:
+            said = re.search(rf"(\S+) {UNSEEN} {re.escape(str(path.parent))}", log)
+            if said:
+                problem = f"{UNSEEN} {path.parent}"
+                hint = f"{word}: must be on a disk that all workers share"
+                return SpecError(f"job on {said[1]}", problem, hint)
+        return None
 
 
 @contextmanager
@@ -94,7 +122,7 @@ def _read_back(disks: Disks, worker: str) -> None:
             if time.monotonic() > until:
                 raise SpecError(
                     f"worker {worker} on {socket.gethostname()}",
-                    f"does not see what this run writes in {path.parent}",
+                    f"{UNSEEN} {path.parent}",
                     f"{word}: must be on a disk that all workers share",
                 )
             time.sleep(0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,18 @@ def _ports(spec: QueueCluster) -> tuple[str, ...]:
     return "--worker-port", f"{first}:{middle}", "--nanny-port", f"{middle + 1}:{last}"
 
 
+def recorded(job: type, accepted: Callable[[str], None]) -> type:
+    """A job that tells its number when the queue has accepted it."""
+
+    class RecordedJob(job):  # type: ignore[misc]
+        async def start(self) -> None:
+            await super().start()
+            if self.job_id:
+                accepted(self.job_id)
+
+    return RecordedJob
+
+
 def keeping_refusals(job: type) -> type:
     """A job that keeps the queue's refusal: Dask would print it and wait for ever."""
     from distributed.core import Status
@@ -172,5 +184,9 @@ def refusal(command: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no '{error.filename or command}' on this machine"
     said = str(error)
-    text = said.partition("stderr:\n")[2].strip() or said
-    return f"{command} refused a job: {' '.join(text.split())[:WIDTH]}"
+    return refused(command, said.partition("stderr:\n")[2].strip() or said)
+
+
+def refused(command: str, said: str) -> str:
+    """The refusal of a queue, of which `said` is what it printed."""
+    return f"{command} refused a job: {' '.join(said.split())[:WIDTH]}"

@@ -14,7 +14,13 @@ from typing import Any
 from galbatch.cluster.base import Folders
 from galbatch.cluster.certificates import certificates
 from galbatch.cluster.disks import Disks
-from galbatch.cluster.jobs import ONLY_HERE, keeping_refusals, lifetime_of, worker_keywords
+from galbatch.cluster.jobs import (
+    ONLY_HERE,
+    keeping_refusals,
+    lifetime_of,
+    recorded,
+    worker_keywords,
+)
 from galbatch.cluster.session import closed, joined, session
 from galbatch.cluster.systems import SYSTEMS, in_order, jobqueue, jobs_text, log_end, states
 from galbatch.cluster.workers import OwnWorkers, Workers
@@ -154,8 +160,14 @@ class QueueWorkers(OwnWorkers):
         offered = {str(stage): 1.0 for stage in self._stages[name] if several}
         usual = self._cluster.new_spec["options"]
         own = worker_keywords(self._spec, name, folders.scratch, folders.logs, offered)
+        if self._spec.kind != "htcondor":  # whose jobs have one command for a script
+            own["job_script_prologue"] = [*own["job_script_prologue"], *self.disks.script()]
         per_job = self._groups[name].per_job
-        job = {"cls": self._cluster.new_spec["cls"], "options": {**usual, **own}, "of": name}
+        what = name or "worker"
+        job_cls = recorded(
+            self._cluster.new_spec["cls"], lambda number: folders.accepted(number, what)
+        )
+        job = {"cls": job_cls, "options": {**usual, **own}, "of": name}
         return {**job, "group": [f"-{i}" for i in range(per_job)]} if per_job > 1 else job
 
     def _replace_lost(self) -> Iterator[str]:
@@ -240,6 +252,8 @@ class QueueWorkers(OwnWorkers):
         for (what, state), names in ends.items():
             numbers = in_order([jobs[name].job_id for name in names if state])
             end = log_end(self._logs, numbers[0]) if state else ""
+            if refused := self.disks.refused(end):
+                raise refused
             reasons[f"{jobs_text(numbers)} {what} ({state}){end}" if state else what] = names
         return reasons
 

@@ -23,7 +23,7 @@ WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-_SETTINGS = {
+SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -71,7 +71,7 @@ def session(
     import dask
     import distributed  # noqa: F401  # its defaults must be there before our settings
 
-    with dask.config.set(_SETTINGS), _quiet(), ExitStack() as stack:
+    with dask.config.set(SETTINGS), quiet(), ExitStack() as stack:
         disks = stack.enter_context(tokens(shared))
         with _without_interrupts():
             workers = start(disks, stack)
@@ -151,7 +151,7 @@ def _checked_disks(workers: Workers, disks: Disks) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence Dask's log: what it says of workers and schedulers, `Workers` says in one line.
 
     After a failure it remains silent, since Dask may complain until Python ends.

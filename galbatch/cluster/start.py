@@ -13,7 +13,7 @@ from pathlib import Path
 
 from galbatch.cluster.base import Folders, Kind
 from galbatch.cluster.workers import Workers
-from galbatch.spec.cluster import Cluster
+from galbatch.spec.cluster import AllocationCluster, Cluster
 
 
 def _serial() -> Kind:
@@ -40,6 +40,12 @@ def _queue() -> Kind:
     return queue
 
 
+def _allocation() -> Kind:
+    from galbatch.cluster.allocation import allocation
+
+    return allocation
+
+
 def _scheduler() -> Kind:
     from galbatch.cluster.scheduler import scheduler
 
@@ -55,6 +61,7 @@ CLUSTERS: dict[str, Callable[[], Kind]] = {
     "sge": _queue,
     "lsf": _queue,
     "htcondor": _queue,
+    "allocation": _allocation,
     "scheduler": _scheduler,
 }
 """What starts a cluster, by the `kind` in a job. Each is imported when it is needed."""
@@ -62,7 +69,11 @@ CLUSTERS: dict[str, Callable[[], Kind]] = {
 
 @contextmanager
 def connect(
-    spec: Cluster, scratch: Path, logs: Path, shared: Mapping[str, Path]
+    spec: Cluster,
+    scratch: Path,
+    logs: Path,
+    shared: Mapping[str, Path],
+    accepted: Callable[[str, str], None] = lambda number, what: None,
 ) -> Iterator[Workers | None]:
     """Start or join the cluster that a job names, and leave it when done.
 
@@ -72,6 +83,7 @@ def connect(
         The job's settings.
     scratch, logs : Path
     shared : mapping of str to Path
+    accepted : callable, optional
         See `Folders`.
 
     Yields
@@ -87,5 +99,35 @@ def connect(
     TransientError
         If the processes cannot be started.
     """
-    with CLUSTERS[spec.kind]()(spec, Folders(scratch, logs, shared)) as workers:
+    with CLUSTERS[spec.kind]()(spec, Folders(scratch, logs, shared, accepted)) as workers:
         yield workers
+
+
+@contextmanager
+def taking_part(spec: Cluster, scratch: Path, logs: Path) -> Iterator[bool]:
+    """Do what this process has to do besides driving the run, if anything.
+
+    Parameters
+    ----------
+    spec : Cluster
+        The job's settings.
+    scratch, logs : Path
+        See `Folders`.
+
+    Yields
+    ------
+    bool
+        Whether this process drives the run; otherwise it has done its part.
+
+    Raises
+    ------
+    SpecError
+        If the job is for an allocation, and this is none.
+    """
+    if not isinstance(spec, AllocationCluster):
+        yield True
+        return
+    from galbatch.cluster.allocation import task_of_allocation
+
+    with task_of_allocation(spec, Folders(scratch, logs, {})) as drives:
+        yield drives

@@ -20,6 +20,7 @@ _LOG_BYTES, _LOG_LINES = 16_384, 3
 """How much of the end of a log is read, and how many lines are shown."""
 WIDTH = 300
 """Letters of a line that are shown."""
+_NEVER = re.compile("(?!)")
 _ROUTINE = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
 
 
@@ -47,6 +48,16 @@ class System:
         The keyword of dask-jobqueue for the account, or the directive.
     gpus : tuple of str, optional
         The directives that ask for ``{gpus}`` GPUs.
+    variable : str, optional
+        Holds a job's own number in its environment.
+    cancelled, says_cancelled : re.Pattern, optional
+        States of a job that somebody has cancelled, as it is told to end; and what then stands in
+        its log.
+    begins_again : bool, optional
+        Whether the queue itself starts a job once more that had to give way.
+    leaving : str, optional
+        The directives that let a job be told ``{seconds}`` before its time is up, or when it has to
+        give way.
     """
 
     cluster: str
@@ -58,6 +69,11 @@ class System:
     none: str = ""
     account: str = "account"
     gpus: tuple[str, ...] = ()
+    variable: str = ""
+    cancelled: re.Pattern[str] = _NEVER
+    says_cancelled: re.Pattern[str] = _NEVER
+    begins_again: bool = False
+    leaving: tuple[str, ...] = ()
 
 
 _CONDOR = {"1": "idle", "2": "running", "3": "removed", "4": "completed", "5": "held",
@@ -75,10 +91,18 @@ SYSTEMS = {
         ),
         shows_ended=True,
         gpus=("--gres=gpu:{gpus}",),
+        variable="SLURM_JOB_ID",
+        # And not: ... DUE TO PREEMPTION ***. Its state is COMPLETING either way.
+        says_cancelled=re.compile(r".*\*\*\* JOB .* CANCELLED AT \S+ \*\*\*"),
+        leaving=("--requeue", "--open-mode=append", "--signal=B:USR1@{seconds}"),
     ),
     # GPUs are part of the resources that a job selects: see `galbatch.cluster.jobs`.
     "pbs": System(
-        "PBSCluster", ("qstat", "-u", "{user}"), lambda words: words[-2], re.compile("[CFX]$")
+        "PBSCluster",
+        ("qstat", "-u", "{user}"),
+        lambda words: words[-2],
+        re.compile("[CFX]$"),
+        variable="PBS_JOBID",
     ),
     # E: an error, for which the job waits until somebody clears it.
     "sge": System(
@@ -88,6 +112,8 @@ SYSTEMS = {
         re.compile(".*E"),
         account="project",
         gpus=("-l gpu={gpus}",),
+        variable="JOB_ID",
+        cancelled=re.compile("d"),
     ),
     "lsf": System(
         "LSFCluster",
@@ -98,6 +124,7 @@ SYSTEMS = {
         none="job found",
         account="project",
         gpus=('-gpu "num={gpus}"',),
+        variable="LSB_JOBID",
     ),
     "htcondor": System(
         "HTCondorCluster",
@@ -107,6 +134,7 @@ SYSTEMS = {
         number=r"\d+\.\d+",
         account="accounting_group = {account}",
         gpus=("request_gpus = {gpus}",),
+        begins_again=True,
     ),
 }
 
@@ -174,23 +202,44 @@ def jobs_text(numbers: Sequence[str]) -> str:
 
 def log_end(folder: Path, job: str) -> str:
     """The path of a job's log, and its last lines; nothing where there is none."""
-    name = re.compile(rf"(?<!\d){re.escape(job)}(?!\d)")
     try:
-        files = [path for path in folder.iterdir() if name.search(path.name)]
-        lines = {path: _last_lines(path) for path in files}
+        lines = {path: _last_lines(path) for path in logs_of(folder, job)}
     except OSError:
         return ""
     path = max(lines, key=lambda path: (bool(lines[path]), ".e" in path.name), default=None)
     return f", {path} ends: {' / '.join(lines[path])}" if path and lines[path] else ""
 
 
-def _last_lines(path: Path) -> list[str]:
-    """The end of a log, without Dask's routine messages, unless there is nothing else."""
+def logs_of(folder: Path, job: str) -> list[Path]:
+    """The files with the output of a job.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
+    name = re.compile(rf"(?<!\d){re.escape(job)}(?!\d)")
+    return sorted(path for path in folder.iterdir() if path.is_file() and name.search(path.name))
+
+
+def end_of(path: Path) -> list[str]:
+    """The last lines of a log, as many as are in its last 16 KiB, without empty ones.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(file.tell() - _LOG_BYTES, 0))
         text = file.read().decode(errors="replace")
-    lines = [" ".join(line.split())[:WIDTH] for line in text.splitlines() if line.strip()]
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _last_lines(path: Path) -> list[str]:
+    """The end of a log, without Dask's routine messages, unless there is nothing else."""
+    lines = [" ".join(line.split())[:WIDTH] for line in end_of(path)]
     said = [line for line in lines if not _ROUTINE.match(line)]
     return said[-_LOG_LINES:] or [_ROUTINE.sub("", line) for line in lines[-1:]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.arrays import namespace
+from galbatch.arrays import namespace, upload
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.flux.clean import clean, magnitude_from_flux
 from galbatch.flux.columns import has, numbers, photometry_inputs, raw_photometry
@@ -48,23 +48,42 @@ class BandReader:
         photometry = photometry_inputs(self.survey, self.bands, reddening=self.clean.extinction)
         return (*photometry, *self.morphology)
 
-    def block(self, table: pa.Table, xp: Any = np) -> FluxBlock:
-        """Cleaned photometry of a table's rows, as arrays of namespace `xp`."""
+    def block(self, table: pa.Table) -> FluxBlock:
+        """Cleaned photometry of a table's rows, as NumPy arrays."""
+        block: FluxBlock = self.read(table, np)[0]
+        return block
+
+    def read(self, table: pa.Table, xp: Any, *others: NDArray[Any]) -> tuple[Any, ...]:
+        """Cleaned photometry of a table's rows, on a device.
+
+        Parameters
+        ----------
+        table : pa.Table
+        xp : module
+            NumPy or cupy.
+        *others : ndarray
+            What else is to be on the device: all is copied there at once.
+
+        Returns
+        -------
+        block : FluxBlock
+        *others : array
+        """
         raw = raw_photometry(table, self.survey, self.bands, reddening=self.clean.extinction)
-
-        def moved(array: NDArray[Any] | None) -> Any:
-            return None if array is None else xp.asarray(array)
-
-        return clean(
-            moved(raw.value),
-            moved(raw.error),
+        value, error, mask, saturated, reddening, *moved = upload(
+            xp, raw.value, raw.error, raw.mask, raw.saturated, raw.reddening, *others
+        )
+        block = clean(
+            value,
+            error,
             self.survey.photometry,
             self.survey.named(self.bands),
             self.clean,
-            mask=moved(raw.mask),
-            saturated=moved(raw.saturated),
-            reddening=moved(raw.reddening),
+            mask=mask,
+            saturated=saturated,
+            reddening=reddening,
         )
+        return (block, *moved)
 
     def magnitude(self, block: FluxBlock) -> Any:
         """AB magnitude of the rows of `block` in the survey's reference band.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from galbatch.arrays import namespace
+from galbatch.arrays import constant, namespace
 from galbatch.errors import SpecError
 from galbatch.flux.dust import band_extinction
 from galbatch.spec import units
@@ -200,7 +200,8 @@ def _fluxes(
 
 def _units(xp: Any, photometry: Photometry, bands: Sequence[Band]) -> Any:
     """How many microjansky one of the photometry's unit is in each band."""
-    return xp.asarray([microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands])
+    factors = [microjansky(photometry.unit, b.wavelength, f"band {b.name}") for b in bands]
+    return constant(xp, factors, xp.float64)
 
 
 def _with_floor(xp: Any, flux: Any, sigma: Any, floor: float) -> Any:
@@ -216,7 +217,8 @@ def _sentinels(
     """Not detected, with which 1-sigma limit (microjansky); not observed; saturated."""
     not_detected, not_observed, too_bright = (xp.zeros(value.shape, bool) for _ in range(3))
     limit = xp.full(value.shape, xp.nan)
-    depth = xp.asarray([math.nan if band.depth is None else band.depth for band in bands])
+    depths = [math.nan if band.depth is None else band.depth for band in bands]
+    depth = constant(xp, depths, xp.float64)
     fallback = xp.broadcast_to(flux_from_magnitude(depth) / 5.0, value.shape)
     for sentinel in photometry.sentinels:
         is_it = xp.abs(value - sentinel.value) <= sentinel.tolerance
@@ -249,5 +251,5 @@ def _dust(xp: Any, reddening: Any, bands: Sequence[Band]) -> Any:
     if reddening is None:
         raise SpecError("clean.extinction", "there is no E(B-V) column", "set 'extinction: false'")
     usable = xp.where(xp.isfinite(reddening) & (reddening > 0), reddening, 0.0)
-    per_band = xp.asarray([band_extinction(band) for band in bands])
+    per_band = constant(xp, [band_extinction(band) for band in bands], xp.float64)
     return xp.exp(LN_FLUX_PER_MAGNITUDE * usable[:, None] * per_band)

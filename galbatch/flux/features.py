@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.arrays import namespace
+from galbatch.arrays import constant, namespace
 from galbatch.errors import SpecError
 from galbatch.spec.survey import Band
 from galbatch.values import FluxBlock
@@ -171,26 +171,26 @@ def features(recipe: FeatureRecipe, block: FluxBlock, shapes: Any) -> Any:
     """
     xp = namespace(block.flux)
     measured, known, flags = _measure(recipe, block, shapes)
-    centre, scale = (xp.asarray(array, xp.float32) for array in (recipe.centre, recipe.scale))
+    centre, scale = (constant(xp, of, xp.float32) for of in (recipe.centre, recipe.scale))
     split = measured.shape[1]
     measured -= centre[:split]
     measured /= scale[:split]
     # Compressed smoothly, so that one odd band cannot push the network where it was never trained.
     measured /= xp.sqrt(1 + xp.square(measured / _CLIP))
-    measured[~known] = 0
+    xp.copyto(measured, 0, where=~known)
     whole = xp.concatenate([measured, flags.astype(xp.float32) * 2 - 1], axis=1)
     if len(recipe.kept) == len(recipe.names):
         return whole
-    return xp.take(whole, xp.asarray(recipe.kept), axis=1)
+    return xp.take(whole, constant(xp, recipe.kept, xp.intp), axis=1)
 
 
 def _measure(recipe: FeatureRecipe, block: FluxBlock, shapes: Any) -> tuple[Any, Any, Any]:
     """Measurements, which of them are known, and flags."""
     xp = namespace(block.flux)
-    soft = xp.asarray(recipe.softening, xp.float32)
+    soft = constant(xp, recipe.softening, xp.float32)
     asinh = xp.arcsinh(block.flux / (2 * soft))
     error = xp.log(block.error / soft + _SMALLEST_ERROR)
-    order = list(recipe.order)
+    order = constant(xp, recipe.order, xp.intp)
     sorted_, seen = asinh[:, order], block.observed[:, order]
     colour = sorted_[:, :-1] - sorted_[:, 1:]
     shaped = xp.isfinite(shapes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from galbatch.errors import SpecError
@@ -57,3 +58,17 @@ def prepare_tensorflow() -> Any:
             # cupy lives on the same device.
             tf.config.experimental.set_memory_growth(gpu, True)
     return tf
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """Let TensorFlow multiply in float32 meanwhile: TF32, its choice on a GPU, has three digits."""
+    import tensorflow as tf
+
+    config = tf.config.experimental
+    before = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(before)

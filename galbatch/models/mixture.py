@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from galbatch.arrays import namespace
+from galbatch.arrays import constant, namespace, parts
 
 # Cells, levels times rows, whose handful of arrays stay in a core's second cache.
 _CELLS = 32_768
@@ -114,12 +114,11 @@ def quantiles(mixture: Mixture, levels: Sequence[float] | Any) -> Any:
     """
     xp = namespace(mixture.weight)
     n = len(mixture)
-    wanted = xp.asarray(levels, xp.float32)
+    own = hasattr(levels, "shape")
+    wanted = xp.asarray(levels, xp.float32) if own else constant(xp, levels, xp.float32)
     wanted = xp.broadcast_to(wanted.reshape(len(levels), -1), (len(levels), n))
     result = xp.empty((len(levels), n), xp.float32)
-    step = max(_CELLS // len(levels), 1)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
+    for part in parts(xp, n, max(_CELLS // len(levels), 1)):
         block = _Block.of(mixture, part)
         result[:, part] = _invert(block, wanted[:, part])
     return result.T

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.arrays import namespace
+from galbatch.arrays import constant, namespace
 from galbatch.models.heads import Head
 from galbatch.values import FluxBlock, PredictedColumn
 
@@ -111,13 +111,13 @@ def scatter(
         one); unit of the target, for the redshift that of z.
     """
     xp = namespace(block.flux)
-    rows = noise(draws, block.flux.shape[1], seed)
+    rows = constant(xp, noise(draws, block.flux.shape[1], seed), xp.float32)
     answers = _answers(outputs, heads, calibration)
     total = {name: xp.zeros(len(block), xp.float64) for name in answers}
     square = {name: xp.zeros(len(block), xp.float64) for name in answers}
     for row in rows:
         # The error is 0 where nothing was observed, and nothing is added.
-        flux = block.flux + xp.asarray(row) * block.error
+        flux = block.flux + row * block.error
         moved = FluxBlock(flux, block.error, block.observed, block.detected, block.saturated)
         for name, each in _answers(ask(moved), heads, calibration).items():
             # Around the answer to the measured fluxes: squares of small numbers lose no digits.

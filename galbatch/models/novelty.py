@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
-from galbatch.arrays import namespace
+from galbatch.arrays import constant, namespace, parts
 
 _CENTRES = 64
 _FIT_ROWS = 20_000
@@ -49,11 +49,11 @@ class Novelty:
             Above 1 for 0.5 % of rows like the training sample, and for rows unlike it.
         """
         xp = namespace(features)
-        centres = xp.asarray(self.centres, xp.float32)
+        centres = constant(xp, self.centres, xp.float32)
         squares = xp.square(centres).sum(axis=1)
         found = xp.full(len(features), xp.inf, xp.float32)
-        for start in range(0, len(features), _ROWS):
-            rows = features[start : start + _ROWS]
+        for part in parts(xp, len(features), _ROWS):
+            rows = features[part]
             near = squares - 2 * (rows @ centres.T)
             size = xp.square(rows).sum(axis=1) + squares.max()
             # A matrix product's last bits depend on a row's place and on the threads, which a flag
@@ -61,7 +61,7 @@ class Novelty:
             limit = near.min(axis=1) + xp.float32(_MARGIN) * size
             row, centre = xp.nonzero(near <= limit[:, None])
             squared = xp.square(rows[row] - centres[centre]).sum(axis=1)
-            xp.minimum.at(found, start + row, squared)
+            xp.minimum.at(found, part.start + row, squared)
         return xp.sqrt(found) / xp.float32(self.reach)
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from galbatch.arrays import namespace
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from galbatch.arrays import constant, namespace, parts
 
 QUANTILES: tuple[float, ...] = (
     0.005, 0.025, 0.05, 0.1, 0.16, 0.25, 0.375, 0.5, 0.625, 0.75, 0.84, 0.9, 0.95, 0.975, 0.995,
@@ -16,7 +19,7 @@ QUANTILES: tuple[float, ...] = (
 _GRID_ROWS = 128
 
 
-def density_of_quantiles(quantiles: Any, levels: Sequence[float] | Any, grid: Any) -> Any:
+def density_of_quantiles(quantiles: Any, levels: Sequence[float], grid: ArrayLike) -> Any:
     """Density on a grid, from the quantiles that are stored of a distribution.
 
     Parameters
@@ -25,8 +28,8 @@ def density_of_quantiles(quantiles: Any, levels: Sequence[float] | Any, grid: An
         Ascending along each row; NaN where a row has none.
     levels : sequence of float, shape (k,)
         Their probabilities, ascending, within (0, 1): `QUANTILES` of the stored redshifts.
-    grid : array, shape (m,)
-        Ascending, same unit.
+    grid : array-like, shape (m,)
+        Of the host; ascending, same unit.
 
     Returns
     -------
@@ -42,16 +45,16 @@ def density_of_quantiles(quantiles: Any, levels: Sequence[float] | Any, grid: An
     hand, use `binned.density`.
     """
     xp = namespace(quantiles)
-    edges = cell_edges(xp, grid)
-    widths = xp.diff(edges)
-    level = xp.asarray(levels, xp.float64)
+    ends, level = cell_edges(grid), np.asarray(levels, np.float64)
+    edges, widths, rises = (
+        constant(xp, of, xp.float64) for of in (ends, np.diff(ends), np.diff(level))
+    )
     result = xp.empty((len(quantiles), len(widths)), xp.float32)
-    for start in range(0, len(quantiles), _GRID_ROWS):
-        part = slice(start, start + _GRID_ROWS)
+    for part in parts(xp, len(quantiles), _GRID_ROWS):
         at = xp.asarray(quantiles[part], xp.float64)
         # Quantiles that coincide (float32) must not make an infinite density.
         gap = xp.maximum(xp.diff(at, axis=1), 1e-6 * (1.0 + xp.abs(at[:, :-1])))
-        steep = xp.diff(level) / gap
+        steep = rises / gap
         low, high, rest = at[:, :1], at[:, -1:], 1.0 - level[-1]
         reached = level[0] * xp.exp(xp.minimum(0.0, (edges - low) * steep[:, :1] / level[0]))
         reached -= rest * xp.exp(xp.minimum(0.0, (high - edges) * steep[:, -1:] / rest))
@@ -62,18 +65,16 @@ def density_of_quantiles(quantiles: Any, levels: Sequence[float] | Any, grid: An
     return result
 
 
-def cell_edges(xp: Any, grid: Any) -> Any:
+def cell_edges(grid: ArrayLike) -> NDArray[np.float64]:
     """Edges of the cells around a grid's points.
 
     Parameters
     ----------
-    xp : module
-        NumPy or cupy.
-    grid : array, shape (m,)
+    grid : array-like, shape (m,)
 
     Returns
     -------
-    array, shape (m + 1,), float64
+    ndarray, shape (m + 1,), float64
         The first and the last point, and between them the middles.
 
     Raises
@@ -81,10 +82,10 @@ def cell_edges(xp: Any, grid: Any) -> Any:
     ValueError
         If the points do not ascend, or are fewer than two.
     """
-    points = xp.asarray(grid, xp.float64)
-    if points.ndim != 1 or len(points) < 2 or not bool((xp.diff(points) > 0).all()):
+    points = np.asarray(grid, np.float64)
+    if points.ndim != 1 or len(points) < 2 or not bool((np.diff(points) > 0).all()):
         raise ValueError("a grid takes two points or more, ascending")
-    return xp.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
+    return np.concatenate([points[:1], (points[1:] + points[:-1]) / 2, points[-1:]])
 
 
 def cell_shares(xp: Any, reached: Any) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from galbatch.arrays import namespace, to_numpy, worker_namespace
+from galbatch.arrays import download, namespace, rows_at_once, worker_namespace
 from galbatch.errors import SpecError
 from galbatch.flux.bands import BandReader, choose_bands, photometry_and_shapes
 from galbatch.flux.features import FeatureRecipe, features
@@ -34,7 +33,7 @@ from galbatch.values import FluxBlock, PredictedColumn
 
 VERSION = 4
 NETWORK = "network"
-# The memory of a prediction is that of so many rows, beside the result.
+# The memory of a prediction on a CPU is that of so many rows, beside the result.
 _BATCH = 4096
 # Bytes of a row: of a band's flux, error and flags; of a band's features; of the outputs of two
 # networks of 900 cells.
@@ -84,6 +83,7 @@ class Photometric:
             raise SpecError(f"model '{card.name}'", "has no redshift to give a density of")
         redshifts = np.linspace(grid.low, grid.high, grid.points).tolist() if grid else ()
         self._decoding = DecodeSettings(survey.odds_width, tuple(redshifts))
+        self._networks: dict[str, Network] = {}
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
@@ -95,8 +95,9 @@ class Photometric:
                 found += scatter_columns(head)
         return found + _ALWAYS
 
-    @cached_property
-    def _network(self) -> Network:
+    def _network(self, xp: Any) -> Network:
+        """The network where arrays of a namespace are; read when it is first wanted."""
+
         def build() -> Any:
             from galbatch.models.device import prepare_tensorflow
 
@@ -105,14 +106,22 @@ class Photometric:
 
             return build(Architecture(**self.card.recipe["network"]), self._heads)
 
-        return open_network(self._folder, NETWORK, build)
+        if xp.__name__ not in self._networks:
+            self._networks[xp.__name__] = open_network(self._folder, NETWORK, build, xp)
+        return self._networks[xp.__name__]
+
+    def _rows_at_once(self, xp: Any) -> int:
+        shape = self.card.recipe["network"]
+        outputs = 4 * shape["members"] * shape["outputs"]
+        return rows_at_once(xp, max(outputs, _predicting_bytes(self._settings)), _BATCH)
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
         xp = worker_namespace()
+        size = self._rows_at_once(xp)
         parts = [
-            self._predict(table.slice(start, _BATCH), xp)
-            for start in range(0, max(table.num_rows, 1), _BATCH)
+            self._predict(table.slice(start, size), xp)
+            for start in range(0, max(table.num_rows, 1), size)
         ]
         return pa.concat_tables(parts).combine_chunks()
 
@@ -120,13 +129,12 @@ class Photometric:
         if table.num_rows == 1:
             # NumPy adds up a single column in another order than many: other last bits.
             return self._predict(pa.concat_tables([table, table]), xp).slice(0, 1)
-        block = self._reader.block(table, xp)
-        shapes = xp.asarray(self._reader.shapes(table))
-        inputs = features(self._features, block, shapes)
+        block, shapes = self._reader.read(table, xp, self._reader.shapes(table))
+        inputs, network = features(self._features, block, shapes), self._network(xp)
 
         def ask(fluxes: FluxBlock) -> Any:
             seen = inputs if fluxes is block else features(self._features, fluxes, shapes)
-            return xp.asarray(self._network(seen))
+            return network(seen)
 
         outputs, calibration = ask(block), self.card.calibration
         magnitude = self._reader.magnitude(block)
@@ -136,11 +144,11 @@ class Photometric:
             values |= scatter(ask, block, outputs, self._heads, calibration, draws, seed)
         values["ood"] = self._novelty.score(inputs)
         blind = ~block.observed.any(axis=1)
-        if blind.any():
-            for column in values.values():
-                column[blind] = xp.nan
+        for column in values.values():
+            xp.copyto(column, xp.nan, where=blind.reshape(-1, *[1] * (column.ndim - 1)))
         values["quality"] = _quality(block, values, self._heads)
-        return tabulate(self.columns, {name: to_numpy(array) for name, array in values.items()})
+        wanted = {column.name: values[column.name] for column in self.columns}
+        return tabulate(self.columns, download(wanted))
 
 
 class PhotometricFamily(Family[PhotometricModel]):
@@ -187,12 +195,16 @@ class PhotometricFamily(Family[PhotometricModel]):
 
     def predicting_bytes(self, settings: PhotometricModel, survey: Survey) -> int:
         """Of the network's outputs, and of p(z) on a grid; see `Family.predicting_bytes`."""
-        grid = settings.redshift_grid
-        return _OUTPUT_BYTES + (4 * grid.points if grid else 0)
+        return _predicting_bytes(settings)
 
     def load(self, card: Card, folder: Path, settings: PhotometricModel) -> Photometric:
         """See `Family.load`."""
         return Photometric(card, folder, settings)
+
+
+def _predicting_bytes(settings: PhotometricModel) -> int:
+    grid = settings.redshift_grid
+    return _OUTPUT_BYTES + (4 * grid.points if grid else 0)
 
 
 def _quality(block: FluxBlock, values: Mapping[str, Any], heads: tuple[Head, ...]) -> Any:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.polynomial import polyutils
 from numpy.typing import NDArray
 
+from galbatch.arrays import download, namespace, rows_at_once, worker_namespace
 from galbatch.flux.bands import BandReader, photometry_and_shapes
 from galbatch.flux.clean import thesis_clean
 from galbatch.flux.columns import has, numbers, vectors
@@ -122,23 +124,31 @@ class Transform:
         scaled = np.clip((values - self.low) / (self.high - self.low), 0.0, 1.0)
         return np.asarray(scaled**self.power)
 
-    def back(self, outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Shape (n,), network's output to the target's unit, without the polynomial."""
+    def back(self, outputs: Any) -> Any:
+        """Shape (n,), network's output to the target's unit, without the polynomial; float64."""
+        xp = namespace(outputs)
         # Below zero a tenth power would rise again.
-        share = np.asarray(outputs, np.float64)
+        share = outputs.astype(xp.float64)
         if self.power != 1.0:
-            share = np.clip(share, 0.0, None) ** (1.0 / self.power)
+            share = xp.clip(share, 0.0, None) ** (1.0 / self.power)
         return self.low + (self.high - self.low) * share
 
-    def corrected(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def corrected(self, values: Any) -> Any:
         """The polynomial of predicted values, held at the ends of the training labels.
 
         A polynomial of high order says nothing where it was not fitted.
         """
         if not self.polynomial:
             return values
-        series = np.polynomial.Polynomial(self.polynomial, domain=(self.low, self.high))
-        return np.asarray(series(np.clip(values, self.low, self.high)))
+        xp = namespace(values)
+        offset, scale = polyutils.mapparms((self.low, self.high), (-1.0, 1.0))
+        place = offset + scale * xp.clip(values, self.low, self.high)
+        *lower, highest = self.polynomial
+        # As numpy.polynomial does it, which knows no arrays of a GPU.
+        total = highest + place * 0
+        for coefficient in reversed(lower):
+            total = coefficient + total * place
+        return total
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""
@@ -172,14 +182,16 @@ class Thesis:
             for target, record in card.recipe["transforms"].items()
         }
         self._reader = BandReader(self._survey, card.bands, StandardClean(), ())
+        self._networks: dict[tuple[str, Target], Network] = {}
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
         """What it predicts: point values only."""
         return (*(COLUMNS[target] for target in self.card.targets), _QUALITY)
 
-    @cached_property
-    def _networks(self) -> dict[Target, Network]:
+    def _network(self, target: Target, xp: Any) -> Network:
+        """The network of a target where arrays of a namespace are; read when first wanted."""
+
         def build(target: Target) -> Any:
             from galbatch.models.device import prepare_tensorflow
 
@@ -188,38 +200,42 @@ class Thesis:
 
             return build(target, self._settings.layout, self.card.recipe["width"])
 
-        return {
-            target: open_network(self._folder, target, partial(build, target))
-            for target in self.card.targets
-        }
+        key = xp.__name__, target
+        if key not in self._networks:
+            opened = open_network(self._folder, target, partial(build, target), xp)
+            self._networks[key] = opened
+        return self._networks[key]
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
+        xp = worker_namespace()
+        size = rows_at_once(xp, _ROW_BYTES, _BATCH)
         parts = [
-            self._predict(table.slice(start, _BATCH))
-            for start in range(0, max(table.num_rows, 1), _BATCH)
+            self._predict(table.slice(start, size), xp)
+            for start in range(0, max(table.num_rows, 1), size)
         ]
         return pa.concat_tables(parts).combine_chunks()
 
-    def _predict(self, table: pa.Table) -> pa.Table:
-        inputs = thesis_clean(thesis_matrix(self._survey, self._names, table), self._settings.clean)
-        block = self._reader.block(table)
+    def _predict(self, table: pa.Table, xp: Any) -> pa.Table:
+        raw = thesis_matrix(self._survey, self._names, table)
+        block, matrix = self._reader.read(table, xp, raw)
+        inputs = thesis_clean(matrix, self._settings.clean)
         blind = ~block.observed.any(axis=1)
-        values: dict[str, NDArray[Any]] = {}
-        for target, network in self._networks.items():
-            outputs = network(inputs)
+        values: dict[str, Any] = {}
+        for target in self.card.targets:
+            outputs = self._network(target, xp)(inputs)
             if RECORDS[target].is_class:
-                value = np.asarray(outputs[:, 1], np.float64)
+                value = outputs[:, 1].astype(xp.float64)
             else:
                 transform = self._transforms[target]
                 value = transform.corrected(transform.back(outputs[:, 0]))
-            values[COLUMNS[target].name] = np.where(blind, np.nan, value)
-        bits = np.where(blind, Quality.NO_PHOTOMETRY.value, 0)
-        bits |= np.where(block.saturated, Quality.SATURATED.value, 0)
+            values[COLUMNS[target].name] = xp.where(blind, xp.nan, value)
+        bits = xp.where(blind, Quality.NO_PHOTOMETRY.value, 0)
+        bits |= xp.where(block.saturated, Quality.SATURATED.value, 0)
         if "prob_star" in values:
-            bits |= np.where(values["prob_star"] > 0.5, Quality.PROBABLY_STAR.value, 0)
-        values["quality"] = bits.astype(np.int32)
-        return tabulate(self.columns, values)
+            bits |= xp.where(values["prob_star"] > 0.5, Quality.PROBABLY_STAR.value, 0)
+        values["quality"] = bits.astype(xp.int32)
+        return tabulate(self.columns, download(values))
 
 
 class ThesisFamily(Family[ThesisModel]):

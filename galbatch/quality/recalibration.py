@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import ndtr, ndtri
 
-from galbatch.arrays import namespace, special
+from galbatch.arrays import constant, namespace, special
 from galbatch.quality.calibration import FEWEST_ROWS, SigmaScale
 
 Array = NDArray[np.float64]
@@ -99,7 +99,7 @@ class Warp:
         normal = (special(xp).ndtri(inner) - shift) / width
         warped = special(xp).ndtr(normal)
         if self.given:
-            warped = xp.interp(warped, *self._points(xp))
+            warped = xp.interp(xp.ascontiguousarray(warped), *self._points(xp))
         # What lies beyond is as likely as before, relative to the edge.
         warped = xp.where(probability < inner, warped * probability / inner, warped)
         rest = (1 - warped) * ((1 - probability) / (1 - inner))
@@ -127,23 +127,23 @@ class Warp:
             given, reached = (np.array([0.0, *of, 1.0]) for of in (self.given, self.reached))
             level = np.interp(level, reached, given)
         shift, width = self._at(magnitude, xp)
-        normal = xp.asarray(ndtri(level), xp.float32)[:, None] * width + shift
+        normal = constant(xp, ndtri(level), xp.float32)[:, None] * width + shift
         return special(xp).ndtr(normal)
 
     def _at(self, magnitude: Any, xp: Any) -> tuple[Any, Any]:
         middle = self.magnitude[len(self.magnitude) // 2]
         known = xp.where(xp.isfinite(magnitude), magnitude, middle)
-        knots = xp.asarray(self.magnitude, xp.float64)
+        knots = constant(xp, self.magnitude, xp.float64)
         shift, width = (
-            xp.interp(known, knots, xp.asarray(of, xp.float64)).astype(xp.float32)
+            xp.interp(known, knots, constant(xp, of, xp.float64)).astype(xp.float32)
             for of in (self.shift, self.width)
         )
         return shift, width
 
     def _points(self, xp: Any) -> tuple[Any, Any]:
         return (
-            xp.asarray([0.0, *self.given, 1.0], xp.float64),
-            xp.asarray([0.0, *self.reached, 1.0], xp.float64),
+            constant(xp, [0.0, *self.given, 1.0], xp.float64),
+            constant(xp, [0.0, *self.reached, 1.0], xp.float64),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -275,8 +275,9 @@ class Straightening:
         if not self.given:
             return value
         xp = namespace(value)
-        first, second = (xp.asarray(of, xp.float64) for of in (self.given, self.wanted))
-        return (value + xp.interp(value, first, second - first)).astype(value.dtype)
+        first, second = (constant(xp, of, xp.float64) for of in (self.given, self.wanted))
+        away = xp.interp(xp.ascontiguousarray(value), first, second - first)
+        return (value + away).astype(value.dtype)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON-ready dictionary."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -11,16 +12,26 @@ from galbatch.errors import SpecError
 from galbatch.stages.checks import identity_of
 from galbatch.stages.site import Site
 from galbatch.store import fence
+from galbatch.store.fence import Occupied
 from galbatch.store.identity import hold
 from galbatch.store.locations import empty, is_remote, remove_tree
 
+_ASKS_EVERY = 1.0
+"""Seconds."""
+
 
 @contextmanager
-def opened(site: Site) -> Iterator[None]:
+def opened(site: Site, patience: float = 0.0) -> Iterator[None]:
     """Hold the store: alone, and only if it is this job's.
 
     What this run made, and nothing else, is taken away again when it makes a new store and ends
     before a catalogue exists: a mistake of the user's leaves nothing behind.
+
+    Parameters
+    ----------
+    site : Site
+    patience : float, optional
+        Seconds to wait for another run that works on it.
 
     Raises
     ------
@@ -29,7 +40,7 @@ def opened(site: Site) -> Iterator[None]:
     """
     layout = site.layout
     made = (*_missing(layout.work), *_missing(layout.root))
-    with hold(layout, identity_of(site)) as fresh:
+    with _held(site, patience) as fresh:
         try:
             yield
         except SpecError:
@@ -40,6 +51,21 @@ def opened(site: Site) -> Iterator[None]:
                     with suppress(OSError):  # others may have put something there
                         folder.rmdir()
             raise
+
+
+@contextmanager
+def _held(site: Site, patience: float) -> Iterator[bool]:
+    until = time.monotonic() + patience
+    with ExitStack() as stack:
+        while True:
+            try:
+                fresh = stack.enter_context(hold(site.layout, identity_of(site)))
+                break
+            except Occupied:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_ASKS_EVERY)
+        yield fresh
 
 
 def _missing(path: Path) -> list[Path]:

@@ -148,6 +148,22 @@ class QueueGroup(Settings):
         return self
 
 
+class DriverJob(Settings):
+    """The job of `galbatch submit`, which asks for the workers and hands out the work."""
+
+    memory: Size = "4 GiB"
+    cores: Cores = 1
+    walltime: Walltime = "24:00:00"
+    """Time limit. A driver that comes near it is followed by another."""
+    lifetime: LifetimeShare = 0.9
+    """Share of the walltime after which the next driver takes over."""
+    queue: Line | None = None
+    """This and those below are the cluster's, unless they are given here."""
+    account: Line | None = None
+    directives: tuple[Line, ...] | None = None
+    prologue: tuple[Line, ...] | None = None
+
+
 class QueueCluster(QueueGroup):
     """Workers as jobs of an HPC queue, through dask-jobqueue."""
 
@@ -155,6 +171,8 @@ class QueueCluster(QueueGroup):
     groups: dict[Slug, GroupChanges] = Field(default_factory=dict)
     """Jobs that are not all alike, e.g. `cpu: {workers: 40}` and `gpu: {workers: 2, gpus: 1, queue:
     gpu}`: each has what the cluster says but for what it says itself."""
+    driver: DriverJob = DriverJob()
+    """The job that `galbatch submit` makes of the driver."""
     interface: Line | None = None
     """Network interface of the workers and the scheduler."""
     timeout: float = Field(default=300, ge=1, le=30 * 86_400)
@@ -177,7 +195,8 @@ class QueueCluster(QueueGroup):
     def _somebody_does_each_stage(self) -> Self:
         if self.groups and self.workers is not None:
             raise ValueError("workers: give the number in each of the groups")
-        if self.kind == "htcondor" and any(group.queue for group in self.all_groups.values()):
+        queues = [self.driver.queue, *(group.queue for group in self.all_groups.values())]
+        if self.kind == "htcondor" and any(queues):
             raise ValueError("queue: htcondor has none; leave it out")
         for name, group in self.all_groups.items():
             if group.workers is None:
@@ -205,6 +224,17 @@ class QueueCluster(QueueGroup):
             except ValueError as error:
                 raise ValueError(f"{_of(name)}{_reason(error)}") from None
         return found
+
+    @property
+    def driver_group(self) -> QueueGroup:
+        """The driver's job as a group of one, with all that it has."""
+        own = {
+            name: value
+            for name in DriverJob.model_fields
+            if (value := getattr(self.driver, name)) is not None
+        }
+        usual = {name: getattr(self, name) for name in DriverJob.model_fields}
+        return QueueGroup.model_validate({"workers": 1, "processes": 1, **usual, **own})
 
     @property
     def stages_of(self) -> dict[str, tuple[WorkerStage, ...]]:
@@ -247,6 +277,25 @@ def stages_with_gpus(gpus: int, cores: int) -> tuple[WorkerStage, ...]:
     return ("train", "predict") if gpus * GPU_FOR_CORES >= cores else ("train",)
 
 
+class AllocationCluster(Settings):
+    """Workers in an allocation that is there already: `srun -K -n 10 galbatch run JOB`.
+
+    Of the tasks of `srun` the first is Dask's scheduler, the second the driver; the others work.
+    """
+
+    kind: Literal["allocation"]
+    memory: Size = "4 GiB"
+    """Memory of a worker."""
+    interface: Line | None = None
+    """Network interface of the workers and the scheduler."""
+    timeout: float = Field(default=300, ge=1, le=86_400)
+    """Seconds to wait for the scheduler."""
+    death_timeout: float = Field(default=60, ge=5, le=86_400)
+    """Seconds after which a task ends that has lost the others."""
+    tls: bool = True
+    """Whether they speak to each other encrypted; see the `tls` of a queue."""
+
+
 class TlsFiles(Settings):
     """Certificates, in PEM, as `distributed.Security` takes them."""
 
@@ -284,6 +333,11 @@ class SchedulerCluster(Settings):
 
 
 Cluster = Annotated[
-    SerialCluster | LocalCluster | CudaCluster | QueueCluster | SchedulerCluster,
+    SerialCluster
+    | LocalCluster
+    | CudaCluster
+    | QueueCluster
+    | AllocationCluster
+    | SchedulerCluster,
     Field(discriminator="kind"),
 ]

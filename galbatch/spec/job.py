@@ -317,6 +317,9 @@ class Job(Settings):
     """A job: what to do."""
 
     name: Slug
+    site: Slug | None = None
+    """Take `cluster` and `scratch` from `~/.config/galbatch/sites/NAME.yaml`, but for what the job
+    says itself."""
     survey: Location
     """Name of a survey that galbatch ships, or a path to a YAML file."""
     source: Source
@@ -336,6 +339,10 @@ class Job(Settings):
     report: ReportSpec = ReportSpec()
     cluster: Cluster = LocalCluster()
     training: TrainingProcesses = TrainingProcesses()
+    mixed_devices: bool = False
+    """Let CPUs and GPUs, or several kinds of GPU, make the predictions of one version of a model.
+    They agree to about 1e-5, but not in the last digits. By default those of one kind are kept, and
+    others are made again."""
 
     @model_validator(mode="before")
     @classmethod

@@ -13,11 +13,19 @@ from galbatch.errors import SpecError, did_you_mean
 from galbatch.spec.base import Settings
 from galbatch.spec.job import Job
 from galbatch.spec.messages import describe_error, name_entries
+from galbatch.spec.sites import NO_SITE, SiteProfile, holds, site_profile
 from galbatch.spec.survey import Survey
 from galbatch.spec.yaml import Document, read_document, read_value
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 Spec = TypeVar("Spec", bound=Settings)
+
+
+def lasting(path: str) -> str:
+    """A job as it can be named from any folder: its absolute path, unless galbatch ships it."""
+    file = Path(path)
+    named = file.suffix not in (".yaml", ".yml") and file.parent == Path()
+    return path if named else str(file.absolute())
 
 
 def shipped(folder: str) -> Path:
@@ -43,12 +51,12 @@ def load_job(path: str, overrides: Sequence[str] = ()) -> Job:
     Raises
     ------
     SpecError
-        If the file is missing or says something galbatch does not understand.
+        If the file or its site is missing or says something galbatch does not understand.
     """
     file = _find(path, "jobs", "job")
     document = read_document(file)
     given = [_override(document.content, override) for override in overrides]
-    return _parse(Job, document, file, given)
+    return _parse(Job, document, file, given, site_profile(document.content.get("site")))
 
 
 def load_survey(name: str, beside: Path | None = None) -> Survey:
@@ -140,16 +148,23 @@ def _part(node: Any, key: str, where: str) -> str | int:
 
 
 def _parse(
-    model: type[Spec], document: Document, file: Path, given: Sequence[Sequence[str | int]] = ()
+    model: type[Spec],
+    document: Document,
+    file: Path,
+    given: Sequence[Sequence[str | int]] = (),
+    site: SiteProfile = NO_SITE,
 ) -> Spec:
     """`given` are the places that the file does not tell, but `--set` does."""
 
     def where(path: Sequence[str | int]) -> str:
+        if site.says(path) and not holds(document.content, path):
+            return f"{site.file}: line {site.document.line(path)}"
         line = document.line(path)
         told = line is not None and not any(path[: len(one)] == tuple(one) for one in given)
         return f"{file}: line {line}" if told else str(file)
 
+    content = site.under(document.content)
     try:
-        return model.model_validate(document.content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise describe_error(model, error, document.content, where) from None
+        raise describe_error(model, error, content, where) from None

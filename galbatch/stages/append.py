@@ -149,8 +149,8 @@ def _delivery(
     }
     unit = unit_of(sink, holder)
     fingerprint = PublishedFacts.from_json(published.facts).fingerprint
-    layout, receipts = snapshot.site.layout, snapshot.receipts.all("predict")
-    written = predicted(catalogue, version, receipts)
+    layout = snapshot.site.layout
+    written = predicted(snapshot, catalogue, version)
     pieces = tuple(
         (
             Piece(

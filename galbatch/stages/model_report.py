@@ -88,7 +88,7 @@ def model_report(
 
 
 def _facts(snapshot: Snapshot, catalogue: Catalogue, version: str) -> list[PredictFacts]:
-    receipts = predicted(catalogue, version, snapshot.receipts.all("predict"))
+    receipts = predicted(snapshot, catalogue, version)
     return [PredictFacts.from_json(receipt.facts) for receipt in receipts.values()]
 
 

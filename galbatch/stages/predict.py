@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.arrays import device_kind, worker_namespace
+from galbatch.errors import SpecError, counted
 from galbatch.models.base import Model
 from galbatch.models.families import family_of
 from galbatch.models.flags import Quality
@@ -28,6 +32,7 @@ from galbatch.stages.predictions import (
     own_columns,
     predicted,
     predictors,
+    standing,
 )
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
@@ -42,6 +47,7 @@ from galbatch.store.tables import ROW_GROUP_ROWS, annotate
 from galbatch.store.units import prediction_unit, predictions_of, version_of
 from galbatch.values import Partition, Receipt
 
+_log = logging.getLogger(__name__)
 _SHOWN = ("quality", "z_mode", "ood")
 """Columns that the report shows of all rows."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
@@ -61,12 +67,16 @@ class Work:
         What is asked of the predictions, by version of a model; JSON values.
     columns : frozenset of str
         Columns that the catalogue has.
+    devices : mapping of str to str
+        The kind of device that has computed other partitions, by version, where no other kind may
+        go on.
     """
 
     partition: Partition
     needs: Mapping[str, Need]
     asked: Mapping[str, Mapping[str, Any]]
     columns: frozenset[str]
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,8 @@ class Predict:
     def run(self, site: Site, task: Task[Work], report: OnProgress) -> tuple[Receipt, ...]:
         """Read one partition and write the predictions of every model for it."""
         began = time.perf_counter()
-        work = task.payload
+        work, device = task.payload, device_kind(worker_namespace())
+        _refuse_another_kind(work, device)
         survey, layout = site.survey, site.layout
         models = {
             version: loaded_model(layout.model(version), need.depends["model"], work.asked[version])
@@ -157,7 +168,8 @@ class Predict:
         for version, need in work.needs.items():
             outputs = written[version].outputs
             missing = written[version].missing if version in self.arrays else None
-            facts = replace(_facts(pa.concat_tables(shown[version])), missing=missing)
+            facts = _facts(pa.concat_tables(shown[version]))
+            facts = replace(facts, device=device, missing=missing)
             receipt = need.receipt(
                 digest=next(iter(outputs.values())),
                 rows=rows,
@@ -203,24 +215,52 @@ def _tasks(
     snapshot: Snapshot, catalogue: Catalogue, current: Sequence[Predictor]
 ) -> tuple[Task[Work], ...]:
     """A task for each partition that any version has not predicted."""
-    receipts = snapshot.receipts
-    known, columns = receipts.all("predict"), frozenset(catalogue.facts.columns)
+    columns = frozenset(catalogue.facts.columns)
+    done = {one.version: standing(snapshot, catalogue, one) for one in current}
+    devices = {} if snapshot.site.job.mixed_devices else _devices(done)
     tasks = []
     for partition in catalogue.partitions:
         needs = {}
         reasons: dict[str, None] = {}
         for predictor in current:
-            need = predictor.need(catalogue, partition)
-            receipt = known.get(need.unit)
-            if not receipts.holds(receipt, need):
+            if partition.name not in done[predictor.version]:
+                need = predictor.need(catalogue, partition)
                 needs[predictor.version] = need
-                why = receipts.why(receipt, need)
+                why = _why(snapshot, need, devices.get(predictor.version))
                 reasons |= dict.fromkeys([why] if why else [])
         if needs:
             asked = {one.version: one.asked for one in current if one.version in needs}
-            work = Work(partition, needs, asked, columns)
+            wanted = {version: devices[version] for version in needs if version in devices}
+            work = Work(partition, needs, asked, columns, wanted)
             tasks.append(Task(partition.name, partition.rows, work, "; ".join(reasons)))
     return tuple(tasks)
+
+
+def _devices(done: Mapping[str, Mapping[str, Receipt]]) -> dict[str, str]:
+    """The kind of device that made the predictions of each version, where there are any."""
+    first = {version: next(iter(receipts.values()), None) for version, receipts in done.items()}
+    return {version: PredictFacts.device_in(one.facts) for version, one in first.items() if one}
+
+
+def _why(snapshot: Snapshot, need: Need, device: str | None) -> str:
+    """Why a unit must be done again, although `device` has made others."""
+    receipts = snapshot.receipts
+    receipt = receipts.all("predict").get(need.unit)
+    if receipt is None or not receipts.holds(receipt, need):
+        return receipts.why(receipt, need)
+    return f"computed on {PredictFacts.device_in(receipt.facts)}, others on {device}"
+
+
+def _refuse_another_kind(work: Work, device: str) -> None:
+    """Stop where this process would mix two kinds of device in one version."""
+    for version, wanted in work.devices.items():
+        if wanted != device:
+            raise SpecError(
+                f"predict {work.partition.name}",
+                f"this worker computes on {device}, the other predictions of '{version}' are of "
+                f"{wanted}",
+                "predict where there is such a device, or write 'mixed_devices: true' into the job",
+            )
 
 
 def _units(tasks: Iterable[Task[Work]]) -> set[str]:
@@ -247,11 +287,9 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
     """Make a version's predictions an extension of the catalogue, and record it."""
     site, receipts, version = snapshot.site, snapshot.receipts, predictor.version
     known, layout, book = receipts.all("predict"), site.layout, site.book
-    written = {}
-    for partition in catalogue.partitions:
-        need = predictor.need(catalogue, partition)
-        if receipts.holds(known.get(need.unit), need):
-            written[partition] = known[need.unit]
+    done = standing(snapshot, catalogue, predictor)
+    written = {one: done[one.name] for one in catalogue.partitions if one.name in done}
+    _tell_of_other_devices(snapshot, catalogue, version, done)
     digest = sha256("".join(one.digest for one in written.values()).encode()).hexdigest()
     depends = {
         "code": code.PREDICT,
@@ -296,6 +334,23 @@ def _publish(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> 
         facts=facts.to_json(),
     )
     book.put(receipt)
+
+
+def _tell_of_other_devices(
+    snapshot: Snapshot, catalogue: Catalogue, version: str, done: Mapping[str, Receipt]
+) -> None:
+    """Say why partitions are left that workers with another device have predicted meanwhile."""
+    device = _devices({version: done}).get(version)
+    known = snapshot.receipts.all("predict")
+    units = [prediction_unit(version, p.name) for p in catalogue.partitions if p.name not in done]
+    found = [PredictFacts.device_in(known[unit].facts) for unit in units if unit in known]
+    for other, many in sorted(Counter(found).items()):
+        if other != device:
+            _log.warning(
+                "%s of '%s' computed on %s, most on %s: to be made again by the next run, or to be "
+                "allowed with 'mixed_devices: true'",
+                counted(many, "partition"), version, other, device,
+            )  # fmt: skip
 
 
 def _predicted(survey: Survey, model: Model, table: pa.Table, size: int) -> Iterator[pa.Table]:
@@ -352,7 +407,7 @@ def _written(
     snapshot: Snapshot, catalogue: Catalogue, version: str, undone: Set[str]
 ) -> dict[str, tuple[str, ...]]:
     """Outputs of the partitions that are done, by partition."""
-    receipts = predicted(catalogue, version, snapshot.receipts.all("predict"))
+    receipts = predicted(snapshot, catalogue, version)
     return {name: one.outputs for name, one in receipts.items() if one.unit not in undone}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.state import Snapshot
 from galbatch.store.arrays import GroupSpec, group_spec
 from galbatch.store.locations import lasting_copy
+from galbatch.store.model_facts import PredictFacts
 from galbatch.store.receipts import Need
 from galbatch.store.tables import HEALPIX
 from galbatch.store.units import prediction_unit
@@ -108,12 +110,31 @@ def predict_need(
     return Need("predict", prediction_unit(version, partition.name), depends)
 
 
-def predicted(
-    catalogue: Catalogue, version: str, receipts: Mapping[str, Receipt]
-) -> dict[str, Receipt]:
+def predicted(snapshot: Snapshot, catalogue: Catalogue, version: str) -> dict[str, Receipt]:
     """The receipts of the partitions that a version has predicted, by the partition's name."""
+    receipts = snapshot.receipts.all("predict")
     units = {one.name: prediction_unit(version, one.name) for one in catalogue.partitions}
-    return {name: receipts[unit] for name, unit in units.items() if unit in receipts}
+    found = {name: receipts[unit] for name, unit in units.items() if unit in receipts}
+    return found if snapshot.site.job.mixed_devices else of_one_kind(found)
+
+
+def standing(snapshot: Snapshot, catalogue: Catalogue, predictor: Predictor) -> dict[str, Receipt]:
+    """The receipts of `predicted` that need not be made again."""
+    receipts, known = snapshot.receipts, snapshot.receipts.all("predict")
+    found = {}
+    for partition in catalogue.partitions:
+        need = predictor.need(catalogue, partition)
+        if receipts.holds(known.get(need.unit), need):
+            found[partition.name] = known[need.unit]
+    return found if snapshot.site.job.mixed_devices else of_one_kind(found)
+
+
+def of_one_kind(receipts: Mapping[str, Receipt]) -> dict[str, Receipt]:
+    """Those of a version's predictions that the kind of device made which made most of them."""
+    devices = {name: PredictFacts.device_in(one.facts) for name, one in receipts.items()}
+    count = Counter(devices.values())
+    most = max(count, key=lambda device: (count[device], device), default="")
+    return {name: receipt for name, receipt in receipts.items() if devices[name] == most}
 
 
 def own_columns(survey: Survey) -> tuple[str, ...]:

@@ -28,6 +28,10 @@ class Fenced(SpecError):
     """Another run has taken over the store: this one must not write any more."""
 
 
+class Occupied(SpecError):
+    """Another run works on the store: whoever waits may have it."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """The run that holds a lock; without arguments, this process.

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from galbatch.errors import SpecError
 from galbatch.store.commit import commit_bytes, explain_disk_errors, remove_unfinished
-from galbatch.store.fence import Attempt, Holder, read_holder, working_for
+from galbatch.store.fence import Attempt, Holder, Occupied, read_holder, working_for
 from galbatch.store.layout import Layout
 from galbatch.store.lease import lease
 from galbatch.store.locations import is_remote, remove_tree
@@ -180,7 +180,7 @@ def _flock(layout: Layout, lock: IO[bytes], kind: int) -> None:
                 layout.root,
             )
         else:
-            raise SpecError(
+            raise Occupied(
                 str(layout.root),
                 f"another run works on this store{_holder(layout.lock)}",
                 "wait for it, or stop it",

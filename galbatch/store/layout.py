@@ -200,6 +200,30 @@ class Layout:
         return beside.with_name(f"{beside.name}.logs")
 
     @property
+    def queue_jobs(self) -> Path:
+        """Folder of the records of a queue's jobs."""
+        return self.logs / "jobs"
+
+    def queue_job(self, kind: str, number: str) -> Path:
+        """The record of one of them."""
+        return self.queue_jobs / f"{file_name(f'{kind}-{number}')}.json"
+
+    @property
+    def driver_script(self) -> Path:
+        """The job of `galbatch submit`."""
+        return self.logs / "driver.sh"
+
+    @property
+    def drivers(self) -> Path:
+        """What the drivers that followed each other say to the next one."""
+        return self.logs / "drivers.json"
+
+    @property
+    def cancelled(self) -> Path:
+        """There from `galbatch cancel` until the job is submitted again: no driver goes on."""
+        return self.logs / "cancelled"
+
+    @property
     def shared(self) -> dict[str, Path]:
         """A file on each disk that workers must share, by the job's setting that names the disk."""
         files = {"scratch": self.work / "token"}

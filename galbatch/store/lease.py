@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from galbatch.errors import SpecError
-from galbatch.store.fence import Holder, read_holder
+from galbatch.store.fence import Holder, Occupied, read_holder
 from galbatch.store.locations import file_system
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _take(lock: Path, mine: Holder) -> None:
         return
     holder = read_holder(lock)
     if holder is not None and not _is_dead(lock, holder):
-        raise SpecError(
+        raise Occupied(
             str(lock.parent),
             f"another run works on this store ({holder})",
             f"wait for it, or stop it; a run that died is noticed after {DEAD_AFTER:.0f} s",
@@ -91,7 +91,7 @@ def _take(lock: Path, mine: Holder) -> None:
     taken = _create(lock, mine)
     time.sleep(1)
     if not taken or read_holder(lock) != mine:
-        raise SpecError(str(lock.parent), "another run took this store just now", "wait for it")
+        raise Occupied(str(lock.parent), "another run took this store just now", "wait for it")
 
 
 def _give_back(lock: Path, mine: Holder) -> None:

@@ -52,6 +52,8 @@ class PredictFacts:
         Rows with each flag, and those with none (``ok``).
     redshifts, ood : Counts or None
         Of the values; None where the model has no such column.
+    device : str
+        The kind that computed: ``cpu``, or e.g. ``cuda: NVIDIA H100 80GB HBM3``.
     missing : mapping of str to int, or None
         Rows without a value, by predicted array; None where there are no arrays.
     """
@@ -60,6 +62,7 @@ class PredictFacts:
     quality: Mapping[str, int]
     redshifts: Counts | None
     ood: Counts | None
+    device: str = "cpu"
     missing: Mapping[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class PredictFacts:
             "quality": dict(self.quality),
             "redshifts": self.redshifts and self.redshifts.to_json(),
             "ood": self.ood and self.ood.to_json(),
+            "device": self.device,
             **({} if self.missing is None else {"missing": dict(self.missing)}),
         }
 
@@ -80,8 +84,14 @@ class PredictFacts:
             quality=dict(record["quality"]),
             redshifts=record["redshifts"] and Counts.from_json(record["redshifts"]),
             ood=record["ood"] and Counts.from_json(record["ood"]),
+            device=cls.device_in(record),
             missing=record.get("missing"),
         )
+
+    @staticmethod
+    def device_in(record: Mapping[str, Any]) -> str:
+        """The kind of device alone; receipts did not say it while all were of a CPU."""
+        return str(record.get("device", "cpu"))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError
+from galbatch.models.device import without_tf32
 from galbatch.models.runtime import KerasNetwork, OnnxNetwork
 
 _TOLERANCE = 1e-4
@@ -35,7 +36,8 @@ def export(model: Any, folder: Path, name: str, rows: NDArray[np.float32]) -> No
         If ONNX does not give what Keras gives.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = KerasNetwork(model)(rows)
+    with without_tf32():
+        wanted = KerasNetwork(model)(rows)
     model.save_weights(folder / f"{name}.weights.h5", overwrite=True)
     file = folder / f"{name}.onnx"
     with warnings.catch_warnings():

@@ -9,9 +9,23 @@ from pathlib import Path
 
 import pytest
 from queues import StubQueue
-from small import REPOSITORY
+from shared import made_once
+from slurm.runs import write_small
+from small import REPOSITORY, galbatch
 
 from galbatch.cluster import queue, workers
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the small job of `slurm.runs` has run, in this process."""
+
+    def make(folder: Path) -> None:
+        write_small(folder, {"kind": "serial"})
+        done = galbatch("run", "job.yaml", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "of-a-queue", make)
 
 
 @pytest.fixture

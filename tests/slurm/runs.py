@@ -84,8 +84,8 @@ def working(slurm: Slurm, folder: Path) -> dict[str, int]:
     """The jobs whose workers have come, by node."""
     found = {}
     for job in slurm.jobs("RUNNING"):
-        log = folder / "store.logs" / f"dask-worker-{job.number}.err"
-        if log.exists() and "Registered to:" in log.read_text():
+        logs = (folder / "store.logs").glob(f"*-{job.number}.err")
+        if any("Registered to:" in log.read_text() for log in logs):
             found[job.node] = job.number
     return found
 
@@ -108,8 +108,9 @@ def kept(folder: Path) -> dict[str, str]:
 
 
 def said_lost(run: Run, jobs: list[Job]) -> bool:
-    """Whether a run says that all these jobs were lost, in one line."""
-    numbers = ", ".join(str(job.number) for job in jobs)
-    what = f"job {numbers}" if len(jobs) == 1 else rf"{len(jobs)} jobs \({numbers}\)"
-    line = re.compile(rf"galbatch \w+: {what} lost \(CANCELLED\).*; replaced$")
-    return any(map(line.match, run.said))
+    """Whether a run says of all these jobs, together or one by one, that they were lost."""
+    line = re.compile(
+        r"galbatch \w+: (?:\d+ jobs \(|job )([\d, ]+)\)? lost \(CANCELLED\).*; replaced$"
+    )
+    said = [found[1] for found in map(line.match, run.said) if found]
+    return {str(job.number) for job in jobs} <= {n for text in said for n in text.split(", ")}

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.arrays import namespace
+from galbatch.arrays import constant, namespace, parts
 from galbatch.models import binned
 from galbatch.models.binned import AT_ONCE, Binned, density, redshift_statistics
 from galbatch.models.flags import Quality
@@ -241,10 +241,9 @@ class CellsHead(Head):
         Binned
         """
         xp = namespace(outputs)
-        edges = calibration.straightening.apply(xp.asarray(self.edges))
+        edges = calibration.straightening.apply(constant(xp, self.edges, xp.float32))
         cumulative = xp.empty((len(outputs), self.bins + 1), xp.float32)
-        for start in range(0, len(outputs), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
+        for part in parts(xp, len(outputs), AT_ONCE):
             cumulative[part] = Binned.of(self.shares(outputs[part]).mean(axis=1), edges).cumulative
         return Binned(cumulative, edges)
 
@@ -260,7 +259,7 @@ class CellsHead(Head):
         array, shape (n, members)
             ln(1 + z).
         """
-        edges = namespace(shares).asarray(self.edges)
+        edges = constant(namespace(shares), self.edges, np.float32)
         return (shares * ((edges[1:] + edges[:-1]) / 2)).sum(axis=2)
 
     def means(self, outputs: Any) -> Any:
@@ -277,8 +276,7 @@ class CellsHead(Head):
         """
         xp = namespace(outputs)
         means = xp.empty(outputs.shape[:2], xp.float32)
-        for start in range(0, len(outputs), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
+        for part in parts(xp, len(outputs), AT_ONCE):
             means[part] = self.centres_of(self.shares(outputs[part]))
         return means
 
@@ -305,10 +303,9 @@ class CellsHead(Head):
             corrections = Calibration.from_json(calibration[head.target])
             found |= head._statistics(outputs, corrections, settings.odds_width, magnitude)
             if settings.redshifts:
-                grid = namespace(outputs).asarray(settings.redshifts)
                 warp = corrections.warp if corrections.warp.changes else None
                 rows = head.binned(outputs, corrections)
-                found[DENSITY] = density(rows, grid, warp, magnitude)
+                found[DENSITY] = density(rows, settings.redshifts, warp, magnitude)
         return found
 
     def _statistics(
@@ -316,13 +313,12 @@ class CellsHead(Head):
     ) -> dict[str, Any]:
         """Some rows at a time: their cells stay in a core's cache."""
         xp = namespace(outputs)
-        edges = calibration.straightening.apply(xp.asarray(self.edges))
+        edges = calibration.straightening.apply(constant(xp, self.edges, xp.float32))
         warp = calibration.warp if calibration.warp.changes else None
         n = len(outputs)
         found = {name: xp.empty(n, xp.float32) for name in ("z_mode", "z_mean", "odds", "z_apart")}
         table = xp.empty((n, len(QUANTILES)), xp.float32)
-        for start in range(0, n, AT_ONCE):
-            part = slice(start, start + AT_ONCE)
+        for part in parts(xp, n, AT_ONCE):
             shares = self.shares(outputs[part])
             z = redshift_statistics(
                 Binned.of(shares.mean(axis=1), edges), odds_width, warp, magnitude[part]

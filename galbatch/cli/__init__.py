@@ -17,57 +17,42 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from galbatch import __version__
+from galbatch.cli import queue
+from galbatch.cli.base import (
+    CHANGE_SOMETHING,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    QUARANTINED,
+    JobArgument,
+    SetOption,
+    app,
+    err,
+    help_text,
+    out,
+    site_of,
+)
 from galbatch.errors import GalbatchError, SpecError, counted
-from galbatch.spec import load_job, load_survey
+from galbatch.spec import load_survey
 
 if TYPE_CHECKING:
     from galbatch.monitor import BarMonitor, LineMonitor
     from galbatch.run.loop import Outcome
     from galbatch.stages.site import Site
 
-DONE, QUARANTINED, CHANGE_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-_FAILURES = ("2 you must change something (one line says what)", "3 failed")
+
 _MANY = 10
 """Files that `validate` tells of one by one, at most."""
-
-
-def _help(example: str, *codes: str) -> str:
-    """The text below a command's options: an example and the exit codes."""
-    said = sorted((*(codes or ("0 done",)), *_FAILURES), key=lambda code: int(code.split()[0]))
-    return f"Example: galbatch {example}\n\nExit codes: {', '.join(said)}."
-
-
-app = typer.Typer(
-    name="galbatch",
-    help="Partition, clean, train, predict, append, report: galaxy surveys of any size.",
-    epilog=_help("run quickstart", "0 all done", "1 done but for what is listed"),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-# What is printed comes from users and files: [brackets] and :colons: in it are no markup.
-_out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-_err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-
 _A_MOMENT = 0.05
 """Seconds."""
-
-JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="A job file, or the name of a job galbatch ships.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace any setting of the job file."),
-]
 
 
 @app.command(
     "run",
-    epilog=_help(
+    epilog=help_text(
         "run jobs/zcosmos.yaml --set store=stores/mine",
         "0 all done and nothing left",
         "1 done but for what was quarantined or is left (it is listed)",
@@ -83,28 +68,37 @@ def run_command(
             "--retrain", help="Train a new version of models whose catalogue has changed since."
         ),
     ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to wait for another run that works on the store."),
+    ] = 0.0,
 ) -> None:
     """Do everything the job says that has not been done yet."""
     _stop_on_signals()
     try:
-        site = _site(job, set_)
-        from galbatch.cluster import connect
+        site = site_of(job, set_)
+        from galbatch.cluster import connect, taking_part
         from galbatch.plan import plan
         from galbatch.run.loop import run
         from galbatch.run.store import opened
+        from galbatch.store.queue_jobs import record_job
 
         stages = plan(site.job, site.survey, retrain=retrain)
         layout = site.layout
-        workers = partial(connect, site.job.cluster, layout.work, layout.logs, layout.shared)
-        with opened(site), _monitor() as monitor:
-            outcome = run(stages, site, workers, monitor)
+        cluster, record = site.job.cluster, partial(record_job, layout, site.job.cluster.kind)
+        workers = partial(connect, cluster, layout.work, layout.logs, layout.shared, record)
+        with taking_part(cluster, layout.work, layout.logs) as drives:
+            if not drives:
+                raise typer.Exit(DONE)
+            with opened(site, wait), _monitor() as monitor:
+                outcome = run(stages, site, workers, monitor)
     except KeyboardInterrupt:
-        _err.print("stopped; run the same command to go on where it was")
+        err.print("stopped; run the same command to go on where it was")
         raise typer.Exit(INTERRUPTED) from None
     _tell(site, outcome)
 
 
-@app.command("plan", epilog=_help("plan jobs/jpas.yaml --rows 500000000"))
+@app.command("plan", epilog=help_text("plan jobs/jpas.yaml --rows 500000000"))
 def plan_command(
     job: JobArgument,
     set_: SetOption = None,
@@ -117,18 +111,18 @@ def plan_command(
     ] = False,
 ) -> None:
     """Show the stages, who does each, what it needs and how long it takes."""
-    site = _site(job, set_)
+    site = site_of(job, set_)
     from galbatch.forecast.page import plan_page
 
     table, lines = plan_page(site, rows, measure)
-    _out.print(table)
+    out.print(table)
     for line in lines:
-        _out.print(line)
+        out.print(line)
 
 
 @app.command(
     "status",
-    epilog=_help(
+    epilog=help_text(
         "status jobs/zcosmos.yaml --check",
         "0 nothing is in quarantine (with --check: nothing is left)",
         "1 something is",
@@ -147,11 +141,14 @@ def status_command(
     ] = False,
 ) -> None:
     """Say what is done, what is left, and what was quarantined."""
-    site = _site(job, set_)
+    site = site_of(job, set_)
     from galbatch.plan import plan
     from galbatch.run.status import status
 
     state = status(plan(site.job, site.survey), site)
+    jobs, notes = queue.states_of(site.layout)
+    notes += queue.drivers_notes(site.layout)
+    state["queue"] = {"jobs": jobs, "notes": notes}
     if as_json:
         print(json.dumps(state, indent=1))
     else:
@@ -164,22 +161,26 @@ def status_command(
             left = "?" if waits and not row["left"] else f"{row['left']:,}"
             done, stale = f"{row['done']:,}", f"{row['stale']:,}"
             table.add_row(row["stage"], done, left, stale, f"{row['rows']:,}", waits)
-        _out.print(table)
+        out.print(table)
         for version in state["models"]:
-            _out.print(f"model: {_version_line(version)}")
+            out.print(f"model: {_version_line(version)}")
         for row in state["stages"]:
             for reason, count in row["reasons"].items():
-                _out.print(f"stale: {row['stage']}, {count:,} x {reason}")
+                out.print(f"stale: {row['stage']}, {count:,} x {reason}")
             for note in row["notes"]:
-                _out.print(f"note: {note}")
+                out.print(f"note: {note}")
+        for line in (*queue.summary(jobs), *(f"note: {note}" for note in notes)):
+            out.print(line)
         for line in _quarantined(site):
-            _out.print(line)
+            out.print(line)
     raise typer.Exit(QUARANTINED if state["left" if check else "quarantine"] else DONE)
 
 
 @app.command(
     "validate",
-    epilog=_help("validate jobs/zcosmos.yaml", "0 valid", "1 valid but for files that are named"),
+    epilog=help_text(
+        "validate jobs/zcosmos.yaml", "0 valid", "1 valid but for files that are named"
+    ),
 )
 def validate_command(
     job: JobArgument,
@@ -192,29 +193,29 @@ def validate_command(
 
     A file that breaks further on is found by `run`.
     """
-    site = _site(job, set_)
+    site = site_of(job, set_)
     from galbatch.stages.checks import agree, check_sources, source_notes, summarise
 
     agree(site.job, site.survey)
     source = site.job.source
     if source.kind == "mock":
-        _out.print(counted(source.rows, "simulated object"))
+        out.print(counted(source.rows, "simulated object"))
     facts = list(check_sources(site.job, site.survey))
     if verbose or len(facts) <= _MANY:
         for one in facts:
-            _out.print(str(one))
+            out.print(str(one))
     else:
         for line in (*summarise(facts), "--verbose tells of each file"):
-            _out.print(line)
+            out.print(line)
     for note in source_notes(site.job, site.survey, facts):
-        _out.print(f"note: {note}")
-    _out.print(f"{job}: valid", style="green")
+        out.print(f"note: {note}")
+    out.print(f"{job}: valid", style="green")
     if any(one.problem for one in facts):
         raise typer.Exit(QUARANTINED)
 
 
 @app.command(
-    "verify", epilog=_help("verify stores/zcosmos", "0 sound", "1 damaged (what is, is listed)")
+    "verify", epilog=help_text("verify stores/zcosmos", "0 sound", "1 damaged (what is, is listed)")
 )
 def verify_command(
     store: Annotated[
@@ -230,13 +231,13 @@ def verify_command(
     if "://" in store or Path(store).is_dir():
         layout = Layout(location(store))
     else:
-        layout = _site(store, None).layout
+        layout = site_of(store, None).layout
     moved = 0
     with examine(layout) as writable:
         identity = read_identity(layout)
         found = list(verify(layout))
         for damage in found:
-            _out.print(str(damage))
+            out.print(str(damage))
             moved += withdraw(layout, damage) if writable else 0
     if found:
         assert identity is not None  # examine() refuses what is no store
@@ -246,12 +247,12 @@ def verify_command(
         if not writable:
             parts.append("nothing was moved, since the store cannot be written")
         line = f"{', '.join(parts)}; 'galbatch run' with job '{identity.job}' makes just that again"
-        _err.print(line)
+        err.print(line)
         raise typer.Exit(QUARANTINED)
-    _out.print(f"{layout.root}: sound", style="green")
+    out.print(f"{layout.root}: sound", style="green")
 
 
-@app.command("drop", epilog=_help("drop jobs/zcosmos.yaml photometric_v2"))
+@app.command("drop", epilog=help_text("drop jobs/zcosmos.yaml photometric_v2"))
 def drop_command(
     job: JobArgument,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A version: see `status`.")],
@@ -261,7 +262,7 @@ def drop_command(
     set_: SetOption = None,
 ) -> None:
     """Remove a version of a model and all that it predicted from the store."""
-    site = _site(job, set_)
+    site = site_of(job, set_)
     from galbatch.run.store import opened
     from galbatch.stages.drop import drop
 
@@ -269,10 +270,10 @@ def drop_command(
         _ask_to_drop(site, model)
     with opened(site):
         for line in drop(site, model):
-            _out.print(line)
+            out.print(line)
 
 
-@app.command("export", epilog=_help("export jobs/zcosmos.yaml redshifts.hdf5"))
+@app.command("export", epilog=help_text("export jobs/zcosmos.yaml redshifts.hdf5"))
 def export_command(
     job: JobArgument,
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Ends with .hdf5.")],
@@ -283,7 +284,7 @@ def export_command(
     set_: SetOption = None,
 ) -> None:
     """Write the redshift distributions of all rows as an ensemble of `qp`."""
-    site = _site(job, set_)
+    site = site_of(job, set_)
     from galbatch.run.store import opened
     from galbatch.stages.export import export_qp
     from galbatch.stages.state import Snapshot
@@ -291,10 +292,10 @@ def export_command(
     with opened(site):
         version = model or Snapshot(site).versions.current(site.job.models[0])
         rows = export_qp(site, version, path, force)
-    _out.print(f"{path}: {counted(rows, 'distribution')} of {version}")
+    out.print(f"{path}: {counted(rows, 'distribution')} of {version}")
 
 
-@app.command("mock", epilog=_help("mock alhambra sky.csv.gz --rows 100000"))
+@app.command("mock", epilog=help_text("mock alhambra sky.csv.gz --rows 100000"))
 def mock_command(
     survey: Annotated[str, typer.Argument(metavar="SURVEY", help="Name or file of a survey.")],
     path: Annotated[Path, typer.Argument(metavar="FILE", help=".csv.gz, .csv, .fits or .parquet")],
@@ -306,20 +307,23 @@ def mock_command(
     from galbatch.stages.mock import write_mock
 
     write_mock(load_survey(survey), rows, seed, path, force=force)
-    _out.print(f"{path}: {counted(rows, 'object')} of a simulated {survey} sky")
+    out.print(f"{path}: {counted(rows, 'object')} of a simulated {survey} sky")
 
 
-@app.command("report", epilog=_help("report jobs/zcosmos.yaml"))
+@app.command("report", epilog=help_text("report jobs/zcosmos.yaml"))
 def report_command(job: JobArgument, set_: SetOption = None) -> None:
     """Draw the report of a store again."""
-    site = _site(job, set_)
+    site = site_of(job, set_)
     from galbatch.plan import plan
     from galbatch.run.status import draw
     from galbatch.run.store import opened
 
     with opened(site):
         path = draw(plan(site.job, site.survey), site)
-    _out.print(f"{path}")
+    out.print(f"{path}")
+
+
+app.add_typer(queue.commands)
 
 
 @app.callback(invoke_without_command=True)
@@ -327,7 +331,7 @@ def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        _out.print(f"galbatch {__version__}")
+        out.print(f"galbatch {__version__}")
         raise typer.Exit
 
 
@@ -338,18 +342,18 @@ def main() -> None:
         app(standalone_mode=True)
     except GalbatchError as error:
         code = CHANGE_SOMETHING if isinstance(error, SpecError) else FAILED
-        _err.print("error: ", style="bold red", end="")
-        _err.print(" ".join(str(error).split()))
+        err.print("error: ", style="bold red", end="")
+        err.print(" ".join(str(error).split()))
         sys.exit(code)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(DONE)
     except Exception:
-        _err.print(traceback.format_exc(), style="dim")
-        _err.print("failed: ", style="bold red", end="")
-        _err.print("this is a defect in galbatch, not a mistake of yours; ")
-        _err.print("finished work is kept: run the same command again, and please report it")
+        err.print(traceback.format_exc(), style="dim")
+        err.print("failed: ", style="bold red", end="")
+        err.print("this is a defect in galbatch, not a mistake of yours; ")
+        err.print("finished work is kept: run the same command again, and please report it")
         sys.exit(FAILED)
 
 
@@ -385,17 +389,10 @@ def _writable(folder: str) -> bool:
         return False
 
 
-def _site(job: str, overrides: list[str] | None) -> Site:
-    from galbatch.stages.site import Site
-
-    spec = load_job(job, overrides or ())
-    return Site.of(spec, load_survey(spec.survey, beside=Path(job).parent))
-
-
 def _monitor() -> BarMonitor | LineMonitor:
     from galbatch.monitor import BarMonitor, LineMonitor
 
-    return BarMonitor(_err) if _err.is_terminal else LineMonitor(sys.stderr)
+    return BarMonitor(err) if err.is_terminal else LineMonitor(sys.stderr)
 
 
 def _ask_to_drop(site: Site, model: str) -> None:
@@ -409,7 +406,7 @@ def _ask_to_drop(site: Site, model: str) -> None:
     if not sys.stdin.isatty():
         raise SpecError(model, loss, "--yes removes it all the same")
     if not typer.confirm(f"{model} {loss}: remove it?", err=True):
-        _out.print(f"{model} stays")
+        out.print(f"{model} stays")
         raise typer.Exit(CHANGE_SOMETHING)
 
 
@@ -426,16 +423,16 @@ def _tell(site: Site, outcome: Outcome) -> None:
                 memory = f"{record.peak_memory / 2**30:.2f} GiB" if record.peak_memory else ""
                 seconds = f"{record.seconds:.1f}"
                 table.add_row(record.stage, f"{record.rows:,}", seconds, speed, memory)
-        _out.print(table)
+        out.print(table)
     elif not outcome.left:
-        _out.print(f"{site.job.name}: nothing to do, all of it is in {site.layout.root}")
+        out.print(f"{site.job.name}: nothing to do, all of it is in {site.layout.root}")
     quarantined = _quarantined(site)
     for line in (*quarantined, *outcome.left):
-        _err.print(line)
-    _out.print(f"store   {site.layout.root}")
+        err.print(line)
+    out.print(f"store   {site.layout.root}")
     page = site.layout.report / "index.html"
     if page.exists():
-        _out.print(f"report  {page}")
+        out.print(f"report  {page}")
     raise typer.Exit(QUARANTINED if quarantined or outcome.left else DONE)
 
 
@@ -482,7 +479,3 @@ def _raise_again(lost: sys.UnraisableHookArgs) -> None:
         signal.setitimer(signal.ITIMER_REAL, _A_MOMENT)
     else:
         sys.__unraisablehook__(lost)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m galbatch.cli`."""
+
+from galbatch.cli import main
+
+main()

@@ -1,0 +1,142 @@
+"""Sites: what jobs of one place have in common, and who wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small import REPOSITORY, write_job
+
+from galbatch.errors import SpecError
+from galbatch.spec import load_job
+from galbatch.spec.cluster import LocalCluster, QueueCluster
+from galbatch.spec.sites import site_profile, sites_folder
+
+EXAMPLES = sorted((REPOSITORY / "docs" / "sites").glob("*.yaml"))
+PROFILE = """\
+# The cluster of the institute.
+scratch: /scratch/me
+cluster:
+  kind: slurm
+  queue: long
+  workers: 8
+  driver: {queue: service, walltime: "48:00:00"}
+"""
+
+
+@pytest.fixture(autouse=True)
+def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    folder = sites_folder()
+    assert folder == tmp_path / "config" / "galbatch" / "sites"
+    folder.mkdir(parents=True)
+    (folder / "institute.yaml").write_text(PROFILE)
+    return folder
+
+
+def of_job(folder: Path, *overrides: str, without: str = "", **changes: Any) -> Any:
+    path = Path(write_job(folder, **{"site": "institute", **changes}))
+    words = yaml.safe_load(path.read_text())
+    words.pop(without, None)
+    path.write_text(yaml.safe_dump(words, sort_keys=False))
+    return load_job(str(path), overrides)
+
+
+def test_a_job_has_what_its_site_says(tmp_path: Path) -> None:
+    job = of_job(tmp_path, without="cluster")
+    assert job.scratch == "/scratch/me"
+    assert isinstance(job.cluster, QueueCluster)
+    assert (job.cluster.queue, job.cluster.workers) == ("long", 8)
+    assert job.cluster.driver_group.walltime == "48:00:00"
+
+
+def test_the_words_of_the_job_win_key_by_key(tmp_path: Path) -> None:
+    cluster = {"workers": 20, "driver": {"walltime": "12:00:00"}}
+    job = of_job(tmp_path, "cluster.account=survey", cluster=cluster, scratch="mine")
+    assert job.scratch == "mine"
+    found = job.cluster
+    assert (found.kind, found.workers, found.queue, found.account) == (
+        "slurm", 20, "long", "survey"
+    )  # fmt: skip
+    assert (found.driver.queue, found.driver.walltime) == ("service", "12:00:00")
+
+
+@pytest.mark.parametrize("overrides", [(), ("cluster.kind=local",)])
+def test_nothing_is_taken_of_another_kind_of_cluster(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    cluster = {"kind": "local"} if not overrides else {}
+    job = of_job(tmp_path, *overrides, cluster=cluster)
+    assert job.cluster == LocalCluster()
+    assert job.scratch == "/scratch/me"
+
+
+def test_a_site_may_be_named_on_the_command_line(tmp_path: Path) -> None:
+    path = Path(write_job(tmp_path, cluster={"kind": "slurm"}))
+    assert load_job(str(path), ["site=institute"]).cluster.queue == "long"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("cluster:\n  kind: slurm\n  workers: 2\n  qeue: long\n",
+         "line 4: unknown setting 'cluster.qeue' (did you mean 'queue'?)"),
+        ("cluster: {kind: slrm, workers: 2}\n",
+         "line 1: 'cluster.kind' cannot be 'slrm' (did you mean 'slurm'?)"),
+        ("cluster:\n  kind: slurm\n  workers: 2\n  driver:\n    walltime: 24\n",
+         "line 5: 'cluster.driver.walltime': expected hours:minutes:seconds"),
+        ("scratch: 7\n", "line 1: 'scratch': expected a path, got 7"),
+        ("# a site\nstore: /data\n", "line 2: a site has no 'store'"),
+        ("- scratch\n", "expected 'key: value' lines at the top of the file"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_the_sites_own_line(
+    tmp_path: Path, sites: Path, profile: str, said: str
+) -> None:
+    (sites / "institute.yaml").write_text(profile)
+    with pytest.raises(SpecError) as error:
+        of_job(tmp_path, without="cluster")
+    text = str(error.value)
+    assert text.startswith(f"{sites / 'institute.yaml'}: {said}"), text
+    assert "\n" not in text
+
+
+def test_what_is_wrong_in_the_job_is_said_with_its_own_line(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"job\.yaml: line \d+: unknown setting 'cluster.worker'"):
+        of_job(tmp_path, cluster={"worker": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("institut", r"site 'institut': is not in .*/sites \(did you mean 'institute'\?\)"),
+        (7, r"line \d+: 'site': expected a letter"),
+        ("../secret", "is not in"),
+    ],
+)
+def test_a_site_that_is_not_there(tmp_path: Path, name: Any, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        of_job(tmp_path, site=name)
+
+
+def test_the_first_site_is_told_where_to_be(tmp_path: Path, sites: Path) -> None:
+    (sites / "institute.yaml").unlink()
+    with pytest.raises(SpecError, match=rf"write {sites}/institute\.yaml"):
+        of_job(tmp_path)
+
+
+def test_the_examples_are_of_each_queue() -> None:
+    assert [file.stem for file in EXAMPLES] == ["lsf", "pbs", "slurm"]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_is_a_site(file: Path, tmp_path: Path, sites: Path) -> None:
+    (sites / "institute.yaml").write_text(file.read_text())
+    job = of_job(tmp_path, without="cluster")
+    assert job.cluster.kind == file.stem
+    assert job.scratch
+    job = of_job(tmp_path, cluster={"groups": {"cpu": {"workers": 64}}})
+    assert job.cluster.all_groups["cpu"].workers == 64
+    assert site_profile("institute").document.content.keys() <= {"cluster", "scratch"}
