@@ -40,16 +40,21 @@ def main() -> None:
     from galbatch.mock.observe import mock_batches
 
     survey = load_survey("alhambra")
-    frames = [batch.to_table() for batch in mock_batches(survey, 2500, 3, 2500)]
+    tables = list(mock_batches(survey, 2500, 3, 2500))
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for name, off in differences(survey, pa.concat_tables(frames), Path(folder)).items():
+        for name, off in differences(survey, pa.concat_tables(tables), Path(folder)).items():
             print(f"{name}: losses of {STEPS} steps differ by at most {off:.1e}")
             worst = max(worst, off)
     sys.exit(0 if worst <= TOLERANCE else 1)
 
 
-def differences(survey: Survey, table: pa.Table, folder: Path) -> dict[str, float]:
+def differences(
+    survey: Survey,
+    table: pa.Table,
+    folder: Path,
+    devices: Sequence[tuple[int, ...]] = ((1, 2), (4,)),
+) -> dict[str, float]:
     """Largest relative difference of losses from those of one device.
 
     Parameters
@@ -59,20 +64,24 @@ def differences(survey: Survey, table: pa.Table, folder: Path) -> dict[str, floa
         Between 1,024 and 2,047 rows of it train.
     folder : Path
         Empty.
+    devices : sequence of tuple of int, optional
+        Numbers of devices that one process tries, for each process.
     """
     (folder / "survey.json").write_text(survey.model_dump_json(), encoding="utf-8")
     pq.write_table(table, folder / "sky.parquet")
     begun = [
         # TensorFlow's collectives of one process have one number of devices.
-        *(_begin(folder, 0, 1, devices) for devices in ((1, 2), (4,))),
+        *(_begin(folder, 0, 1, some) for some in devices),
         *(_begin(folder, number, 2, (1,)) for number in range(2)),
     ]
     codes = [process.wait() for process in begun]
     if any(codes):
         raise RuntimeError(f"fits ended with {codes}: {(folder / 'log').read_text()[-2000:]}")
     one = _losses(folder, 1, 1)
-    names = {(1, 2): "2 devices", (1, 4): "4 devices", (2, 1): "2 processes"}
-    return {name: _off(one, _losses(folder, *which)) for which, name in names.items()}
+    tried = {number for some in devices for number in some if number > 1}
+    names = {f"{number} devices": (1, number) for number in sorted(tried)}
+    names["2 processes"] = (2, 1)
+    return {name: _off(one, _losses(folder, *which)) for name, which in names.items()}
 
 
 def fit(number: int, count: int, devices: Sequence[int]) -> None:

@@ -58,6 +58,8 @@ def test_a_command_of_the_readme_is_there(line: str) -> None:
         case "sbatch":
             *_, wrapped = shlex.split(rest[-1])
             assert wrapped == "my_job.yaml" and " galbatch run " in rest[-1]
+        case "salloc":
+            assert rest[-3:] == ["galbatch", "run", "my_job.yaml"]
         case _:
             pytest.fail(f"what is {program}?")
 

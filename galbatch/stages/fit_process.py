@@ -34,7 +34,7 @@ from galbatch.stages.training_rows import split_of, training_rows
 from galbatch.store import fence
 from galbatch.store.layout import Layout
 from galbatch.store.locations import local_copy, location
-from galbatch.training.group import Certificates, Group, Meeting, joined
+from galbatch.training.group import Certificates, FitGroup, Meeting, joined
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 """Between two looks whether a fit is still wanted."""
@@ -123,7 +123,7 @@ def _outcome(model: str, members: Members, report: OnProgress) -> FitResult:
 
 
 def fit_here(
-    site: Site, model: str, folder: Path, report: OnProgress, group: Group | None = None
+    site: Site, model: str, folder: Path, report: OnProgress, group: FitGroup | None = None
 ) -> FitResult:
     """Fit a model in this process.
 
@@ -136,7 +136,7 @@ def fit_here(
         To write it to; with the checkpoints of a fit that was cut short.
     report : callable
         Told of every epoch.
-    group : Group, optional
+    group : FitGroup, optional
         The other processes that do it.
 
     Raises
@@ -234,24 +234,30 @@ def _say_error(error: GalbatchError) -> None:
 
 
 @contextmanager
-def _group(place: dict[str, Any] | None, number: int) -> Iterator[Group | None]:
+def _group(place: dict[str, Any] | None, number: int) -> Iterator[FitGroup | None]:
     """The other processes of this fit; None if it is the only one."""
     if place is None:
         yield None
         return
-    count, files, host = place["count"], place["certificates"], None
+    count, files, host = place["count"], place["certificates"], ""
     if files is None:
         share_machine(number, count)
-    elif number == 0 and place["interface"]:
-        from distributed.utils import get_ip_interface
-
-        try:
-            host = get_ip_interface(place["interface"])
-        except ValueError as error:
-            raise SpecError("training.interface", str(error)) from error
+    elif number == 0:
+        host = _address(place["interface"])
     made = Certificates(*files) if files else None
     with joined(Meeting(Path(place["folder"]), count, made, host), number) as group:
         yield group
+
+
+def _address(interface: str | None) -> str:
+    """Where processes of other machines reach this one: its name may mean itself alone."""
+    from distributed.utils import get_ip, get_ip_interface
+
+    try:
+        found: str = get_ip_interface(interface) if interface else get_ip()
+    except ValueError as error:
+        raise SpecError("training.interface", str(error)) from error
+    return found
 
 
 def main() -> None:

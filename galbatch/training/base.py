@@ -14,7 +14,7 @@ from galbatch.models.base import Card
 from galbatch.sample.census import Census
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.group import Group
+from galbatch.training.group import FitGroup
 
 OnEpoch = Callable[[int, int, str], None]
 """Is told (epochs done, epochs at most, losses)."""
@@ -39,7 +39,7 @@ class TrainingData:
         Folder of the model to begin with.
     origin : mapping
         Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
-    group : Group, optional
+    group : FitGroup, optional
         The other processes that do this fit, each with the same data. Only what the chief writes
         is kept.
     """
@@ -50,7 +50,7 @@ class TrainingData:
     census: Census
     pretrained: Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
-    group: Group | None = None
+    group: FitGroup | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from galbatch.sample.census import Census, take_census
 from galbatch.spec.job import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
-from galbatch.training.group import Group
+from galbatch.training.group import FitGroup
 
 
 def trainer_of(kind: str) -> Trainer[Any]:
@@ -45,7 +45,7 @@ def train(
     census: Census | None = None,
     pretrained: Path | None = None,
     origin: Mapping[str, Any] | None = None,
-    group: Group | None = None,
+    group: FitGroup | None = None,
 ) -> Card:
     """Train a model and save it.
 
@@ -69,7 +69,7 @@ def train(
         Folder of the model that `settings.begins_with` names.
     origin : mapping, optional
         Source and split of the rows, for the card: see `galbatch.sample.lineage.origin`.
-    group : Group, optional
+    group : FitGroup, optional
         The other processes that do this fit, each with the same arguments but for the folder: only
         what the chief writes is kept.
 

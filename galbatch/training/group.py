@@ -68,17 +68,17 @@ class Meeting:
     certificates : Certificates, optional
         None: they are on one machine.
     host : str, optional
-        Address of this machine to listen at; None for that of its name.
+        Address of the chief's machine, which it listens at; of the chief alone.
     """
 
     folder: Path
     count: int
     certificates: Certificates | None = None
-    host: str | None = None
+    host: str = ""
 
 
 @dataclass
-class Group:
+class FitGroup:
     """A process' ties to the others.
 
     Parameters
@@ -205,7 +205,7 @@ class Group:
 
 
 @contextmanager
-def joined(meeting: Meeting, number: int) -> Iterator[Group]:
+def joined(meeting: Meeting, number: int) -> Iterator[FitGroup]:
     """Meet the other processes.
 
     Parameters
@@ -216,7 +216,7 @@ def joined(meeting: Meeting, number: int) -> Iterator[Group]:
 
     Yields
     ------
-    Group
+    FitGroup
 
     Raises
     ------
@@ -225,7 +225,7 @@ def joined(meeting: Meeting, number: int) -> Iterator[Group]:
     """
     end = time.monotonic() + _SECONDS_TO_MEET
     peers = _others(meeting, end) if number == 0 else [_chief(meeting, number, end)]
-    group = Group(number, meeting.count, peers)
+    group = FitGroup(number, meeting.count, peers)
     try:
         for peer in peers:
             peer.settimeout(_SECONDS_TO_ANSWER)
@@ -285,8 +285,7 @@ def _listener(meeting: Meeting) -> socket.socket:
         listener.bind(str(meeting.folder / _SOCKET))
         listener.listen(meeting.count)
         return listener
-    host = meeting.host or socket.gethostbyname(socket.gethostname())
-    listener = socket.create_server((host, 0), backlog=meeting.count)
+    listener = socket.create_server((meeting.host, 0), backlog=meeting.count)
     draft = meeting.folder / f".{uuid.uuid4().hex[:12]}.tmp"
     draft.write_text(json.dumps(listener.getsockname()[:2]), encoding="ascii")
     draft.replace(meeting.folder / _ADDRESS)

@@ -16,7 +16,7 @@ from galbatch.errors import SpecError
 from galbatch.training.base import Fitted, Schedule
 from galbatch.training.checkpoint import Checkpoint
 from galbatch.training.data import JUDGED_AT_ONCE, TrainingRows, even, once, steps_in_epoch, stream
-from galbatch.training.group import Group
+from galbatch.training.group import FitGroup
 from galbatch.training.together import fit_together
 
 
@@ -29,7 +29,7 @@ def fit(
     key: str,
     where: str,
     report: Callable[[int, str], None],
-    group: Group | None = None,
+    group: FitGroup | None = None,
 ) -> Fitted:
     """Train on every GPU of this process, or on its CPU, and on those of its group.
 
@@ -50,7 +50,7 @@ def fit(
         For the message when it diverges.
     report : callable
         Told the finished epochs and what to say, after each.
-    group : Group, optional
+    group : FitGroup, optional
         The other processes that do this fit. The chief's folder and report count.
 
     Returns

@@ -47,7 +47,7 @@ from galbatch.training.examples import (
     matrix,
     measure,
 )
-from galbatch.training.group import Group
+from galbatch.training.group import FitGroup
 from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
 from galbatch.training.transfer import (
@@ -292,7 +292,7 @@ def _data_fingerprint(sample: _Sample, examples: Examples, census: Census) -> st
 
 
 def _fitted(
-    sample: _Sample, plan: _Plan, folder: Path, progress: OnEpoch, group: Group | None
+    sample: _Sample, plan: _Plan, folder: Path, progress: OnEpoch, group: FitGroup | None
 ) -> Fitted:
     """Fit the network and write it to the folder."""
     from galbatch.models.network import Architecture, build

@@ -27,7 +27,7 @@ from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
 from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
-from galbatch.training.group import Group
+from galbatch.training.group import FitGroup
 from galbatch.training.libraries import libraries
 from galbatch.training.scores import scores
 from galbatch.values import Target
@@ -74,7 +74,7 @@ class _Sample:
     targets : tuple of Target
     skipped : mapping
         Why others are left out.
-    group : Group or None
+    group : FitGroup or None
         The other processes that do this fit.
     """
 
@@ -85,7 +85,7 @@ class _Sample:
     matrix: NDArray[np.float32]
     targets: tuple[Target, ...]
     skipped: Mapping[str, str]
-    group: Group | None
+    group: FitGroup | None
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from galbatch.training.data import (
     steps_in_epoch,
     stream,
 )
-from galbatch.training.group import Group
+from galbatch.training.group import FitGroup
 
 # So far apart are the dropouts of two processes.
 _SEEDS = 1_000_003
@@ -37,14 +37,14 @@ class Together:
     ----------
     strategy : tf.distribute.Strategy
         Over the devices of this process.
-    group : Group
+    group : FitGroup
     model : keras.Model
         Compiled, made in the scope of the strategy.
     batch : int
         Rows of a step, of all processes.
     """
 
-    def __init__(self, strategy: Any, group: Group, model: Any, batch: int) -> None:
+    def __init__(self, strategy: Any, group: FitGroup, model: Any, batch: int) -> None:
         self._strategy, self._group, self._model, self._batch = strategy, group, model, batch
         self._replicas = strategy.num_replicas_in_sync
         self._variables = model.trainable_variables
@@ -149,7 +149,7 @@ class Together:
 
 def fit_together(
     strategy: Any,
-    group: Group,
+    group: FitGroup,
     model: Any,
     sample: TrainingRows,
     validation: tuple[NDArray[np.float32], NDArray[np.float32]],
@@ -163,7 +163,7 @@ def fit_together(
     ----------
     strategy : tf.distribute.Strategy
         Over the devices of this process.
-    group : Group
+    group : FitGroup
     model : keras.Model
         Compiled, made in the scope of the strategy.
     sample : TrainingRows
@@ -213,7 +213,7 @@ def fit_together(
     return group.told({}, checkpoint.best_weights(model))[1]
 
 
-def _first_epoch(group: Group, epoch: int, batch: int, rows: int, where: str) -> int:
+def _first_epoch(group: FitGroup, epoch: int, batch: int, rows: int, where: str) -> int:
     """The chief's; all must be about the same."""
     mine = {"batch": batch, "rows": rows}
     told, _ = group.told({"epoch": epoch, **mine}, [])

@@ -60,6 +60,7 @@ def test_two_nodes_make_what_one_process_makes(
     assert not slurm.processes()
 
 
+@pytest.mark.slow
 def test_workers_that_are_all_cancelled_are_replaced(
     reference: Path, slurm: Slurm, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_four_nodes_make_what_one_process_makes(
     assert digests(tmp_path) == digests(finished)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_a_node_dies(reference: Path, slurm: Slurm, tmp_path: Path) -> None:
     folder = begun_at("ingest", reference, tmp_path / "run")
     run = Run(folder)

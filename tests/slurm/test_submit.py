@@ -70,6 +70,7 @@ def test_a_driver_hands_over_is_cancelled_and_submitted_again(
     assert not slurm.processes()
 
 
+@pytest.mark.slow
 def test_a_driver_that_slurm_starts_again_gives_way_to_the_next(
     reference: Path, slurm: Slurm, tmp_path: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_driver_that_slurm_starts_again_gives_way_to_the_next(
     assert digests(folder) == digests(reference), said(folder)
 
 
+@pytest.mark.slow
 def test_a_run_on_slurm_is_cancelled(reference: Path, slurm: Slurm, tmp_path: Path) -> None:
     folder = begun_at("train", reference, tmp_path / "run", cluster={"driver": AN_HOUR})
     number = submit(folder)
@@ -93,6 +95,7 @@ def test_a_run_on_slurm_is_cancelled(reference: Path, slurm: Slurm, tmp_path: Pa
     assert drivers(folder) == [number]
 
 
+@pytest.mark.slow
 def test_an_allocation_makes_what_one_process_makes(
     reference: Path, slurm: Slurm, tmp_path: Path
 ) -> None:

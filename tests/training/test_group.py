@@ -20,10 +20,10 @@ import pytest
 from galbatch.cluster.certificates import certificates
 from galbatch.errors import TransientError
 from galbatch.training import group as group_module
-from galbatch.training.group import Certificates, Group, Meeting, joined
+from galbatch.training.group import Certificates, FitGroup, Meeting, joined
 
 
-def together(meeting: Meeting, work: Callable[[Group], Any]) -> list[Future[Any]]:
+def together(meeting: Meeting, work: Callable[[FitGroup], Any]) -> list[Future[Any]]:
     def one(number: int) -> Any:
         with joined(meeting, number) as group:
             return work(group)
@@ -52,7 +52,7 @@ def test_all_have_the_same_sum_to_the_bit(place: Path) -> None:
 def test_what_the_chief_says_counts(place: Path) -> None:
     arrays = [np.arange(6.0).reshape(2, 3), np.array(7, np.int64), np.zeros((0, 4), np.float32)]
 
-    def work(group: Group) -> Any:
+    def work(group: FitGroup) -> Any:
         mine = arrays if group.is_chief else [np.zeros(1)]
         return group.told({"epoch": 5 - group.number}, mine)
 
@@ -66,13 +66,13 @@ def test_what_the_chief_says_counts(place: Path) -> None:
 
 def test_every_row_is_somebodys() -> None:
     for count, rows in ((1, 5), (3, 10), (4, 3)):
-        shares = [Group(number, count, []).share(rows) for number in range(count)]
+        shares = [FitGroup(number, count, []).share(rows) for number in range(count)]
         assert [row for share in shares for row in range(rows)[share]] == list(range(rows))
 
 
 @pytest.mark.parametrize("leaves", [0, 1])
 def test_one_that_is_gone_is_noticed(place: Path, leaves: int) -> None:
-    def work(group: Group) -> None:
+    def work(group: FitGroup) -> None:
         if group.number != leaves:
             group.sum(np.zeros(3, np.float32))
 
@@ -97,11 +97,11 @@ def test_one_that_does_not_come_is_named(place: Path, monkeypatch: pytest.Monkey
 
 
 def test_on_one_machine_there_is_no_port(place: Path) -> None:
-    def work(_group: Group) -> list[Any]:
+    def work(_group: FitGroup) -> list[Any]:
         ties = psutil.Process(os.getpid()).net_connections("inet")
         return [tie for tie in ties if tie.status == psutil.CONN_LISTEN]
 
-    before = work(Group(0, 1, []))
+    before = work(FitGroup(0, 1, []))
     assert [one.result() for one in together(Meeting(place, 2), work)] == [before, before]
 
 

@@ -16,6 +16,6 @@ def test_losses_of_fifty_steps_agree(
 ) -> None:
     table = sky(2200, 1)
     assert (table["secure"].to_numpy() < 0).any()  # without some of the labels
-    off = replicas.differences(survey, table, tmp_path)
-    assert set(off) == {"2 devices", "4 devices", "2 processes"}
+    off = replicas.differences(survey, table, tmp_path, devices=((1, 2),))  # four: the benchmark
+    assert set(off) == {"2 devices", "2 processes"}
     assert max(off.values()) < replicas.TOLERANCE, off
