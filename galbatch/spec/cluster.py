@@ -201,10 +201,24 @@ class QueueCluster(QueueGroup):
         for name, group in self.all_groups.items():
             if group.workers is None:
                 raise ValueError(f"{_of(name)}workers: how many?")
+        self._check_ports()
         for stage in STAGES:
             if not any(stage in done for done in self.stages_of.values()):
                 raise ValueError(f"groups: none of them does '{stage}'; see their 'stages'")
         return self
+
+    def _check_ports(self) -> None:
+        """A worker and who watches over it each take a port, on a machine with several jobs too."""
+        if self.worker_ports is None:
+            return
+        first, last = map(int, self.worker_ports.split(":"))
+        needed = 2 * max(group.per_job for group in self.all_groups.values())
+        if not 1024 <= first <= last <= 65_535:
+            raise ValueError(f"worker_ports: {first}:{last} is no range within 1024:65535")
+        if last - first + 1 < needed:
+            raise ValueError(
+                f"worker_ports: a job's workers take {needed} ports, write at least that"
+            )
 
     @property
     def all_groups(self) -> dict[str, QueueGroup]:

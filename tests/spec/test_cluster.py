@@ -46,6 +46,12 @@ def test_workers_are_processes() -> None:
         ({"groups": {"a": {"workers": 3, "gpus": 1, "processes": 3}}}, "3 for 1 GPUs: each has"),
         ({"groups": {"a": {"workers": 3, "stages": ["scan"]}}}, "none of them does 'ingest'"),
         ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a: memory: 4 GiB for 32 workers"),
+        ({"workers": 1, "worker_ports": "40099:40000"}, "40099:40000 is no range"),
+        ({"workers": 1, "worker_ports": "40000:70000"}, "is no range within"),
+        (
+            {"workers": 4, "cores": 4, "memory": "8 GiB", "worker_ports": "40000:40003"},
+            "take 8 ports",
+        ),
         ({"kind": "htcondor", "workers": 1, "queue": "long"}, "htcondor has none"),
     ],
 )
