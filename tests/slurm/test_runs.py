@@ -161,4 +161,6 @@ def test_jobs_that_find_no_folder_for_their_log_are_refused(slurm: Slurm, tmp_pa
     with slurm.disk_of_its_own("n2", tmp_path):
         line = refused(tmp_path)
     assert re.search(r"2 jobs \(.*\) ended before a worker came \(FAILED JobLaunchFailure\)", line)
-    assert left(tmp_path) == ["job.yaml"]
+    # What is kept are the numbers of the two jobs.
+    assert left(tmp_path) == ["job.yaml", "store.logs"]
+    assert [path.name for path in (tmp_path / "store.logs").iterdir()] == ["jobs"]
