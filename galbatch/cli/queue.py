@@ -144,7 +144,15 @@ def cancel_command(job: JobArgument, set_: SetOption = None) -> None:
         cancel_drivers(layout)
     left = [one for one in found if not _is_over(one)]
     failed = False
+    kind = site.job.cluster.kind
     for one in sorted(left, key=lambda one: bool(one["what"] != DRIVER)):
+        if one["kind"] != kind:
+            err.print(
+                f"{one['what']}, job {one['number']}: is in a queue of kind {one['kind']}, the job "
+                f"says {kind}: cancel it with --set cluster.kind={one['kind']}"
+            )
+            failed = True
+            continue
         try:
             queue.cancel(one["number"])
         except TransientError as error:

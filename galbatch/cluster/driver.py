@@ -21,6 +21,7 @@ from galbatch.cluster.systems import (
     ANSWERS_WITHIN,
     SYSTEMS,
     WIDTH,
+    check_paths,
     end_of,
     jobqueue,
     logs_of,
@@ -61,6 +62,7 @@ class DriverQueue:
         self._spec, self._group, self._logs = spec, spec.driver_group, logs
         self._system = SYSTEMS[spec.kind]
         self._where = f"cluster ({spec.kind})"
+        check_paths(spec.kind, logs)
         self._job_cls = getattr(jobqueue(), self._system.cluster).job_cls
 
     @property

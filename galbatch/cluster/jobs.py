@@ -60,6 +60,7 @@ def worker_keywords(
         "local_directory": str(scratch),
         "worker_extra_args": [
             *("--dashboard-address", ONLY_HERE),
+            *("--nthreads", "1"),  # dask-jobqueue would give it all cores of its share
             *leaving,
             *(("--resources", shlex.quote(",".join(offered))) if offered else ()),
             *_ports(spec),

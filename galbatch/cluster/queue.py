@@ -22,7 +22,15 @@ from galbatch.cluster.jobs import (
     worker_keywords,
 )
 from galbatch.cluster.session import closed, joined, session
-from galbatch.cluster.systems import SYSTEMS, in_order, jobqueue, jobs_text, log_end, states
+from galbatch.cluster.systems import (
+    SYSTEMS,
+    check_paths,
+    in_order,
+    jobqueue,
+    jobs_text,
+    log_end,
+    states,
+)
 from galbatch.cluster.workers import OwnWorkers, Workers
 from galbatch.errors import SpecError, TransientError
 from galbatch.spec.cluster import QueueCluster
@@ -83,6 +91,7 @@ def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
         If dask-jobqueue is not installed, there is no such network interface, or it does not know
         one of the settings in `options`.
     """
+    check_paths(spec.kind, folders.scratch, folders.logs)
     kind = getattr(jobqueue(), SYSTEMS[spec.kind].cluster)
     name, *_ = spec.all_groups
     address = {"interface": spec.interface, "port": spec.scheduler_port or 0}

@@ -24,6 +24,9 @@ _NEVER = re.compile("(?!)")
 _ROUTINE = re.compile(r"[-\d]+ [:,\d]+ - distributed\.[.\w]+ - INFO - ")
 
 
+_PLAIN = re.compile(r"[\w.@%+=:,/~-]+")
+
+
 @dataclass(frozen=True)
 class System:
     """A queue system.
@@ -155,6 +158,22 @@ def jobqueue() -> Any:
         raise SpecError("cluster", problem, "install galbatch[hpc]") from error
     signal.signal(signal.SIGINT, before)
     return dask_jobqueue
+
+
+def check_paths(kind: str, *paths: Path) -> None:
+    """Refuse folders that the scripts of a queue cannot name: they are not quoted there.
+
+    Raises
+    ------
+    SpecError
+        Naming the folder.
+    """
+    for path in paths:
+        if not _PLAIN.fullmatch(str(path)):
+            problem = (
+                f"the folder {path} has a space or a sign in its name that scripts do not take"
+            )
+            raise SpecError(f"cluster ({kind})", problem, "give 'store' and 'scratch' plain names")
 
 
 def states(system: System) -> dict[str, str]:

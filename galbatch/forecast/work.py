@@ -176,8 +176,7 @@ def warnings(
         if who.memory is not None and needed > who.memory:
             found.append(
                 f"{stage.name} may need {needed / _GIB:.1f} GiB, and a worker has "
-                f"{who.memory / _GIB:.1f} GiB: give it more 'memory', or make partition.rows "
-                f"smaller than {site.job.partition.rows:,}"
+                f"{who.memory / _GIB:.1f} GiB: give it more 'memory', or make {_which(stage, site)}"
             )
         longest = forecasts[stage.name].longest if stage.name in forecasts else 0.0
         if who.seconds is not None and longest > who.seconds:
@@ -187,6 +186,13 @@ def warnings(
                 f"{who.seconds:,.0f} s: give them a longer 'walltime', or make the pieces smaller"
             )
     return (*found, *_unshared(site))
+
+
+def _which(stage: AnyStage, site: Site) -> str:
+    """What to make smaller, so that a stage needs less memory."""
+    if stage.name == "train":
+        return f"max_rows smaller than {max(model.max_rows for model in site.job.models):,}"
+    return f"partition.rows smaller than {site.job.partition.rows:,}"
 
 
 def _unshared(site: Site) -> list[str]:

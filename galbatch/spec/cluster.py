@@ -31,6 +31,28 @@ Ports = Annotated[
 ]
 
 
+Word = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_.@%+=:,/~-]+$",
+        max_length=200,
+        json_schema_extra=say(
+            "one word of letters, digits and _.@%+=:,/~- (it is part of a script)"
+        ),
+    ),
+]
+"""What a queue's script takes without quotes."""
+_OWN = frozenset(
+    {
+        *("cores", "processes", "memory", "walltime", "queue", "account", "project", "interface"),
+        *("job_name", "name", "python", "death_timeout", "local_directory", "log_directory"),
+        *("job_extra_directives", "job_script_prologue", "worker_extra_args", "security"),
+        *("shared_temp_directory", "scheduler_options", "job_cls", "n_workers", "asynchronous"),
+    }
+)
+"""Keywords of dask-jobqueue that other settings stand for, or that are galbatch's alone."""
+
+
 class SerialCluster(Settings):
     """One process, one partition after the other."""
 
@@ -69,12 +91,12 @@ class GroupChanges(Settings):
     memory: Size | None = None
     walltime: Walltime | None = None
     lifetime: LifetimeShare | None = None
-    queue: Line | None = None
-    account: Line | None = None
+    queue: Word | None = None
+    account: Word | None = None
     directives: tuple[Line, ...] | None = None
     gpu_directives: tuple[Line, ...] | None = None
     prologue: tuple[Line, ...] | None = None
-    stages: tuple[WorkerStage, ...] | None = None
+    stages: Annotated[tuple[WorkerStage, ...], Field(min_length=1)] | None = None
 
 
 class QueueGroup(Settings):
@@ -97,8 +119,8 @@ class QueueGroup(Settings):
     lifetime: LifetimeShare = 0.75
     """Share of the walltime after which workers leave, before the queue ends them; each leaves up
     to a tenth of that earlier or later, so that not all are gone at once."""
-    queue: Line | None = None
-    account: Line | None = None
+    queue: Word | None = None
+    account: Word | None = None
     directives: tuple[Line, ...] = ()
     """Further lines of the job script's header, e.g. `--constraint=ssd`."""
     gpu_directives: tuple[Line, ...] | None = None
@@ -106,7 +128,7 @@ class QueueGroup(Settings):
     queue's own manual says: `--gres=gpu:{gpus}` for slurm."""
     prologue: tuple[Line, ...] = ()
     """Shell lines before a worker starts, e.g. `module load python`."""
-    stages: tuple[WorkerStage, ...] | None = None
+    stages: Annotated[tuple[WorkerStage, ...], Field(min_length=1)] | None = None
     """What this group does. By default groups with GPUs train, and predict where there are enough
     of them; the others do the rest."""
 
@@ -173,13 +195,13 @@ class QueueCluster(QueueGroup):
     gpu}`: each has what the cluster says but for what it says itself."""
     driver: DriverJob = DriverJob()
     """The job that `galbatch submit` makes of the driver."""
-    interface: Line | None = None
+    interface: Word | None = None
     """Network interface of the workers and the scheduler."""
     timeout: float = Field(default=300, ge=1, le=30 * 86_400)
     """Seconds to wait for the first worker."""
     death_timeout: float = Field(default=60, ge=5, le=86_400)
     """Seconds after which a worker ends that cannot reach the scheduler."""
-    job_name: Line = "galbatch-worker"
+    job_name: Word = "galbatch-worker"
     python: Line | None = None
     """The Python that starts a worker, where it is not at the same path as this one."""
     scheduler_port: Port | None = None
@@ -202,6 +224,8 @@ class QueueCluster(QueueGroup):
             if group.workers is None:
                 raise ValueError(f"{_of(name)}workers: how many?")
         self._check_ports()
+        if taken := sorted(_OWN & {*self.options}):
+            raise ValueError(f"options: {', '.join(taken)}: see the settings of 'cluster' itself")
         for stage in STAGES:
             if not any(stage in done for done in self.stages_of.values()):
                 raise ValueError(f"groups: none of them does '{stage}'; see their 'stages'")
@@ -300,7 +324,7 @@ class AllocationCluster(Settings):
     kind: Literal["allocation"]
     memory: Size = "4 GiB"
     """Memory of a worker."""
-    interface: Line | None = None
+    interface: Word | None = None
     """Network interface of the workers and the scheduler."""
     timeout: float = Field(default=300, ge=1, le=86_400)
     """Seconds to wait for the scheduler."""
@@ -319,7 +343,7 @@ class TlsFiles(Settings):
     key: Location
 
 
-_LOOPBACK = re.compile(r"^[a-z]+://(127\.[0-9.]+|localhost|\[::1\])(:|$)")
+_LOOPBACK = re.compile(r"^([a-z]+://)?(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]+)?$")
 
 
 class SchedulerCluster(Settings):

@@ -99,9 +99,12 @@ def cancel_drivers(layout: Layout) -> None:
 
 
 def progress(layout: Layout) -> tuple[int, float]:
-    """How many receipts there are, and when the last one was written: seconds since 1970."""
+    """How many receipts there are, and when the last one, or state of a fit, was written.
+
+    The time is in seconds since 1970.
+    """
     times = []
-    for path in layout.receipts.rglob("*.json"):
+    for path in (*layout.receipts.rglob("*.json"), *layout.staging.rglob("state.npz")):
         with suppress(OSError):
             times.append(path.stat().st_mtime)
     return len(times), max(times, default=0.0)

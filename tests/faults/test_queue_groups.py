@@ -15,7 +15,7 @@ from queues import connected
 from toy import Heard, site, tasks, toy
 
 from galbatch.cluster import queue
-from galbatch.errors import TransientError
+from galbatch.errors import SpecError, TransientError
 from galbatch.run.on_dask import distributed
 
 pytest.importorskip("dask_jobqueue")
@@ -129,6 +129,27 @@ def test_nobody_else_can_speak_to_the_run(tmp_path: Path, stub: Any) -> None:
         }
         assert open_ports == {int(address.rpartition(":")[2])}
     assert not keys.exists()
+
+
+@pytest.mark.parametrize("name", ["with space", "with$(touch PWNED)"])
+def test_a_folder_that_a_script_cannot_name_is_refused(
+    tmp_path: Path, stub: Any, name: str
+) -> None:
+    found = stub("slurm")
+    folder = tmp_path / name
+    with (
+        pytest.raises(SpecError, match="a sign in its name that scripts do not take"),
+        connected("slurm", folder),
+    ):
+        pass
+    assert found.submitted() == []
+
+
+def test_a_worker_does_one_task_at_a_time(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    with connected("slurm", tmp_path, cores=4, processes=1, memory="4 GiB") as workers:
+        (worker,) = came(workers, 1)
+        assert worker["nthreads"] == 1
 
 
 @pytest.mark.parametrize("bokeh", [True, False])

@@ -46,6 +46,10 @@ def test_workers_are_processes() -> None:
         ({"groups": {"a": {"workers": 3, "gpus": 1, "processes": 3}}}, "3 for 1 GPUs: each has"),
         ({"groups": {"a": {"workers": 3, "stages": ["scan"]}}}, "none of them does 'ingest'"),
         ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a: memory: 4 GiB for 32 workers"),
+        ({"workers": 1, "job_name": "my name"}, "job_name"),
+        ({"workers": 1, "account": "$(id)"}, "account"),
+        ({"workers": 1, "options": {"cores": 7}}, "options: cores: see the settings"),
+        ({"groups": {"a": {"workers": 1, "stages": []}}}, "stages"),
         ({"workers": 1, "worker_ports": "40099:40000"}, "40099:40000 is no range"),
         ({"workers": 1, "worker_ports": "40000:70000"}, "is no range within"),
         (
@@ -93,7 +97,7 @@ def test_a_group_may_say_what_it_does() -> None:
     assert done == {"cpu": ("scan", "ingest", "predict"), "gpu": ("train",)}
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://localhost:1", "tcp://[::1]:1"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "localhost:1", "tcp://[::1]:1"])
 def test_a_scheduler_of_this_machine_needs_no_certificates(address: str) -> None:
     assert SchedulerCluster(kind="scheduler", address=address).tls is None
 
@@ -103,6 +107,8 @@ def test_a_scheduler_elsewhere_does() -> None:
     with pytest.raises(ValidationError, match="others may run programs in your name"):
         CLUSTER.validate_python(words)
     assert CLUSTER.validate_python({**words, "tls": False})
+    with pytest.raises(ValidationError, match="others may run programs"):
+        CLUSTER.validate_python({**words, "address": "tcp://127.0.0.1:x@evil:80"})
     with pytest.raises(ValidationError, match="expected tls://"):
         CLUSTER.validate_python({**words, "tls": {"ca": "a", "certificate": "b", "key": "c"}})
     with pytest.raises(ValidationError, match="needs certificates"):
