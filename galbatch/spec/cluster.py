@@ -192,7 +192,8 @@ class DriverJob(Settings):
     memory: Size = "4 GiB"
     cores: Cores = 1
     walltime: Walltime = "24:00:00"
-    """Time limit. A driver that comes near it is followed by another."""
+    """Time limit. A driver that comes near it is followed by another; where a queue allows less, it
+    refuses the driver until less is written here."""
     lifetime: LifetimeShare = 0.9
     """Share of the walltime after which the next driver takes over."""
     queue: Line | None = None
