@@ -14,6 +14,7 @@ from galbatch.spec.cluster import (
     QueueGroup,
     SchedulerCluster,
 )
+from galbatch.spec.sizes import in_seconds
 
 CLUSTER: TypeAdapter[Cluster] = TypeAdapter(Cluster)
 
@@ -91,6 +92,13 @@ def test_gpus_train_and_predict_where_there_are_enough(
     assert {"scan", "ingest"} <= {*done["cpu"]}
     assert "train" in done["gpu"] and "train" not in done["cpu"]
     assert [name for name, stages in done.items() if "predict" in stages] == [who_predicts]
+
+
+def test_the_shortest_lifetime_is_of_seconds() -> None:
+    found = queue(workers=1, walltime="00:01:00", lifetime=0.05).all_groups[""]
+    assert found.lifetime * in_seconds(found.walltime) == pytest.approx(3)
+    with pytest.raises(ValidationError, match="at least 00:01:00"):
+        queue(workers=1, driver={"walltime": "00:00:59"})
 
 
 def test_a_group_may_say_what_it_does() -> None:

@@ -146,8 +146,12 @@ def said_of(folder: Path, words: dict[str, Any], load: Any = load_job) -> str:
         ({"cluster": [1]}, "'cluster': expected 'key: value' lines, got a list"),
         ({"cluster": {"kind": "slurm", "workers": 2, "walltime": "1:75:00"}},
          "'cluster.walltime': expected hours:minutes:seconds, e.g. 01:30:00, got '1:75:00'"),
-        ({"cluster": {"kind": "pbs", "workers": 2, "walltime": "00:00:00"}},
-         "'cluster.walltime': a job with no time does nothing; an hour is 01:00:00"),
+        *(
+            ({"cluster": {"kind": "pbs", "workers": 2, "walltime": walltime}},
+             "'cluster.walltime': queues count minutes, and a worker takes a while to start: at "
+             f"least 00:01:00, not {walltime}")
+            for walltime in ("00:00:00", "00:00:01", "0:00:59")
+        ),
         ({"cluster": {"kind": "sge", "workers": 2, "directives": ["-a", ""]}},
          "'cluster.directives.1': expected one line of text, got ''"),
         ({"a\nb": 1}, "unknown setting 'a\\nb'"),
