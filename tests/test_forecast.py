@@ -144,15 +144,29 @@ def test_a_plan_is_made_before_the_files_are_there(tmp_path: Path) -> None:
         plan_page(site, 5_000_000, measure=False)
 
 
-def test_files_that_were_read_and_are_gone_do_not_stop_a_plan(tmp_path: Path) -> None:
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A store that has read two files, which its job names one by one."""
     world = World(tmp_path, "zcosmos")
-    first, second = world.frames[:2]
-    world.write("a", first)
-    world.write("b", second)
+    for name, frame in zip("ab", world.frames, strict=False):
+        world.write(name, frame)
+    paths = [f"{tmp_path}/{name}.parquet" for name in "ab"]
+    words = {**world.words, "source": {**world.words["source"], "paths": paths}}
+    world.site = world.site_of("store", words)
     world.run()
-    (tmp_path / "a.parquet").unlink()
+    return world
+
+
+def test_files_that_were_read_and_are_gone_do_not_stop_a_plan(world: World) -> None:
+    (world.folder / "a.parquet").unlink()
     _, lines = plan_page(world.site, None, measure=False)
-    assert f"rows: {len(second):,} in 1 file" in lines
+    assert f"rows: {len(world.frames[1]):,} in 1 file" in lines
+
+
+def test_a_measurement_asks_for_no_receipts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("galbatch.forecast.page.measure_rates", lambda _: RATES)
+    monkeypatch.setattr("galbatch.store.receipts.Receipts.all", lambda *_: pytest.fail("are read"))
+    assert str(RATES) in plan_page(world.site, None, measure=True)[1]
 
 
 def test_rows_that_the_user_says_are_simulated_in_all_lines(tmp_path: Path) -> None:
@@ -161,17 +175,6 @@ def test_rows_that_the_user_says_are_simulated_in_all_lines(tmp_path: Path) -> N
     assert "scan: simulate 1,500 objects, 400 at a time" in few
     assert "scan: simulate 3,000,000 objects, 400 at a time" in many
     assert "rows: 3,000,000, simulated" in many
-
-
-def test_a_measurement_asks_for_no_receipts(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(finished)
-    job = load_job("job.yaml")
-    site = Site.of(job, load_survey(job.survey))
-    monkeypatch.setattr("galbatch.forecast.page.measure_rates", lambda _: RATES)
-    monkeypatch.setattr("galbatch.store.receipts.Receipts.all", lambda *_: pytest.fail("are read"))
-    assert str(RATES) in plan_page(site, None, measure=True)[1]
 
 
 def test_plan_says_it_on_the_command_line(tmp_path: Path) -> None:
