@@ -1,0 +1,1 @@
+"""Spectra: grids, resampling, cleaning, and fits of linear templates; arrays in, arrays out."""

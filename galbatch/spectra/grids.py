@@ -1,0 +1,54 @@
+"""Grids of wavelengths that are even in the logarithm, on which a redshift is a shift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+SDSS_STEP = 1e-4
+"""Of log10(wavelength), from one pixel of SDSS to the next: 69 km/s."""
+
+
+@dataclass(frozen=True)
+class LogGrid:
+    """Wavelengths whose logarithms are evenly spaced.
+
+    Parameters
+    ----------
+    first : float
+        log10 of the first wavelength, in Angstrom (COEFF0 of SDSS).
+    step : float
+        From the logarithm of one wavelength to that of the next (COEFF1).
+    points : int
+    """
+
+    first: float
+    step: float
+    points: int
+
+    @cached_property
+    def logarithms(self) -> NDArray[np.float64]:
+        """log10 of the wavelengths in Angstrom, of shape (points,)."""
+        return self.first + self.step * np.arange(self.points)
+
+    @cached_property
+    def wavelengths(self) -> NDArray[np.float64]:
+        """In Angstrom, of shape (points,)."""
+        return 10.0**self.logarithms
+
+    def pixels(self, redshift: float) -> float:
+        """By how many pixels a redshift moves a spectrum to the red.
+
+        Parameters
+        ----------
+        redshift : float
+            Above -1.
+        """
+        return float(np.log10(1.0 + redshift)) / self.step
+
+    def redshifts(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The redshifts that move a spectrum by so many pixels, of the same shape."""
+        return 10.0 ** (self.step * np.asarray(pixels, dtype=np.float64)) - 1.0
