@@ -59,7 +59,7 @@ class ScanSettings:
     """
 
     degree: int = 2
-    penalty: float = 2.0
+    penalty: float = 4.0
     apart: float = 0.01
     fewest: int = 100
     fast: bool = True
@@ -255,7 +255,7 @@ class _Scanner:
 
     @cached_property
     def _near(self) -> list[NearCurves]:
-        return [NearCurves(stack) for stack in self.stacks]
+        return [NearCurves(stack, self._settings.degree) for stack in self.stacks]
 
     def exact(self, xp: Any) -> list[ExactCurves]:
         """Curves of each stack."""

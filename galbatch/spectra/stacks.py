@@ -71,8 +71,19 @@ class Stack:
     @cached_property
     def products(self) -> Array:
         """Products of two vectors along the same pixels, packed, of shape (b, k (k + 1) / 2, .)."""
-        found = [self.lines[:, row] * self.lines[:, column] for row, column in pairs(self.size)]
-        return np.stack(found, axis=1)
+        return self.products_of(self.lines)
+
+    def products_of(self, lines: Array) -> Array:
+        """Products of two of some lines, as `products`."""
+        return np.stack([lines[:, row] * lines[:, at] for row, at in pairs(self.size)], axis=1)
+
+    @property
+    def fully_covered(self) -> bool:
+        """Whether every basis has all pixels at all shifts."""
+        ends = self.first, self.first + self.shifts - 1
+        return all(
+            self.covered(place, shift).all() for place in range(len(self.bases)) for shift in ends
+        )
 
     @property
     def has_prior(self) -> bool:
