@@ -1,9 +1,9 @@
-"""Chi-square at every second shift, nearly: what tells where the exact one is worth its time.
+"""Chi-square at every shift, nearly: what tells where the exact one is worth its time.
 
-Spectra are resolved to two pixels and more, so that correlations have next to nothing at more than
-a quarter of a cycle a pixel: the transforms are cut there, and give each second shift. Where shifts
-are few, pixels are taken by twos and fours instead. All is done in single precision; no decision is
-made by it alone.
+Spectra are resolved to two pixels and more, so that correlations of weights with products of
+vectors have next to nothing at more than a quarter of a cycle a pixel: their transforms are cut
+there, and give each second shift. Where shifts are few, pixels are taken by twos and fours instead.
+All is done in single precision; no decision is made by it alone.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ class NearCurves:
     """
 
     def __init__(self, stack: Stack, degree: int) -> None:
-        self._stack, self._degree = stack, degree
-        self.shifts = np.arange(0, stack.shifts, _STEP)
+        few = stack.shifts < FEW_SHIFTS
+        self.shifts = np.arange(0, stack.shifts, _STEP if few else 1)
         """Places of the shifts that there are values for."""
-        way = _ByTransform if stack.shifts >= FEW_SHIFTS else _ByShift
-        self._way: _ByTransform | _ByShift = way(stack, degree)
+        self._way: Any = _ByShift(stack, degree) if few else _ByTransform(stack)
 
     def __call__(self, batch: Weighted) -> Array:
         """Chi-square, of shape (n, b, len(self.shifts))."""
@@ -55,9 +54,14 @@ class NearCurves:
 
 
 class _ByTransform:
-    """For many shifts."""
+    """For many shifts.
 
-    def __init__(self, stack: Stack, degree: int) -> None:
+    The flux is correlated with the vectors at each. What changes more slowly, the vectors' products
+    and what the polynomials share of them, is found at each second; between two of these the mean
+    of what both would say is taken.
+    """
+
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
         pixels = stack.grid.points + stack.shifts - 1
         # Half of it is even, and a length that is quick.
@@ -73,8 +77,8 @@ class _ByTransform:
             for lines in (stack.products, stack.lines)
         ]
         # The inverse of half the length divides by half as much.
-        products, vectors = (0.5 * self._cut(values).astype(np.complex64) for values in found)
-        return products, vectors
+        products, vectors = (0.5 * values.astype(np.complex64) for values in found)
+        return np.ascontiguousarray(self._cut(products)), vectors
 
     def _cut(self, values: Any) -> Any:
         return values[..., : self._half // 2 + 1]
@@ -83,11 +87,20 @@ class _ByTransform:
         """By how much chi-square is lower than without a basis."""
         products, vectors = self._transforms
         first = self._cut(scipy.fft.rfft(weights, 2 * self._half))[:, None, None, :]
-        second = self._cut(scipy.fft.rfft(rest, 2 * self._half))[:, None, :, None, :]
+        second = scipy.fft.rfft(rest, 2 * self._half)[:, None, :, None, :]
         by_weights = scipy.fft.irfft(first * products, self._half)[..., : self._shifts]
-        crossed = scipy.fft.irfft(second * vectors[:, None], self._half)[..., : self._shifts]
-        factors = factors_of(by_weights, crossed[:, :, 1:], moments, self._stack)
-        return factors.gain(crossed[:, :, 0])
+        shared = self._cut(second[:, :, 1:]) * self._cut(vectors)[:, None]
+        shared = scipy.fft.irfft(shared, self._half)[..., : self._shifts]
+        factors = factors_of(by_weights, shared, moments, self._stack)
+        right = scipy.fft.irfft(second[:, :, 0] * (2 * vectors), 2 * self._half)
+        even, odd = (right[..., start : 2 * self._shifts : 2] for start in (0, 1))
+        found = np.empty((*right.shape[:2], 2 * self._shifts), right.dtype)
+        found[..., ::2] = factors.gain(even)
+        found[..., 1::2] = factors.gain(odd)
+        later = factors.part(slice(1, None)).gain(odd[..., :-1])
+        found[..., 1:-1:2] += later
+        found[..., 1:-1:2] *= 0.5
+        return found
 
 
 class _ByShift:

@@ -6,6 +6,7 @@ Matrices of k rows are packed by lower triangles, row after row, along the axis 
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from galbatch.arrays import namespace
@@ -72,6 +73,13 @@ class Factors:
         for value, inverse in zip(self._forward(right), self.inverse, strict=True):
             total = total + value * value * inverse
         return total
+
+    def part(self, chosen: slice) -> Factors:
+        """Those of some places of the last axis."""
+        found = copy(self)
+        found.lower = {place: values[..., chosen] for place, values in self.lower.items()}
+        found.inverse = [values[..., chosen] for values in self.inverse]
+        return found
 
     def _forward(self, right: Any) -> list[Any]:
         xp = namespace(right)
