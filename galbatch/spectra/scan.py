@@ -31,7 +31,7 @@ from galbatch.spectra.templates import KINDS, Basis
 from galbatch.spectra.weighted import Weighted, polynomials, weigh
 
 Array = NDArray[np.float64]
-_ROWS = 8
+_ROWS = 16
 """Spectra at once, so that their curves stay in a core's cache."""
 _WIDE = 30.0
 """Above the best score, in units of the best reduced chi-square: what no probability can see."""
@@ -63,7 +63,7 @@ class ScanSettings:
     apart: float = 0.01
     fewest: int = 100
     fast: bool = True
-    margin: float = 6.0
+    margin: float = 4.0
     share: float = 0.03
 
 
