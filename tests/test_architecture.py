@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "galbatch"
 # Each room with those it may import besides itself.
 BASE = {"errors", "values", "arrays", "columns", "targets", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
-SCIENCE = {"intake", "flux", "sample", "quality", "mock", "models", "training"}
+SCIENCE = {"intake", "flux", "spectra", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flux": BASE,
     "sample": BASE | {"flux"},
     "quality": BASE,
+    "spectra": BASE,
     "mock": BASE | {"flux", "intake"},
     "models": BASE | {"flux", "quality"},
     "training": BASE | {"flux", "sample", "quality", "models"},

@@ -114,9 +114,7 @@ class Chooser:
                 if len(places)
             ]
             self._look(np.concatenate([np.zeros(0, np.int64), *near]))
-        second = [
-            places[found.score[places].argmin()] if len(places) else -1 for places in others
-        ]
+        second = [places[found.score[places].argmin()] if len(places) else -1 for places in others]
         return Chosen(found, best, np.array(second, dtype=np.int64), self._around(best))
 
     def _rows(self) -> Iterator[slice]:
@@ -124,7 +122,7 @@ class Chooser:
             yield slice(int(start), int(end))
 
     def _least(self, rows: slice) -> int:
-        return rows.start + int(self._minima.score[rows].argmin())
+        return int(rows.start + self._minima.score[rows].argmin())
 
     def _look(self, places: Places) -> None:
         """Find some minima exactly, and go down from those that may be the least."""

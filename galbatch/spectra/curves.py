@@ -23,7 +23,9 @@ _FAINTEST = 1.0
 """Signal to noise of the mean flux below which a prior's scale is not known."""
 
 
-def factors_of(products: Any, shared: Any, moments: Any, stack: Stack, bases: Any = None) -> Factors:
+def factors_of(
+    products: Any, shared: Any, moments: Any, stack: Stack, bases: Any = None
+) -> Factors:
     """The systems of a stack, ready to be solved.
 
     Parameters

@@ -140,9 +140,7 @@ class _Best:
     spots: list[Places]
 
 
-def _mark_best(
-    curves: Sequence[Array], chosen: Sequence[NDArray[np.bool_]], rows: Places
-) -> _Best:
+def _mark_best(curves: Sequence[Array], chosen: Sequence[NDArray[np.bool_]], rows: Places) -> _Best:
     flat = [curve.reshape(len(rows), -1) for curve in curves]
     spots = [values.argmin(axis=1) for values in flat]
     lowest = np.stack([values[rows, spot] for values, spot in zip(flat, spots, strict=True)])

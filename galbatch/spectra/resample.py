@@ -43,19 +43,18 @@ def edges_of(centres: NDArray[np.floating]) -> Array:
     SpecError
         When the wavelengths do not increase.
     """
-    centres = np.asarray(centres, np.float64)
+    centres = np.array(centres, dtype=np.float64)
     if len(centres) < 2 or not np.all(np.diff(centres) > 0):
         raise SpecError(
-            "expected at least two wavelengths that increase, "
-            f"got {_first_fall(centres)}: sort the pixels by wavelength"
+            "wavelengths",
+            f"expected at least two that increase, got {_first_fall(centres)}",
+            "sort the pixels by wavelength",
         )
     middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate(
-        [[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]]
-    )
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def _first_fall(centres: Array) -> str:
+def _first_fall(centres: NDArray[np.floating]) -> str:
     if len(centres) < 2:
         return f"{len(centres)}"
     place = int(np.flatnonzero(~(np.diff(centres) > 0))[0])
@@ -118,9 +117,7 @@ class Resampler:
         found: Array = (self._shares @ np.asarray(flux, np.float64).T).T
         return np.where(self.covered, found, 0.0)
 
-    def both(
-        self, flux: NDArray[np.floating], ivar: NDArray[np.floating]
-    ) -> tuple[Array, Array]:
+    def both(self, flux: NDArray[np.floating], ivar: NDArray[np.floating]) -> tuple[Array, Array]:
         """Flux densities and their inverse variances on the new grid.
 
         Parameters
@@ -203,9 +200,11 @@ def steps_between(old: LogGrid, new: LogGrid) -> int:
     off = abs(offset - round(offset)) + drift
     if not off <= _WHOLE:
         raise SpecError(
-            f"the grids (first {old.first:.6f} and {new.first:.6f}, steps {old.step:g} and "
-            f"{new.step:g}) differ by {off:.3f} of a pixel from whole steps, expected at most "
-            f"{_WHOLE}: resample the spectra"
+            "grids",
+            f"those from {old.first:.6f} by {old.step:g} and from {new.first:.6f} by "
+            f"{new.step:g} differ by {off:.3f} of a pixel from whole steps, expected at most "
+            f"{_WHOLE}",
+            "resample the spectra",
         )
     return round(offset)
 
@@ -232,7 +231,7 @@ def place(values: Any, old: LogGrid, new: LogGrid, fill: float = 0.0) -> Any:
         As `steps_between`; or when the spectra have not the old grid's length.
     """
     if values.shape[-1] != old.points:
-        raise SpecError(f"expected spectra of {old.points} pixels, got {values.shape[-1]}")
+        raise SpecError("spectra", f"expected {old.points} pixels, got {values.shape[-1]}")
     xp, start = namespace(values), steps_between(old, new)
     placed = xp.full((*values.shape[:-1], new.points), fill, dtype=values.dtype)
     low, high = max(start, 0), min(start + new.points, old.points)

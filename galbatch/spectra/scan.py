@@ -26,7 +26,7 @@ from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.minima import minima_of
 from galbatch.spectra.nearly import NearCurves
-from galbatch.spectra.stacks import Stack, stacked
+from galbatch.spectra.stacks import stacked
 from galbatch.spectra.templates import KINDS, Basis
 from galbatch.spectra.weighted import Weighted, polynomials, weigh
 
@@ -152,9 +152,7 @@ def scan(
     """
     _check(flux, ivar, grid)
     scanner = _scanner(grid, tuple(bases), settings)
-    found = [
-        scanner(flux[rows], ivar[rows]) for rows in parts(namespace(flux), len(flux), _ROWS)
-    ]
+    found = [scanner(flux[rows], ivar[rows]) for rows in parts(namespace(flux), len(flux), _ROWS)]
     names = [field.name for field in fields(ScanResult)]
     if not found:
         return scanner(flux, ivar)
@@ -225,8 +223,9 @@ def models(result: ScanResult, grid: LogGrid, bases: Sequence[Basis]) -> Array:
 def _check(flux: Any, ivar: Any, grid: LogGrid) -> None:
     if flux.ndim != 2 or flux.shape != ivar.shape or flux.shape[1] != grid.points:
         raise SpecError(
+            "spectra",
             f"expected flux and inverse variance of the shape (n, {grid.points}), as the grid, "
-            f"got {flux.shape} and {ivar.shape}"
+            f"got {flux.shape} and {ivar.shape}",
         )
 
 
@@ -245,8 +244,11 @@ class _Scanner:
 
     def __init__(self, grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) -> None:
         if settings.degree < 0 and any(base.prior is not None for base in bases):
-            raise SpecError("a prior of coefficients goes by the mean flux: expected a polynomial "
-                            "of degree 0 at least")  # fmt: skip
+            raise SpecError(
+                "degree",
+                f"expected 0 at least with a prior of coefficients, got {settings.degree}",
+                "a prior goes by the mean flux",
+            )
         self._grid, self._bases, self._settings = grid, bases, settings
         self.stacks = stacked(bases, grid)
         self._size = max(stack.size for stack in self.stacks)
@@ -273,8 +275,8 @@ class _Scanner:
             return result
         fast = settings.fast and xp is np
         if not fitted.all():
-            batch = weigh(*(values[constant(xp, np.flatnonzero(fitted), np.int64)]
-                            for values in (flux, ivar)), settings.degree)  # fmt: skip
+            chosen = constant(xp, np.flatnonzero(fitted), np.int64)
+            batch = weigh(flux[chosen], ivar[chosen], settings.degree)
         made = [to_numpy(engine(batch)) for engine in (self._near if fast else self.exact(xp))]
         self._judge(_on_host(batch), made, fast, result, fitted)
         return result
