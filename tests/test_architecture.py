@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "galbatch"
 # Each room with those it may import besides itself.
 BASE = {"errors", "values", "arrays", "columns", "targets", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
-SCIENCE = {"intake", "flux", "sample", "quality", "mock", "models", "training"}
+SCIENCE = {"intake", "flux", "spectra", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
@@ -24,13 +24,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "columns": {"values"},
     "targets": {"values"},
     "spec": {"errors", "values"},
-    "intake": BASE,
+    "intake": BASE | {"spectra"},
     "flux": BASE,
+    "spectra": BASE,
     "sample": BASE | {"flux"},
     "quality": BASE,
-    "mock": BASE | {"flux", "intake"},
-    "models": BASE | {"flux", "quality"},
-    "training": BASE | {"flux", "sample", "quality", "models"},
+    "mock": BASE | {"flux", "spectra", "intake"},
+    "models": BASE | {"flux", "spectra", "quality"},
+    "training": BASE | {"flux", "spectra", "sample", "quality", "models"},
     **dict.fromkeys(EDGES, BASE),
     "sinks": BASE,
     "report": BASE | {"quality"},

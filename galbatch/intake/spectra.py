@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +13,49 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from galbatch.columns import arrow_type, from_numpy, is_tensor
+from galbatch.errors import SpecError
 from galbatch.spec import units
-from galbatch.spec.spectra import Medium, Spectra
+from galbatch.spec.spectra import Medium, Scale, Spectra
 from galbatch.spec.survey import Survey
 from galbatch.spectra.medium import vacuum_wavelengths
 from galbatch.spectra.resample import Resampling, resampling
+from galbatch.values import EvenGrid
 
 Problem = tuple[NDArray[np.int64], str]
 """Rows that cannot be taken, and why."""
 _LOW, _HIGH = 100.0, 1e7
 """Angstrom: the wavelengths that anything here is for."""
+_WAVELENGTHS_OF: dict[Scale, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "linear": lambda numbers: numbers,
+    "log10": lambda numbers: np.power(10.0, numbers),
+    "ln": np.exp,
+}
 _FEWEST = 2
 """Pixels of a spectrum that must fall on the axis."""
+
+
+class NamedColumn(Protocol):
+    """What the header of a file says of a column."""
+
+    @property
+    def name(self) -> str:
+        """As the file spells it."""
+
+    @property
+    def unit(self) -> str:
+        """Empty where it says none."""
+
+
+class SpectralHeader(Protocol):
+    """What the header of a file says of all its spectra."""
+
+    @property
+    def medium(self) -> Literal["", "vacuum", "air"]:
+        """What the wavelengths are in; empty where it does not say so."""
+
+    @property
+    def grid(self) -> EvenGrid | None:
+        """The wavelengths of all of them; None where it does not say them."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +70,69 @@ class SpectralPlan:
         Of the wavelengths.
     medium : str
         ``vacuum`` or ``air``.
+    grid : EvenGrid or None
+        Of all spectra of the file.
     """
 
     spelling: str = ""
     unit: str = "Angstrom"
     medium: Medium = "vacuum"
+    grid: EvenGrid | None = None
+
+    def takes(self, survey: Survey, spelling: str, name: str) -> bool:
+        """Whether a column of the file, by its spelling and its name in the store, is meant."""
+        if self.spelling and spelling == self.spelling:
+            return True
+        return survey.spectra is not None and name in survey.spectra.columns
+
+
+def plan_spectra(
+    survey: Survey, columns: Sequence[NamedColumn], header: SpectralHeader, file: str
+) -> SpectralPlan | None:
+    """What a file's wavelengths are, by its header.
+
+    Parameters
+    ----------
+    survey : Survey
+    columns : sequence
+        Those of the file: each has a `name` and a `unit`.
+    header : object
+        What the file says of all its spectra.
+    file : str
+        For messages.
+
+    Returns
+    -------
+    SpectralPlan or None
+        None where the survey has no spectra, or those of the file are on its axis.
+
+    Raises
+    ------
+    SpecError
+        If the unit of the wavelengths is none, or the numbers would be rounded.
+    """
+    settings = survey.spectra
+    if settings is None:
+        return None
+    wanted = settings.wavelength.lower()
+    grid = next((one for one in columns if one.name.strip().lower() == wanted), None)
+    medium = header.medium or settings.medium
+    if header.grid is not None:
+        return SpectralPlan(medium=medium, grid=header.grid)
+    if grid is None:
+        return None if medium == "vacuum" else SpectralPlan(medium=medium)
+    unit = grid.unit or settings.unit
+    if settings.scale == "linear" and units.factor(unit, "Angstrom") is None:
+        raise SpecError(
+            f"{file}: column '{grid.name}'",
+            f"expected a unit of wavelengths, got '{unit}'",
+            "say what it is with 'unit' under 'spectra'",
+        )
+    return SpectralPlan(grid.name, unit if settings.scale == "linear" else settings.unit, medium)
 
 
 def on_axis(
-    survey: Survey, plan: SpectralPlan, table: pa.Table
+    survey: Survey, plan: SpectralPlan, table: pa.Table, wavelengths: str
 ) -> tuple[pa.Table, list[Problem]]:
     """The rows of a table with their spectra on the survey's axis.
 
@@ -57,6 +143,8 @@ def on_axis(
     plan : SpectralPlan
     table : pa.Table
         With the columns of the spectra as lists of any length, and that of the wavelengths.
+    wavelengths : str
+        The name of the latter; empty where there is none.
 
     Returns
     -------
@@ -70,15 +158,16 @@ def on_axis(
     assert settings is not None
     axis = np.array(survey.wavelengths)
     lists = {name: _lists(table[name]) for name in settings.columns}
-    grids = _lists(table[plan.spelling]) if plan.spelling else None
-    problems = list(_unequal(settings, lists, grids, len(axis)))
+    grids = _lists(table[wavelengths]) if wavelengths else None
+    points = len(axis) if plan.grid is None else plan.grid.points
+    problems = list(_unequal(settings, lists, grids, points))
     left_out = {int(row) for rows, _ in problems for row in rows}
     found = {
         name: np.zeros((table.num_rows, len(axis)), survey.column[name].kind) for name in lists
     }
-    for rows, wavelengths in _groups(table.num_rows, grids, left_out):
+    for rows, numbers in _groups(table.num_rows, grids, left_out):
         try:
-            step = _step(wavelengths, settings, plan, tuple(survey.wavelengths))
+            step = _step(numbers, settings, plan, tuple(survey.wavelengths))
         except _NoGrid as reason:
             problems.append((rows, str(reason)))
             continue
@@ -90,10 +179,8 @@ def on_axis(
     for name, array in found.items():
         column = survey.column[name]
         kind = arrow_type(column.kind, column.shape, column.axes)
-        table = table.set_column(
-            table.schema.get_field_index(name), name, from_numpy(array, kind)
-        )
-    return table.drop_columns([plan.spelling] if plan.spelling else []), problems
+        table = table.set_column(table.schema.get_field_index(name), name, from_numpy(array, kind))
+    return table.drop_columns([wavelengths] if wavelengths else []), problems
 
 
 class _NoGrid(Exception):
@@ -136,7 +223,7 @@ def _unequal(
     if grids is not None:
         absent |= grids.lengths < 0
     yield np.flatnonzero(absent), "expected a spectrum, there is none"
-    expected = "the axis has" if grids is None else "there are wavelengths"
+    expected = "expected" if grids is None else "there are wavelengths"
     for name, one in lists.items():
         bad = ~absent & (one.lengths != wanted)
         for row in np.flatnonzero(bad):
@@ -182,9 +269,7 @@ def _step(
         If these are no wavelengths.
     """
     if wavelengths is None:
-        wavelengths = np.array(axis)
-        if plan.medium == "vacuum":
-            return _resampling(wavelengths.tobytes(), axis)
+        wavelengths = np.array(axis if plan.grid is None else plan.grid.wavelengths)
     else:
         wavelengths = _in_angstrom(wavelengths, settings, plan)
     if plan.medium == "air":
@@ -206,9 +291,7 @@ def _in_angstrom(
     if len(numbers) < _FEWEST or not np.isfinite(numbers).all():
         raise _NoGrid("expected a wavelength for each pixel, some are missing")
     with np.errstate(over="ignore"):
-        found = {"linear": lambda one: one, "log10": lambda one: 10.0**one, "ln": np.exp}[
-            settings.scale
-        ](numbers)
+        found = _WAVELENGTHS_OF[settings.scale](numbers)
     factor = units.factor(plan.unit, "Angstrom")
     found = found * (1.0 if factor is None else factor)
     steps = np.diff(found)

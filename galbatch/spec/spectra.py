@@ -19,6 +19,19 @@ Medium = Literal["vacuum", "air"]
 Frame = Literal["observed", "rest"]
 
 
+class SkyResidual(Settings):
+    """Observed wavelengths at which the night sky leaves too much behind."""
+
+    low: Wavelength
+    high: Wavelength
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low: {self.low:g} is not below high: {self.high:g}")
+        return self
+
+
 class Spectra(Settings):
     """The columns of a spectrum. They have one axis, in the store in vacuum and in Angstrom.
 
@@ -44,10 +57,10 @@ class Spectra(Settings):
     """What files give wavelengths in, where they do not say it themselves."""
     frame: Frame = "observed"
     """Whether the wavelengths are those that were observed, or already those at rest."""
-    sky: Annotated[tuple[tuple[Wavelength, Wavelength], ...], Field(max_length=100)] = (
-        (5565.0, 5590.0),
+    sky: Annotated[tuple[SkyResidual, ...], Field(max_length=100)] = (
+        SkyResidual(low=5565, high=5590),
     )
-    """Observed wavelengths, from and to, at which the night sky leaves too much behind."""
+    """Where no pixel is used: by default around the line of oxygen at 5577 Angstrom."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -62,7 +75,4 @@ class Spectra(Settings):
             raise ValueError(f"unit '{self.unit}' is not of wavelengths: write Angstrom, nm or um")
         if self.bad_bits and not self.mask:
             raise ValueError("bad_bits: there is no 'mask' to have them")
-        for low, high in self.sky:
-            if low >= high:
-                raise ValueError(f"sky: {low:g} is not below {high:g}")
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -325,7 +326,7 @@ class Survey(Settings):
 
     @cached_property
     def wavelengths(self) -> tuple[float, ...]:
-        """Of the pixels of a spectrum in the store, in Angstrom; none where there is no spectrum."""
+        """Of the pixels of a spectrum in the store, in Angstrom; none without spectra."""
         if self.spectra is None:
             return ()
         (name,) = self.column[self.spectra.flux].axes
@@ -351,7 +352,7 @@ class Survey(Settings):
         if axis is None:
             raise ValueError(f"spectra: 'axes' does not say what '{flux.axes[0]}' stands for")
         values = axis.coordinate.values
-        rising = all(one < other for one, other in zip(values, values[1:], strict=False))
+        rising = all(one < other for one, other in pairwise(values))
         if not rising or not 100 <= values[0] <= values[-1] <= 1e7:
             raise ValueError(
                 f"axes: '{axis.name}' must be wavelengths in Angstrom, from the shortest to the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,11 +48,11 @@ class Resampling:
         if self.matrix is not None:
             return int(self._whole.sum())
         to, _ = self._places
-        return to.stop - to.start
+        return int(to.stop - to.start)
 
     def spectra(
         self, flux: NDArray[np.generic], ivar: NDArray[np.generic]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
         """Flux densities and their inverse variances on the other grid.
 
         On the same grid each number stays what it is. On another the flux is conserved: a pixel has
@@ -74,7 +75,9 @@ class Resampling:
         good = np.isfinite(values) & (weights > 0) & np.isfinite(weights)
         missing = (self.matrix != 0).astype(np.float64) @ (~good).T.astype(np.float64) > 0
         found = (self.matrix @ np.where(np.isfinite(values), values, 0.0).T).T
-        variance = (self.matrix.power(2) @ np.divide(1.0, weights, where=good, out=np.zeros_like(weights)).T).T
+        variance = (
+            self.matrix.power(2) @ np.divide(1.0, weights, where=good, out=np.zeros_like(weights)).T
+        ).T
         bad = missing.T | ~self._whole | (variance <= 0)
         inverse = np.where(bad, 0.0, 1.0 / np.where(bad, 1.0, variance))
         return np.where(self._whole, found, np.nan), inverse
@@ -106,7 +109,7 @@ class Resampling:
         last = max(first, last)
         return slice(first, last), slice(first - self.shift, last - self.shift)
 
-    def _placed(self, values: NDArray[np.generic], empty: float) -> NDArray[np.generic]:
+    def _placed(self, values: NDArray[Any], empty: float) -> NDArray[Any]:
         found = np.full((len(values), self.points), empty, np.asarray(values).dtype)
         to, of = self._places
         found[:, to] = values[:, of]
@@ -144,9 +147,7 @@ def edges_of(centres: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([[first], middle, [last]])
 
 
-def overlap_matrix(
-    edges: NDArray[np.float64], onto: NDArray[np.float64]
-) -> sparse.csr_array:
+def overlap_matrix(edges: NDArray[np.float64], onto: NDArray[np.float64]) -> sparse.csr_array:
     """The share of each pixel (row) that each pixel of another grid (column) covers.
 
     Parameters
