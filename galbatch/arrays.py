@@ -75,6 +75,15 @@ def special(xp: Any) -> Any:
     return importlib.import_module(f"{xp.__name__}x.scipy.special")
 
 
+def fft(xp: Any) -> Any:
+    """The namespace's transforms, which keep single precision: ``scipy.fft``, or cupy's own."""
+    if xp is np:
+        import scipy.fft
+
+        return scipy.fft
+    return importlib.import_module(f"{xp.__name__}x.scipy.fft")
+
+
 def to_numpy(array: Any) -> NDArray[Any]:
     """A host copy of `array` (the array itself when it is NumPy already)."""
     return np.asarray(array.get()) if namespace(array) is not np else np.asarray(array)

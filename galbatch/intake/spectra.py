@@ -17,8 +17,8 @@ from galbatch.errors import SpecError
 from galbatch.spec import units
 from galbatch.spec.spectra import Medium, Scale, Spectra
 from galbatch.spec.survey import Survey
+from galbatch.spectra.axis import ToAxis, to_axis
 from galbatch.spectra.medium import vacuum_wavelengths
-from galbatch.spectra.resample import Resampling, resampling
 from galbatch.values import EvenGrid
 
 Problem = tuple[NDArray[np.int64], str]
@@ -249,7 +249,7 @@ def _groups(
         yield np.array(same, dtype=np.int64), np.asarray(grids.row(same[0]), dtype=np.float64)
 
 
-def _taken(lists: _Lists, rows: NDArray[np.int64], step: Resampling) -> NDArray[np.generic]:
+def _taken(lists: _Lists, rows: NDArray[np.int64], step: ToAxis) -> NDArray[np.generic]:
     """The values of rows that have equally many, shape (n, m), from the shortest wavelength."""
     stacked = np.stack([lists.row(int(row)) for row in rows])
     return stacked[:, ::-1] if step.falling else stacked
@@ -260,7 +260,7 @@ def _step(
     settings: Spectra,
     plan: SpectralPlan,
     axis: tuple[float, ...],
-) -> Resampling:
+) -> ToAxis:
     """How spectra of some wavelengths come onto the axis.
 
     Raises
@@ -274,7 +274,7 @@ def _step(
         wavelengths = _in_angstrom(wavelengths, settings, plan)
     if plan.medium == "air":
         wavelengths = vacuum_wavelengths(wavelengths)
-    step = _resampling(wavelengths.tobytes(), axis)
+    step = _to_axis(wavelengths.tobytes(), axis)
     if step.covered < _FEWEST:
         low, high = sorted((wavelengths[0], wavelengths[-1]))
         raise _NoGrid(
@@ -310,5 +310,5 @@ def _in_angstrom(
 
 
 @lru_cache(maxsize=256)
-def _resampling(wavelengths: bytes, axis: Sequence[float]) -> Resampling:
-    return resampling(np.frombuffer(wavelengths), np.array(axis))
+def _to_axis(wavelengths: bytes, axis: Sequence[float]) -> ToAxis:
+    return to_axis(np.frombuffer(wavelengths), np.array(axis))

@@ -179,7 +179,7 @@ class Chi2ScanFamily(Family[Chi2ScanModel]):
 def save_bases(folder: Path, bases: Sequence[Basis]) -> list[dict[str, Any]]:
     """Write the vectors of templates, and return the rest of them, JSON-ready."""
     arrays = {f"vectors_{place}": base.vectors for place, base in enumerate(bases)}
-    np.savez(folder / BASES, **arrays)
+    np.savez(folder / BASES, allow_pickle=False, **arrays)
     return [
         {
             "name": base.name,

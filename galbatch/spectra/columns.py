@@ -1,8 +1,9 @@
-"""The spectra of a catalogue's rows, on a grid even in the logarithm, with what tells nothing out."""
+"""The spectra of a catalogue's rows, cleaned, on a grid that is even in the logarithm."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
 from galbatch.spec.survey import Survey
+from galbatch.spectra.axis import ToAxis, to_axis
 from galbatch.spectra.clean import cleaned
 from galbatch.spectra.grids import SDSS_STEP, LogGrid
-from galbatch.spectra.resample import Resampling, resampling
 
 _EVEN = 1e-3
 """Of a pixel: how far wavelengths may be from a grid that is even in the logarithm."""
@@ -61,8 +62,8 @@ class SpectrumReader:
         return LogGrid(first * SDSS_STEP, SDSS_STEP, last - first + 1)
 
     @cached_property
-    def _resampling(self) -> Resampling:
-        return resampling(self._wavelengths, self.grid.wavelengths)
+    def _to_axis(self) -> ToAxis:
+        return to_axis(self._wavelengths, self.grid.wavelengths)
 
     def read(self, table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Flux and inverse variance.
@@ -87,13 +88,14 @@ class SpectrumReader:
         for one in settings.sky:
             bad |= (self._wavelengths >= one.low) & (self._wavelengths <= one.high)
         ivar = np.where(bad, 0.0, ivar)
-        flux, ivar = self._resampling.spectra(np.where(np.isfinite(flux), flux, 0.0), ivar)
+        flux, ivar = self._to_axis.spectra(np.where(np.isfinite(flux), flux, 0.0), ivar)
         return np.nan_to_num(flux), cleaned(np.nan_to_num(flux), ivar, self.grid, lines=())
 
-    def _flagged(self, mask: NDArray[np.generic]) -> NDArray[np.bool_]:
+    def _flagged(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
         """Pixels with a bit that says that they are none."""
         values = np.asarray(mask).astype(np.int64)
-        missing = (values == np.iinfo(mask.dtype).max).all(axis=1, keepdims=True)
-        bits = self._spectra.bad_bits
-        wanted = sum(1 << bit for bit in bits) if bits else -1
-        return np.asarray((values & np.int64(wanted)) != 0) & ~missing
+        wanted = sum(1 << bit for bit in self._spectra.bad_bits) or -1
+        flagged: NDArray[np.bool_] = (values & np.int64(wanted)) != 0
+        # A row without a mask holds the largest number in all of its pixels.
+        missing = np.all(values == np.iinfo(mask.dtype).max, axis=1, keepdims=True)
+        return flagged & ~missing

@@ -1,187 +1,172 @@
-"""Spectra brought from one grid of wavelengths onto another, a batch at a time."""
+"""Spectra from one grid to another, with their flux.
+
+A pixel's flux density is the mean over the pixel. A pixel of the new grid has the mean of the old
+ones by how much of it they cover, which is a product with one sparse matrix for each pair of grids.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
+import scipy.interpolate
+import scipy.sparse
 from numpy.typing import NDArray
-from scipy import sparse
 
-_WHOLE = 0.01
-"""Of a pixel: grids that are apart by so much less than whole pixels are the same grid."""
-_EVEN = 1e-3
-"""Of a pixel: how far the wavelengths of an even grid may be from evenness."""
+from galbatch.errors import SpecError
+
+_FULL = 1e-9
+"""Of a pixel: what may be missing from one that is covered."""
+
+Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Resampling:
-    """How spectra come from one grid onto another.
+def edges_of(centres: NDArray[np.floating]) -> Array:
+    """Edges of pixels between the centres, the outer ones as far out as the inner ones are in.
 
     Parameters
     ----------
-    points : int
-        Pixels of the grid that they come onto.
-    shift : int or None
-        Where both are the same grid: the place that the first pixel goes to, which may be outside.
-    matrix : scipy.sparse.csr_array or None
-        Otherwise: what each pixel takes of each of the others, shape (points, pixels); the sum is 1
-        where a pixel is covered as a whole.
-    falling : bool
-        Whether the spectra come from the longest wavelength to the shortest: who uses this turns
-        them round before.
-    pixels : int
-        Of the grid that they come from.
+    centres : ndarray, shape (m,)
+        Wavelengths that increase, at least two.
+
+    Returns
+    -------
+    ndarray, shape (m + 1,)
+
+    Raises
+    ------
+    SpecError
+        When the wavelengths do not increase.
+    """
+    centres = np.asarray(centres, np.float64)
+    if len(centres) < 2 or not np.all(np.diff(centres) > 0):
+        raise SpecError(
+            "expected at least two wavelengths that increase, "
+            f"got {_first_fall(centres)}: sort the pixels by wavelength"
+        )
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+def _first_fall(centres: Array) -> str:
+    if len(centres) < 2:
+        return f"{len(centres)}"
+    place = int(np.flatnonzero(~(np.diff(centres) > 0))[0])
+    return f"{centres[place + 1]:g} after {centres[place]:g} at pixel {place + 1}"
+
+
+def overlaps(old: NDArray[np.floating], new: NDArray[np.floating]) -> scipy.sparse.csr_array:
+    """Which share of each new pixel each old one covers.
+
+    Parameters
+    ----------
+    old, new : ndarray, shape (m + 1,), (p + 1,)
+        Edges of pixels in the same unit, which increase.
+
+    Returns
+    -------
+    csr_array, shape (p, m)
+        Rows sum to 1 where the old grid covers the new pixel in full, to less elsewhere.
+    """
+    old, new = np.asarray(old, np.float64), np.asarray(new, np.float64)
+    cuts = np.union1d(old, new)
+    cuts = cuts[(cuts >= max(old[0], new[0])) & (cuts <= min(old[-1], new[-1]))]
+    low, high = cuts[:-1], cuts[1:]
+    rows = np.searchsorted(new, low, side="right") - 1
+    columns = np.searchsorted(old, low, side="right") - 1
+    shares = (high - low) / np.diff(new)[rows]
+    shape = (len(new) - 1, len(old) - 1)
+    return scipy.sparse.coo_array((shares, (rows, columns)), shape=shape).tocsr()
+
+
+class Resampler:
+    """From one grid to another, for any number of spectra.
+
+    Parameters
+    ----------
+    old, new : ndarray, shape (m + 1,), (p + 1,)
+        Edges of pixels in the same unit, which increase.
     """
 
-    points: int
-    shift: int | None
-    matrix: sparse.csr_array | None
-    falling: bool
-    pixels: int
+    def __init__(self, old: NDArray[np.floating], new: NDArray[np.floating]) -> None:
+        self._shares = overlaps(old, new)
+        self._squares = self._shares.power(2)
+        covered = np.asarray(self._shares.sum(axis=1)).ravel()
+        self.covered: NDArray[np.bool_] = covered >= 1 - _FULL
+        """Of shape (p,): new pixels that the old grid covers in full."""
 
-    @cached_property
-    def covered(self) -> int:
-        """How many pixels get something."""
-        if self.matrix is not None:
-            return int(self._whole.sum())
-        to, _ = self._places
-        return int(to.stop - to.start)
-
-    def spectra(
-        self, flux: NDArray[np.generic], ivar: NDArray[np.generic]
-    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-        """Flux densities and their inverse variances on the other grid.
-
-        On the same grid each number stays what it is. On another the flux is conserved: a pixel has
-        the mean over its width. Its variance is that of this mean; where a pixel that it takes from
-        has none (or no finite flux), it has an inverse variance of 0.
+    def flux(self, flux: NDArray[np.floating]) -> Array:
+        """Flux densities on the new grid.
 
         Parameters
         ----------
-        flux, ivar : ndarray, shape (n, pixels)
-            From the shortest wavelength to the longest.
+        flux : ndarray, shape (n, m)
+            Per unit of wavelength; NaN spreads to each pixel that it has a part in.
 
         Returns
         -------
-        tuple of ndarray, shape (n, points)
-            NaN and 0 where there is no pixel.
+        ndarray, shape (n, p)
+            0 where the old grid does not cover the pixel in full.
         """
-        if self.matrix is None:
-            return self._placed(flux, np.nan), self._placed(ivar, 0.0)
-        values, weights = np.asarray(flux, np.float64), np.asarray(ivar, np.float64)
-        good = np.isfinite(values) & (weights > 0) & np.isfinite(weights)
-        missing = (self.matrix != 0).astype(np.float64) @ (~good).T.astype(np.float64) > 0
-        found = (self.matrix @ np.where(np.isfinite(values), values, 0.0).T).T
-        variance = (
-            self.matrix.power(2) @ np.divide(1.0, weights, where=good, out=np.zeros_like(weights)).T
-        ).T
-        bad = missing.T | ~self._whole | (variance <= 0)
-        inverse = np.where(bad, 0.0, 1.0 / np.where(bad, 1.0, variance))
-        return np.where(self._whole, found, np.nan), inverse
+        found: Array = (self._shares @ np.asarray(flux, np.float64).T).T
+        return np.where(self.covered, found, 0.0)
 
-    def flags(self, mask: NDArray[np.generic]) -> NDArray[np.int64]:
-        """Flags on the other grid: all those of the pixels that a pixel takes from."""
-        if self.matrix is None:
-            return self._placed(np.asarray(mask), 0).astype(np.int64)
-        values = np.asarray(mask).astype(np.int64)
-        found = np.zeros((len(values), self.points), np.int64)
-        used = (self.matrix != 0).astype(np.float64)
-        for bit in range(63):
-            one = (values >> bit) & 1
-            if one.any():
-                found |= (((used @ one.T.astype(np.float64)).T > 0).astype(np.int64)) << bit
-        return found
+    def both(self, flux: NDArray[np.floating], ivar: NDArray[np.floating]) -> tuple[Array, Array]:
+        """Flux densities and their inverse variances on the new grid.
 
-    @cached_property
-    def _whole(self) -> NDArray[np.bool_]:
-        """Pixels that are covered as a whole."""
-        assert self.matrix is not None
-        return np.asarray(self.matrix.sum(axis=1)).ravel() > 1 - 1e-6
+        Parameters
+        ----------
+        flux, ivar : ndarray, shape (n, m)
+            Pixels whose inverse variance is not a number above 0 are without data.
 
-    @cached_property
-    def _places(self) -> tuple[slice, slice]:
-        """The pixels of the grid that come from these of the other."""
-        assert self.shift is not None
-        first, last = max(self.shift, 0), min(self.shift + self.pixels, self.points)
-        last = max(first, last)
-        return slice(first, last), slice(first - self.shift, last - self.shift)
-
-    def _placed(self, values: NDArray[Any], empty: float) -> NDArray[Any]:
-        found = np.full((len(values), self.points), empty, np.asarray(values).dtype)
-        to, of = self._places
-        found[:, to] = values[:, of]
-        return found
+        Returns
+        -------
+        flux, ivar : ndarray, shape (n, p)
+            Both 0 where a pixel is not covered in full by pixels with data. What neighbours
+            share of an old pixel makes their errors depend on each other, which an inverse
+            variance cannot tell.
+        """
+        flux, ivar = np.asarray(flux, np.float64), np.asarray(ivar, np.float64)
+        good = np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0)
+        variance = (self._squares @ np.divide(1.0, ivar, where=good, out=np.zeros_like(ivar)).T).T
+        missing = (self._shares @ (~good).astype(np.float64).T).T
+        full = self.covered & (missing <= _FULL) & (variance > 0)
+        moved = (self._shares @ np.where(good, flux, 0.0).T).T
+        inverse = np.divide(1.0, variance, where=full, out=np.zeros_like(variance))
+        return np.where(full, moved, 0.0), inverse
 
 
-def resampling(wavelengths: NDArray[np.float64], onto: NDArray[np.float64]) -> Resampling:
-    """How spectra come from some wavelengths onto others.
+@lru_cache(maxsize=16)
+def _kept(old: bytes, new: bytes) -> Resampler:
+    return Resampler(np.frombuffer(old, np.float64), np.frombuffer(new, np.float64))
 
-    Grids that are even in the same scale with the same step, and apart by whole pixels, are one
-    grid: nothing is interpolated there.
+
+def resampler(old: NDArray[np.floating], new: NDArray[np.floating]) -> Resampler:
+    """The resampler of a pair of grids, made once; see `Resampler`."""
+    return _kept(np.asarray(old, np.float64).tobytes(), np.asarray(new, np.float64).tobytes())
+
+
+def resample_smooth(
+    values: NDArray[np.floating], old: NDArray[np.floating], new: NDArray[np.floating]
+) -> Array:
+    """Templates without noise on another grid: their flux is conserved, their lines not widened.
+
+    The integral from the blue end is interpolated by cubic splines; `Resampler` takes each pixel
+    as flat, which makes lines wider by the move of a part of a pixel.
 
     Parameters
     ----------
-    wavelengths : ndarray, shape (pixels,)
-        Rising or falling, of the centres of the pixels.
-    onto : ndarray, shape (points,)
-        Rising.
+    values : ndarray, shape (k, m)
+    old, new : ndarray, shape (m + 1,), (p + 1,)
+        Edges of pixels in the same unit, which increase; the new within the old.
 
     Returns
     -------
-    Resampling
+    ndarray, shape (k, p)
     """
-    falling = bool(wavelengths[0] > wavelengths[-1])
-    rising = wavelengths[::-1] if falling else wavelengths
-    shift = _whole_shift(rising, onto)
-    matrix = None if shift is not None else overlap_matrix(edges_of(rising), edges_of(onto))
-    return Resampling(len(onto), shift, matrix, falling, len(rising))
-
-
-def edges_of(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where pixels begin and end: half way between their centres, shape (pixels + 1,)."""
-    middle = (centres[1:] + centres[:-1]) / 2
-    first, last = 2 * centres[0] - middle[0], 2 * centres[-1] - middle[-1]
-    return np.concatenate([[first], middle, [last]])
-
-
-def overlap_matrix(edges: NDArray[np.float64], onto: NDArray[np.float64]) -> sparse.csr_array:
-    """The share of each pixel (row) that each pixel of another grid (column) covers.
-
-    Parameters
-    ----------
-    edges : ndarray, shape (pixels + 1,)
-        Where the pixels begin and end that are given; rising.
-    onto : ndarray, shape (points + 1,)
-        Where those begin and end that are wanted; rising.
-
-    Returns
-    -------
-    scipy.sparse.csr_array, shape (points, pixels)
-    """
-    pixels, points = len(edges) - 1, len(onto) - 1
-    # Between two neighbours of all edges lies a piece of one pixel of either grid.
-    both = np.unique(np.concatenate([edges, onto]))
-    middle = (both[1:] + both[:-1]) / 2
-    column = np.searchsorted(edges, middle) - 1
-    row = np.searchsorted(onto, middle) - 1
-    inside = (column >= 0) & (column < pixels) & (row >= 0) & (row < points)
-    column, row = column[inside], row[inside]
-    share = np.diff(both)[inside] / np.diff(onto)[row]
-    return sparse.csr_array((share, (row, column)), shape=(points, pixels))
-
-
-def _whole_shift(wavelengths: NDArray[np.float64], onto: NDArray[np.float64]) -> int | None:
-    """By how many pixels one grid lies behind the start of another, if both are the same grid."""
-    for scale in (np.log10, np.asarray):
-        given, wanted = scale(wavelengths), scale(onto)
-        step = (wanted[-1] - wanted[0]) / (len(wanted) - 1)
-        places = (given - wanted[0]) / step
-        shift = round(float(places[0]))
-        off = np.abs(places - shift - np.arange(len(places)))
-        even = np.abs(wanted - wanted[0] - step * np.arange(len(wanted))).max() < _EVEN * step
-        if even and off.max() < _WHOLE:
-            return shift
-    return None
+    old, new = np.asarray(old, np.float64), np.asarray(new, np.float64)
+    widths = np.diff(old)
+    sums = np.cumsum(np.asarray(values, np.float64) * widths, axis=-1)
+    total = np.concatenate([np.zeros((len(sums), 1)), sums], axis=-1)
+    moved = scipy.interpolate.CubicSpline(old, total, axis=-1)(new)
+    return np.asarray(np.diff(moved, axis=-1) / np.diff(new))

@@ -1,4 +1,4 @@
-"""Templates for spectra: read, checked against the survey, and calibrated where there are labels."""
+"""Templates for spectra: read, and their errors calibrated where redshifts are known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, survey_record
@@ -89,7 +90,7 @@ def _calibrated(
     return calibrate(joined[0], joined[1], joined[2], truth[rows]), len(rows)
 
 
-def _known_redshifts(survey: Survey, data: TrainingData) -> np.ndarray:
+def _known_redshifts(survey: Survey, data: TrainingData) -> NDArray[np.float64]:
     """Of the rows, where there is a label and they are not held out; NaN elsewhere."""
     known = labels(survey, data.table).get("redshift")
     if known is None:

@@ -1,0 +1,107 @@
+"""What may be wrong with the best fits of a batch; see `flags.SpecFlag`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.spectra.flags import SpecFlag
+from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.weighted import Weighted
+
+Array = NDArray[np.float64]
+
+BROAD_LINES = (1549.06, 1908.73, 2799.12, 4862.68, 6564.61)
+"""Angstrom in vacuum: C IV, C III], Mg II, H beta, H alpha, as SDSS has them for this flag."""
+_HALF, _SIDE = 0.008, 0.016
+"""Of log10(wavelength): half of a broad line, and as far as its continuum is taken from."""
+_COVERED = 0.18
+_SMALL = 0.01
+_OUTLIERS, _FAR = 0.05, 5.0
+_SEEN = 5.0
+"""Sigmas of the mean flux."""
+_BY_CHANCE = 30.0
+"""Chi-square that the best of some ten thousand hypotheses of four vectors gains of noise alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """The best fits of n rows.
+
+    Parameters
+    ----------
+    models : ndarray, shape (n, m)
+    covered : ndarray of bool, shape (n, m)
+        Pixels that the best basis has at its shift.
+    kind : ndarray of str, shape (n,)
+    z, chi2, dof, delta_chi2 : ndarray, shape (n,)
+    at_end : ndarray of bool, shape (n,)
+        The minimum is at an end of the redshifts.
+    """
+
+    models: Array
+    covered: NDArray[np.bool_]
+    kind: NDArray[np.str_]
+    z: Array
+    chi2: Array
+    dof: NDArray[np.int64]
+    delta_chi2: Array
+    at_end: NDArray[np.bool_]
+
+
+def doubts(fits: Fits, batch: Weighted, grid: LogGrid) -> NDArray[np.int64]:
+    """Flags of fits, of shape (n,).
+
+    Parameters
+    ----------
+    fits : Fits
+    batch : Weighted
+        Of NumPy: the same rows.
+    grid : LogGrid
+
+    Returns
+    -------
+    ndarray of int64
+    """
+    weights = batch.weights
+    far = weights * (batch.flux - fits.models) ** 2 > _FAR**2
+    seen = ((weights > 0) & fits.covered).sum(axis=1) * grid.step
+    mean = (weights * fits.models).sum(axis=1)
+    faint = abs((weights * batch.flux).sum(axis=1)) < _SEEN * np.sqrt(weights.sum(axis=1))
+    absorbed = np.zeros(len(weights), dtype=bool)
+    for row in np.flatnonzero(fits.kind == "QSO"):
+        absorbed[row] = _has_negative_line(fits.models[row], weights[row], fits.z[row], grid)
+    found = {
+        SpecFlag.SKY: faint & (batch.none - fits.chi2 < _BY_CHANCE),
+        SpecFlag.LITTLE_COVERAGE: seen < _COVERED,
+        SpecFlag.SMALL_DELTA_CHI2: fits.delta_chi2 < _SMALL * fits.dof,
+        SpecFlag.NEGATIVE_MODEL: (mean < 0) & (fits.kind != "GALAXY"),
+        SpecFlag.MANY_OUTLIERS: far.sum(axis=1) > _OUTLIERS * batch.pixels,
+        SpecFlag.Z_FITLIMIT: fits.at_end,
+        SpecFlag.NEGATIVE_EMISSION: absorbed,
+    }
+    flags = np.zeros(len(weights), dtype=np.int64)
+    for flag, rows in found.items():
+        flags[rows] |= int(flag)
+    return flags
+
+
+def _has_negative_line(model: Array, weights: Array, redshift: float, grid: LogGrid) -> bool:
+    """Whether any broad line of a model is below its continuum by three errors of the data."""
+    for line in BROAD_LINES:
+        middle = round((np.log10(line * (1 + redshift)) - grid.first) / grid.step)
+        half, side = round(_HALF / grid.step), round(_SIDE / grid.step)
+        if middle - side < 0 or middle + side >= grid.points:
+            continue
+        left, right = middle - half, middle + half
+        blue = float(model[middle - side : left].mean())
+        red = float(model[right + 1 : middle + side + 1].mean())
+        own, weight = model[left : right + 1], weights[left : right + 1]
+        good = weight > 0
+        above = own - np.linspace(blue, red, len(own))
+        variance = np.divide(1.0, weight, where=good, out=np.zeros_like(weight))
+        if above[good].sum() + 3 * np.sqrt(variance.sum()) < 0:
+            return True
+    return False

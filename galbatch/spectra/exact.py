@@ -1,0 +1,78 @@
+"""Exact fits of single hypotheses: one basis at one whole shift of one spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.spectra.curves import constants_of, factors_of
+from galbatch.spectra.solve import Factors, pairs
+from galbatch.spectra.stacks import Stack
+from galbatch.spectra.weighted import Weighted
+
+Array = NDArray[np.float64]
+Key = tuple[int, int, int, int]
+"""Row, stack, basis of the stack, place among its shifts."""
+
+
+class ExactFits:
+    """Chi-square of hypotheses of a batch, each found once.
+
+    Parameters
+    ----------
+    batch : Weighted
+        Of NumPy.
+    stacks : sequence of Stack
+    """
+
+    def __init__(self, batch: Weighted, stacks: Sequence[Stack]) -> None:
+        self._batch, self._stacks = batch, stacks
+        self.known: dict[Key, float] = {}
+        """Chi-square, with the prior's share where there is one."""
+
+    def fill(self, wanted: Iterable[Key]) -> None:
+        """Find what is not known yet."""
+        for number, keys in self._by_stack(set(wanted) - self.known.keys()).items():
+            factors, _, right = self._systems(number, keys)
+            gains = factors.gain(right)[0, 0]
+            rows = [key[0] for key in keys]
+            values = (self._batch.chi2[rows] - gains).tolist()
+            self.known.update(zip(keys, values, strict=True))
+
+    def coefficients(self, wanted: Sequence[Key]) -> list[tuple[Array, Array]]:
+        """Of the vectors as the bases have them, and of Legendre's polynomials."""
+        found: dict[Key, tuple[Array, Array]] = {}
+        for number, keys in self._by_stack(set(wanted)).items():
+            factors, shared, right = self._systems(number, keys)
+            solved = factors.solution(right)[0, 0]
+            for place, key in enumerate(keys):
+                own = solved[:, place]
+                left = self._batch.moments[key[0]] - shared[0, 0, :, :, place] @ own
+                scales = self._stacks[number].scales[key[2]]
+                found[key] = own / scales, left @ self._batch.lower[key[0]]
+        return [found[key] for key in wanted]
+
+    def _by_stack(self, keys: Iterable[Key]) -> dict[int, list[Key]]:
+        groups: dict[int, list[Key]] = {}
+        for key in sorted(keys):
+            groups.setdefault(key[1], []).append(key)
+        return groups
+
+    def _systems(self, number: int, keys: Sequence[Key]) -> tuple[Factors, Array, Array]:
+        """Systems along the last axis, what they share with polynomials, and right sides."""
+        stack, batch = self._stacks[number], self._batch
+        size, count = stack.size, batch.rest.shape[1]
+        products = np.empty((len(keys), size, size))
+        crossed = np.empty((len(keys), count, size))
+        for place, (row, _, basis, spot) in enumerate(keys):
+            window = stack.window(stack.lines, basis, stack.first + spot)
+            np.matmul(window * batch.weights[row], window.T, out=products[place])
+            np.matmul(batch.rest[row], window.T, out=crossed[place])
+        packed = np.stack([products[:, row, column] for row, column in pairs(size)])[None, None]
+        along = np.moveaxis(crossed, 0, -1)[None, None]
+        shared, right = along[:, :, 1:], along[:, :, 0]
+        rows, bases = [key[0] for key in keys], [key[2] for key in keys]
+        moments = constants_of(batch)[rows, 0, 0][None, None, :]
+        return factors_of(packed, shared, moments, stack, bases), shared, right
