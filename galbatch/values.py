@@ -130,6 +130,30 @@ class Coordinate:
 
 
 @dataclass(frozen=True)
+class EvenGrid:
+    """Wavelengths that are evenly spaced, or whose logarithms are.
+
+    Parameters
+    ----------
+    first, step : float
+        In Angstrom, or of log10 of that.
+    points : int
+    logarithmic : bool
+    """
+
+    first: float
+    step: float
+    points: int
+    logarithmic: bool
+
+    @property
+    def wavelengths(self) -> tuple[float, ...]:
+        """In Angstrom."""
+        even = (self.first + self.step * place for place in range(self.points))
+        return tuple(10.0**value if self.logarithmic else value for value in even)
+
+
+@dataclass(frozen=True)
 class PredictedColumn:
     """Type and meaning of a predicted column.
 

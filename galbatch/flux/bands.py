@@ -100,9 +100,10 @@ class BandReader:
             is none of `bands`.
         """
         xp = namespace(block.flux)
-        if self.survey.reference_band not in self.bands:
+        name = self.survey.reference_band
+        if name is None or name not in self.bands:
             return xp.full(len(block), xp.nan, xp.float32)
-        band = self.bands.index(self.survey.reference_band)
+        band = self.bands.index(name)
         least = xp.maximum(block.error[:, band] / 2, xp.float32(1e-9))
         magnitude = magnitude_from_flux(xp.maximum(block.flux[:, band], least))
         return xp.where(block.observed[:, band], magnitude, xp.nan).astype(xp.float32)
@@ -166,6 +167,8 @@ def photometry_and_shapes(survey: Survey) -> tuple[str, ...]:
 
 def reference_inputs(survey: Survey) -> tuple[str, ...]:
     """Columns that `reference_magnitude` reads."""
+    if survey.reference_band is None:
+        return ()
     return photometry_inputs(survey, (survey.reference_band,))
 
 
@@ -181,8 +184,10 @@ def reference_magnitude(survey: Survey, table: pa.Table) -> NDArray[np.float64]:
     Returns
     -------
     ndarray, shape (n,)
-        NaN where the band is not detected.
+        NaN where the band is not detected, or there is none.
     """
+    if survey.reference_band is None:
+        return np.full(table.num_rows, np.nan)
     raw = raw_photometry(table, survey, (survey.reference_band,))
     bands = [band for band in survey.bands if band.name == survey.reference_band]
     block = clean(raw.value, raw.error, survey.photometry, bands, StandardClean(), mask=raw.mask)

@@ -34,6 +34,9 @@ class Entry:
 
 
 FAMILIES: dict[str, Entry] = {
+    "chi2_scan": Entry(
+        "galbatch.models.chi2_scan:Chi2ScanFamily", "galbatch.training.chi2_scan:Chi2ScanTrainer"
+    ),
     "photometric": Entry(
         "galbatch.models.photometric:PhotometricFamily",
         "galbatch.training.photometric:PhotometricTrainer",

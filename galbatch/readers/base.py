@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.values import RejectedRow
+from galbatch.values import EvenGrid, RejectedRow
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,17 @@ class Header:
         What a user should know of the file, a line each.
     apart : tuple of (str, str)
         What else lies in the file, by its name, and why it is no column.
+    medium : str
+        What its wavelengths are in, ``vacuum`` or ``air``; empty where it does not say so.
+    grid : EvenGrid or None
+        The wavelengths of all its spectra, where the format says them for all at once.
     """
 
     columns: tuple[FileColumn, ...]
     notes: tuple[str, ...] = ()
     apart: tuple[tuple[str, str], ...] = ()
+    medium: Literal["", "vacuum", "air"] = ""
+    grid: EvenGrid | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -15,10 +15,13 @@ from galbatch.readers.hats import PIXEL_COLUMNS, is_pixel_file
 from galbatch.spec.base import Settings
 from galbatch.spec.formats import (
     CsvFormat,
+    DesiCoaddFormat,
     FitsFormat,
     Hdf5Format,
     NumpyFormat,
     ParquetFormat,
+    SdssPlateFormat,
+    SdssSpecFormat,
     VotableFormat,
     ZarrFormat,
 )
@@ -92,6 +95,24 @@ def _votable(options: VotableFormat, path: str) -> Reader:
     return VotableReader(options.table, overflow=options.overflow == "accept")
 
 
+def _sdss_spec(options: SdssSpecFormat, path: str) -> Reader:
+    from galbatch.readers.sdss import SdssSpecReader
+
+    return SdssSpecReader()
+
+
+def _sdss_plate(options: SdssPlateFormat, path: str) -> Reader:
+    from galbatch.readers.sdss import SdssPlateReader
+
+    return SdssPlateReader()
+
+
+def _desi_coadd(options: DesiCoaddFormat, path: str) -> Reader:
+    from galbatch.readers.desi import DesiCoaddReader
+
+    return DesiCoaddReader()
+
+
 FORMATS: list[FileFormat] = [
     FileFormat(CsvFormat, (".csv",), _csv, packable=True),
     FileFormat(ParquetFormat, (".parquet", ".pq", ".parq"), _parquet),
@@ -100,5 +121,8 @@ FORMATS: list[FileFormat] = [
     FileFormat(ZarrFormat, (".zarr",), _zarr, folder=True),
     FileFormat(NumpyFormat, (".npz", ".npy"), _numpy),
     FileFormat(VotableFormat, (".vot", ".votable", ".xml"), _votable, packable=True),
+    FileFormat(SdssSpecFormat, (), _sdss_spec),
+    FileFormat(SdssPlateFormat, (), _sdss_plate),
+    FileFormat(DesiCoaddFormat, (), _desi_coadd),
 ]
-"""The first whose ending a file has reads it."""
+"""The first whose ending a file has reads it; those without an ending are asked for by name."""

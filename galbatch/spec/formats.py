@@ -79,7 +79,37 @@ class VotableFormat(Settings):
     (QUERY_STATUS = OVERFLOW)."""
 
 
+class SdssSpecFormat(Settings):
+    """An object of SDSS in a file of its own (`spec-PLATE-MJD-FIBER.fits`): the row of `SPECOBJ`,
+    and the columns of `COADD` as arrays."""
+
+    kind: Literal["sdss_spec"] = "sdss_spec"
+
+
+class SdssPlateFormat(Settings):
+    """A plate of SDSS (`spPlate-PLATE-MJD.fits`): the rows of `PLUGMAP`, and the images as the
+    arrays `flux`, `ivar`, `and_mask`, `or_mask`, `wdisp` and `sky`."""
+
+    kind: Literal["sdss_plate"] = "sdss_plate"
+
+
+class DesiCoaddFormat(Settings):
+    """Coadded spectra of DESI (`coadd-*.fits`): the rows of `FIBERMAP`, and the arms put together
+    as the arrays `flux`, `ivar` and `mask`."""
+
+    kind: Literal["desi_coadd"] = "desi_coadd"
+
+
 Format = Annotated[
-    CsvFormat | ParquetFormat | FitsFormat | Hdf5Format | ZarrFormat | NumpyFormat | VotableFormat,
+    CsvFormat
+    | ParquetFormat
+    | FitsFormat
+    | Hdf5Format
+    | ZarrFormat
+    | NumpyFormat
+    | VotableFormat
+    | SdssSpecFormat
+    | SdssPlateFormat
+    | DesiCoaddFormat,
     Field(discriminator="kind"),
 ]

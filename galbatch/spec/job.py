@@ -33,6 +33,8 @@ from galbatch.values import Target
 
 BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
 
+TriedRedshift = Annotated[float, Field(ge=-0.1, le=20)]
+
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -151,6 +153,11 @@ class ModelSettings(Settings):
         """Folder of the trained model that a fit begins with, if any."""
         return None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that a fit reads besides the catalogue: other content makes another model."""
+        return ()
+
     def training_settings(self) -> dict[str, Any]:
         """What a fit depends on, as JSON values: all settings but those of `only_predict`."""
         return self.model_dump(mode="json", exclude=set(self.only_predict))
@@ -265,7 +272,50 @@ class ThesisModel(ModelSettings):
     seed: Seed = 42
 
 
-_Shipped = Annotated[PhotometricModel | ThesisModel, Field(discriminator="kind")]
+class TemplateFile(Settings):
+    """Spectra at rest that others are fitted with."""
+
+    file: Location
+    """Of SDSS (`spEigenGal-*.fits`, `spEigenQSO-*.fits`, `spEigenStar-*.fits`) or of redrock
+    (`rrtemplate-*.fits`), relative to the current directory."""
+    of: Literal["GALAXY", "QSO", "STAR"] | None = None
+    """The class that they are of; a file of redrock says it itself."""
+    redshifts: tuple[TriedRedshift, TriedRedshift] | None = None
+    """The lowest and the highest that are tried: by default -0.003 to 1 for galaxies, 0.003 to 5
+    for quasars, and within 0.004 for stars."""
+    vectors: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many of the file's eigenspectra are used, from the first on; by default all."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.redshifts is not None:
+            must_rise(*self.redshifts)
+        return self
+
+
+class Chi2ScanModel(ModelSettings):
+    """Class and redshift of spectra: the least chi-square over templates and redshifts."""
+
+    only_predict: ClassVar[frozenset[str]] = frozenset({"keep_model"})
+
+    kind: Literal["chi2_scan"]
+    name: Slug = "chi2_scan"
+    templates: Annotated[tuple[TemplateFile, ...], Field(min_length=1)]
+    polynomial: int = Field(default=2, ge=0, le=10)
+    """Degree of the polynomial that is added to every template."""
+    keep_model: bool = False
+    """Keep the best model and what it leaves of each spectrum: the arrays `spec_model` and
+    `spec_residual`."""
+    max_rows: int = Field(default=20_000, ge=100, le=100_000_000)
+    """Rows that the errors of redshifts are calibrated with, at most, where there are labels."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of the templates."""
+        return tuple(one.file for one in self.templates)
+
+
+_Shipped = Annotated[PhotometricModel | ThesisModel | Chi2ScanModel, Field(discriminator="kind")]
 
 
 def _of_its_kind(model: Any, shipped: ValidatorFunctionWrapHandler) -> Any:

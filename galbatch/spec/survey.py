@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from galbatch.spec.base import Line, Magnitude, Name, Settings, Slug
 from galbatch.spec.columns import Axis, Column
 from galbatch.spec.labels import Label, Labels, StarLabel, Value
 from galbatch.spec.mock import MockSky
+from galbatch.spec.spectra import Spectra
 from galbatch.values import ARRAY_NAMES, TAKEN_ARRAY_NAMES, Target
 
 _HIGHEST_PART = 2**30
@@ -168,9 +170,11 @@ class Survey(Settings):
     sky: Sky | None = None
     """Without it, the catalogue is partitioned by row range."""
     photometry: Photometry = Photometry()
-    bands: tuple[Band, ...] = Field(min_length=1)
-    reference_band: Name
+    bands: tuple[Band, ...] = ()
+    reference_band: Name | None = None
     """The band whose magnitude orders the sample (detection or selection band)."""
+    spectra: Spectra | None = None
+    """Where there is a spectrum of each object."""
     extinction: Name | None = None
     """Column with the Galactic E(B-V), where the catalogue has one."""
     morphology: tuple[Name, ...] = ()
@@ -238,6 +242,7 @@ class Survey(Settings):
         vectors = self.photometry.vectors
         mask = vectors.mask if vectors else None
         names += [name for name in self.photometry_columns if name != mask]
+        names += self.spectra.columns if self.spectra else ()
         names += [column.name for column in self.columns if column.required]
         return tuple(dict.fromkeys(names))
 
@@ -266,6 +271,8 @@ class Survey(Settings):
             named.append(self.extinction)
         if self.photometry.saturation:
             named.append(self.photometry.saturation.column)
+        if self.spectra:
+            named += self.spectra.columns
         for target in ("redshift", "star", "log_mass", "spectral_type", "abs_mag_b"):
             label: Label | StarLabel | None = getattr(self.labels, target)
             if label:
@@ -315,6 +322,44 @@ class Survey(Settings):
                 raise ValueError(f"'{name}' is a column and a dimension; name them differently")
         if len({axis.name for axis in self.axes}) != len(self.axes):
             raise ValueError("axes: a dimension is named twice")
+        return self
+
+    @cached_property
+    def wavelengths(self) -> tuple[float, ...]:
+        """Of the pixels of a spectrum in the store, in Angstrom; none without spectra."""
+        if self.spectra is None:
+            return ()
+        (name,) = self.column[self.spectra.flux].axes
+        (axis,) = [axis for axis in self.axes if axis.name == name]
+        return axis.coordinate.values
+
+    @model_validator(mode="after")
+    def _spectra_have_an_axis(self) -> Self:
+        if self.spectra is None:
+            return self
+        flux = self.column[self.spectra.flux]
+        if len(flux.axes) != 1 or not flux.is_array:
+            raise ValueError(f"spectra: '{flux.name}' needs one axis of more than 256 pixels")
+        for name in self.spectra.columns:
+            column = self.column[name]
+            if column.axes != flux.axes:
+                raise ValueError(f"spectra: '{name}' has another dimension than '{flux.name}'")
+            integers = column.kind.startswith(("int", "uint"))
+            if integers != (name == self.spectra.mask):
+                wanted = "an integer" if name == self.spectra.mask else "float32 or float64"
+                raise ValueError(f"spectra: '{name}' is {column.kind}, expected {wanted}")
+        axis = next((axis for axis in self.axes if axis.name == flux.axes[0]), None)
+        if axis is None:
+            raise ValueError(f"spectra: 'axes' does not say what '{flux.axes[0]}' stands for")
+        values = axis.coordinate.values
+        rising = all(one < other for one, other in pairwise(values))
+        if not rising or not 100 <= values[0] <= values[-1] <= 1e7:
+            raise ValueError(
+                f"axes: '{axis.name}' must be wavelengths in Angstrom, from the shortest to the "
+                "longest"
+            )
+        if axis.unit and units.factor(axis.unit, "Angstrom") != 1.0:
+            raise ValueError(f"axes: '{axis.name}' has unit '{axis.unit}', expected Angstrom")
         return self
 
     @model_validator(mode="after")
@@ -385,7 +430,9 @@ class Survey(Settings):
                     raise ValueError(
                         f"column '{name}': shape must be [{len(self.bands)}], the number of bands"
                     )
-        if self.reference_band not in self.band_names:
+        if self.bands and self.reference_band is None:
+            raise ValueError("'reference_band' is missing")
+        if self.reference_band is not None and self.reference_band not in self.band_names:
             raise ValueError(f"reference_band '{self.reference_band}' is not a band")
         if len(set(self.band_names)) != len(self.bands):
             raise ValueError("two bands have the same name")

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.spectra.exact import ExactFits, Key
-from galbatch.spectra.minima import Minima, other_minima
+from galbatch.spectra.minima import Minima, Places, other_minima
 from galbatch.spectra.stacks import Stack
 
 Array = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,12 +32,12 @@ class LogGrid:
     @cached_property
     def logarithms(self) -> NDArray[np.float64]:
         """log10 of the wavelengths in Angstrom, of shape (points,)."""
-        return self.first + self.step * np.arange(self.points)
+        return np.asarray(self.first + self.step * np.arange(self.points), np.float64)
 
     @cached_property
     def wavelengths(self) -> NDArray[np.float64]:
         """In Angstrom, of shape (points,)."""
-        return np.asarray(10.0**self.logarithms, dtype=np.float64)
+        return np.asarray(10.0**self.logarithms, np.float64)
 
     @cached_property
     def edges(self) -> NDArray[np.float64]:
@@ -57,4 +57,5 @@ class LogGrid:
 
     def redshifts(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
         """The redshifts that move a spectrum by so many pixels, of the same shape."""
-        return 10.0 ** (self.step * np.asarray(pixels, dtype=np.float64)) - 1.0
+        moved = self.step * np.asarray(pixels, dtype=np.float64)
+        return np.asarray(10.0**moved - 1.0, np.float64)

@@ -1,4 +1,4 @@
-"""Spectra from one grid to another: whole pixels are placed, all else is resampled with its flux.
+"""Spectra from one grid to another, with their flux.
 
 A pixel's flux density is the mean over the pixel. A pixel of the new grid has the mean of the old
 ones by how much of it they cover, which is a product with one sparse matrix for each pair of grids.
@@ -7,19 +7,14 @@ ones by how much of it they cover, which is a product with one sparse matrix for
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import scipy.interpolate
 import scipy.sparse
 from numpy.typing import NDArray
 
-from galbatch.arrays import namespace
 from galbatch.errors import SpecError
-from galbatch.spectra.grids import LogGrid
 
-_WHOLE = 0.01
-"""Of a pixel: by how much two grids that differ by whole steps may be out of step."""
 _FULL = 1e-9
 """Of a pixel: what may be missing from one that is covered."""
 
@@ -101,7 +96,7 @@ class Resampler:
         self.covered: NDArray[np.bool_] = covered >= 1 - _FULL
         """Of shape (p,): new pixels that the old grid covers in full."""
 
-    def flux(self, flux: NDArray[np.floating]) -> Array:
+    def flux(self, flux: NDArray[np.generic]) -> Array:
         """Flux densities on the new grid.
 
         Parameters
@@ -176,65 +171,3 @@ def resample_smooth(
     total = np.concatenate([np.zeros((len(sums), 1)), sums], axis=-1)
     moved = scipy.interpolate.CubicSpline(old, total, axis=-1)(new)
     return np.asarray(np.diff(moved, axis=-1) / np.diff(new))
-
-
-def steps_between(old: LogGrid, new: LogGrid) -> int:
-    """By how many whole pixels the second grid begins after the first.
-
-    Parameters
-    ----------
-    old, new : LogGrid
-
-    Returns
-    -------
-    int
-        Below 0 where the second begins before the first.
-
-    Raises
-    ------
-    SpecError
-        When the grids differ by more than 1 % of a pixel from whole steps, anywhere on them.
-    """
-    offset = (new.first - old.first) / old.step
-    drift = abs(new.step / old.step - 1) * max(old.points, new.points)
-    off = abs(offset - round(offset)) + drift
-    if not off <= _WHOLE:
-        raise SpecError(
-            "grids",
-            f"those from {old.first:.6f} by {old.step:g} and from {new.first:.6f} by "
-            f"{new.step:g} differ by {off:.3f} of a pixel from whole steps, expected at most "
-            f"{_WHOLE}",
-            "resample the spectra",
-        )
-    return round(offset)
-
-
-def place(values: Any, old: LogGrid, new: LogGrid, fill: float = 0.0) -> Any:
-    """Spectra on a grid that differs by whole pixels: each keeps its value.
-
-    Parameters
-    ----------
-    values : array, shape (..., m)
-        NumPy or cupy.
-    old, new : LogGrid
-    fill : float
-        For pixels of the new grid that the old one has not.
-
-    Returns
-    -------
-    array, shape (..., p)
-        Of the same type.
-
-    Raises
-    ------
-    SpecError
-        As `steps_between`; or when the spectra have not the old grid's length.
-    """
-    if values.shape[-1] != old.points:
-        raise SpecError("spectra", f"expected {old.points} pixels, got {values.shape[-1]}")
-    xp, start = namespace(values), steps_between(old, new)
-    placed = xp.full((*values.shape[:-1], new.points), fill, dtype=values.dtype)
-    low, high = max(start, 0), min(start + new.points, old.points)
-    if low < high:
-        placed[..., low - start : high - start] = values[..., low:high]
-    return placed

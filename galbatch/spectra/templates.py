@@ -248,3 +248,48 @@ def read_redrock(path: Path, redshifts: tuple[float, float] | None = None) -> Ba
     if redshifts is None and shipped is not None:
         redshifts = float(shipped.min()), float(shipped.max())
     return Basis(path.stem, kind, subclass, vectors, grid, redshifts or REDSHIFTS[kind])
+
+
+def read_templates(
+    path: Path,
+    kind: str | None = None,
+    redshifts: tuple[float, float] | None = None,
+    most: int | None = None,
+) -> list[Basis]:
+    """Bases of a file of SDSS or of redrock.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str, optional
+        The class that a file of SDSS does not say.
+    redshifts : tuple of float, optional
+    most : int, optional
+        So many vectors from the first.
+
+    Returns
+    -------
+    list of Basis
+
+    Raises
+    ------
+    SpecError
+        If it is neither, or the class is not what the file says.
+    """
+    from astropy.io import fits
+
+    try:
+        with fits.open(path) as file:
+            is_redrock = "BASIS_VECTORS" in file
+    except FileNotFoundError:
+        raise SpecError(str(path), "there is no such file") from None
+    except OSError as error:
+        raise SpecError(str(path), f"cannot be read as FITS: {error}") from error
+    if not is_redrock:
+        if kind is None:
+            raise SpecError(str(path), "does not say its class", f"say it: of: {KINDS[0]}")
+        return read_sdss(path, kind, redshifts, most)
+    basis = read_redrock(path, redshifts)
+    if kind not in (None, basis.kind):
+        raise SpecError(str(path), f"expected templates of {kind}, they are of {basis.kind}")
+    return [replace(basis, vectors=basis.vectors[:most])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -65,6 +66,7 @@ def agree(job: Job, survey: Survey) -> None:
                 )
         family_of(model.kind).check(model, survey)
         _check_pretrained(job, survey, model)
+        _check_files(job, survey, model)
 
 
 def _check_survey(survey: Survey, *, needs_labels: bool) -> None:
@@ -96,6 +98,17 @@ def _check_pretrained(job: Job, survey: Survey, model: AnyModel) -> None:
     except SpecError:
         if not Snapshot(Site.of(job, survey)).versions.is_trained(model):
             raise
+
+
+def _check_files(job: Job, survey: Survey, model: AnyModel) -> None:
+    """What a fit reads besides the catalogue is needed until the model is trained."""
+    lost = [file for file in model.files if not Path(file).is_file()]
+    if lost and not Snapshot(Site.of(job, survey)).versions.is_trained(model):
+        raise SpecError(
+            f"models.{model.name}",
+            f"there is no file {lost[0]} (in {Path.cwd()})",
+            "it is read relative to the current directory",
+        )
 
 
 def check_sources(job: Job, survey: Survey) -> Iterator[FileFacts]:

@@ -20,7 +20,13 @@ from galbatch.readers.scalars import Mismatch
 from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource
 from galbatch.spec.survey import Survey
-from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake
+from galbatch.stages.intake import (
+    Intake,
+    catalogue_rows,
+    column_types,
+    plan_intake,
+    stored_type,
+)
 from galbatch.values import Target
 
 FIRST_ROWS = 1_000
@@ -195,8 +201,9 @@ def _kind(survey: Survey, reader: Reader, path: str, header: Header, intake: Int
                 raise SpecError(path, f"column '{column.name}': {mismatch}") from None
         else:
             continue
-        if survey.sky is not None and name in (survey.sky.ra, survey.sky.dec):
-            kind = pa.float64()  # in degrees, whatever it was
+        kind = stored_type(survey, intake, name, kind)
+        if kind is None:
+            continue
         unit = {_UNIT: own[name]} if name in own else None
         fields[name] = pa.field(name, kind, metadata=unit)
     facts = FileFacts(
@@ -217,7 +224,8 @@ def _first_rows(survey: Survey, reader: Reader, path: str, kind: _Kind) -> First
     wanted = {
         spelling: kind.types[spelling]
         for spelling, name in names.items()
-        if name in fields and (name in survey.column or pa.types.is_integer(fields[name].type))
+        if (name in fields and (name in survey.column or pa.types.is_integer(fields[name].type)))
+        or (kind.intake.spectra is not None and spelling == kind.intake.spectra.spelling)
     }
     batch = next(reader.batches(path, wanted, FIRST_ROWS), None)
     if batch is None:

@@ -28,7 +28,8 @@ from galbatch.intake.positions import (
     is_sexagesimal,
     wrapped,
 )
-from galbatch.intake.types import wanted_type
+from galbatch.intake.spectra import SpectralPlan, on_axis, plan_spectra
+from galbatch.intake.types import arrow_type, wanted_type
 from galbatch.intake.units import UnitPlan, converted, plan_units
 from galbatch.readers.base import Batch, Header, Reader
 from galbatch.spec.resolve import Resolution, resolve_columns
@@ -55,12 +56,15 @@ class Intake:
     ids : mapping of str to pyarrow.DataType
         Integers that ids of a text format become, by the store's name; known once the first of
         them were looked at.
+    spectra : SpectralPlan or None
+        None where the spectra of the file, if it has any, are on the survey's axis.
     """
 
     resolution: Resolution
     units: UnitPlan
     notes: tuple[str, ...] = ()
     ids: Mapping[str, pa.DataType] = field(default_factory=dict)
+    spectra: SpectralPlan | None = None
 
 
 def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
@@ -85,7 +89,29 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
     left_out = f"the store has its own {', '.join(own)}: left out"
     notes = (*header.notes, *([left_out] if own else []))
-    return Intake(resolution, plan_units(survey, stated, file), notes)
+    spectra = plan_spectra(survey, columns, header, file)
+    return Intake(resolution, plan_units(survey, stated, file), notes, spectra=spectra)
+
+
+def stored_type(survey: Survey, intake: Intake, name: str, kind: pa.DataType) -> pa.DataType | None:
+    """What a column that was read as `kind` is in the store; None where it is not kept.
+
+    Parameters
+    ----------
+    survey : Survey
+    intake : Intake
+    name : str
+        In the store.
+    kind : pyarrow.DataType
+    """
+    if survey.sky is not None and name in (survey.sky.ra, survey.sky.dec):
+        return pa.float64()  # in degrees, whatever it was
+    if intake.spectra is not None and survey.spectra is not None:
+        if name == intake.resolution.names.get(intake.spectra.spelling, ""):
+            return None
+        if name in survey.spectra.columns:
+            return arrow_type(survey.column[name])
+    return kind
 
 
 def _refuse_what_lies_apart(
@@ -123,7 +149,9 @@ def column_types(
     for spelling, name in resolution.names.items():
         column, own = survey.column.get(name), arrived[spelling]
         shape = () if own is None else shape_of(own)
-        if column is None and (spelling in beside or is_array(shape)):
+        if intake.spectra is not None and intake.spectra.takes(survey, spelling, name):
+            types[spelling] = pa.null()  # as long as it is in each row
+        elif column is None and (spelling in beside or is_array(shape)):
             unlisted.append(f"'{spelling}' {list(shape)}")
         elif column is None:
             types[spelling] = pa.null()  # as it comes
@@ -182,6 +210,7 @@ def catalogue_rows(
     sieve = _Sieve(batch, file)
     table = _with_ids(survey, batch.table, intake, sieve)
     table = _with_positions(survey, table, intake.units, sieve)
+    table = _with_spectra(survey, table, intake, sieve)
     _see_arrays(survey, table, sieve)
     table = _with_units(converted(survey, table, intake.units), intake.units.own)
     table = table.append_column(ROW, pa.array(batch.rows))
@@ -261,6 +290,19 @@ def _with_positions(survey: Survey, table: pa.Table, units: UnitPlan, sieve: _Si
         angles[name] = wrapped(values) if is_ra else values
     for name, values in angles.items():
         table = _in_degrees(table, name, values, sieve.good)
+    return table
+
+
+def _with_spectra(survey: Survey, table: pa.Table, intake: Intake, sieve: _Sieve) -> pa.Table:
+    """With the spectra on the survey's axis."""
+    if intake.spectra is None:
+        return table
+    names = intake.resolution.names
+    table, problems = on_axis(survey, intake.spectra, table, names.get(intake.spectra.spelling, ""))
+    for places, reason in problems:
+        bad = np.zeros(table.num_rows, bool)
+        bad[places] = True
+        sieve.refuse(bad, reason)
     return table
 
 

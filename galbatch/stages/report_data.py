@@ -85,7 +85,7 @@ def report_data(snapshot: Snapshot) -> ReportData:
         version=__version__,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         where=platform.node(),
-        reference_band=survey.reference_band,
+        reference_band=survey.reference_band or "",
         rows_read=totals.read,
         rows_rejected=totals.rejected + facts.duplicates,
         rows_ingested=catalogue.rows,

@@ -6,6 +6,7 @@ one, and the settings of an earlier one bring that back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from galbatch.spec.job import AnyModel
 from galbatch.stages import code
 from galbatch.stages.site import Site
 from galbatch.stages.training_rows import split_of
+from galbatch.store.commit import digest_file
 from galbatch.store.locations import local_copy, location
 from galbatch.store.model_facts import PublishedFacts, TrainFacts
 from galbatch.store.receipts import Need, Receipts, json_digest
@@ -87,6 +89,9 @@ class Versions:
         if model.begins_with is not None:
             receipt = self._receipts.get("train", version)
             depends["pretrained"] = _fingerprint(model.begins_with, receipt)
+        if model.files:
+            receipt = self._receipts.get("train", version)
+            depends["files"] = _digests(model.files, receipt)
         return Need("train", version, depends)
 
     def is_trained(self, model: AnyModel) -> bool:
@@ -190,6 +195,18 @@ def _fingerprint(folder: str, receipt: Receipt | None) -> str | None:
         return read_card(location(folder)).fingerprint
     except SpecError:
         return receipt.depends.get("pretrained") if receipt else None
+
+
+def _digests(files: Sequence[str], receipt: Receipt | None) -> dict[str, str]:
+    """Of what a fit reads besides the catalogue; of what is gone, as the receipt remembers it."""
+    known = receipt.depends.get("files", {}) if receipt else {}
+    found = {}
+    for file in files:
+        try:
+            found[file] = digest_file(Path(file))
+        except OSError:
+            found[file] = known.get(file, "")
+    return found
 
 
 def _is_there(site: Site, version: str) -> bool:

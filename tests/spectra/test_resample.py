@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
+from galbatch.spectra.axis import to_axis
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.resample import (
     edges_of,
     overlaps,
-    place,
     resample_smooth,
     resampler,
-    steps_between,
 )
 
 Array = NDArray[np.float64]
@@ -111,26 +110,20 @@ def test_smooth_templates_keep_flux_and_the_width_of_lines() -> None:
 @given(st.integers(-30, 30), st.integers(1, 40))
 def test_whole_pixels_are_placed_untouched(steps: int, points: int) -> None:
     old = LogGrid(3.5563, 1e-4, 20)
-    new = LogGrid(3.5563 + steps * 1e-4 + 5e-7, 1e-4, points)
+    new = LogGrid(3.5563 + steps * 1e-4 + 5e-7, 1e-4, points + 1)
     flux = np.arange(40.0).reshape(2, 20) + 1
-    placed = place(flux, old, new)
-    assert steps_between(old, new) == steps and placed.shape == (2, points)
-    for pixel in range(points):
+    way = to_axis(old.wavelengths, new.wavelengths)
+    placed, weight = way.spectra(flux, np.ones_like(flux))
+    assert way.shift == -steps
+    for pixel in range(points + 1):
         before = pixel + steps
-        expected = flux[:, before] if 0 <= before < 20 else 0
-        assert np.all(placed[:, pixel] == expected)
+        if 0 <= before < 20:
+            assert np.all(placed[:, pixel] == flux[:, before]) and np.all(weight[:, pixel] == 1)
+        else:
+            assert np.all(np.isnan(placed[:, pixel])) and np.all(weight[:, pixel] == 0)
 
 
-@pytest.mark.parametrize(
-    "new",
-    [LogGrid(3.5563 + 2e-6, 1e-4, 20), LogGrid(3.5563, 1.001e-4, 20), LogGrid(np.nan, 1e-4, 20)],
-)
-def test_grids_out_of_step_are_refused(new: LogGrid) -> None:
-    with pytest.raises((SpecError, ValueError)):
-        place(np.zeros((1, 20)), LogGrid(3.5563, 1e-4, 20), new)
-
-
-def test_spectra_of_another_length_are_refused() -> None:
-    grid = LogGrid(3.5563, 1e-4, 20)
-    with pytest.raises(SpecError, match="expected 20 pixels, got 19"):
-        place(np.zeros((1, 19)), grid, grid)
+@pytest.mark.parametrize("new", [LogGrid(3.5563 + 2e-6, 1e-4, 20), LogGrid(3.5563, 1.001e-4, 20)])
+def test_grids_out_of_step_are_resampled(new: LogGrid) -> None:
+    way = to_axis(LogGrid(3.5563, 1e-4, 20).wavelengths, new.wavelengths)
+    assert way.shift is None and way.resampler is not None

@@ -13,7 +13,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spectra import ARRAYS, WRITERS, Spectra, arrays_of, table_of
+from spectra_files import ARRAYS, WRITERS, Spectra, arrays_of, table_of
 
 from galbatch.errors import SpecError
 from galbatch.spec import load_survey

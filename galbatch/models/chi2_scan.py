@@ -1,0 +1,204 @@
+"""Class and redshift of spectra by the least chi-square over templates and redshifts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.models.base import Card, Family, tabulate
+from galbatch.spec.job import Chi2ScanModel
+from galbatch.spec.survey import Survey
+from galbatch.spectra.columns import SpectrumReader
+from galbatch.spectra.errors import from_json
+from galbatch.spectra.flags import SpecFlag
+from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
+from galbatch.spectra.templates import KINDS, Basis
+from galbatch.values import PredictedColumn
+
+VERSION = 1
+BASES = "bases.npz"
+_BATCH = 256
+"""Rows that are read together."""
+_ROW_BYTES = 2**20
+
+_PROBABILITIES = tuple(f"prob_{kind.lower()}" for kind in KINDS)
+_CLASSES = ", ".join(KINDS)
+COLUMNS: tuple[PredictedColumn, ...] = (
+    PredictedColumn("spec_class", "string", "", "src.class", f"Class of the best fit: {_CLASSES}"),
+    PredictedColumn("spec_subclass", "string", "", "src.class", "Template of the best fit"),
+    *(
+        PredictedColumn(name, "float32", "", "stat.probability;src.class", f"Probability of {kind}")
+        for name, kind in zip(_PROBABILITIES, KINDS, strict=True)
+    ),
+    PredictedColumn("z_spec_model", "float64", "", "src.redshift", "Redshift of the best fit"),
+    PredictedColumn(
+        "z_spec_err", "float32", "", "stat.error;src.redshift", "Its 1-sigma error, calibrated"
+    ),
+    PredictedColumn(
+        "chi2_dof", "float32", "", "stat.fit.chi2", "Chi-square of the best fit, reduced"
+    ),
+    PredictedColumn(
+        "delta_chi2", "float32", "", "stat.fit.chi2",
+        "How much worse the second minimum is, of another class or redshift",
+    ),
+    PredictedColumn(
+        "d_score", "float32", "", "stat.fit.goodness",
+        "D: the same as a part of the least chi-square; -1 without a second minimum",
+    ),
+    PredictedColumn("z_second", "float64", "", "src.redshift", "Redshift of the second minimum"),
+    PredictedColumn("class_second", "string", "", "src.class", "Class of the second minimum"),
+    PredictedColumn(
+        "spec_flags", "int32", "", "meta.code.qual",
+        "Sum of bits, 0 for none: "
+        + ", ".join(f"{flag.value} {flag.name}" for flag in SpecFlag),
+    ),
+)  # fmt: skip
+
+
+class Chi2Scan:
+    """Templates, ready to fit.
+
+    Parameters
+    ----------
+    card : Card
+    folder : Path
+        With the templates.
+    settings : Chi2ScanModel
+    """
+
+    def __init__(self, card: Card, folder: Path, settings: Chi2ScanModel) -> None:
+        self.card = card
+        self._settings = settings
+        self._reader = SpectrumReader(Survey.model_validate(card.reading))
+        self._bases = load_bases(folder, card.recipe["bases"])
+        self._scan = ScanSettings(**card.recipe["scan"])
+        self._errors = from_json(card.calibration["redshift_errors"])
+
+    @property
+    def columns(self) -> tuple[PredictedColumn, ...]:
+        """What it predicts; see `Model.columns`."""
+        if not self._settings.keep_model:
+            return COLUMNS
+        shape, axis = (self._reader.grid.points,), ("spec_wavelength",)
+        unit = self._reader.unit
+        return (
+            *COLUMNS,
+            PredictedColumn("spec_model", "float32", unit, "phot.flux.density;em.wl",
+                            "The best fit", shape, axis),
+            PredictedColumn("spec_residual", "float32", unit, "stat.fit.residual",
+                            "Flux less the best fit; NaN where there are no data", shape, axis),
+        )  # fmt: skip
+
+    def predict(self, table: pa.Table) -> pa.Table:
+        """Predictions for a catalogue's rows; see `Model.predict`."""
+        parts = [
+            self._predict(table.slice(start, _BATCH))
+            for start in range(0, max(table.num_rows, 1), _BATCH)
+        ]
+        return pa.concat_tables(parts).combine_chunks()
+
+    def _predict(self, table: pa.Table) -> pa.Table:
+        flux, ivar = self._reader.read(table)
+        found = scan(flux, ivar, self._reader.grid, self._bases, self._scan)
+        values = self._values(found)
+        if self._settings.keep_model:
+            fitted = models(found, self._reader.grid, self._bases)
+            values["spec_model"] = fitted
+            values["spec_residual"] = np.where(ivar > 0, flux - fitted, np.nan)
+        return tabulate(self.columns, values)
+
+    def _values(self, found: ScanResult) -> dict[str, NDArray[Any]]:
+        errors = np.full(len(found.z), np.nan)
+        for kind, model in self._errors.items():
+            rows = found.kind == kind
+            errors[rows] = model.errors(found.z_err[rows], found.z[rows])
+        return {
+            "spec_class": found.kind,
+            "spec_subclass": found.subclass,
+            **dict(zip(_PROBABILITIES, found.probabilities.T, strict=True)),
+            "z_spec_model": found.z,
+            "z_spec_err": errors,
+            "chi2_dof": found.chi2 / np.where(found.dof > 0, found.dof, np.nan),
+            "delta_chi2": found.delta_chi2,
+            "d_score": found.d_score,
+            "z_second": found.z_second,
+            "class_second": found.kind_second,
+            "spec_flags": found.flags,
+        }
+
+
+class Chi2ScanFamily(Family[Chi2ScanModel]):
+    """Fits of templates to spectra."""
+
+    version = VERSION
+    needs_labels = False
+
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        """The arrays of `keep_model`; see `Family.optional_columns`."""
+        return frozenset({"spec_model", "spec_residual"})
+
+    def check(self, settings: Chi2ScanModel, survey: Survey) -> None:
+        """See `Family.check`."""
+        where = f"models.{settings.name}"
+        if survey.spectra is None:
+            raise SpecError(where, f"survey '{survey.name}' has no 'spectra'")
+        if survey.spectra.frame == "rest":
+            raise SpecError(
+                where, f"the spectra of survey '{survey.name}' are at rest: there is no redshift",
+                "correct 'frame' under 'spectra' if they are as they were observed",
+            )  # fmt: skip
+        if settings.targets is not None:
+            raise SpecError(f"{where}.targets", "a chi2_scan model has none; leave it out")
+
+    def inputs(self, settings: Chi2ScanModel, survey: Survey) -> tuple[str, ...]:
+        """See `Family.inputs`."""
+        return SpectrumReader(survey).inputs
+
+    def training_bytes(self, settings: Chi2ScanModel, survey: Survey) -> int:
+        """See `Family.training_bytes`."""
+        return 4 * 8 * len(survey.wavelengths)
+
+    def predicting_bytes(self, settings: Chi2ScanModel, survey: Survey) -> int:
+        """See `Family.predicting_bytes`."""
+        return _ROW_BYTES
+
+    def load(self, card: Card, folder: Path, settings: Chi2ScanModel) -> Chi2Scan:
+        """See `Family.load`."""
+        return Chi2Scan(card, folder, settings)
+
+
+def save_bases(folder: Path, bases: Sequence[Basis]) -> list[dict[str, Any]]:
+    """Write the vectors of templates, and return the rest of them, JSON-ready."""
+    arrays = {f"vectors_{place}": base.vectors for place, base in enumerate(bases)}
+    np.savez(folder / BASES, allow_pickle=False, **arrays)
+    return [
+        {
+            "name": base.name,
+            "kind": base.kind,
+            "subclass": base.subclass,
+            "grid": asdict(base.grid),
+            "redshifts": list(base.redshifts),
+        }
+        for base in bases
+    ]
+
+
+def load_bases(folder: Path, records: Sequence[Mapping[str, Any]]) -> tuple[Basis, ...]:
+    """The inverse of `save_bases`."""
+    with np.load(folder / BASES, allow_pickle=False) as arrays:
+        return tuple(
+            Basis(
+                one["name"], one["kind"], one["subclass"], arrays[f"vectors_{place}"],
+                LogGrid(**one["grid"]), (one["redshifts"][0], one["redshifts"][1]),
+            )
+            for place, one in enumerate(records)
+        )  # fmt: skip

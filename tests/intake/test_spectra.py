@@ -1,0 +1,177 @@
+"""Spectra of any grid come onto the survey's axis, or are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from galbatch.columns import to_numpy
+from galbatch.intake.spectra import SpectralPlan, on_axis
+from galbatch.spec.survey import Survey
+from galbatch.spectra.medium import vacuum_wavelengths
+
+FIRST, STEP, PIXELS = 3.56, 1e-4, 400
+AXIS = 10 ** (FIRST + STEP * np.arange(PIXELS))
+
+
+def survey(**spectra: Any) -> Survey:
+    arrays = [
+        {"name": name, "shape": [PIXELS], "dimensions": ["wavelength"], "dtype": dtype}
+        for name, dtype in (("flux", "float32"), ("ivar", "float32"), ("mask", "int32"))
+    ]
+    axis = {"name": "wavelength", "start": FIRST, "step": STEP, "points": PIXELS, "scale": "log10"}
+    return Survey.model_validate(
+        {
+            "name": "spectra",
+            "title": "Spectra",
+            "id": {"column": "id"},
+            "spectra": {"flux": "flux", "ivar": "ivar", "mask": "mask", "wavelength": "lam"}
+            | spectra,
+            "columns": [{"name": "id"}, *arrays],
+            "axes": [axis],
+        }
+    )
+
+
+def table(grids: Sequence[NDArray[np.float64]], **changed: Sequence[Any]) -> pa.Table:
+    """A spectrum for each grid: flux is the number of the pixel, ivar one more than that."""
+    columns = {
+        "flux": [np.arange(len(grid), dtype=np.float32) for grid in grids],
+        "ivar": [np.arange(len(grid), dtype=np.float32) + 1 for grid in grids],
+        "mask": [np.zeros(len(grid), np.int32) for grid in grids],
+        "lam": grids,
+    } | changed
+    return pa.table({name: pa.array([*rows]) for name, rows in columns.items()})
+
+
+def taken(
+    grids: Sequence[NDArray[np.float64]], plan: SpectralPlan | None = None, **words: Any
+) -> tuple[dict[str, NDArray[Any]], list[tuple[list[int], str]]]:
+    spectra = words.pop("spectra", {})
+    found, problems = on_axis(
+        survey(**spectra), plan or SpectralPlan("lam"), table(grids, **words), "lam"
+    )
+    assert "lam" not in found.column_names
+    arrays = {name: to_numpy(found[name]) for name in found.column_names}
+    return arrays, [(rows.tolist(), reason) for rows, reason in problems if len(rows)]
+
+
+def test_the_same_grid_is_placed_and_no_number_changes() -> None:
+    grids = [AXIS, AXIS[30:200], 10 ** (FIRST + STEP * np.arange(-50, 500))]
+    arrays, problems = taken(grids)
+    assert not problems
+    flux, ivar = arrays["flux"], arrays["ivar"]
+    assert flux.dtype == np.float32
+    np.testing.assert_array_equal(flux[0], np.arange(PIXELS))
+    np.testing.assert_array_equal(flux[1, 30:200], np.arange(170))
+    assert np.isnan(flux[1, :30]).all() and np.isnan(flux[1, 200:]).all()
+    assert (ivar[1, :30] == 0).all() and (ivar[1, 200:] == 0).all()
+    np.testing.assert_array_equal(flux[2], np.arange(50, 450))
+    np.testing.assert_array_equal(ivar[2], np.arange(51, 451))
+
+
+def test_logarithms_of_float32_as_sdss_writes_them_are_placed() -> None:
+    grid = np.log10(AXIS[7:]).astype(np.float32).astype(np.float64)
+    arrays, problems = taken([grid], spectra={"scale": "log10"})
+    assert not problems
+    np.testing.assert_array_equal(arrays["flux"][0, 7:], np.arange(PIXELS - 7))
+
+
+@pytest.mark.parametrize(
+    ("words", "plan", "numbers"),
+    [
+        ({"scale": "ln"}, SpectralPlan("lam"), np.log),
+        ({}, SpectralPlan("lam", "nm"), lambda lam: lam / 10),
+        ({}, SpectralPlan("lam", "um"), lambda lam: lam / 1e4),
+    ],
+)
+def test_other_units_are_the_same_wavelengths(
+    words: Any, plan: SpectralPlan, numbers: Callable[[Any], Any]
+) -> None:
+    arrays, problems = taken([numbers(AXIS)], plan, spectra=words)
+    assert not problems
+    np.testing.assert_array_equal(arrays["flux"][0], np.arange(PIXELS))
+
+
+def test_from_the_longest_to_the_shortest_is_turned_round() -> None:
+    arrays, problems = taken([AXIS[::-1]])
+    assert not problems
+    np.testing.assert_array_equal(arrays["flux"][0], np.arange(PIXELS)[::-1])
+
+
+def test_air_is_made_vacuum() -> None:
+    """82 km/s, more than a pixel: what is a line in the file is one in the store."""
+    lines = np.zeros(PIXELS, np.float32)
+    lines[200] = 1
+    arrays, problems = taken(
+        [AXIS], SpectralPlan("lam", medium="air"), flux=[lines], ivar=[np.ones(PIXELS, np.float32)]
+    )
+    assert not problems
+    flux = np.nan_to_num(arrays["flux"][0])
+    centre = (flux * AXIS).sum() / flux.sum()
+    (wanted,) = vacuum_wavelengths(AXIS[200:201])
+    assert centre == pytest.approx(wanted, abs=0.1)
+    assert wanted - AXIS[200] > 1.0
+
+
+def test_a_linear_grid_conserves_flux_and_variance() -> None:
+    grid = np.arange(AXIS[0] - 5, AXIS[-1] + 5, 1.3)
+    rng = np.random.default_rng(1)
+    flux = rng.normal(10, 1, len(grid)).astype(np.float32)
+    arrays, problems = taken(
+        [grid], flux=[flux], ivar=[np.full(len(grid), 4, np.float32)],
+    )  # fmt: skip
+    assert not problems
+    edges = np.concatenate([[2 * AXIS[0] - AXIS[1]], AXIS, [2 * AXIS[-1] - AXIS[-2]]])
+    widths = (edges[2:] - edges[:-2]) / 2
+    inside = (grid > AXIS[0]) & (grid < AXIS[-1])
+    assert (arrays["flux"][0] * widths).sum() == pytest.approx(flux[inside].sum() * 1.3, rel=1e-2)
+    assert np.isfinite(arrays["flux"]).all() and (arrays["ivar"] >= 4).all()
+
+
+def test_a_pixel_without_data_leaves_its_neighbours_alone() -> None:
+    grid = np.arange(AXIS[0] - 5, AXIS[-1] + 5, 1.3)
+    flux, ivar = np.ones(len(grid), np.float32), np.ones(len(grid), np.float32)
+    mask = np.zeros(len(grid), np.int32)
+    flux[100], ivar[120], mask[140] = np.nan, 0, 5
+    arrays, problems = taken([grid], flux=[flux], ivar=[ivar], mask=[mask])
+    assert not problems
+    lost = arrays["ivar"][0] == 0
+    for pixel in (100, 120):
+        touched = np.abs(AXIS - grid[pixel]) < 1.08
+        assert lost[touched].all()
+    assert 2 <= lost.sum() <= 8 and np.isfinite(arrays["flux"]).all()
+    assert set(np.unique(arrays["mask"])) == {0, 5}
+
+
+@pytest.mark.parametrize(
+    ("grid", "reason"),
+    [
+        (AXIS / 10, "expected wavelengths from 3631 to 3980 Angstrom, got 363.08 to 398.02"),
+        (AXIS / 1e4, "expected wavelengths in Angstrom, got 0.36308"),
+        (np.log10(AXIS), "expected wavelengths in Angstrom, got 3.56 to"),
+        (np.insert(np.delete(AXIS, 9), 9, AXIS[8]), "at pixels 9 and 10"),
+        (np.insert(np.delete(AXIS, 9), 9, np.nan), "expected a wavelength for each pixel"),
+        (AXIS + 5000, "expected wavelengths from 3631"),
+    ],
+)
+def test_what_is_no_grid_is_refused(grid: NDArray[np.float64], reason: str) -> None:
+    arrays, problems = taken([AXIS, grid])
+    ((rows, said),) = problems
+    assert rows == [1] and reason in said
+    np.testing.assert_array_equal(arrays["flux"][0], np.arange(PIXELS))
+
+
+def test_columns_of_several_lengths_are_refused() -> None:
+    short = np.ones(PIXELS - 3, np.float32)
+    whole = np.ones(PIXELS, np.float32)
+    _, problems = taken([AXIS, AXIS, AXIS], ivar=[short, None, whole], flux=[whole] * 3)
+    assert problems == [
+        ([1], "expected a spectrum, there is none"),
+        ([0], "column 'ivar': 397 pixels, there are wavelengths 400"),
+    ]

@@ -1,0 +1,192 @@
+"""Spectra from files to classes and redshifts, by templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+import zarr
+from astropy.io import fits
+from numpy.typing import NDArray
+from small import galbatch
+
+from galbatch.store.layout import Layout
+from galbatch.store.quarantine import rejected_rows
+
+FIRST, STEP, PIXELS = 3.58, 1e-4, 1200
+REST_FIRST, REST_PIXELS = 3.40, 3000
+REST = 10 ** (REST_FIRST + STEP * np.arange(REST_PIXELS))
+ROWS = 24
+
+
+def lines(*places: float) -> NDArray[np.float64]:
+    """A continuum with lines at rest, two pixels wide."""
+    pixel = np.arange(REST_PIXELS)
+    found = 1.0 + 0.3 * np.sin(pixel / 500.0)
+    for place in places:
+        centre = (np.log10(place) - REST_FIRST) / STEP
+        found += 3.0 * np.exp(-0.5 * ((pixel - centre) / 2.0) ** 2)
+    return found
+
+
+GALAXY = lines(3728.5, 3970.0, 4341.7, 4862.7)
+STAR = 2.0 - 0.3 * lines(3934.8, 3969.6, 4102.9, 4341.7)
+
+
+def template(path: Path, vector: NDArray[np.float64], name: str = "") -> None:
+    image = fits.PrimaryHDU(vector[None].astype(np.float32))
+    image.header["COEFF0"], image.header["COEFF1"] = REST_FIRST, STEP
+    if name:
+        image.header["NAME0"] = name
+    image.writeto(path, overwrite=True)
+
+
+def observed(rows: int = ROWS) -> dict[str, Any]:
+    """Galaxies at redshifts of whole pixels, and stars; each begins at another wavelength."""
+    rng = np.random.default_rng(3)
+    shifts = np.where(np.arange(rows) % 3 == 0, 0, rng.integers(100, 900, rows))
+    found: dict[str, list[Any]] = {name: [] for name in ("flux", "ivar", "wavelength")}
+    for row, shift in enumerate(shifts):
+        start = round((FIRST - REST_FIRST) / STEP) + row % 5 - shift
+        vector = (STAR if shift == 0 else GALAXY)[start : start + PIXELS - 20]
+        found["flux"].append((vector + rng.normal(0, 0.05, len(vector))).astype(np.float32))
+        found["ivar"].append(np.full(len(vector), 400.0, np.float32))
+        grid = FIRST + STEP * (row % 5 + np.arange(len(vector)))
+        found["wavelength"].append(10**grid)
+    return {"id": np.arange(rows) + 1, "shift": shifts, **found}
+
+
+def write(folder: Path, table: dict[str, Any]) -> None:
+    columns = {name: pa.array([*values]) for name, values in table.items()}
+    pq.write_table(pa.table(columns), folder / "spectra.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    arrays = [
+        {"name": name, "shape": [PIXELS], "dimensions": ["lam"], "dtype": "float32"}
+        for name in ("flux", "ivar")
+    ]
+    survey = {
+        "name": "spectra",
+        "title": "Spectra",
+        "id": {"column": "id"},
+        "spectra": {"flux": "flux", "ivar": "ivar", "sky": []},
+        "columns": [{"name": "id", "dtype": "int64"}, {"name": "shift"}, *arrays],
+        "axes": [{"name": "lam", "start": FIRST, "step": STEP, "points": PIXELS, "scale": "log10"}],
+    }
+    templates = [
+        {"file": "galaxy.fits", "of": "GALAXY", "redshifts": [0.0, 0.3]},
+        {"file": "star.fits", "of": "STAR"},
+    ]
+    job = {
+        "name": "spectra",
+        "survey": "survey.yaml",
+        "source": {"kind": "files", "paths": ["spectra.parquet"], "bad_rows": 0.5},
+        "store": "store",
+        "partition": {"rows": 9},
+        "models": [{"kind": "chi2_scan", "templates": templates}],
+        "sinks": [{"kind": "duckdb", "path": "found.duckdb"}],
+        "cluster": {"kind": "serial"},
+    }
+    (tmp_path / "survey.yaml").write_text(yaml.safe_dump(survey))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    template(tmp_path / "galaxy.fits", GALAXY)
+    template(tmp_path / "star.fits", STAR, "K0 (1)")
+    write(tmp_path, observed())
+    return tmp_path
+
+
+def results(folder: Path, table: str = "chi2_scan") -> dict[str, NDArray[Any]]:
+    with duckdb.connect(str(folder / "found.duckdb"), read_only=True) as database:
+        found = database.execute(f'SELECT * FROM "{table}" ORDER BY id').fetchnumpy()
+    return {name: np.asarray(values) for name, values in found.items()}
+
+
+def test_classes_and_redshifts(folder: Path) -> None:
+    done = galbatch("run", "job.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    table, found = observed(), results(folder)
+    np.testing.assert_array_equal(found["id"], table["id"])
+    star = table["shift"] == 0
+    assert (found["spec_class"] == np.where(star, "STAR", "GALAXY")).all()
+    assert set(found["spec_subclass"][star]) == {"K0 (1)"}
+    truth = 10 ** (STEP * table["shift"]) - 1
+    np.testing.assert_allclose(found["z_spec_model"], truth, atol=3e-5)
+    assert (found["prob_galaxy"][~star] > 0.99).all() and (found["prob_star"][star] > 0.99).all()
+    np.testing.assert_allclose(found["chi2_dof"], 1.0, atol=0.2)
+    again = galbatch("run", "job.yaml", cwd=folder)
+    assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
+
+
+def test_the_best_model_is_kept_where_it_is_asked_for(folder: Path) -> None:
+    assert galbatch("run", "job.yaml", cwd=folder).returncode == 0
+    asked = galbatch("run", "job.yaml", "--set", "models.chi2_scan.keep_model=true", cwd=folder)
+    assert asked.returncode == 0, asked.stderr
+    group = zarr.open_group(folder / "store" / "arrays" / "chi2_scan", mode="r")
+    catalogue = zarr.open_group(folder / "store" / "arrays" / "catalogue", mode="r")
+    order = [np.argsort(np.where(one["id"][:] > 0, one["id"][:], 10**6))[:ROWS]
+             for one in (group, catalogue)]  # fmt: skip
+    model, residual = (group[name][:][order[0]] for name in ("spec_model", "spec_residual"))
+    flux = catalogue["flux"][:][order[1]]
+    known = np.isfinite(residual)
+    np.testing.assert_allclose((model + residual)[known], flux[known], atol=1e-5)
+    assert np.nanstd(residual) == pytest.approx(0.05, rel=0.1)
+
+
+def test_other_templates_make_another_version(folder: Path) -> None:
+    assert galbatch("run", "job.yaml", cwd=folder).returncode == 0
+    template(folder / "galaxy.fits", lines(3728.5, 3970.0, 4341.7, 4862.7, 4960.3))
+    done = galbatch("run", "job.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (folder / "store" / "models").iterdir()) == [
+        "chi2_scan",
+        "chi2_scan_v2",
+    ]
+    (folder / "galaxy.fits").unlink()
+    done = galbatch("run", "job.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_rows_without_a_spectrum_are_named(folder: Path) -> None:
+    table = observed()
+    table["wavelength"][3] = table["wavelength"][3] / 10
+    table["flux"][5] = table["flux"][5][:-7]
+    table["ivar"][7] = np.zeros_like(table["ivar"][7])
+    table["flux"][9] = np.full_like(table["flux"][9], np.nan)
+    table["ivar"][11] = -table["ivar"][11]
+    write(folder, table)
+    done = galbatch("run", "job.yaml", cwd=folder)
+    assert done.returncode == 1, done.stderr
+    layout = Layout(folder / "store")
+    rows = rejected_rows(layout, "rows.spectra.parquet")
+    rows = sorted(rows, key=lambda row: row.row)
+    assert [row.row for row in rows] == [4, 6]
+    assert "expected wavelengths from 3802" in rows[0].reason
+    assert "column 'flux': 1173 pixels, there are wavelengths 1180" in rows[1].reason
+    found = results(folder)
+    empty = np.isin(found["id"], [8, 10, 12])
+    assert (found["spec_flags"][empty] & 512 == 512).all()
+    assert not (found["spec_flags"][~empty] & 512).any()
+    assert np.isnan(found["z_spec_model"][empty].astype(float)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["models.chi2_scan.templates.0.file=lost.fits"], "there is no file lost.fits"),
+        (["models.chi2_scan.templates.0.of=null"], "does not say its class"),
+        (["models.chi2_scan.targets=[redshift]"], "has no label for 'redshift'"),
+    ],
+)
+def test_mistakes_are_said_in_a_line(changes: list[str], said: str, folder: Path) -> None:
+    words = [word for one in changes for word in ("--set", one)]
+    done = galbatch("run", "job.yaml", *words, cwd=folder)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
