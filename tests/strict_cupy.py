@@ -21,6 +21,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import scipy.fft
 import scipy.special
 
 _NAMES = (
@@ -428,3 +429,8 @@ _special = ModuleType("strict_cupyx.scipy.special")
 _special.ndtr = Ufunc(scipy.special.ndtr)  # type: ignore[attr-defined]
 _special.ndtri = Ufunc(scipy.special.ndtri)  # type: ignore[attr-defined]
 sys.modules["strict_cupyx.scipy.special"] = _special
+
+_fft = ModuleType("strict_cupyx.scipy.fft")
+_fft.rfft = _of_array(scipy.fft.rfft)  # type: ignore[attr-defined]
+_fft.irfft = _of_array(scipy.fft.irfft)  # type: ignore[attr-defined]
+sys.modules["strict_cupyx.scipy.fft"] = _fft

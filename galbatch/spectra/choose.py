@@ -67,8 +67,9 @@ class Chooser:
         For each vector.
     margin : ndarray, shape (n,)
         Minima whose quick scores are this near to the least are found exactly.
-    apart : int
-        In pixels.
+    apart, width : int
+        In pixels: how far apart two minima of a class are, and how near to each other minima
+        hold the same probability, so that the deepest stands for all.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class Chooser:
         penalty: float,
         margin: Array,
         apart: int,
+        width: int,
     ) -> None:
         order = np.argsort(minima.row, kind="stable")
         self._minima = minima.part(order)
         self._fits, self._stacks, self._penalty = fits, stacks, penalty
-        self._margin, self._apart = margin, apart
+        self._margin, self._apart, self._width = margin, apart, width
         self._ends = np.searchsorted(self._minima.row, np.arange(len(margin) + 1))
 
     def chosen(self, exact: bool) -> Chosen:
@@ -121,7 +123,15 @@ class Chooser:
             yield slice(int(start), int(end))
 
     def _least(self, rows: slice) -> int:
-        return int(rows.start + self._minima.score[rows].argmin())
+        """The deepest of the minima around the one with the best score."""
+        found = self._minima
+        best = rows.start + int(found.score[rows].argmin())
+        near = rows.start + np.flatnonzero(
+            (found.stack[rows] == found.stack[best])
+            & (found.basis[rows] == found.basis[best])
+            & (abs(found.shift[rows] - found.shift[best]) <= self._width)
+        )
+        return int(near[(found.score[near] + found.bonus[near]).argmin()])
 
     def _look(self, places: Places) -> None:
         """Find some minima exactly, and go down from those that may be the least."""
@@ -144,7 +154,8 @@ class Chooser:
         for place, key in zip(places.tolist(), keys, strict=True):
             stack = self._stacks[key[1]]
             found.place[place], found.shift[place] = key[3], key[3] + stack.first
-            found.score[place] = self._fits.known[key] + self._penalty * stack.size
+            chi2 = self._fits.known[key] + self._penalty * stack.size
+            found.score[place] = chi2 - found.bonus[place]
 
     def _down(self, keys: list[Key]) -> list[Key]:
         """The whole shifts at which chi-square is lower than at both neighbours."""

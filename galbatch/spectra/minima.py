@@ -29,7 +29,9 @@ class Minima:
     kind : ndarray of int64
         Place in `templates.KINDS`.
     score : ndarray of float64
-        What hypotheses are compared by.
+        What hypotheses are compared by: chi-square and penalty, less the bonus.
+    bonus : ndarray of float64
+        For how wide it is; see `minima_of`.
     """
 
     row: Places
@@ -39,6 +41,7 @@ class Minima:
     shift: Places
     kind: Places
     score: Array
+    bonus: Array
 
     def part(self, chosen: NDArray[np.generic]) -> Minima:
         """Some of them."""
@@ -75,6 +78,8 @@ def minima_of(
     stacks: Sequence[Stack],
     wide: Array,
     apart: int,
+    soften: Array,
+    width: int,
 ) -> Minima:
     """All minima within a margin of each row's best, and for each class its best two.
 
@@ -91,6 +96,12 @@ def minima_of(
         The margin.
     apart : int
         Pixels that two minima of a class are apart at least, to count as two.
+    soften : ndarray, shape (n,)
+        What chi-square is divided by where it is taken for a probability.
+    width : int
+        Pixels to each side over which the probability of a minimum is summed: a wide minimum holds
+        more of it than a narrow one of the same depth, which noise makes more often. The bonus is
+        twice the logarithm of the sum, times `soften`.
 
     Returns
     -------
@@ -104,7 +115,7 @@ def minima_of(
         own = [place for place, stack in enumerate(stacks) if _kind(stack) == kind]
         if own:
             _choose_two(alone, places, stacks, chosen, own, apart)
-    return _joined(curves, places, stacks, chosen)
+    return _joined(curves, places, stacks, chosen, soften, width)
 
 
 def _kind(stack: Stack) -> int:
@@ -169,20 +180,43 @@ def _lowest(
     return places[spot] + np.rint(offset).astype(np.int64), lowered
 
 
+def _bonus(
+    curves: Array,
+    at: tuple[Places, Places, Places],
+    lowest: Array,
+    soften: Array,
+    reach: int,
+    step: int,
+) -> Array:
+    """Twice the logarithm of the sum of probabilities around minima, relative to theirs."""
+    row, basis, spot = at
+    near = spot[:, None] + np.arange(-reach, reach + 1)
+    inside = (near >= 0) & (near < curves.shape[2])
+    values = curves[row[:, None], basis[:, None], np.clip(near, 0, curves.shape[2] - 1)]
+    above = (values - lowest[:, None]) / soften[:, None]
+    sums = np.where(inside, np.exp(-0.5 * np.clip(above, 0.0, 700.0)), 0.0).sum(axis=1)
+    # Shifts that are further apart than a minimum is wide miss it.
+    return np.asarray(2 * soften * np.log(np.maximum(sums * step, 1.0)))
+
+
 def _joined(
     curves: Sequence[Array],
     places: Sequence[Places],
     stacks: Sequence[Stack],
     chosen: Sequence[NDArray[np.bool_]],
+    soften: Array,
+    width: int,
 ) -> Minima:
     parts = []
     for number, (stack, mask) in enumerate(zip(stacks, chosen, strict=True)):
         row, basis, spot = np.nonzero(mask)
         place, score = _lowest(curves[number], places[number], (row, basis, spot))
+        step = int(places[number][1] - places[number][0]) if len(places[number]) > 1 else 1
+        bonus = _bonus(curves[number], (row, basis, spot), score, soften[row], width // step, step)
         parts.append(
             (
                 row, np.full(len(row), number), basis, place, place + stack.first,
-                np.full(len(row), _kind(stack)), score,
+                np.full(len(row), _kind(stack)), score - bonus, bonus,
             )
         )  # fmt: skip
     return Minima(*(np.concatenate(values) for values in zip(*parts, strict=True)))

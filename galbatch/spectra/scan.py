@@ -1,7 +1,9 @@
 """Class and redshift of spectra: chi-square of all bases at all whole shifts, and its minima.
 
 Every hypothesis is a basis at a shift, with coefficients and a low polynomial solved for it anew.
-Hypotheses are compared by their score: chi-square and a penalty for each coefficient. The fast way
+Hypotheses are compared by their score: chi-square and a penalty for each coefficient, less what a
+wide minimum holds more of the probability than a narrow one. Penalty and width were chosen on
+simulated spectra of galaxies, quasars and stars that no basis was made of. The fast way
 finds chi-square nearly at all shifts (`nearly`), then exactly where it may be the least (`exact`);
 the other finds it exactly everywhere (`curves`).
 """
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.arrays import constant, namespace, parts, to_numpy
+from galbatch.arrays import constant, download, namespace, to_numpy
 from galbatch.errors import SpecError
 from galbatch.spectra.choose import Chooser, Chosen
 from galbatch.spectra.curves import ExactCurves
@@ -33,6 +35,8 @@ from galbatch.spectra.weighted import Weighted, polynomials, weigh
 Array = NDArray[np.float64]
 _ROWS = 16
 """Spectra at once, so that their curves stay in a core's cache."""
+_ROWS_OF_A_CARD = 128
+"""So that their transforms fit in a few GB."""
 _WIDE = 30.0
 """Above the best score, in units of the best reduced chi-square: what no probability can see."""
 
@@ -46,7 +50,11 @@ class ScanSettings:
     degree : int
         Of the polynomial; -1 for none.
     penalty : float
-        Added to chi-square for each vector of a basis, when hypotheses are compared.
+        Added to chi-square for each vector of a basis, when hypotheses are compared: on simulated
+        spectra of S/N 1 and 2, 3 to 4 give the most classes; 2 is Akaike's, 8 Schwarz'.
+    width : float
+        In log10(1 + z): how far to each side the probability of a minimum is summed, see
+        `minima.minima_of`.
     apart : float
         In log10(1 + z): how far apart two minima of a class are at least.
     fewest : int
@@ -60,6 +68,7 @@ class ScanSettings:
 
     degree: int = 2
     penalty: float = 4.0
+    width: float = 0.002
     apart: float = 0.01
     fewest: int = 100
     fast: bool = True
@@ -152,7 +161,11 @@ def scan(
     """
     _check(flux, ivar, grid)
     scanner = _scanner(grid, tuple(bases), settings)
-    found = [scanner(flux[rows], ivar[rows]) for rows in parts(namespace(flux), len(flux), _ROWS)]
+    step = _ROWS if namespace(flux) is np else _ROWS_OF_A_CARD
+    found = [
+        scanner(flux[start : start + step], ivar[start : start + step])
+        for start in range(0, len(flux), step)
+    ]
     names = [field.name for field in fields(ScanResult)]
     if not found:
         return scanner(flux, ivar)
@@ -253,6 +266,7 @@ class _Scanner:
         self.stacks = stacked(bases, grid)
         self._size = max(stack.size for stack in self.stacks)
         self._apart = round(settings.apart / grid.step)
+        self._width = round(settings.width / grid.step)
         self._exact: dict[Any, list[ExactCurves]] = {}
 
     @cached_property
@@ -299,9 +313,12 @@ class _Scanner:
             spots = [near.shifts for near in self._near]
         soften = np.maximum(1.0, least / np.maximum(batch.pixels, 1))
         margin = settings.margin + settings.share * (batch.chi2 - least)
-        minima = minima_of(made, spots, stacks, np.maximum(margin, _WIDE * soften), self._apart)
+        wide = np.maximum(margin, _WIDE * soften)
+        minima = minima_of(made, spots, stacks, wide, self._apart, soften, self._width)
         fits = ExactFits(batch, stacks)
-        chooser = Chooser(minima, fits, stacks, settings.penalty, margin, self._apart)
+        chooser = Chooser(
+            minima, fits, stacks, settings.penalty, margin, self._apart, self._width
+        )
         found = self._told(batch, fits, chooser.chosen(exact=not fast))
         for name, values in found.items():
             getattr(result, name)[rows] = values
@@ -394,4 +411,4 @@ def _parabola(around: Array, shift: NDArray[np.int64], grid: LogGrid) -> tuple[A
 
 
 def _on_host(batch: Weighted) -> Weighted:
-    return Weighted(**{name: to_numpy(value) for name, value in vars(batch).items()})
+    return Weighted(**download(vars(batch)))
