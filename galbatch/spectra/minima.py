@@ -181,12 +181,7 @@ def _lowest(
 
 
 def _bonus(
-    curves: Array,
-    at: tuple[Places, Places, Places],
-    lowest: Array,
-    soften: Array,
-    reach: int,
-    step: int,
+    curves: Array, at: tuple[Places, Places, Places], lowest: Array, soften: Array, reach: int
 ) -> Array:
     """Twice the logarithm of the sum of probabilities around minima, relative to theirs."""
     row, basis, spot = at
@@ -195,8 +190,7 @@ def _bonus(
     values = curves[row[:, None], basis[:, None], np.clip(near, 0, curves.shape[2] - 1)]
     above = (values - lowest[:, None]) / soften[:, None]
     sums = np.where(inside, np.exp(-0.5 * np.clip(above, 0.0, 700.0)), 0.0).sum(axis=1)
-    # Shifts that are further apart than a minimum is wide miss it.
-    return np.asarray(2 * soften * np.log(np.maximum(sums * step, 1.0)))
+    return np.asarray(2 * soften * np.log(sums))
 
 
 def _joined(
@@ -211,8 +205,9 @@ def _joined(
     for number, (stack, mask) in enumerate(zip(stacks, chosen, strict=True)):
         row, basis, spot = np.nonzero(mask)
         place, score = _lowest(curves[number], places[number], (row, basis, spot))
-        step = int(places[number][1] - places[number][0]) if len(places[number]) > 1 else 1
-        bonus = _bonus(curves[number], (row, basis, spot), score, soften[row], width // step, step)
+        bonus = np.zeros(len(row))
+        if stack.shifts > 2 * width:
+            bonus = _bonus(curves[number], (row, basis, spot), score, soften[row], width)
         parts.append(
             (
                 row, np.full(len(row), number), basis, place, place + stack.first,

@@ -37,7 +37,7 @@ _ROWS = 16
 """Spectra at once, so that their curves stay in a core's cache."""
 _ROWS_OF_A_CARD = 128
 """So that their transforms fit in a few GB."""
-_WIDE = 30.0
+_WIDE = 20.0
 """Above the best score, in units of the best reduced chi-square: what no probability can see."""
 
 
@@ -51,7 +51,7 @@ class ScanSettings:
         Of the polynomial; -1 for none.
     penalty : float
         Added to chi-square for each vector of a basis, when hypotheses are compared: on simulated
-        spectra of S/N 1 and 2, 3 to 4 give the most classes; 2 is Akaike's, 8 Schwarz'.
+        spectra of S/N 1 and 2, 5 gives the most classes; 2 is Akaike's, 8 Schwarz'.
     width : float
         In log10(1 + z): how far to each side the probability of a minimum is summed, see
         `minima.minima_of`.
@@ -67,7 +67,7 @@ class ScanSettings:
     """
 
     degree: int = 2
-    penalty: float = 4.0
+    penalty: float = 5.0
     width: float = 0.002
     apart: float = 0.01
     fewest: int = 100
