@@ -25,13 +25,16 @@ class Chosen:
         With exact scores near the best.
     best, second : ndarray of int64, shape (n,)
         Places among the minima; -1 where there is no second.
+    least : ndarray, shape (n,)
+        The best score. That of the best may be above: it is the deepest of those around.
     around : ndarray, shape (n, 3)
-        Scores at the shift before the best, the best, and after; NaN beyond the ends.
+        Chi-square at the shift before the best, the best, and after; NaN beyond the ends.
     """
 
     minima: Minima
     best: Places
     second: Places
+    least: Array
     around: Array
 
     def weights(self, soften: Array, kinds: int) -> Array:
@@ -48,7 +51,7 @@ class Chosen:
         ndarray, shape (n, kinds)
         """
         minima = self.minima
-        above = minima.score - minima.score[self.best][minima.row]
+        above = minima.score - self.least[minima.row]
         found = np.zeros((len(self.best), kinds))
         np.add.at(found, (minima.row, minima.kind), np.exp(-0.5 * above / soften[minima.row]))
         return found
@@ -86,6 +89,7 @@ class Chooser:
         self._minima = minima.part(order)
         self._fits, self._stacks, self._penalty = fits, stacks, penalty
         self._margin, self._apart, self._width = margin, apart, width
+        self._seen = np.zeros(len(self._minima.row), dtype=bool)
         self._ends = np.searchsorted(self._minima.row, np.arange(len(margin) + 1))
 
     def chosen(self, exact: bool) -> Chosen:
@@ -97,26 +101,48 @@ class Chooser:
             Whether the scores are exact already, at each whole shift.
         """
         found = self._minima
+        best = self._best(exact)
+        others = self._others(best)
         if not exact:
-            least = np.minimum.reduceat(found.score, self._ends[:-1])
-            self._look(np.flatnonzero(found.score <= (least + self._margin)[found.row]))
-        best = np.array([self._least(rows) for rows in self._rows()], dtype=np.int64)
-        others = [
+            self._look(self._nearest(others))
+            # What was looked at for the second may be the best.
+            best = self._best(exact)
+            others = self._others(best)
+        second = [places[found.score[places].argmin()] if len(places) else -1 for places in others]
+        least = np.minimum.reduceat(found.score, self._ends[:-1])
+        return Chosen(found, best, np.array(second, dtype=np.int64), least, self._around(best))
+
+    def _best(self, exact: bool) -> Places:
+        """The best of each row, which is known exactly."""
+        found = self._minima
+        while True:
+            if not exact:
+                least = np.minimum.reduceat(found.score, self._ends[:-1])
+                self._look(np.flatnonzero(found.score <= (least + self._margin)[found.row]))
+            best = np.array([self._least(rows) for rows in self._rows()], dtype=np.int64)
+            if exact or self._seen[best].all():
+                return best
+
+    def _others(self, best: Places) -> list[Places]:
+        """Of each row those that are apart from the best."""
+        found = self._minima
+        return [
             rows.start + other_minima(
                 found.kind[rows], found.shift[rows], (found.kind[place], found.shift[place]),
                 self._apart,
             )
             for rows, place in zip(self._rows(), best, strict=True)
         ]  # fmt: skip
-        if not exact:
-            near = [
-                places[found.score[places] <= found.score[places].min() + self._margin[row]]
-                for row, places in enumerate(others)
-                if len(places)
-            ]
-            self._look(np.concatenate([np.zeros(0, np.int64), *near]))
-        second = [places[found.score[places].argmin()] if len(places) else -1 for places in others]
-        return Chosen(found, best, np.array(second, dtype=np.int64), self._around(best))
+
+    def _nearest(self, groups: Sequence[Places]) -> Places:
+        """Of each row's group those that are within the margin of its least."""
+        score = self._minima.score
+        near = [
+            places[score[places] <= score[places].min() + self._margin[row]]
+            for row, places in enumerate(groups)
+            if len(places)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *near])
 
     def _rows(self) -> Iterator[slice]:
         for start, end in zip(self._ends[:-1], self._ends[1:], strict=True):
@@ -135,6 +161,8 @@ class Chooser:
 
     def _look(self, places: Places) -> None:
         """Find some minima exactly, and go down from those that may be the least."""
+        places = places[~self._seen[places]]
+        self._seen[places] = True
         keys = self._keys(places)
         self._fits.fill(keys)
         self._take(places, keys)
@@ -153,6 +181,11 @@ class Chooser:
         found = self._minima
         for place, key in zip(places.tolist(), keys, strict=True):
             stack = self._stacks[key[1]]
+            before = (*key[:3], int(found.place[place]))
+            if key != before:
+                # The sum of probabilities stays what it is when the minimum gets deeper.
+                deeper = self._fits.known[before] - self._fits.known[key]
+                found.bonus[place] = max(found.bonus[place] - deeper, 0.0)
             found.place[place], found.shift[place] = key[3], key[3] + stack.first
             chi2 = self._fits.known[key] + self._penalty * stack.size
             found.score[place] = chi2 - found.bonus[place]

@@ -316,9 +316,7 @@ class _Scanner:
         wide = np.maximum(margin, _WIDE * soften)
         minima = minima_of(made, spots, stacks, wide, self._apart, soften, self._width)
         fits = ExactFits(batch, stacks)
-        chooser = Chooser(
-            minima, fits, stacks, settings.penalty, margin, self._apart, self._width
-        )
+        chooser = Chooser(minima, fits, stacks, settings.penalty, margin, self._apart, self._width)
         found = self._told(batch, fits, chooser.chosen(exact=not fast))
         for name, values in found.items():
             getattr(result, name)[rows] = values
@@ -351,7 +349,7 @@ class _Scanner:
     def _second(self, chosen: Chosen, chi2: Array) -> dict[str, Any]:
         there = chosen.second >= 0
         second = chosen.minima.part(np.where(there, chosen.second, 0))
-        delta = np.where(there, second.score - chosen.minima.score[chosen.best], np.inf)
+        delta = np.where(there, second.score - chosen.least, np.inf)
         return {
             "delta_chi2": delta,
             "d_score": np.where(there, delta / chi2, -1.0),
