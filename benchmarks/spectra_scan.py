@@ -20,7 +20,7 @@ os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1"
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ def judged(found: ScanResult, sample: Sample) -> dict[str, float]:
 
 def same(one: ScanResult, other: ScanResult) -> NDArray[np.bool_]:
     """Class and redshift."""
-    return (one.kind == other.kind) & (one.shift == other.shift)
+    return np.asarray((one.kind == other.kind) & (one.shift == other.shift))
 
 
 def loop_seconds(sample: Sample, bases: Sequence[Basis]) -> float:
@@ -157,15 +157,17 @@ def line(name: str, values: Sequence[float], extra: str = "") -> str:
 
 
 def show(factor: int, results: list[dict[str, float]]) -> None:
-    goals = dict(zip(("class", "GALAXY 0.001", f"QSO {0.003 if factor == 1 else 0.01}",
-                      "STAR 0.001"), zip(GOALS[factor], FIRST[factor], strict=True), strict=True))  # fmt: skip
+    names = ("class", "GALAXY 0.001", f"QSO {0.003 if factor == 1 else 0.01}", "STAR 0.001")
+    beside = dict(zip(names, zip(GOALS[factor], FIRST[factor], strict=True), strict=True))
+    if factor > 1:
+        beside["AUC of D"] = (0.96, 0.963)
     for name in results[0]:
         values = [result[name] for result in results]
         if name.endswith(("MAD", "offset")):
             print(f"  {name:<14} {np.mean(values):9.1e}")
             continue
-        goal = goals.get(name, (0.96, 0.963) if name == "AUC of D" and factor > 1 else None)
-        print(line(name, values, f"   goal {goal[0]}, first scan {goal[1]}" if goal else ""))
+        goal = "   goal {}, first scan {}".format(*beside[name]) if name in beside else ""
+        print(line(name, values, goal))
 
 
 def main() -> None:

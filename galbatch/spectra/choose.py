@@ -68,7 +68,7 @@ class Chooser:
     stacks : sequence of Stack
     penalty : float
         For each vector.
-    margin : ndarray, shape (n,)
+    margin : ndarray, shape (stacks, n)
         Minima whose quick scores are this near to the least are found exactly.
     apart, width : int
         In pixels: how far apart two minima of a class are, and how near to each other minima
@@ -88,9 +88,10 @@ class Chooser:
         order = np.argsort(minima.row, kind="stable")
         self._minima = minima.part(order)
         self._fits, self._stacks, self._penalty = fits, stacks, penalty
-        self._margin, self._apart, self._width = margin, apart, width
+        self._margin = margin[self._minima.stack, self._minima.row]
+        self._apart, self._width = apart, width
         self._seen = np.zeros(len(self._minima.row), dtype=bool)
-        self._ends = np.searchsorted(self._minima.row, np.arange(len(margin) + 1))
+        self._ends = np.searchsorted(self._minima.row, np.arange(margin.shape[1] + 1))
 
     def chosen(self, exact: bool) -> Chosen:
         """Find the best and the second.
@@ -118,7 +119,7 @@ class Chooser:
         while True:
             if not exact:
                 least = np.minimum.reduceat(found.score, self._ends[:-1])
-                self._look(np.flatnonzero(found.score <= (least + self._margin)[found.row]))
+                self._look(np.flatnonzero(found.score <= least[found.row] + self._margin))
             best = np.array([self._least(rows) for rows in self._rows()], dtype=np.int64)
             if exact or self._seen[best].all():
                 return best
@@ -138,8 +139,8 @@ class Chooser:
         """Of each row's group those that are within the margin of its least."""
         score = self._minima.score
         near = [
-            places[score[places] <= score[places].min() + self._margin[row]]
-            for row, places in enumerate(groups)
+            places[score[places] <= score[places].min() + self._margin[places]]
+            for places in groups
             if len(places)
         ]
         return np.concatenate([np.zeros(0, np.int64), *near])
@@ -166,10 +167,10 @@ class Chooser:
         keys = self._keys(places)
         self._fits.fill(keys)
         self._take(places, keys)
-        least = np.full(len(self._margin), np.inf)
+        least = np.full(len(self._ends) - 1, np.inf)
         np.minimum.at(least, self._minima.row[places], self._minima.score[places])
         rows = self._minima.row[places]
-        near = places[self._minima.score[places] <= least[rows] + 0.5 * self._margin[rows]]
+        near = places[self._minima.score[places] <= least[rows] + 0.5 * self._margin[places]]
         self._take(near, self._down(self._keys(near)))
 
     def _keys(self, places: Places) -> list[Key]:

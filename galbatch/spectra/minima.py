@@ -188,9 +188,9 @@ def _bonus(
     near = spot[:, None] + np.arange(-reach, reach + 1)
     inside = (near >= 0) & (near < curves.shape[2])
     values = curves[row[:, None], basis[:, None], np.clip(near, 0, curves.shape[2] - 1)]
-    above = (values - lowest[:, None]) / soften[:, None]
-    sums = np.where(inside, np.exp(-0.5 * np.clip(above, 0.0, 700.0)), 0.0).sum(axis=1)
-    return np.asarray(2 * soften * np.log(sums))
+    above = ((values - lowest[:, None]) / soften[:, None]).astype(np.float32)
+    held = np.exp(-0.5 * np.clip(above, 0.0, 100.0))
+    return np.asarray(2 * soften * np.log(np.where(inside, held, 0.0).sum(axis=1)))
 
 
 def _joined(

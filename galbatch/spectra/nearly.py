@@ -25,6 +25,8 @@ _STEP = 2
 _GROUP = 4
 """Pixels of a coarse pixel, and of a group of shifts that share what changes slowly."""
 _KIND = np.float32
+_SLACK = 0.3
+_ROWS_BY_TRANSFORM, _ROWS_BY_SHIFT = 4, 64
 
 
 class NearCurves:
@@ -41,6 +43,10 @@ class NearCurves:
         few = stack.shifts < FEW_SHIFTS
         self.shifts = np.arange(0, stack.shifts, _STEP if few else 1)
         """Places of the shifts that there are values for."""
+        self.slack = 1.0 if few else _SLACK
+        """How far it may be off, in parts of a margin."""
+        # So that all that is made of them at a time stays in a core's cache.
+        self._rows = _ROWS_BY_SHIFT if few else _ROWS_BY_TRANSFORM
         self._way: Any = _ByShift(stack, degree) if few else _ByTransform(stack)
 
     def __call__(self, batch: Weighted) -> Array:
@@ -48,7 +54,12 @@ class NearCurves:
         scale = np.sqrt(batch.weights.mean(axis=1))
         weights = (batch.weights / (scale * scale)[:, None]).astype(_KIND)
         rest = (batch.rest / scale[:, None, None]).astype(_KIND)
-        gain = self._way(weights, rest, constants_of(batch).astype(_KIND))
+        moments = constants_of(batch).astype(_KIND)
+        parts = [
+            self._way(*(values[start : start + self._rows] for values in (weights, rest, moments)))
+            for start in range(0, len(weights), self._rows)
+        ]
+        gain = np.concatenate(parts)
         found: Array = batch.chi2[:, None, None] - gain[..., : len(self.shifts)]
         return found
 

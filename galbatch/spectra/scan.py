@@ -33,8 +33,8 @@ from galbatch.spectra.templates import KINDS, Basis
 from galbatch.spectra.weighted import Weighted, polynomials, weigh
 
 Array = NDArray[np.float64]
-_ROWS = 16
-"""Spectra at once, so that their curves stay in a core's cache."""
+_ROWS = 32
+"""Spectra at once."""
 _ROWS_OF_A_CARD = 128
 """So that their transforms fit in a few GB."""
 _WIDE = 20.0
@@ -62,8 +62,8 @@ class ScanSettings:
     fast : bool
         Exact chi-square only where a quick one is near the least. On a GPU it is exact anywhere.
     margin, share : float
-        A quick chi-square is near the least within `margin`, and `share` of what the best model
-        gains over the polynomial.
+        A quick chi-square is near the least within `margin` (a part of it where there are many
+        shifts, see `nearly`) and `share` of what the best model gains over the polynomial.
     """
 
     degree: int = 2
@@ -312,8 +312,9 @@ class _Scanner:
         if fast:
             spots = [near.shifts for near in self._near]
         soften = np.maximum(1.0, least / np.maximum(batch.pixels, 1))
-        margin = settings.margin + settings.share * (batch.chi2 - least)
-        wide = np.maximum(margin, _WIDE * soften)
+        slack = np.array([near.slack for near in self._near])[:, None]
+        margin = settings.margin * slack + settings.share * (batch.chi2 - least)
+        wide = np.maximum(margin.max(axis=0), _WIDE * soften)
         minima = minima_of(made, spots, stacks, wide, self._apart, soften, self._width)
         fits = ExactFits(batch, stacks)
         chooser = Chooser(minima, fits, stacks, settings.penalty, margin, self._apart, self._width)
