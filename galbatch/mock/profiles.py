@@ -61,7 +61,7 @@ class Stamp:
     column : array, shape (n, width), int
         Pixels of the spectrum, held at its ends.
     inside : array, shape (n, width), bool
-        Whether the pixel is in the spectrum.
+        Whether the pixel is in the spectrum, and the line reaches it.
     edge : array, shape (n, width + 1)
         Lower edges of the pixels, and the last's upper, in widths from the line's centre.
     per_angstrom : array, shape (n, width)
@@ -110,6 +110,8 @@ def stamp(grid: LogGrid, centre: Array, sigma: Array) -> Stamp:
     inside = (column >= 0) & (column < grid.points)
     offset = np.arange(-half, half + 2) - 0.5
     edge = (np.rint(at)[:, None] + offset - at[:, None]) / width[:, None]
+    # No line reaches further because another is wider: a row does not depend on the others.
+    inside &= (edge[:, 1:] > -REACH) & (edge[:, :-1] < REACH)
     held = np.clip(column, 0, grid.points - 1)
     spread = 2.0 * np.sinh(0.5 * np.log(10.0) * grid.step)
     return Stamp(held, inside, edge, 1.0 / (grid.wavelengths[held] * spread))

@@ -262,7 +262,7 @@ class _Telescope:
             inner, targets.signal_to_noise, streams["telescope"], self.observing.flaws
         )
         # Other kinds' rows are of another library: theirs are put in place below.
-        stars = np.where(np.asarray(targets.kind == STAR)[:, None], targets.pair, 0)
+        stars = np.where(np.isin(targets.kind, STAR)[:, None], targets.pair, 0)
         subclass = stellar_subclasses(stars.astype(np.int32), targets.share).astype("U24")
         measured = subclass.copy()
         noise = seen.flux - seen.model
@@ -394,6 +394,4 @@ class _Telescope:
         # What is drawn must not depend on who is behind the gas.
         normal = absorbers.standard_normal((2, len(targets), len(wave)), np.float32)[:, rows]
         limit = limits.standard_exponential(len(targets))[rows]
-        blue = int(np.searchsorted(wave, LYMAN_ALPHA * (1.0 + targets.redshift[rows].max())))
-        cut = slice(0, min(blue + 1, len(wave)))
-        light[rows, cut] *= forest(wave[cut], targets.redshift[rows], normal[:, :, cut], limit)
+        light[rows] *= forest(wave, targets.redshift[rows], normal, limit)

@@ -234,9 +234,9 @@ def _galaxies(rng: np.random.Generator, subclass: NDArray[np.str_], longest: flo
     rows = len(subclass)
     width = _widths()
     passive = np.flatnonzero((library.log_ssfr < PASSIVE_LOG_SSFR) & (library.age > 2.0))
-    old = np.flatnonzero((library.log_ssfr < -9.8) & (library.age > 1.0))
-    forming = np.flatnonzero((width > 8.0) & (width < 110.0) & (library.age > 0.3))
-    burst = np.flatnonzero((width > 70.0) & (width < 1500.0))
+    old = np.flatnonzero((library.log_ssfr < -10.8) & (library.age > 1.0))
+    forming = np.flatnonzero((width > 12.0) & (width < 60.0) & (library.age > 0.3))
+    burst = np.flatnonzero((width > 80.0) & (width < 1500.0))
     pools = {"": passive, "AGN": old, "STARFORMING": forming, "STARBURST": burst}
     sed, partner = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
     for name, pool in pools.items():
@@ -248,7 +248,7 @@ def _galaxies(rng: np.random.Generator, subclass: NDArray[np.str_], longest: flo
     normal = rng.standard_normal((4, rows))
     ebv = np.where(active, np.clip(0.2 + 0.1 * normal[0], 0.0, 0.6), 0.04 * rng.random(rows))
     ebv = np.where(subclass == "AGN", np.clip(0.12 + 0.1 * normal[0], 0.0, 0.5), ebv)
-    far = np.where(active | (subclass == "AGN"), longest / 6620.0 - 1.0, 0.75)
+    far = np.where(active | (subclass == "AGN"), longest / 6700.0 - 1.0, 0.75)
     near = 10.0 ** (-0.95 + 0.25 * normal[1])
     luminous = (subclass == "") & (rng.random(rows) < 0.5)
     redshift = np.where(luminous, 0.5 + 0.1 * normal[1], near)
@@ -257,7 +257,7 @@ def _galaxies(rng: np.random.Generator, subclass: NDArray[np.str_], longest: flo
     redshift = np.where(rng.random(rows) < 0.3, uniform, redshift)
     redshift = np.clip(redshift, 0.01, far)
     nucleus = np.where(active, -0.7, -0.2) + 0.3 * normal[2]
-    nucleus = np.where(subclass == "AGN", 0.95 + 0.3 * normal[2], nucleus)
+    nucleus = np.where(subclass == "AGN", 1.2 + 0.3 * normal[2], nucleus)
     dispersion = 10.0 ** (np.where(active, 1.95, 2.28) + 0.12 * normal[3])
     return Targets(
         kind=np.full(rows, "GALAXY"),
