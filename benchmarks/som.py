@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def latents(rows: int, seed: int = 0) -> NDArray[np.float32]:
     first, second = np.random.default_rng(1).normal(size=(2, 6, 256))
     parameters = rng.uniform(-1, 1, (rows, 6))
     found = np.tanh(0.5 * parameters @ first) + 0.3 * np.sin(parameters @ second)
-    return found.astype(np.float32)
+    return np.asarray(found, np.float32)
 
 
 def by_minisom(rows: NDArray[np.float32], updates: int) -> Som:
@@ -41,6 +42,10 @@ def by_minisom(rows: NDArray[np.float32], updates: int) -> Som:
     som.random_weights_init(rows)
     som.train_random(rows, updates)
     return Som(SHAPE, som.get_weights().reshape(-1, rows.shape[1]).astype(np.float64))
+
+
+def by_batch(rows: NDArray[np.float32]) -> Som:
+    return fit_som(lambda: [rows], SHAPE, widths=WIDTHS)
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
@@ -60,21 +65,18 @@ def main() -> None:
     print(f"{words.rows:,} rows, {SHAPE[0]} x {SHAPE[1]} cells, one core")
     print(f"{'rows':20} {'map':22} {'CPU s':>7} {'quantisation':>13} {'topographic':>12}")
     for what, rows in (("as they are", raw), ("whitened", whitened), ("six whitened", six)):
-        cases: list[tuple[str, Callable[[], Som]]] = [
-            (f"MiniSom, {passes} pass(es)",
-             lambda n=passes, rows=rows: by_minisom(rows, n * len(rows)))
-            for passes in (1, 10)
-        ]  # fmt: skip
-        cases.append(
-            ("batch, 20 passes", lambda rows=rows: fit_som(lambda: [rows], SHAPE, widths=WIDTHS))
-        )
+        cases: dict[str, Callable[[], Som]] = {
+            "MiniSom, one pass": partial(by_minisom, rows, len(rows)),
+            "MiniSom, ten passes": partial(by_minisom, rows, 10 * len(rows)),
+            "batch, 20 passes": partial(by_batch, rows),
+        }
         spent = {}
-        for name, make in cases:
+        for name, make in cases.items():
             som, spent[name] = timed(make)
             errors = som.errors([rows])
             print(f"{what:20} {name:22} {spent[name]:7.3f} {errors.quantisation:13.4f} "
                   f"{errors.topographic:12.4f}")  # fmt: skip
-        ratio = spent["batch, 20 passes"] / spent["MiniSom, 10 pass(es)"]
+        ratio = spent["batch, 20 passes"] / spent["MiniSom, ten passes"]
         print(f"{'':20} batch / MiniSom's ten: {ratio:.3f} of the CPU time (target 0.1)")
     cells = fit_som(lambda: [raw], SHAPE, widths=WIDTHS[:1]).cells
     part = latents(CHUNK, 2)

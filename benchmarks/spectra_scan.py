@@ -6,8 +6,8 @@ The spectra (`sdss_spectra_110`) are examples that the authors of GaSNet-III kep
 random, the rest because their chi-square was the largest or their D the least. Labels are those of
 SDSS's pipeline, which was made with templates such as these (`spectral_templates`): agreement is
 not independent. They are judges, and nothing is tuned on them. Noise of their own errors is added
-until it is four and eight times as large (median S/N 2.3 and 1.2), with several seeds; the goals
-beside the figures are those of the issue. CPU time is that of one core, and the plain loop is a
+until it is four and eight times as large (median S/N 2.3 and 1.2), with several seeds; goals stand
+beside the figures. CPU time is that of one core, and the plain loop is a
 weighted least squares at each shift for a few spectra.
 """
 
@@ -20,7 +20,7 @@ os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1"
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +120,7 @@ def judged(found: ScanResult, sample: Sample) -> dict[str, float]:
 
 def same(one: ScanResult, other: ScanResult) -> NDArray[np.bool_]:
     """Class and redshift."""
-    return (one.kind == other.kind) & (one.shift == other.shift)
+    return np.asarray((one.kind == other.kind) & (one.shift == other.shift))
 
 
 def loop_seconds(sample: Sample, bases: Sequence[Basis]) -> float:
@@ -157,8 +157,8 @@ def line(name: str, values: Sequence[float], extra: str = "") -> str:
 
 
 def show(factor: int, results: list[dict[str, float]]) -> None:
-    goals = dict(zip(("class", "GALAXY 0.001", f"QSO {0.003 if factor == 1 else 0.01}",
-                      "STAR 0.001"), zip(GOALS[factor], FIRST[factor], strict=True), strict=True))  # fmt: skip
+    names = ("class", "GALAXY 0.001", f"QSO {0.003 if factor == 1 else 0.01}", "STAR 0.001")
+    goals = dict(zip(names, zip(GOALS[factor], FIRST[factor], strict=True), strict=True))
     for name in results[0]:
         values = [result[name] for result in results]
         if name.endswith(("MAD", "offset")):
