@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Parts = Callable[[], Iterable[NDArray[np.floating]]]
+RowParts = Callable[[], Iterable[NDArray[np.floating]]]
 """Gives the rows again, in parts of shape (n, d), in the same order each time."""
 _CHUNK = 8192
 """Rows whose distances to all cells are held at a time."""
@@ -174,7 +174,7 @@ def scaling_of(parts: Iterable[NDArray[np.floating]], most: int | None = None) -
 
 
 def fit_som(
-    parts: Parts,
+    parts: RowParts,
     shape: tuple[int, int],
     *,
     widths: Sequence[float],
@@ -256,7 +256,7 @@ def _in_chunks(
         yield part, np.subtract(half, products, out=products)
 
 
-def _flat(parts: Parts, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _flat(parts: RowParts, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Cells on the plane of the two directions with the largest spread."""
     plane = scaling_of(parts(), 2)
     spreads = 1.0 / np.linalg.norm(plane.matrix, axis=0)
