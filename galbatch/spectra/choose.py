@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.spectra.exact import ExactFits, Key
-from galbatch.spectra.minima import Minima, other_minima
+from galbatch.spectra.minima import Minima, Places, other_minima
 from galbatch.spectra.stacks import Stack
 
 Array = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +121,7 @@ class Chooser:
             yield slice(int(start), int(end))
 
     def _least(self, rows: slice) -> int:
-        return rows.start + int(self._minima.score[rows].argmin())
+        return int(rows.start + self._minima.score[rows].argmin())
 
     def _look(self, places: Places) -> None:
         """Find some minima exactly, and go down from those that may be the least."""

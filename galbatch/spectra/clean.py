@@ -60,10 +60,10 @@ def near_sky_lines(
 def spikes(flux: Any, ivar: Any, sigmas: float = 6.0) -> Any:
     """Pixels far above or below both neighbours, and narrower than the instrument resolves.
 
-    A pixel is one when it is away from the line between its neighbours by `sigmas` of the noise
-    of the three, and neither neighbour follows it: each has less than 0.35 of its height above
-    the pixels two away. A line as wide as the resolution (two pixels and more at half its height)
-    has a neighbour that follows.
+    A pixel is one when it is away from the line between its neighbours, and from that between the
+    pixels two away, by `sigmas` of the noise of it and its neighbours, and neither neighbour
+    follows it: each has less than 0.35 of its height above the pixels two away. A line as wide as
+    the resolution (two pixels and more at half its height) has a neighbour that follows.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def spikes(flux: Any, ivar: Any, sigmas: float = 6.0) -> Any:
     base = 0.5 * (value[:, :-4] + value[:, 4:])
     height = middle - 0.5 * (left + right)
     noise = variance[:, 2:-2] + 0.25 * (variance[:, 1:-3] + variance[:, 3:-1])
-    far = height * height > sigmas * sigmas * noise
     above = middle - base
+    far = xp.minimum(height * height, above * above) > sigmas * sigmas * noise
     sign = xp.where(above > 0, 1.0, -1.0)
     limit = _WINGS * abs(above)
     alone = ((left - base) * sign < limit) & ((right - base) * sign < limit)

@@ -98,4 +98,4 @@ class SpectrumReader:
         flagged: NDArray[np.bool_] = (values & np.int64(wanted)) != 0
         # A row without a mask holds the largest number in all of its pixels.
         missing = np.all(values == np.iinfo(mask.dtype).max, axis=1, keepdims=True)
-        return flagged & ~missing
+        return np.asarray(flagged & ~missing, np.bool_)

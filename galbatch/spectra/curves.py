@@ -17,7 +17,7 @@ from galbatch.spectra.solve import Factors, packed_outer, pairs
 from galbatch.spectra.stacks import Stack, transform_length, wrapped
 from galbatch.spectra.weighted import Weighted
 
-_FEW_SHIFTS = 64
+FEW_SHIFTS = 64
 """Below this, a product for each shift is cheaper than transforms."""
 _FAINTEST = 1.0
 """Signal to noise of the mean flux below which a prior's scale is not known."""
@@ -63,10 +63,10 @@ def _prior(shared: Any, moments: Any, stack: Stack, bases: Any) -> Any:
     precision = precision[:, None] if bases is None else precision[bases][None]
     mean: Any = 0.0
     for place in range(stack.size):
-        mean = mean + constant(xp, means[..., place], np.float64) * shared[:, :, 0, place, :]
+        mean = mean + constant(xp, means[..., place], shared.dtype) * shared[:, :, 0, place, :]
     strength = mean * mean / xp.maximum(moments * moments, _FAINTEST**2)
     packed = [
-        constant(xp, precision[..., row, column], np.float64) * strength
+        constant(xp, precision[..., row, column], shared.dtype) * strength
         for row, column in pairs(stack.size)
     ]
     return xp.stack(packed, axis=-2)
@@ -91,7 +91,7 @@ class ExactCurves:
 
     def __init__(self, stack: Stack, xp: Any) -> None:
         self._stack, self._xp = stack, xp
-        self._by_transforms = stack.shifts >= _FEW_SHIFTS
+        self._by_transforms = stack.shifts >= FEW_SHIFTS
 
     @cached_property
     def _length(self) -> int:

@@ -64,14 +64,18 @@ class ExactFits:
         """Systems along the last axis, what they share with polynomials, and right sides."""
         stack, batch = self._stacks[number], self._batch
         size, count = stack.size, batch.rest.shape[1]
-        products = np.empty((len(keys), size, size))
-        crossed = np.empty((len(keys), count, size))
+        found = np.empty((len(keys), count + size, size))
+        # The row's own below, and the vectors under its weights: one product for both.
+        against, held = np.empty((count + size, stack.grid.points)), -1
         for place, (row, _, basis, spot) in enumerate(keys):
             window = stack.window(stack.lines, basis, stack.first + spot)
-            np.matmul(window * batch.weights[row], window.T, out=products[place])
-            np.matmul(batch.rest[row], window.T, out=crossed[place])
+            if row != held:
+                against[:count], held = batch.rest[row], row
+            np.multiply(window, batch.weights[row], out=against[count:])
+            np.matmul(against, window.T, out=found[place])
+        products = found[:, count:]
         packed = np.stack([products[:, row, column] for row, column in pairs(size)])[None, None]
-        along = np.moveaxis(crossed, 0, -1)[None, None]
+        along = np.moveaxis(found[:, :count], 0, -1)[None, None]
         shared, right = along[:, :, 1:], along[:, :, 0]
         rows, bases = [key[0] for key in keys], [key[2] for key in keys]
         moments = constants_of(batch)[rows, 0, 0][None, None, :]

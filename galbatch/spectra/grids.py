@@ -42,7 +42,8 @@ class LogGrid:
     @cached_property
     def edges(self) -> NDArray[np.float64]:
         """Edges of the pixels in Angstrom, of shape (points + 1,): half a step around each."""
-        return 10.0 ** (self.first + self.step * (np.arange(self.points + 1) - 0.5))
+        middle = self.first + self.step * (np.arange(self.points + 1) - 0.5)
+        return np.asarray(10.0**middle, dtype=np.float64)
 
     def pixels(self, redshift: float) -> float:
         """By how many pixels a redshift moves a spectrum to the red.

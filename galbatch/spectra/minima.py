@@ -78,6 +78,8 @@ def minima_of(
 ) -> Minima:
     """All minima within a margin of each row's best, and for each class its best two.
 
+    Between shifts of a step above 1 a minimum is where a parabola has it.
+
     Parameters
     ----------
     curves : sequence of ndarray, shape (n, b, s)
@@ -102,7 +104,7 @@ def minima_of(
         own = [place for place, stack in enumerate(stacks) if _kind(stack) == kind]
         if own:
             _choose_two(alone, places, stacks, chosen, own, apart)
-    return _joined(alone, places, stacks, chosen)
+    return _joined(curves, places, stacks, chosen)
 
 
 def _kind(stack: Stack) -> int:
@@ -149,8 +151,26 @@ def _mark_best(curves: Sequence[Array], chosen: Sequence[NDArray[np.bool_]], row
     return _Best(which, [spot % curve.shape[2] for spot, curve in zip(spots, curves, strict=True)])
 
 
+def _lowest(
+    curves: Array, places: Places, at: tuple[Places, Places, Places]
+) -> tuple[Places, Array]:
+    """The whole shift nearest to a minimum, and the score there."""
+    row, basis, spot = at
+    score = curves[at]
+    if len(places) < 3 or places[1] - places[0] == 1:
+        return places[spot], score
+    inner = np.clip(spot, 1, len(places) - 2)
+    before, after = curves[row, basis, inner - 1], curves[row, basis, inner + 1]
+    curvature, slope = before + after - 2 * score, after - before
+    safe = np.where(curvature > 0, curvature, 1.0)
+    bent = (spot == inner) & (curvature > 0)
+    offset = np.where(bent, -0.5 * slope / safe, 0.0) * (places[1] - places[0])
+    lowered = score - np.where(bent, slope * slope / (8 * safe), 0.0)
+    return places[spot] + np.rint(offset).astype(np.int64), lowered
+
+
 def _joined(
-    alone: Sequence[Array],
+    curves: Sequence[Array],
     places: Sequence[Places],
     stacks: Sequence[Stack],
     chosen: Sequence[NDArray[np.bool_]],
@@ -158,11 +178,11 @@ def _joined(
     parts = []
     for number, (stack, mask) in enumerate(zip(stacks, chosen, strict=True)):
         row, basis, spot = np.nonzero(mask)
-        place = places[number][spot]
+        place, score = _lowest(curves[number], places[number], (row, basis, spot))
         parts.append(
             (
                 row, np.full(len(row), number), basis, place, place + stack.first,
-                np.full(len(row), _kind(stack)), alone[number][row, basis, spot],
+                np.full(len(row), _kind(stack)), score,
             )
         )  # fmt: skip
     return Minima(*(np.concatenate(values) for values in zip(*parts, strict=True)))

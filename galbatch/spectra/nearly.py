@@ -1,8 +1,9 @@
 """Chi-square at every shift, nearly: what tells where the exact one is worth its time.
 
-The flux is correlated with the vectors at each pixel (or each second one). What changes slowly
-with the shift, the vectors' products and what the polynomials share of them, is taken from coarse
-pixels at coarse shifts, and is the same for all shifts of a group.
+Spectra are resolved to two pixels and more, so that correlations of weights with products of
+vectors have next to nothing at more than a quarter of a cycle a pixel: their transforms are cut
+there, and give each second shift. Where shifts are few, pixels are taken by twos and fours instead.
+All is done in single precision; no decision is made by it alone.
 """
 
 from __future__ import annotations
@@ -14,102 +15,148 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from galbatch.spectra.curves import constants_of, factors_of
-from galbatch.spectra.stacks import Stack, transform_length, wrapped
-from galbatch.spectra.weighted import Weighted
+from galbatch.spectra.curves import FEW_SHIFTS, constants_of, factors_of
+from galbatch.spectra.stacks import Stack, wrapped
+from galbatch.spectra.weighted import Weighted, polynomials
 
-_FEW_SHIFTS = 64
 Array = NDArray[np.float64]
+_STEP = 2
+"""Pixels from one shift to the next."""
+_GROUP = 4
+"""Pixels of a coarse pixel, and of a group of shifts that share what changes slowly."""
+_KIND = np.float32
 
 
 class NearCurves:
-    """Chi-square of a stack, of NumPy arrays.
+    """Chi-square of a stack at each second of its shifts, of NumPy arrays.
 
     Parameters
     ----------
     stack : Stack
-    step : int, optional
-        Pixels from one shift to the next; each second pixel where shifts are few.
-    group : int
-        Pixels of a coarse pixel, a multiple of `step`.
+    degree : int
+        Of the polynomial that spectra were made ready with.
     """
 
-    def __init__(self, stack: Stack, step: int | None = None, group: int = 8) -> None:
-        self._stack = stack
-        self._by_transforms = stack.shifts >= _FEW_SHIFTS
-        self.step = step or (1 if self._by_transforms else 2)
-        self._group = group
-        self._coarse = -(-stack.shifts // group)
-        self._fine = self._coarse * (group // self.step)
-        self.shifts = np.arange(0, stack.shifts, self.step)
+    def __init__(self, stack: Stack, degree: int) -> None:
+        few = stack.shifts < FEW_SHIFTS
+        self.shifts = np.arange(0, stack.shifts, _STEP if few else 1)
         """Places of the shifts that there are values for."""
+        self._way: Any = _ByShift(stack, degree) if few else _ByTransform(stack)
 
     def __call__(self, batch: Weighted) -> Array:
         """Chi-square, of shape (n, b, len(self.shifts))."""
-        stack, groups = self._stack, self._group // self.step
-        right = self._flux_terms(_binned(batch.rest[:, :1], self.step))[:, :, 0]
-        products, shared = self._slow_terms(
-            _binned(batch.weights, self._group), _binned(batch.rest[:, 1:], self._group)
-        )
-        factors = factors_of(products, shared, constants_of(batch), stack)
-        found = np.empty((len(right), len(stack.members), self._fine))
+        scale = np.sqrt(batch.weights.mean(axis=1))
+        weights = (batch.weights / (scale * scale)[:, None]).astype(_KIND)
+        rest = (batch.rest / scale[:, None, None]).astype(_KIND)
+        gain = self._way(weights, rest, constants_of(batch).astype(_KIND))
+        found: Array = batch.chi2[:, None, None] - gain[..., : len(self.shifts)]
+        return found
+
+
+class _ByTransform:
+    """For many shifts.
+
+    The flux is correlated with the vectors at each. What changes more slowly, the vectors' products
+    and what the polynomials share of them, is found at each second; between two of these the mean
+    of what both would say is taken.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        pixels = stack.grid.points + stack.shifts - 1
+        # Half of it is even, and a length that is quick.
+        self._half = 2 * int(scipy.fft.next_fast_len(-(-pixels // 4), real=True))
+        self._shifts = len(range(0, stack.shifts, _STEP))
+
+    @cached_property
+    def _transforms(self) -> tuple[Any, Any]:
+        """Conjugate, of products and of vectors."""
+        stack = self._stack
+        found = [
+            np.conj(scipy.fft.rfft(wrapped(lines, stack.shifts, 2 * self._half)))
+            for lines in (stack.products, stack.lines)
+        ]
+        # The inverse of half the length divides by half as much.
+        products, vectors = (0.5 * values.astype(np.complex64) for values in found)
+        return np.ascontiguousarray(self._cut(products)), vectors
+
+    def _cut(self, values: Any) -> Any:
+        return values[..., : self._half // 2 + 1]
+
+    def __call__(self, weights: Any, rest: Any, moments: Any) -> Any:
+        """By how much chi-square is lower than without a basis."""
+        products, vectors = self._transforms
+        first = self._cut(scipy.fft.rfft(weights, 2 * self._half))[:, None, None, :]
+        second = scipy.fft.rfft(rest, 2 * self._half)[:, None, :, None, :]
+        by_weights = scipy.fft.irfft(first * products, self._half)[..., : self._shifts]
+        shared = self._cut(second[:, :, 1:]) * self._cut(vectors)[:, None]
+        shared = scipy.fft.irfft(shared, self._half)[..., : self._shifts]
+        factors = factors_of(by_weights, shared, moments, self._stack)
+        right = scipy.fft.irfft(second[:, :, 0] * (2 * vectors), 2 * self._half)
+        even, odd = (right[..., start : 2 * self._shifts : 2] for start in (0, 1))
+        found = np.empty((*right.shape[:2], 2 * self._shifts), right.dtype)
+        found[..., ::2] = factors.gain(even)
+        found[..., 1::2] = factors.gain(odd)
+        later = factors.part(slice(1, None)).gain(odd[..., :-1])
+        found[..., 1:-1:2] += later
+        found[..., 1:-1:2] *= 0.5
+        return found
+
+
+class _ByShift:
+    """For few shifts.
+
+    What changes slowly with the shift, the vectors' products and what the polynomials share of
+    them, is taken from coarse pixels and is the same for a group of shifts.
+    """
+
+    def __init__(self, stack: Stack, degree: int) -> None:
+        self._stack, self._degree = stack, degree
+        self._coarse = -(-stack.shifts // _GROUP)
+        self._fine = self._coarse * (_GROUP // _STEP)
+
+    def __call__(self, weights: Any, rest: Any, moments: Any) -> Any:
+        """By how much chi-square is lower than without a basis."""
+        groups = _GROUP // _STEP
+        vectors, slow_products, slow_vectors = self._lines
+        right = _by_shift(_binned(rest[:, :1], _STEP), vectors, self._fine)[:, :, 0]
+        products = _by_shift(_binned(weights, _GROUP)[:, None], slow_products, self._coarse)
+        shared = _by_shift(_binned(rest[:, 1:], _GROUP), slow_vectors, self._coarse)
+        factors = factors_of(products[:, :, 0], shared, moments, self._stack)
+        found = np.empty((*right.shape[:2], self._fine), right.dtype)
         for place in range(groups):
             found[..., place::groups] = factors.gain(right[..., place::groups])
-        return batch.chi2[:, None, None] - found[..., : len(self.shifts)]
+        return found
 
-    def _flux_terms(self, rest: Array) -> Array:
-        """Of shape (n, b, 1, k, fine shifts)."""
-        if not self._by_transforms:
-            return _by_shift(rest, self._lines, self._fine)
-        length = self._length(self._fine, self.step)
-        forward = scipy.fft.rfft(rest, length)[:, None, :, None, :]
-        found: Array = scipy.fft.irfft(forward * self._transform[:, None], length)
-        return found[..., : self._fine]
-
-    def _slow_terms(self, weights: Array, polynomials: Array) -> tuple[Array, Array]:
-        """Of shapes (n, b, k (k + 1) / 2, coarse shifts) and (n, b, P, k, coarse shifts)."""
-        products, vectors = self._slow_lines
-        if not self._by_transforms:
-            by_weights = _by_shift(weights[:, None], products, self._coarse)[:, :, 0]
-            return by_weights, _by_shift(polynomials, vectors, self._coarse)
-        length = self._length(self._coarse, self._group)
-        products, vectors = self._slow_transforms
-        first = scipy.fft.rfft(weights, length)[:, None, None, :]
-        rest = scipy.fft.rfft(polynomials, length)[:, None, :, None, :]
-        return (
-            scipy.fft.irfft(first * products, length)[..., : self._coarse],
-            scipy.fft.irfft(rest * vectors[:, None], length)[..., : self._coarse],
+    @cached_property
+    def _lines(self) -> tuple[Any, Any, Any]:
+        """Vectors, and slowly changing products and vectors."""
+        lines = self._detrended()
+        products = self._stack.products_of(lines)
+        groups = _GROUP // _STEP
+        vectors, slow_products, slow_vectors = (
+            self._coarsened(*given).astype(_KIND)
+            for given in (
+                (lines, _STEP, self._fine, 1),
+                (products, _GROUP, self._coarse, groups),
+                (lines, _GROUP, self._coarse, groups),
+            )
         )
+        return vectors, slow_products, slow_vectors
 
-    def _length(self, shifts: int, width: int) -> int:
-        return transform_length(-(-self._stack.grid.points // width), shifts)
+    def _detrended(self) -> Array:
+        """Vectors without polynomials, which every fit has anyway, at whatever shift.
 
-    @cached_property
-    def _lines(self) -> Array:
-        return self._coarsened(self._stack.lines, self.step, self._fine, 1)
-
-    @cached_property
-    def _slow_lines(self) -> tuple[Array, Array]:
-        stack = self._stack
-        products, vectors = (
-            self._coarsened(lines, self._group, self._coarse, self._group // self.step)
-            for lines in (stack.products, stack.lines)
-        )
-        return products, vectors
-
-    @cached_property
-    def _transform(self) -> Any:
-        length = self._length(self._fine, self.step)
-        return np.conj(scipy.fft.rfft(wrapped(self._lines, self._fine, length)))
-
-    @cached_property
-    def _slow_transforms(self) -> tuple[Any, Any]:
-        length = self._length(self._coarse, self._group)
-        products, vectors = (
-            np.conj(scipy.fft.rfft(wrapped(lines, self._coarse, length)))
-            for lines in self._slow_lines
-        )
-        return products, vectors
+        What is left is small beside the vectors, and so are the errors of its products. A vector
+        that ends within the pixels is none of those, and a prior goes by vectors as they are.
+        """
+        lines = self._stack.lines
+        if self._degree < 0 or self._stack.has_prior or not self._stack.fully_covered:
+            return lines
+        table = polynomials(lines.shape[-1], self._degree)
+        weights = np.linalg.lstsq(table.T, lines.reshape(-1, lines.shape[-1]).T, rcond=None)[0]
+        left: Array = lines - (weights.T @ table).reshape(lines.shape)
+        return left
 
     def _coarsened(self, lines: Array, width: int, shifts: int, averaged: int) -> Array:
         """Means over `width` pixels, and over `averaged` shifts of a step each.
@@ -120,30 +167,30 @@ class NearCurves:
         places = np.arange(-(shifts - 1) * width, pixels * width)
         total: Any = 0.0
         for shift in range(averaged):
-            meets = places - shift * self.step + self._stack.shifts - 1
+            meets = places - shift * _STEP + self._stack.shifts - 1
             total = total + lines[..., np.clip(meets, 0, lines.shape[-1] - 1)]
         return np.asarray(
             (total / averaged).reshape(*lines.shape[:-1], shifts - 1 + pixels, width).mean(axis=-1)
         )
 
 
-def _binned(values: Array, width: int) -> Array:
+def _binned(values: Any, width: int) -> Any:
     """Sums of `width` pixels; the last has what is left."""
-    if width == 1:
-        return values
     whole = values.shape[-1] // width * width
-    found = values[..., :whole].reshape(*values.shape[:-1], -1, width).sum(axis=-1)
+    found = values[..., 0:whole:width].copy()
+    for place in range(1, width):
+        found += values[..., place:whole:width]
     if whole == values.shape[-1]:
         return found
     return np.concatenate([found, values[..., whole:].sum(axis=-1, keepdims=True)], axis=-1)
 
 
-def _by_shift(values: Array, lines: Array, shifts: int) -> Array:
+def _by_shift(values: Any, lines: Any, shifts: int) -> Any:
     """Products at each shift: of (n, p, m) and (b, k, shifts - 1 + m), (n, b, p, k, shifts)."""
     count, rows, pixels = values.shape
     bases, size, length = lines.shape
     flat, left = lines.reshape(-1, length), values.reshape(-1, pixels)
-    found = np.empty((shifts, count * rows, bases * size))
+    found = np.empty((shifts, count * rows, bases * size), values.dtype)
     for shift in range(shifts):
         start = shifts - 1 - shift
         np.matmul(left, flat[:, start : start + pixels].T, out=found[shift])

@@ -38,17 +38,18 @@ def edges_of(centres: NDArray[np.floating]) -> Array:
     SpecError
         When the wavelengths do not increase.
     """
-    centres = np.asarray(centres, np.float64)
+    centres = np.array(centres, dtype=np.float64)
     if len(centres) < 2 or not np.all(np.diff(centres) > 0):
         raise SpecError(
-            "expected at least two wavelengths that increase, "
-            f"got {_first_fall(centres)}: sort the pixels by wavelength"
+            "wavelengths",
+            f"expected at least two that increase, got {_first_fall(centres)}",
+            "sort the pixels by wavelength",
         )
     middle = (centres[1:] + centres[:-1]) / 2
     return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
-def _first_fall(centres: Array) -> str:
+def _first_fall(centres: NDArray[np.floating]) -> str:
     if len(centres) < 2:
         return f"{len(centres)}"
     place = int(np.flatnonzero(~(np.diff(centres) > 0))[0])
@@ -95,7 +96,7 @@ class Resampler:
         self.covered: NDArray[np.bool_] = covered >= 1 - _FULL
         """Of shape (p,): new pixels that the old grid covers in full."""
 
-    def flux(self, flux: NDArray[np.floating]) -> Array:
+    def flux(self, flux: NDArray[np.generic]) -> Array:
         """Flux densities on the new grid.
 
         Parameters

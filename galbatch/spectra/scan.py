@@ -31,7 +31,7 @@ from galbatch.spectra.templates import KINDS, Basis
 from galbatch.spectra.weighted import Weighted, polynomials, weigh
 
 Array = NDArray[np.float64]
-_ROWS = 8
+_ROWS = 16
 """Spectra at once, so that their curves stay in a core's cache."""
 _WIDE = 30.0
 """Above the best score, in units of the best reduced chi-square: what no probability can see."""
@@ -59,11 +59,11 @@ class ScanSettings:
     """
 
     degree: int = 2
-    penalty: float = 2.0
+    penalty: float = 4.0
     apart: float = 0.01
     fewest: int = 100
     fast: bool = True
-    margin: float = 6.0
+    margin: float = 4.0
     share: float = 0.03
 
 
@@ -223,8 +223,9 @@ def models(result: ScanResult, grid: LogGrid, bases: Sequence[Basis]) -> Array:
 def _check(flux: Any, ivar: Any, grid: LogGrid) -> None:
     if flux.ndim != 2 or flux.shape != ivar.shape or flux.shape[1] != grid.points:
         raise SpecError(
+            "spectra",
             f"expected flux and inverse variance of the shape (n, {grid.points}), as the grid, "
-            f"got {flux.shape} and {ivar.shape}"
+            f"got {flux.shape} and {ivar.shape}",
         )
 
 
@@ -243,8 +244,11 @@ class _Scanner:
 
     def __init__(self, grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) -> None:
         if settings.degree < 0 and any(base.prior is not None for base in bases):
-            raise SpecError("a prior of coefficients goes by the mean flux: expected a polynomial "
-                            "of degree 0 at least")  # fmt: skip
+            raise SpecError(
+                "degree",
+                f"expected 0 at least with a prior of coefficients, got {settings.degree}",
+                "a prior goes by the mean flux",
+            )
         self._grid, self._bases, self._settings = grid, bases, settings
         self.stacks = stacked(bases, grid)
         self._size = max(stack.size for stack in self.stacks)
@@ -253,7 +257,7 @@ class _Scanner:
 
     @cached_property
     def _near(self) -> list[NearCurves]:
-        return [NearCurves(stack) for stack in self.stacks]
+        return [NearCurves(stack, self._settings.degree) for stack in self.stacks]
 
     def exact(self, xp: Any) -> list[ExactCurves]:
         """Curves of each stack."""
@@ -271,8 +275,8 @@ class _Scanner:
             return result
         fast = settings.fast and xp is np
         if not fitted.all():
-            batch = weigh(*(values[constant(xp, np.flatnonzero(fitted), np.int64)]
-                            for values in (flux, ivar)), settings.degree)  # fmt: skip
+            chosen = constant(xp, np.flatnonzero(fitted), np.int64)
+            batch = weigh(flux[chosen], ivar[chosen], settings.degree)
         made = [to_numpy(engine(batch)) for engine in (self._near if fast else self.exact(xp))]
         self._judge(_on_host(batch), made, fast, result, fitted)
         return result

@@ -6,12 +6,13 @@ Matrices of k rows are packed by lower triangles, row after row, along the axis 
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from galbatch.arrays import namespace
 
-_SINGULAR = 1e-11
-"""Of a vector's own square: what is left of one that the others make up."""
+_SINGULAR = {"f8": 1e-10, "f4": 1e-5}
+"""Of a vector's own square: what rounding leaves of one that the others make up."""
 
 
 def pairs(size: int) -> list[tuple[int, int]]:
@@ -39,6 +40,7 @@ class Factors:
     def __init__(self, matrices: Any, size: int, scales: Any = None) -> None:
         xp = namespace(matrices)
         self.size = size
+        least = _SINGULAR[matrices.dtype.str[1:]]
         self.lower: dict[tuple[int, int], Any] = {}
         self.inverse: list[Any] = []
         for row in range(size):
@@ -53,7 +55,7 @@ class Factors:
                 self.lower[row, column] = value * self.inverse[column]
                 pivot = pivot - value * self.lower[row, column]
             own = given if scales is None else scales[..., row, :]
-            sound = pivot > _SINGULAR * own
+            sound = pivot > least * own
             self.inverse.append(xp.where(sound, 1.0 / xp.where(sound, pivot, 1.0), 0.0))
 
     def gain(self, right: Any) -> Any:
@@ -72,6 +74,13 @@ class Factors:
         for value, inverse in zip(self._forward(right), self.inverse, strict=True):
             total = total + value * value * inverse
         return total
+
+    def part(self, chosen: slice) -> Factors:
+        """Those of some places of the last axis."""
+        found = copy(self)
+        found.lower = {place: values[..., chosen] for place, values in self.lower.items()}
+        found.inverse = [values[..., chosen] for values in self.inverse]
+        return found
 
     def _forward(self, right: Any) -> list[Any]:
         xp = namespace(right)

@@ -71,8 +71,19 @@ class Stack:
     @cached_property
     def products(self) -> Array:
         """Products of two vectors along the same pixels, packed, of shape (b, k (k + 1) / 2, .)."""
-        found = [self.lines[:, row] * self.lines[:, column] for row, column in pairs(self.size)]
-        return np.stack(found, axis=1)
+        return self.products_of(self.lines)
+
+    def products_of(self, lines: Array) -> Array:
+        """Products of two of some lines, as `products`."""
+        return np.stack([lines[:, row] * lines[:, at] for row, at in pairs(self.size)], axis=1)
+
+    @property
+    def fully_covered(self) -> bool:
+        """Whether every basis has all pixels at all shifts."""
+        ends = self.first, self.first + self.shifts - 1
+        return all(
+            self.covered(place, shift).all() for place in range(len(self.bases)) for shift in ends
+        )
 
     @property
     def has_prior(self) -> bool:
@@ -134,7 +145,7 @@ def stacked(bases: Sequence[Basis], grid: LogGrid) -> list[Stack]:
         When there are no bases, or one meets no pixel of the grid at any of its redshifts.
     """
     if not bases:
-        raise SpecError("expected at least one basis to fit spectra with, got none")
+        raise SpecError("bases", "expected at least one to fit spectra with, got none")
     groups: dict[tuple[int, int, int], list[int]] = {}
     moved = [base.at_phase(grid) for base in bases]
     for place, base in enumerate(moved):
@@ -154,9 +165,10 @@ def _shifts(base: Basis, grid: LogGrid) -> tuple[int, int]:
     last = min(int(np.floor(high + 1e-6)), offset + grid.points - 1)
     if first > last:
         raise SpecError(
-            f"basis '{base.name}': no redshift from {base.redshifts[0]} to {base.redshifts[1]} "
-            f"brings it to {grid.wavelengths[0]:.0f} to {grid.wavelengths[-1]:.0f} Angstrom: are "
-            "the spectra in Angstrom?"
+            f"basis '{base.name}'",
+            f"no redshift from {base.redshifts[0]} to {base.redshifts[1]} brings it to "
+            f"{grid.wavelengths[0]:.0f} to {grid.wavelengths[-1]:.0f} Angstrom",
+            "are the spectra in Angstrom?",
         )
     return first, last
 

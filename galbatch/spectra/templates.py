@@ -73,17 +73,18 @@ class Basis:
         """Refuse what no spectrum can be fitted with."""
         where = f"basis '{self.name}'"
         if self.kind not in KINDS:
-            raise SpecError(f"{where}: expected a class of {', '.join(KINDS)}, got '{self.kind}'")
+            raise SpecError(where, f"expected a class of {', '.join(KINDS)}, got '{self.kind}'")
         if self.vectors.ndim != 2 or self.vectors.shape[1] != self.grid.points:
             raise SpecError(
-                f"{where}: expected vectors of {self.grid.points} pixels, "
-                f"got the shape {self.vectors.shape}"
+                where,
+                f"expected vectors of {self.grid.points} pixels, got the shape "
+                f"{self.vectors.shape}",
             )
         if not np.all(np.isfinite(self.vectors)) or not np.all(np.any(self.vectors, axis=1)):
-            raise SpecError(f"{where}: expected finite vectors, none of zeros alone")
+            raise SpecError(where, "expected finite vectors, none of zeros alone")
         low, high = self.redshifts
         if not -1 < low <= high:
-            raise SpecError(f"{where}: expected redshifts from low to high, got {low} to {high}")
+            raise SpecError(where, f"expected redshifts from low to high, got {low} to {high}")
 
     def at_phase(self, grid: LogGrid) -> Basis:
         """The basis on pixels that differ by whole steps from those of a grid.
@@ -195,7 +196,7 @@ def read_sdss(
         header = file[0].header
         missing = [word for word in ("COEFF0", "COEFF1") if word not in header]
         if missing or file[0].data is None:
-            raise SpecError(f"{path}: expected an image with COEFF0 and COEFF1, none has {missing}")
+            raise SpecError(str(path), "expected an image with COEFF0 and COEFF1")
         vectors = np.atleast_2d(np.asarray(file[0].data, np.float64))
         names = [header.get(f"NAME{place}") for place in range(len(vectors))]
     grid = LogGrid(float(header["COEFF0"]), float(header["COEFF1"]), vectors.shape[1])
@@ -203,8 +204,10 @@ def read_sdss(
     if kind != "STAR":
         return [Basis(path.stem, kind, "", vectors[:most], grid, limits)]
     if None in names:
-        raise SpecError(f"{path}: expected a NAME for each of {len(vectors)} stars, NAME"
-                        f"{names.index(None)} is not there")  # fmt: skip
+        raise SpecError(
+            str(path),
+            f"expected a name for each of {len(vectors)} stars, got no NAME{names.index(None)}",
+        )
     return star_bases([str(name).strip() for name in names], vectors, grid, limits)
 
 
@@ -232,7 +235,7 @@ def read_redrock(path: Path, redshifts: tuple[float, float] | None = None) -> Ba
 
     with fits.open(path) as file:
         if "BASIS_VECTORS" not in file:
-            raise SpecError(f"{path}: expected BASIS_VECTORS of a template file of redrock")
+            raise SpecError(str(path), "expected BASIS_VECTORS of a template file of redrock")
         image = file["BASIS_VECTORS"]
         header, vectors = image.header, np.atleast_2d(np.asarray(image.data, np.float64))
         shipped = np.asarray(file["REDSHIFTS"].data, np.float64) if "REDSHIFTS" in file else None

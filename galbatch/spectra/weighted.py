@@ -58,8 +58,9 @@ class Weighted:
 @lru_cache(maxsize=16)
 def polynomials(points: int, degree: int) -> NDArray[np.float64]:
     """Legendre's polynomials of degrees 0 to `degree` along the pixels, (degree + 1, points)."""
-    found: NDArray[np.float64] = legendre.legvander(np.linspace(-1, 1, points), degree).T.copy()
-    return found
+    # Of at least one degree, for NumPy, of which none may be wanted.
+    table = legendre.legvander(np.linspace(-1, 1, points), max(degree, 0)).T
+    return np.ascontiguousarray(table[: degree + 1], dtype=np.float64)
 
 
 def weigh(flux: Any, ivar: Any, degree: int) -> Weighted:
