@@ -281,7 +281,7 @@ class _Telescope:
             measured[rows] = subclasses(part.names, noisy)
         ratio = np.where(seen.ivar > 0, seen.model * np.sqrt(seen.ivar), np.nan)
         # A spectrum that lost every pixel has no signal.
-        some = np.where(np.isfinite(ratio).any(axis=1)[:, None], ratio, 0.0)
+        some = np.where(np.isfinite(ratio).any(axis=1, keepdims=True), ratio, 0.0)
         return MockSpectra(
             flux=seen.flux,
             ivar=seen.ivar,

@@ -34,7 +34,7 @@ _NARROWEST = 1.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredLines:
     """Lines with their errors, each of shape (n, k); errors are infinite where nothing is seen.
 
     Parameters
@@ -62,7 +62,7 @@ def measure(
     stretch: Array,
     ivar: NDArray[np.float32],
     noise: NDArray[np.float32],
-) -> tuple[Measured, Measured]:
+) -> tuple[MeasuredLines, MeasuredLines]:
     """Measure lines whose truth is known.
 
     Parameters
@@ -79,7 +79,7 @@ def measure(
 
     Returns
     -------
-    true, noisy : Measured
+    true, noisy : MeasuredLines
         The true values with the errors that the noise gives them, and what is measured.
     """
     rows, count = lines.flux.shape
@@ -105,9 +105,11 @@ def measure(
     squared = (total * (1.0 + off[1])) ** 2 - instrument**2
     sigma = np.sqrt(np.maximum(squared, _NARROWEST))
     per = stretch[:, None] * np.maximum(continuum, 1e-30)
-    true = Measured(lines.flux, error[0], lines.sigma, error[1], lines.flux / per, error[0] / per)
+    true = MeasuredLines(
+        lines.flux, error[0], lines.sigma, error[1], lines.flux / per, error[0] / per
+    )
     flux = lines.flux + off[0]
-    return true, Measured(flux, error[0], sigma, error[1], flux / per, error[0] / per)
+    return true, MeasuredLines(flux, error[0], sigma, error[1], flux / per, error[0] / per)
 
 
 def _fit(
@@ -128,14 +130,14 @@ def _fit(
     return np.where(usable, error, np.inf), np.where(usable, off, 0.0)
 
 
-def subclasses(names: tuple[str, ...], measured: Measured) -> NDArray[np.str_]:
+def subclasses(names: tuple[str, ...], measured: MeasuredLines) -> NDArray[np.str_]:
     """Subclasses of galaxies and quasars.
 
     Parameters
     ----------
     names : tuple of str
         Of the k lines; ``[O_III] 5008``, ``H_beta``, ``H_alpha`` and ``[N_II] 6585`` among them.
-    measured : Measured
+    measured : MeasuredLines
 
     Returns
     -------

@@ -234,7 +234,7 @@ def _galaxies(rng: np.random.Generator, subclass: NDArray[np.str_], longest: flo
     rows = len(subclass)
     width = _widths()
     passive = np.flatnonzero((library.log_ssfr < PASSIVE_LOG_SSFR) & (library.age > 2.0))
-    old = np.flatnonzero((library.log_ssfr < -10.8) & (library.age > 1.0))
+    old = np.flatnonzero((library.log_ssfr < -11.0) & (library.age > 1.0))
     forming = np.flatnonzero((width > 12.0) & (width < 60.0) & (library.age > 0.3))
     burst = np.flatnonzero((width > 80.0) & (width < 1500.0))
     pools = {"": passive, "AGN": old, "STARFORMING": forming, "STARBURST": burst}

@@ -8,6 +8,7 @@ import pytest
 from galbatch.mock import gas
 from galbatch.mock.forest import forest
 from galbatch.mock.library import load_galaxies
+from galbatch.mock.of_templates import spectra_of_templates
 from galbatch.mock.optical import REST, galaxy_spectra, shifted
 from galbatch.mock.population import population
 from galbatch.mock.profiles import LIGHT, Lines, add_emission, instrument_sigma
@@ -20,7 +21,7 @@ from galbatch.mock.spectra import (
     spectrum_columns,
 )
 from galbatch.mock.spectrograph import BRIGHT_SKY, NO_DATA, Spectrograph
-from galbatch.mock.subclass import Measured, measure, subclasses
+from galbatch.mock.subclass import MeasuredLines, measure, subclasses
 from galbatch.mock.targets import THIRTEEN, Targets, of_every_subclass
 from galbatch.spec import load_survey
 from galbatch.spectra.grids import LogGrid
@@ -179,7 +180,7 @@ def test_what_does_not_fit_is_said(targets: Targets) -> None:
         observed_spectra(targets, LogGrid(3.56, 2e-4, 2000), (1,), Observing())
 
 
-def measured(**changes: tuple[float, ...]) -> Measured:
+def measured(**changes: tuple[float, ...]) -> MeasuredLines:
     """One object with four lines, every one at 20 sigma and narrow."""
     values = {
         "flux": (1.0, 1.0, 3.0, 1.0),
@@ -189,7 +190,7 @@ def measured(**changes: tuple[float, ...]) -> Measured:
         "width_error": (0.2,) * 4,
     } | changes
     values.setdefault("flux_error", tuple(abs(value) / 20.0 for value in values["flux"]))
-    return Measured(**{key: np.array([value]) for key, value in values.items()})
+    return MeasuredLines(**{key: np.array([value]) for key, value in values.items()})
 
 
 def at_the_border(above: float) -> tuple[float, ...]:
@@ -228,7 +229,7 @@ def at_the_border(above: float) -> tuple[float, ...]:
         ),
     ],
 )
-def test_subclasses_follow_the_rules_of_sdss(lines: Measured, expected: str) -> None:
+def test_subclasses_follow_the_rules_of_sdss(lines: MeasuredLines, expected: str) -> None:
     assert subclasses(NAMES, lines).tolist() == [expected]
 
 
@@ -240,12 +241,12 @@ def test_lyman_alpha_makes_no_broad_line() -> None:
     ]
 
 
-def _with_one_more(lines: Measured) -> Measured:
+def _with_one_more(lines: MeasuredLines) -> MeasuredLines:
     """The first line once more at the end, narrow."""
     columns = {
         name: np.concatenate([value, value[:, 1:2]], axis=1) for name, value in vars(lines).items()
     }
-    return Measured(**columns)
+    return MeasuredLines(**columns)
 
 
 def test_lines_are_measured_as_well_as_their_errors_say() -> None:
@@ -320,3 +321,32 @@ def test_the_sky_has_spectra_that_agree_with_its_fluxes() -> None:
     clear = found["signal_to_noise"] > 3.0
     assert np.abs(np.median(magnitude[clear])) < 0.1
     assert np.median(np.abs(magnitude[clear])) < 0.12
+
+
+def test_templates_are_seen_at_their_redshift_and_nowhere_else() -> None:
+    rest = LogGrid(3.5, 1e-4, 3000)
+    bump = np.exp(-0.5 * ((np.arange(rest.points) - 1500.0) / 4.0) ** 2)
+    vectors = np.stack([np.ones(rest.points), bump])
+    redshift = np.array([0.0, 0.1, 0.2345])
+    coefficients = np.array([[1.0, 1.0], [1.0, 2.0], [2.0, 1.0]])
+    quality = np.full(3, 20.0)
+    seen = spectra_of_templates(vectors, rest, coefficients, redshift, quality, GRID, (1,), False)
+    height = seen.model - np.median(seen.model, axis=1)[:, None]
+    pixel = (height * np.arange(GRID.points)).sum(axis=1) / height.sum(axis=1)
+    wanted = (3.65 + np.log10(1.0 + redshift) - GRID.first) / GRID.step
+    assert np.abs(pixel - wanted).max() < 0.02
+    last = (3.7999 + np.log10(1.0 + redshift) - GRID.first) / GRID.step
+    seen_last = GRID.points - 1 - np.argmax(seen.ivar[:, ::-1] > 0, axis=1)
+    assert np.abs(seen_last - last).max() < 1.0
+    begin = (rest.first + np.log10(1.0 + redshift) - GRID.first) / GRID.step
+    seen_first = np.argmax(seen.ivar > 0, axis=1)
+    assert np.abs(seen_first - np.maximum(begin, 0.0)).max() < 1.0
+    assert (np.count_nonzero(seen.ivar, axis=1) == seen_last - seen_first + 1).all()
+    shorter = spectra_of_templates(
+        vectors, rest, coefficients[:2], redshift[:2], quality[:2], GRID, (1,), False
+    )
+    assert shorter.flux.tobytes() == seen.flux[:2].tobytes()
+    with pytest.raises(ValueError, match=r"expected a step of 0\.0001, got 0\.0002"):
+        spectra_of_templates(
+            vectors, LogGrid(3.5, 2e-4, 3000), coefficients, redshift, quality, GRID, (1,)
+        )
