@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_classes_and_redshifts(folder: Path) -> None:
     np.testing.assert_allclose(found["z_spec_model"], truth, atol=3e-5)
     assert (found["prob_galaxy"][~star] > 0.99).all() and (found["prob_star"][star] > 0.99).all()
     np.testing.assert_allclose(found["chi2_dof"], 1.0, atol=0.2)
+    report = (folder / "store" / "report" / "index.html").read_text()
+    assert f"{ROWS} of {ROWS} rows" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", report))
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
