@@ -73,8 +73,8 @@ CORE, CORE_WIDTH, WING_WIDTH = 0.5, 0.7, 2.0
 """A broad line is two Gaussians: the core's share of the flux, and both widths over the line's."""
 
 # Iron multiplets, Angstrom in vacuum, with rounded relative strengths (the first are Fe III's):
-# ultraviolet after Vestergaard & Wilkes (2001, ApJS 134, 1), optical after Veron-Cetty et al. (2004,
-# A&A 417, 515).
+# ultraviolet after Vestergaard & Wilkes (2001, ApJS 134, 1), optical after Veron-Cetty et al.
+# (2004, A&A 417, 515).
 _IRON_UV = (
     *((wave, 3.5) for wave in (2039.0, 2061.6, 2068.2, 2078.9, 2090.1, 2103.8, 2116.6)),
     *((wave, 4.0) for wave in (2249.9, 2260.8, 2280.6, 2300.0)),
