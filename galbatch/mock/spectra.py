@@ -28,11 +28,22 @@ from galbatch.mock.optical import REST, galaxy_spectra, shifted, star_spectra
 from galbatch.mock.profiles import LIGHT, Lines, add_emission
 from galbatch.mock.spectrograph import Spectrograph
 from galbatch.mock.subclass import measure, subclasses
-from galbatch.mock.targets import GALAXY, QSO, STAR, Targets, of_the_sky, stellar_subclasses
+from galbatch.mock.targets import (
+    GALAXY,
+    QSO,
+    STAR,
+    Targets,
+    of_every_subclass,
+    of_the_sky,
+    stellar_subclasses,
+)
 from galbatch.spectra.grids import SDSS_STEP, LogGrid
 
 CHUNK = 256
 """Spectra that share random streams. Part of what a seed means: never change it."""
+
+EVERY_ROWS = 13 * CHUNK
+"""Targets of a block of `every_subclass_columns`. Part of what a seed means as well."""
 
 _PAD = 64
 _PIXEL = LIGHT * np.log(10.0) * SDSS_STEP
@@ -194,6 +205,38 @@ def spectrum_columns(
     start, stop, _ = rows.indices(len(objects))
     wanted = targets.taken(np.arange(start, stop))
     found = observed_spectra(wanted, grid, (*seed, 2), Observing(wavelength), start)
+    return _columns(found)
+
+
+def every_subclass_columns(
+    grid: LogGrid, seed: tuple[int, int], rows: slice = slice(None), median: float | None = None
+) -> dict[str, NDArray[Any]]:
+    """Columns of spectra of every subclass, for a catalogue without photometry.
+
+    Parameters
+    ----------
+    grid : LogGrid
+        Of SDSS's step, vacuum.
+    seed : (int, int)
+        The catalogue's seed, and the number of the block of `EVERY_ROWS`.
+    rows : slice
+        Rows of the block that are wanted; begins at a multiple of `CHUNK`.
+    median : float, optional
+        As in `targets.of_every_subclass`.
+
+    Returns
+    -------
+    dict of str to array
+        As of `spectrum_columns`.
+    """
+    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((*seed, 1))))
+    targets = of_every_subclass(rng, EVERY_ROWS, median, float(grid.wavelengths[-1]))
+    start, stop, _ = rows.indices(EVERY_ROWS)
+    wanted = targets.taken(np.arange(start, stop))
+    return _columns(observed_spectra(wanted, grid, (*seed, 2), Observing(), start))
+
+
+def _columns(found: MockSpectra) -> dict[str, NDArray[Any]]:
     return {
         "flux": found.flux,
         "ivar": found.ivar,

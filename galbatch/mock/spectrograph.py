@@ -20,8 +20,8 @@ from galbatch.mock.profiles import Lines, add_emission
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.medium import vacuum_wavelengths
 
-NO_DATA, BRIGHT_SKY = 1, 2
-"""Bits of the mask."""
+NO_DATA, BRIGHT_SKY = 1 << 24, 1 << 23
+"""Bits of the mask, those of SDSS's SPPIXMASK."""
 
 PHOTONS = 65.0
 """Electrons per pixel at 6200 A of 1e-17 erg/s/cm2/A: 2.5 m, 45 minutes, throughput 0.15."""

@@ -16,6 +16,7 @@ from galbatch.mock.spectra import (
     CHUNK,
     MockSpectra,
     Observing,
+    every_subclass_columns,
     observed_spectra,
     spectra_in_chunks,
     spectrum_columns,
@@ -171,6 +172,16 @@ def test_every_subclass_occurs(spectra: MockSpectra, targets: Targets) -> None:
     # Most are what they were drawn for.
     assert sum(share.values()) > 0.9
     assert np.array_equal(spectra.redshift, targets.redshift)
+
+
+def test_a_catalogue_of_every_subclass_reaches_as_far_as_its_grid() -> None:
+    boss = LogGrid(3.548, 1e-4, 4700)
+    found = every_subclass_columns(boss, (1, 0), slice(2 * CHUNK, 3 * CHUNK))
+    assert found["flux"].shape == found["mask"].shape == (CHUNK, 4700)
+    assert np.isfinite(found["flux"]).all() and found["mask"].max() < 2**25
+    forming = np.isin(found["subclass"], ("STARFORMING", "STARBURST"))
+    assert 0.4 < found["redshift"][forming].max() < 10_425.0 / 6700.0 - 1.0
+    assert {"QSO", "GALAXY", "STAR"} == set(found["class"].tolist())
 
 
 def test_what_does_not_fit_is_said(targets: Targets) -> None:
@@ -350,3 +361,13 @@ def test_templates_are_seen_at_their_redshift_and_nowhere_else() -> None:
         spectra_of_templates(
             vectors, LogGrid(3.5, 2e-4, 3000), coefficients, redshift, quality, GRID, (1,)
         )
+
+
+@pytest.mark.parametrize("kind", ["GALAXY", "QSO", "STAR"])
+def test_one_kind_can_be_alone_and_far_away(targets: Targets, kind: str) -> None:
+    some = targets.taken(np.flatnonzero(targets.kind == kind)[:5])
+    if kind != "STAR":
+        some = replace(some, redshift=np.array([0.005, 1.5, 3.0, 4.0, 5.0]))
+    found = observed_spectra(some, GRID, (7,), Observing())
+    assert np.isfinite(found.flux).all() and (found.kind == kind).all()
+    assert (np.median(found.model, axis=1) > 0).all()
