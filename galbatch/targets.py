@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ class JudgedColumns:
         A list column; empty where there is none.
     median : str
         What the intervals are around; empty where that is the point estimate.
+    error : str
+        Of one sigma, where that stands for the intervals; else empty.
     """
 
     point: str
@@ -30,6 +32,7 @@ class JudgedColumns:
     interval95: tuple[str, str] | None = None
     quantiles: str = ""
     median: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class TargetRecord:
         Whether it is what a catalogue of predictions is for (UCD ``meta.main``).
     reversed_axes : bool
         Whether figures have small values to the right and at the top, as magnitudes.
+    by_spectra : JudgedColumns or None
+        The predicted columns of families that read spectra, where they have other names.
     """
 
     name: Target
@@ -74,6 +79,13 @@ class TargetRecord:
     scale: Literal["linear", "log1p"] = "linear"
     main: bool = False
     reversed_axes: bool = False
+    by_spectra: JudgedColumns | None = None
+
+    def judged_among(self, columns: Container[str]) -> JudgedColumns:
+        """The predicted columns that speak about it, of a model that has these columns."""
+        if self.by_spectra is not None and self.judged.point not in columns:
+            return self.by_spectra
+        return self.judged
 
     @property
     def is_class(self) -> bool:
@@ -117,6 +129,7 @@ RECORDS: Mapping[Target, TargetRecord] = {
             known="known redshift",
             scale="log1p",
             main=True,
+            by_spectra=JudgedColumns("z_spec_model", error="z_spec_err"),
         ),
         TargetRecord(
             name="star",

@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "galbatch"
 # Each room with those it may import besides itself.
 BASE = {"errors", "values", "arrays", "columns", "targets", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
-SCIENCE = {"intake", "flux", "spectra", "sample", "quality", "mock", "models", "training"}
+SCIENCE = {"intake", "flux", "spectra", "maps", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "values": set(),
@@ -27,11 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake": BASE | {"spectra"},
     "flux": BASE,
     "spectra": BASE,
+    "maps": BASE,
     "sample": BASE | {"flux"},
     "quality": BASE,
     "mock": BASE | {"flux", "spectra", "intake"},
-    "models": BASE | {"flux", "spectra", "quality"},
-    "training": BASE | {"flux", "spectra", "sample", "quality", "models"},
+    "models": BASE | {"flux", "spectra", "maps", "quality"},
+    "training": BASE | {"flux", "spectra", "maps", "sample", "quality", "models"},
     **dict.fromkeys(EDGES, BASE),
     "sinks": BASE,
     "report": BASE | {"quality"},

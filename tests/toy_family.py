@@ -10,7 +10,7 @@ from galbatch.columns import to_numpy
 from galbatch.models.base import Card, Family, survey_record, tabulate
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN
-from galbatch.spec.job import ModelSettings
+from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
 from galbatch.values import PredictedColumn

@@ -355,6 +355,11 @@ class SizeLaw:
             radius=radius,
             axis_ratio=axis_ratio,
             flux=np.empty((len(radius), 0), np.float32),
+            pair=np.zeros((len(radius), 2), np.int32),
+            share=np.zeros(len(radius), np.float32),
+            ebv=np.zeros(len(radius), np.float32),
+            lines=np.zeros((len(radius), 3), np.float32),
+            tilt=np.zeros((len(radius), 2), np.float32),
         )
 
     def log_density(self, factor: Array, log_radius: Array, passive: NDArray[np.bool_]) -> Array:

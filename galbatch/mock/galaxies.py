@@ -356,6 +356,11 @@ class Galaxies:
             radius=radius,
             axis_ratio=axis_ratio,
             flux=flux,
+            pair=pair.astype(np.int32),
+            share=share,
+            ebv=ebv,
+            lines=np.repeat(lines[:, None], 3, axis=1),
+            tilt=np.stack([tilt, bend], axis=1),
         )
 
     def angular_scale(self, redshift: Array) -> Array:

@@ -32,6 +32,18 @@ class Objects:
         b/a in (0, 1]; 1 for stars and quasars.
     flux : array, shape (n, n_band), float32
         Noise-free flux densities in microjansky.
+    pair : array, shape (n, 2), int32
+        Rows of the library of galaxies, or of stars, that are mixed; 0 for quasars.
+    share : array, shape (n,), float32
+        Of the second of them: of a galaxy's mass, of a star's flux in the reference band.
+    ebv : array, shape (n,), float32
+        E(B-V) of its own dust: the stars' in galaxies; 0 for stars.
+    lines : array, shape (n, 3), float32
+        Strength of emission lines over the library's, or of a quasar's three groups of lines
+        (high ionisation, low ionisation, narrow) over the composite's.
+    tilt : array, shape (n, 2), float32
+        Deviation from that: magnitudes per ln(wavelength over the reference band's), and per its
+        square.
     """
 
     is_star: NDArray[np.bool_]
@@ -43,6 +55,11 @@ class Objects:
     radius: Array
     axis_ratio: Array
     flux: NDArray[np.float32]
+    pair: NDArray[np.int32]
+    share: NDArray[np.float32]
+    ebv: NDArray[np.float32]
+    lines: NDArray[np.float32]
+    tilt: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.is_star)

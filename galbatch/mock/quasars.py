@@ -187,15 +187,15 @@ def quasar_spectrum(wavelength: NDArray[np.float64]) -> Array:
         f_lambda over that of the continuum at 1450 A: continuum, lines of high ionisation, lines
         of low ionisation with iron and Balmer continuum, narrow lines.
     """
-    continuum = _continuum(wavelength)
-    bump = _lines(wavelength, (*_LOW_IONISATION, *_IRON)) + _balmer(wavelength)
+    continuum = power_law(wavelength)
+    bump = _lines(wavelength, (*_LOW_IONISATION, *_IRON)) + balmer_continuum(wavelength)
     return np.stack(
         [continuum, _lines(wavelength, _HIGH_IONISATION), bump, _lines(wavelength, _NARROW)]
     )
 
 
-def _continuum(wavelength: NDArray[np.float64]) -> Array:
-    """Power laws in f_lambda, 1 at 1450 A."""
+def power_law(wavelength: NDArray[np.float64]) -> Array:
+    """Power laws in f_lambda, 1 at 1450 A; wavelengths in Angstrom, rest frame."""
     ends = np.clip(wavelength, _LYMAN_LIMIT, _BREAK)
     return np.asarray(
         (ends / _NORMAL) ** (-2.0 - _INDEX_BLUE)
@@ -206,17 +206,19 @@ def _continuum(wavelength: NDArray[np.float64]) -> Array:
 
 def _lines(wavelength: NDArray[np.float64], table: tuple[tuple[float, float, float], ...]) -> Array:
     centre, equivalent, width = np.array(table).T[:, :, None]
-    height = equivalent / (np.sqrt(2.0 * np.pi) * width) * _continuum(centre)
+    height = equivalent / (np.sqrt(2.0 * np.pi) * width) * power_law(centre)
     return np.asarray((height * np.exp(-0.5 * ((wavelength - centre) / width) ** 2)).sum(axis=0))
 
 
-def _balmer(wavelength: NDArray[np.float64]) -> Array:
+def balmer_continuum(wavelength: NDArray[np.float64]) -> Array:
+    """Balmer continuum of the composite, in units of its power law at 1450 A."""
+
     def thick(at: Any) -> Any:
         planck = at**-5.0 / np.expm1(1.43877688e8 / (at * _BALMER_KELVIN))
         return planck * -np.expm1(-((at / _BALMER_EDGE) ** 3))
 
     edge = 0.5 * erfc((wavelength - 3750.0) / (np.sqrt(2.0) * 80.0))
-    height = _BALMER_HEIGHT * _continuum(np.array([_BALMER_EDGE]))
+    height = _BALMER_HEIGHT * power_law(np.array([_BALMER_EDGE]))
     return np.asarray(height * edge * thick(wavelength) / thick(_BALMER_EDGE))
 
 
@@ -422,4 +424,9 @@ class Quasars:
             radius=np.zeros(rows),
             axis_ratio=np.ones(rows),
             flux=flux.astype(np.float32),
+            pair=np.zeros((rows, 2), np.int32),
+            share=np.zeros(rows, np.float32),
+            ebv=ebv[:, 0].astype(np.float32),
+            lines=lines.astype(np.float32),
+            tilt=np.concatenate([2.5 / np.log(10.0) * index, 0.0 * index], 1).astype(np.float32),
         )

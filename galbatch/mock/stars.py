@@ -158,6 +158,11 @@ class Stars:
             radius=np.zeros(rows),
             axis_ratio=np.ones(rows),
             flux=flux,
+            pair=np.stack([star, self.neighbour[star]], axis=1).astype(np.int32),
+            share=share[:, 0],
+            ebv=np.zeros(rows, np.float32),
+            lines=np.zeros((rows, 3), np.float32),
+            tilt=np.concatenate([tilt, np.zeros_like(tilt)], axis=1),
         )
 
 

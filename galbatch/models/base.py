@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
-from galbatch.spec.job import ModelSettings
+from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn, Target
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
-from galbatch.spec.job import Chi2ScanModel
+from galbatch.spec.spectral_models import Chi2ScanModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.models.base import Family, Model, read_card
-from galbatch.spec.job import ModelSettings
 from galbatch.spec.messages import describe_error
+from galbatch.spec.model_settings import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Entry:
     ----------
     family : str
         ``module:class`` of its `galbatch.models.base.Family`; the module, or one that it imports,
-        has the family's subclass of `galbatch.spec.job.ModelSettings`.
+        has the family's subclass of `galbatch.spec.model_settings.ModelSettings`.
     trainer : str
         ``module:class`` of its `galbatch.training.base.Trainer`.
     """
@@ -40,6 +40,10 @@ FAMILIES: dict[str, Entry] = {
     "photometric": Entry(
         "galbatch.models.photometric:PhotometricFamily",
         "galbatch.training.photometric:PhotometricTrainer",
+    ),
+    "sed_autoencoder": Entry(
+        "galbatch.models.sed_autoencoder:SedAutoencoderFamily",
+        "galbatch.training.sed_autoencoder:SedAutoencoderTrainer",
     ),
     "thesis": Entry(
         "galbatch.models.thesis:ThesisFamily", "galbatch.training.thesis:ThesisTrainer"

@@ -24,7 +24,7 @@ from galbatch.quality.results import (
     PointStatistics,
     TargetEvaluation,
 )
-from galbatch.targets import RECORDS, TargetRecord
+from galbatch.targets import RECORDS, JudgedColumns, TargetRecord
 from galbatch.values import CLASSES, GALAXY, QSO, Target
 
 _By = Literal["magnitude", "redshift", "odds"]
@@ -105,9 +105,14 @@ class _Judged:
         return np.isfinite(self.true) & np.isfinite(self.point)
 
     @property
+    def columns(self) -> JudgedColumns:
+        """The predicted columns that speak about the target."""
+        return self.record.judged_among(self.given.predictions)
+
+    @property
     def median(self) -> NDArray[np.float64]:
         """What the intervals are around, of these rows."""
-        name = self.record.judged.median
+        name = self.columns.median
         return np.asarray(self.given.predictions.get(name, self.point), np.float64)[self.rows]
 
     def column(self, name: str) -> NDArray[np.float64] | None:
@@ -117,9 +122,13 @@ class _Judged:
         return np.asarray(self.given.predictions[name], np.float64)[self.rows]
 
     def interval(
-        self, names: tuple[str, str] | None
+        self, names: tuple[str, str] | None, sigmas: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Ends of an interval of these rows; None where one is missing."""
+        """Ends of an interval of these rows, or of so many sigma; None where one is missing."""
+        error = self.column(self.columns.error)
+        if names is None and error is not None:
+            point = self.point[self.rows]
+            return point - sigmas * error, point + sigmas * error
         low, high = (self.column(name) for name in names) if names else (None, None)
         return None if low is None or high is None else (low, high)
 
@@ -136,7 +145,7 @@ class _Judged:
 
 def _target_evaluation(record: TargetRecord, given: _Given) -> TargetEvaluation | None:
     """One target's evaluation; None where there is nothing to judge."""
-    target, column = record.name, record.judged.point
+    target, column = record.name, record.judged_among(given.predictions).point
     if target not in given.truth or column not in given.predictions:
         return None
     true = of_galaxies(target, given.truth)
@@ -180,14 +189,14 @@ def _of_classes(one: _Judged) -> dict[str, Any]:
 
 def _of_distributions(one: _Judged) -> dict[str, Any]:
     """Statistics of predicted uncertainties, if any, as `_of_numbers`."""
-    judged, levels = one.record.judged, one.given.levels
+    judged, levels = one.columns, one.given.levels
     quantiles = None if levels is None else one.column(judged.quantiles)
-    names = (*(judged.interval68 or ()), *(judged.interval95 or ()))
+    names = (*(judged.interval68 or ()), *(judged.interval95 or ()), judged.error)
     if quantiles is None and not any(name in one.given.predictions for name in names):
         return {}
     given: dict[str, Any] = {
-        "interval68": one.interval(judged.interval68),
-        "interval95": one.interval(judged.interval95),
+        "interval68": one.interval(judged.interval68, 1.0),
+        "interval95": one.interval(judged.interval95, 1.96),
         "quantiles": quantiles,
         "levels": levels,
         "seed": one.given.seed,

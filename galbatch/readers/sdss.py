@@ -44,16 +44,14 @@ class SdssSpecReader(PartsReader):
         if len(file) < 3 or file[2].data is None or len(file[2].data) != 1:
             raise SpecError(path, "expected a 'spec' file of SDSS, HDU 2 is no table of one row")
         columns = table_columns(file[2])
-        pixels = file["COADD"].data
+        pixels, logarithms = file["COADD"].data, None
         for one in file["COADD"].columns:
-            unit = UNIT if one.name.lower() in ("flux", "sky", "model") else ""
-            array = np.asarray(pixels.field(one.name))[None, :]
-            columns[one.name] = array_column(array, unit, beside=True)
-        logarithms = next(
-            (np.asarray(pixels.field(one.name), np.float64)
-             for one in file["COADD"].columns if one.name.lower() == "loglam"),
-            None,
-        )  # fmt: skip
+            name, values = one.name.lower(), np.asarray(pixels.field(one.name))
+            if name == "loglam":
+                logarithms = values.astype(np.float64)
+                continue
+            unit = UNIT if name in ("flux", "sky", "model") else ""
+            columns[one.name] = array_column(values[None, :], unit, beside=True)
         if logarithms is None:
             raise SpecError(path, "expected a 'spec' file of SDSS, COADD has no column 'loglam'")
         grid = even_grid(path, logarithms, logarithmic=True)

@@ -18,12 +18,14 @@ def thousands(number: int) -> str:
 
 
 def decimals(number: float, places: int = 4) -> str:
-    """A fixed number of decimals with a true minus sign; a dash where there is no number."""
+    """A fixed number of decimals with a true minus sign; a dash where there is no number.
+
+    What these would hardly show is written with a power of ten: ``3.1e-05``.
+    """
     if not math.isfinite(number):
         return NOTHING
-    text = f"{number:.{places}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
+    few = 0 < abs(number) < 2 * 10.0**-places
+    text = f"{number:.1e}" if few else f"{number + 0.0:.{places}f}"
     return text.replace("-", "\u2212")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -28,14 +28,12 @@ from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
+from galbatch.spec.model_settings import Epochs, ModelSettings
+from galbatch.spec.spectral_models import Chi2ScanModel, SedAutoencoderModel
 from galbatch.spec.training import TrainingProcesses
 from galbatch.values import Target
 
 BatchRows = Annotated[int, Field(ge=1, le=10_000_000)]
-
-TriedRedshift = Annotated[float, Field(ge=-0.1, le=20)]
-
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class FilesSource(Settings):
@@ -120,51 +118,6 @@ class ThesisClean(Settings):
     def _rises(self) -> Self:
         must_rise(self.low, self.high)
         return self
-
-
-class ModelSettings(Settings):
-    """What the families of models share.
-
-    A subclass is the settings of the family that its `kind` names, and a job may have them from
-    then on.
-    """
-
-    only_predict: ClassVar[frozenset[str]] = frozenset()
-    """Settings that change what is predicted with a trained model, and nothing of the model."""
-    of_kind: ClassVar[dict[str, type[ModelSettings]]] = {}
-    """The subclasses, by their kind."""
-
-    kind: str
-    name: Slug
-    targets: Annotated[tuple[Target, ...], Field(min_length=1)] | None = None
-    """By default all that the catalogue has labels for."""
-    epochs: Epochs | None = None
-    max_rows: int = Field(default=1_000_000, ge=100, le=100_000_000)
-    """Rows to train on, at most (a random sample of them)."""
-    seed: Seed = 0
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        for kind in get_args(cls.model_fields["kind"].annotation):
-            ModelSettings.of_kind[kind] = cls
-
-    @property
-    def begins_with(self) -> str | None:
-        """Folder of the trained model that a fit begins with, if any."""
-        return None
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Files that a fit reads besides the catalogue: other content makes another model."""
-        return ()
-
-    def training_settings(self) -> dict[str, Any]:
-        """What a fit depends on, as JSON values: all settings but those of `only_predict`."""
-        return self.model_dump(mode="json", exclude=set(self.only_predict))
-
-    def predict_settings(self) -> dict[str, Any]:
-        """Those of `only_predict`, as JSON values."""
-        return self.model_dump(mode="json", include=set(self.only_predict))
 
 
 class PhotometricModel(ModelSettings):
@@ -272,50 +225,10 @@ class ThesisModel(ModelSettings):
     seed: Seed = 42
 
 
-class TemplateFile(Settings):
-    """Spectra at rest that others are fitted with."""
-
-    file: Location
-    """Of SDSS (`spEigenGal-*.fits`, `spEigenQSO-*.fits`, `spEigenStar-*.fits`) or of redrock
-    (`rrtemplate-*.fits`), relative to the current directory."""
-    of: Literal["GALAXY", "QSO", "STAR"] | None = None
-    """The class that they are of; a file of redrock says it itself."""
-    redshifts: tuple[TriedRedshift, TriedRedshift] | None = None
-    """The lowest and the highest that are tried: by default -0.003 to 1 for galaxies, 0.003 to 5
-    for quasars, and within 0.004 for stars."""
-    vectors: Annotated[int, Field(ge=1, le=100)] | None = None
-    """How many of the file's eigenspectra are used, from the first on; by default all."""
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        if self.redshifts is not None:
-            must_rise(*self.redshifts)
-        return self
-
-
-class Chi2ScanModel(ModelSettings):
-    """Class and redshift of spectra: the least chi-square over templates and redshifts."""
-
-    only_predict: ClassVar[frozenset[str]] = frozenset({"keep_model"})
-
-    kind: Literal["chi2_scan"]
-    name: Slug = "chi2_scan"
-    templates: Annotated[tuple[TemplateFile, ...], Field(min_length=1)]
-    polynomial: int = Field(default=2, ge=0, le=10)
-    """Degree of the polynomial that is added to every template."""
-    keep_model: bool = False
-    """Keep the best model and what it leaves of each spectrum: the arrays `spec_model` and
-    `spec_residual`."""
-    max_rows: int = Field(default=20_000, ge=100, le=100_000_000)
-    """Rows that the errors of redshifts are calibrated with, at most, where there are labels."""
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Those of the templates."""
-        return tuple(one.file for one in self.templates)
-
-
-_Shipped = Annotated[PhotometricModel | ThesisModel | Chi2ScanModel, Field(discriminator="kind")]
+_Shipped = Annotated[
+    PhotometricModel | ThesisModel | Chi2ScanModel | SedAutoencoderModel,
+    Field(discriminator="kind"),
+]
 
 
 def _of_its_kind(model: Any, shipped: ValidatorFunctionWrapHandler) -> Any:

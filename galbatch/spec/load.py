@@ -80,11 +80,13 @@ def load_survey(name: str, beside: Path | None = None) -> Survey:
     """
     if beside is not None and not _is_file(Path(name)) and _is_file(beside / name):
         name = str(beside / name)
-    return _load_survey_file(_find(name, "schemas", "survey"))
+    file = _find(name, "schemas", "survey")
+    return _load_survey_file(file, file.absolute(), file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
-def _load_survey_file(file: Path) -> Survey:
+def _load_survey_file(file: Path, place: Path, changed: int) -> Survey:
+    """Kept while the file in this place is not changed."""
     return _parse(Survey, read_document(file), file)
 
 

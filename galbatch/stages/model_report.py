@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from galbatch.errors import counted
 from galbatch.models.base import HISTORY, read_card
-from galbatch.models.flags import Quality
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.evaluation import evaluate
 from galbatch.quality.recalibration import FEWEST_TO_STRAIGHTEN
@@ -105,8 +104,7 @@ def _qualities(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for part in parts:
         counts.update(part)
-    order = ["ok", *(str(flag.name) for flag in Quality)]
-    return {name: counts[name] for name in order if counts[name]}
+    return {name: counts[name] for name in ("ok", *counts) if counts[name]}
 
 
 def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

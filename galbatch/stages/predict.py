@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from enum import IntFlag
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +23,7 @@ from galbatch.models.families import family_of
 from galbatch.models.flags import Quality
 from galbatch.quality.metrics import count
 from galbatch.spec.survey import Survey
+from galbatch.spectra.flags import SpecFlag
 from galbatch.stages import code
 from galbatch.stages.base import OnProgress, Pending, Task, Where
 from galbatch.stages.catalogue import Catalogue
@@ -48,7 +50,13 @@ from galbatch.store.units import prediction_unit, predictions_of, version_of
 from galbatch.values import Partition, Receipt
 
 _log = logging.getLogger(__name__)
-_SHOWN = ("quality", "z_mode", "ood")
+_FLAGS: dict[str, tuple[type[IntFlag], IntFlag]] = {
+    "quality": (Quality, Quality.NO_PHOTOMETRY),
+    "spec_flags": (SpecFlag, SpecFlag.NODATA),
+}
+"""Columns of bits, what these mean, and the one that says that nothing was predicted."""
+_REDSHIFTS = ("z_mode", "z_spec_model")
+_SHOWN = (*_FLAGS, *_REDSHIFTS, "ood")
 """Columns that the report shows of all rows."""
 _REDSHIFT_EDGES = np.linspace(0.0, 6.0, 121)
 _OOD_EDGES = np.linspace(0.0, 3.0, 61)
@@ -168,7 +176,7 @@ class Predict:
         for version, need in work.needs.items():
             outputs = written[version].outputs
             missing = written[version].missing if version in self.arrays else None
-            facts = _facts(pa.concat_tables(shown[version]))
+            facts = _facts(pa.concat_tables(shown[version]), rows)
             facts = replace(facts, device=device, missing=missing)
             receipt = need.receipt(
                 digest=next(iter(outputs.values())),
@@ -411,19 +419,21 @@ def _written(
     return {name: one.outputs for name, one in receipts.items() if one.unit not in undone}
 
 
-def _facts(table: pa.Table) -> PredictFacts:
+def _facts(table: pa.Table, rows: int) -> PredictFacts:
     """What the report shows of all rows, so that it need not read them again."""
     counts: dict[str, int] = {}
-    predicted = table.num_rows
-    if "quality" in table.column_names:
-        quality = table["quality"].to_numpy()
-        counts["ok"] = int((quality == 0).sum())
-        counts |= {str(flag.name): int(((quality & flag) != 0).sum()) for flag in Quality}
-        predicted = int(((quality & Quality.NO_PHOTOMETRY) == 0).sum())
+    predicted = rows
+    for column, (flags, nothing) in _FLAGS.items():
+        if column in table.column_names:
+            bits = table[column].to_numpy()
+            counts["ok"] = int((bits == 0).sum())
+            counts |= {str(flag.name): int(((bits & flag) != 0).sum()) for flag in flags}
+            predicted = int(((bits & nothing) == 0).sum())
+    redshift = next((name for name in _REDSHIFTS if name in table.column_names), "")
     return PredictFacts(
         predicted=predicted,
         quality=counts,
-        redshifts=_counted(table, "z_mode", _REDSHIFT_EDGES),
+        redshifts=_counted(table, redshift, _REDSHIFT_EDGES),
         ood=_counted(table, "ood", _OOD_EDGES),
     )
 

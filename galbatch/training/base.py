@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from galbatch.models.base import Card
 from galbatch.sample.census import Census
-from galbatch.spec.job import ModelSettings
+from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.group import FitGroup
 

@@ -14,7 +14,7 @@ from galbatch.models.chi2_scan import VERSION, save_bases
 from galbatch.sample.labels import labels
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TEST
-from galbatch.spec.job import Chi2ScanModel, TemplateFile
+from galbatch.spec.spectral_models import Chi2ScanModel, TemplateFile
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import ErrorModel, calibrate, to_json

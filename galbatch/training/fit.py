@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from galbatch.models.base import Card
 from galbatch.models.families import FAMILIES, named
 from galbatch.sample.census import Census, take_census
-from galbatch.spec.job import ModelSettings
+from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
 from galbatch.training.group import FitGroup

@@ -103,7 +103,7 @@ def test_an_object_of_sdss(tmp_path: Path) -> None:
     assert (row["PLATE"], row["CLASS"], row["PLUG_RA"]) == (266, "GALAXY", 146.7)
     np.testing.assert_array_equal(row["flux"], np.arange(PIXELS))
     beside = {column.name for column in header.columns if column.beside}
-    assert beside == {"flux", "loglam", "ivar", "and_mask"}
+    assert beside == {"flux", "ivar", "and_mask"}
 
 
 def test_a_plate_of_sdss(tmp_path: Path) -> None:

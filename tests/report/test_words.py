@@ -12,7 +12,8 @@ from galbatch.report.words import counted, decimals, duration, percent, sentence
 def test_numbers() -> None:
     assert thousands(1234567) == "1\u202f234\u202f567"
     assert decimals(-0.01234) == "\u22120.0123"
-    assert decimals(-0.00001) == "0.0000"
+    assert decimals(-0.0) == "0.0000" and decimals(0.0003) == "0.0003"
+    assert decimals(-0.000031) == "\u22123.1e\u221205"
     assert decimals(math.nan) == "–"
     assert percent(0.01234) == "1.23\u202f%"
     assert percent(math.nan) == "–"

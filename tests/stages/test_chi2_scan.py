@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_classes_and_redshifts(folder: Path) -> None:
     np.testing.assert_allclose(found["z_spec_model"], truth, atol=3e-5)
     assert (found["prob_galaxy"][~star] > 0.99).all() and (found["prob_star"][star] > 0.99).all()
     np.testing.assert_allclose(found["chi2_dof"], 1.0, atol=0.2)
+    report = (folder / "store" / "report" / "index.html").read_text()
+    assert f"{ROWS} of {ROWS} rows" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", report))
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
@@ -190,3 +193,40 @@ def test_mistakes_are_said_in_a_line(changes: list[str], said: str, folder: Path
     done = galbatch("run", "job.yaml", *words, cwd=folder)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]
+
+
+def test_desi_s_arms_come_onto_the_axis_of_its_survey(tmp_path: Path) -> None:
+    number, points = np.arange(2), 7781
+    grid = 3600.0 + 0.8 * np.arange(points)
+    parts: list[Any] = [fits.PrimaryHDU()]
+    ids = np.array([39627788403084370, 39627788403084371])
+    table = np.rec.fromarrays([ids, 10.0 + number, 5.0 + number],
+                              names="TARGETID,TARGET_RA,TARGET_DEC")  # fmt: skip
+    parts.append(fits.BinTableHDU(table, name="FIBERMAP"))
+    for arm, (start, stop) in {"B": (0, 2751), "R": (2700, 5026), "Z": (4900, points)}.items():
+        image = np.broadcast_to(grid[start:stop] / 1000, (2, stop - start)).astype(np.float32)
+        parts += [
+            fits.ImageHDU(grid[start:stop], name=f"{arm}_WAVELENGTH"),
+            fits.ImageHDU(image, name=f"{arm}_FLUX"),
+            fits.ImageHDU(np.ones_like(image), name=f"{arm}_IVAR"),
+            fits.ImageHDU(np.zeros(image.shape, np.int32), name=f"{arm}_MASK"),
+        ]
+    fits.HDUList(parts).writeto(tmp_path / "coadd.fits")
+    template(tmp_path / "galaxy.fits", GALAXY)
+    job = {
+        "name": "desi",
+        "survey": "desi_spectra",
+        "source": {"kind": "files", "paths": ["coadd.fits"], "format": {"kind": "desi_coadd"}},
+        "store": "store",
+        "models": [{"kind": "chi2_scan", "templates": [{"file": "galaxy.fits", "of": "GALAXY"}]}],
+        "cluster": {"kind": "serial"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    group = zarr.open_group(tmp_path / "store" / "arrays" / "catalogue", mode="r")
+    rows = np.flatnonzero(np.isin(group["id"][:], ids))
+    assert len(rows) == 2
+    np.testing.assert_allclose(group["flux"][:][rows], np.stack([grid / 1000] * 2), rtol=1e-6)
+    overlap = group["ivar"][:][rows][:, [0, 2710, 2751]]
+    np.testing.assert_array_equal(overlap, [[1, 2, 1]] * 2)

@@ -1,0 +1,113 @@
+"""Settings of the families of models that read spectra."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from galbatch.spec.base import Location, Settings, Slug, must_rise
+from galbatch.spec.model_settings import Epochs, ModelSettings
+from galbatch.spec.spectra import Wavelength
+
+TriedRedshift = Annotated[float, Field(ge=-0.1, le=20)]
+SomWidth = Annotated[float, Field(ge=0.01, le=200)]
+Cells = Annotated[int, Field(ge=2, le=200)]
+
+
+class TemplateFile(Settings):
+    """Spectra at rest that others are fitted with."""
+
+    file: Location
+    """Of SDSS (`spEigenGal-*.fits`, `spEigenQSO-*.fits`, `spEigenStar-*.fits`) or of redrock
+    (`rrtemplate-*.fits`), relative to the current directory."""
+    of: Literal["GALAXY", "QSO", "STAR"] | None = None
+    """The class that they are of; a file of redrock says it itself."""
+    redshifts: tuple[TriedRedshift, TriedRedshift] | None = None
+    """The lowest and the highest that are tried: by default -0.003 to 1 for galaxies, 0.003 to 5
+    for quasars, and within 0.004 for stars."""
+    vectors: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many of the file's eigenspectra are used, from the first on; by default all."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.redshifts is not None:
+            must_rise(*self.redshifts)
+        return self
+
+
+class Chi2ScanModel(ModelSettings):
+    """Class and redshift of spectra: the least chi-square over templates and redshifts."""
+
+    only_predict: ClassVar[frozenset[str]] = frozenset({"keep_model"})
+
+    kind: Literal["chi2_scan"]
+    name: Slug = "chi2_scan"
+    templates: Annotated[tuple[TemplateFile, ...], Field(min_length=1)]
+    polynomial: int = Field(default=2, ge=0, le=10)
+    """Degree of the polynomial that is added to every template."""
+    keep_model: bool = False
+    """Keep the best model and what it leaves of each spectrum: the arrays `spec_model` and
+    `spec_residual`."""
+    max_rows: int = Field(default=20_000, ge=100, le=100_000_000)
+    """Rows that the errors of redshifts are calibrated with, at most, where there are labels."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of the templates."""
+        return tuple(one.file for one in self.templates)
+
+
+class SedAutoencoderModel(ModelSettings):
+    """Spectra at rest in few numbers, and these on a map and in clusters (a thesis on SEDs).
+
+    The encoder has blocks of a convolution and a pooling, the decoder mirrors it. What the thesis
+    leaves open is chosen here: filters, kernels, pooling, patience, and all of the map.
+    """
+
+    kind: Literal["sed_autoencoder"]
+    name: Slug = "sed_autoencoder"
+    latents: int = Field(default=256, ge=1, le=4096)
+    """Numbers that a spectrum becomes."""
+    variational: bool = False
+    """Learn a distribution of latents that is near a normal one; the column holds its mean."""
+    kl_weight: float = Field(default=1e-3, ge=0, le=100)
+    """Of the Kullback-Leibler divergence against the squared error, where `variational`."""
+    points: int = Field(default=4096, ge=64, le=65_536)
+    """Pixels of the network's linear grid of wavelengths; `pool` to the power of the number of
+    `filters` must divide it."""
+    normalise: tuple[Wavelength, Wavelength] = (4050.0, 4150.0)
+    """A spectrum is divided by its mean flux between these wavelengths."""
+    filters: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1, max_length=8)
+    ] = (16, 32, 64)
+    """Of the convolution in each block."""
+    kernel: int = Field(default=5, ge=1, le=99)
+    pool: int = Field(default=4, ge=2, le=16)
+    epochs: Epochs | None = None
+    """At most; by default 50."""
+    patience: Epochs = 10
+    batch: int = Field(default=100, ge=1, le=100_000)
+    learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
+    clusters: int = Field(default=6, ge=2, le=1000)
+    """k of k-means, on the latents."""
+    som: tuple[Cells, Cells] = (10, 10)
+    """Cells of the self-organising map along x and y."""
+    som_passes: int = Field(default=20, ge=1, le=1000)
+    som_width: tuple[SomWidth, SomWidth] = (4.0, 0.35)
+    """Of the neighbourhood in cells, in the first and in the last pass. A smaller last one has a
+    smaller error of quantisation, and a larger one of topology."""
+    max_rows: int = Field(default=100_000, ge=100, le=100_000_000)
+
+    @model_validator(mode="after")
+    def _has_a_bottleneck(self) -> Self:
+        must_rise(*self.normalise)
+        smallest = self.pool ** len(self.filters)
+        if self.points % smallest:
+            raise ValueError(
+                f"points: {self.points} cannot be pooled {len(self.filters)} times by "
+                f"{self.pool}: write a multiple of {smallest}"
+            )
+        if self.som_width[0] < self.som_width[1]:
+            raise ValueError("som_width: the first must not be smaller than the last")
+        return self

@@ -1,0 +1,234 @@
+"""Training of the autoencoder of spectra, and of the map and the clusters of its latents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galbatch.errors import SpecError
+from galbatch.maps.som import Scaling, Som, fit_som, narrowing, scaling_of
+from galbatch.models.base import Card, survey_record
+from galbatch.models.runtime import OnnxNetwork
+from galbatch.models.sed_autoencoder import VERSION, SedReader, save_maps
+from galbatch.sample.rows import columns_digest
+from galbatch.sample.split import TRAIN, VALIDATION
+from galbatch.spec.spectral_models import SedAutoencoderModel
+from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.data import TrainingRows, fixed
+from galbatch.training.libraries import libraries
+
+_EPOCHS = 50
+_PARITY_ROWS = 64
+_STEP = 512
+_DIAGNOSED = 3000
+"""Rows that numbers of clusters are tried with, at most: distances of all pairs are looked at."""
+_NUMBERS = range(2, 11)
+
+
+class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
+    """Trains autoencoders."""
+
+    def train(
+        self, settings: SedAutoencoderModel, data: TrainingData, folder: Path, progress: OnEpoch
+    ) -> Card:
+        """See `Trainer.train`."""
+        sample = _sample(settings, data)
+        weights, history = _trained(sample, folder, progress)
+        coded = _in_steps(OnnxNetwork(folder / "encoder.onnx"), sample.spectra)
+        made = _in_steps(OnnxNetwork(folder / "decoder.onnx"), coded)
+        scaling = scaling_of([coded[sample.taught]])
+        som, maps = _mapped(settings, scaling, coded, sample.taught)
+        centres, clusters = _clustered(settings, scaling(coded[sample.taught]))
+        save_maps(folder, scaling, som, centres)
+        card = Card(
+            name=settings.name,
+            kind=settings.kind,
+            version=VERSION,
+            survey=data.survey.name,
+            bands=(),
+            inputs=sample.inputs,
+            targets=(),
+            skipped={},
+            data=sample.digest,
+            rows={"spectra": sample.counts},
+            recipe={"grid": [float(sample.grid[0]), float(sample.grid[-1]), len(sample.grid)]},
+            calibration={},
+            metrics=_scores(sample, coded, made),
+            spec=settings.training_settings(),
+            reading=survey_record(data.survey),
+            libraries=libraries(),
+            training={
+                "lineage": [dict(data.origin)] if data.origin else [],
+                "history": history,
+                "som": maps,
+                "clusters": clusters,
+            },
+        ).sealed([*weights, som.cells, centres])
+        card.save(folder)
+        return card
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Spectra that can be used, shape (n, points), and which of them teach."""
+
+    settings: SedAutoencoderModel
+    spectra: NDArray[np.float32]
+    taught: NDArray[np.bool_]
+    grid: NDArray[np.float64]
+    inputs: tuple[str, ...]
+    digest: str
+    where: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the card."""
+        return {"train": int(self.taught.sum()), "validation": int((~self.taught).sum())}
+
+
+def _sample(settings: SedAutoencoderModel, data: TrainingData) -> _Sample:
+    reader = SedReader(data.survey, settings)
+    assert data.survey.spectra is not None
+    inputs = (data.survey.spectra.flux, data.survey.spectra.ivar)
+    parts = [
+        reader.read(data.table.slice(start, _STEP))
+        for start in range(0, data.table.num_rows, _STEP)
+    ]
+    spectra = np.concatenate([part[0] for part in parts])
+    good = np.concatenate([part[1] for part in parts])
+    roles = np.asarray(data.roles)
+    taught, watched = good & (roles == TRAIN), good & (roles == VALIDATION)
+    where = f"models.{settings.name}"
+    least = max(settings.clusters, 2)
+    for rows, what in ((taught, "train on"), (watched, "validate with")):
+        if rows.sum() < least:
+            raise SpecError(
+                where, f"{int(rows.sum())} spectra to {what}, expected at least {least}",
+                "a spectrum counts where it has data from the first wavelength to the last",
+            )  # fmt: skip
+    used = taught | watched
+    digest = columns_digest(data.table, inputs).hexdigest()
+    return _Sample(settings, spectra[used], taught[used], reader.grid, inputs, digest, where)
+
+
+def _trained(
+    sample: _Sample, folder: Path, progress: OnEpoch
+) -> tuple[list[NDArray[Any]], dict[str, list[float]]]:
+    """Fit the networks and write them; their weights and losses."""
+    from galbatch.models.sed_networks import build, decoder_of, encoder_of
+    from galbatch.training.export import export
+    from galbatch.training.loop import fit
+
+    settings, spectra = sample.settings, sample.spectra
+    epochs = settings.epochs or _EPOCHS
+
+    def compiled(steps: int) -> Any:
+        import keras
+
+        model = build(settings)
+        model.compile(keras.optimizers.Adam(settings.learning_rate), "mse", jit_compile=False)
+        return model
+
+    def report(epoch: int, text: str) -> None:
+        progress(epoch, epochs, text)
+
+    facts = [VERSION, sample.digest, settings.training_settings()]
+    taught, watched = spectra[sample.taught], spectra[~sample.taught]
+    fitted = fit(
+        compiled,
+        TrainingRows(fixed(taught), taught),
+        (watched, watched),
+        Schedule(settings.batch, epochs, settings.patience, settings.seed),
+        folder / "work",
+        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        sample.where,
+        report,
+    )
+    model = build(settings)
+    model.set_weights(fitted.weights)
+    encoder, decoder = encoder_of(model), decoder_of(model)
+    export(encoder, folder, "encoder", taught[:_PARITY_ROWS])
+    coded = np.asarray(encoder(taught[:_PARITY_ROWS], training=False), np.float32)
+    export(decoder, folder, "decoder", coded)
+    return fitted.weights, fitted.history
+
+
+def _in_steps(network: OnnxNetwork, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate(
+        [network(rows[start : start + _STEP]) for start in range(0, len(rows), _STEP)]
+    )
+
+
+def _mapped(
+    settings: SedAutoencoderModel,
+    scaling: Scaling,
+    coded: NDArray[np.float32],
+    taught: NDArray[np.bool_],
+) -> tuple[Som, dict[str, Any]]:
+    """The map of the latents, and how good it is on spectra that it has not seen."""
+    rows = coded[taught]
+
+    def parts() -> Iterator[NDArray[np.float32]]:
+        yield scaling(rows)
+
+    widths = narrowing(*settings.som_width, settings.som_passes)
+    som = fit_som(parts, settings.som, widths=widths.tolist())
+    errors = som.errors([scaling(coded[~taught])])
+    return som, {
+        "quantisation_error": errors.quantisation,
+        "topographic_error": errors.topographic,
+        "hits": som.errors(parts()).hits.tolist(),
+        "u_matrix": som.u_matrix().tolist(),
+    }
+
+
+def _clustered(
+    settings: SedAutoencoderModel, rows: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Centres of the clusters, and what speaks for which number of them."""
+    from galbatch.maps.clusters import cluster_centres, diagnose
+
+    drawn = np.random.default_rng(settings.seed).permutation(len(rows))[:_DIAGNOSED]
+    numbers = range(_NUMBERS.start, min(_NUMBERS.stop, len(drawn) - 1))
+    centres = cluster_centres(rows, settings.clusters, settings.seed)
+    tried = diagnose(rows[drawn], numbers, settings.seed)
+    return centres, {"tried": [asdict(one) for one in tried]}
+
+
+def _scores(
+    sample: _Sample, coded: NDArray[np.float32], made: NDArray[np.float32]
+) -> dict[str, dict[str, float]]:
+    """Errors on validation spectra beside those of as many principal components."""
+    watched = ~sample.taught
+    spectra = sample.spectra.astype(np.float64)
+    mse = float(((made[watched] - spectra[watched]) ** 2).mean())
+    return {
+        "reconstruction": {
+            "mse": mse,
+            "pca_mse": _pca_mse(spectra[sample.taught], spectra[watched], sample.settings.latents),
+            "directions": _participation(coded[sample.taught]),
+        }
+    }
+
+
+def _pca_mse(taught: NDArray[np.float64], watched: NDArray[np.float64], components: int) -> float:
+    """The squared error that as many principal components leave."""
+    mean = taught.mean(axis=0)
+    _, _, axes = np.linalg.svd(taught - mean, full_matrices=False)
+    kept = axes[: min(components, len(axes))]
+    left = (watched - mean) - ((watched - mean) @ kept.T) @ kept
+    return float((left**2).mean())
+
+
+def _participation(rows: NDArray[np.float32]) -> float:
+    """How many directions latents really use: (sum of variances)**2 / sum of their squares."""
+    values = np.linalg.eigvalsh(np.cov(rows.astype(np.float64), rowvar=False).reshape(
+        rows.shape[1], rows.shape[1]))  # fmt: skip
+    return float(values.sum() ** 2 / (values**2).sum())
