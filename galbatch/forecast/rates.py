@@ -123,7 +123,7 @@ def measure_rates(site: Site) -> Rates:
         If the survey cannot be simulated.
     """
     job, survey = site.job, site.survey
-    if survey.mock is None:
+    if not survey.is_simulated:
         problem = f"survey '{survey.name}' cannot be simulated: it has no 'mock' section"
         hint = "run the job on some of its files: the rates of its store are then used"
         raise SpecError("plan --measure", problem, hint)

@@ -12,6 +12,8 @@ from galbatch.spec.base import Name, Settings
 Wavelength = Annotated[float, Field(ge=100, le=1e7)]
 """Angstrom."""
 
+Constant = Annotated[float, Field(ge=-1e30, le=1e30)]
+
 Bit = Annotated[int, Field(ge=0, le=63)]
 
 Scale = Literal["linear", "log10", "ln"]
@@ -30,6 +32,18 @@ class SkyResidual(Settings):
         if self.low >= self.high:
             raise ValueError(f"low: {self.low:g} is not below high: {self.high:g}")
         return self
+
+
+Truth = Literal["redshift", "class", "subclass", "signal_to_noise"]
+
+
+class SpectralMock(Settings):
+    """How a simulated catalogue of spectra looks: every subclass of SDSS's is as frequent."""
+
+    columns: dict[str, Truth] = Field(default_factory=dict)
+    """Which column of the catalogue holds what is known of a simulated object."""
+    constants: dict[str, Constant] = Field(default_factory=dict)
+    """Columns that hold one number everywhere. Others, but for id and position, are empty."""
 
 
 class Spectra(Settings):
@@ -61,6 +75,8 @@ class Spectra(Settings):
         SkyResidual(low=5565, high=5590),
     )
     """Where no pixel is used: by default around the line of oxygen at 5577 Angstrom."""
+    mock: SpectralMock | None = None
+    """How a simulated catalogue looks, of a survey without bands."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -324,6 +324,11 @@ class Survey(Settings):
             raise ValueError("axes: a dimension is named twice")
         return self
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether there is a mock of it."""
+        return self.mock is not None or bool(self.spectra and self.spectra.mock)
+
     @cached_property
     def wavelengths(self) -> tuple[float, ...]:
         """Of the pixels of a spectrum in the store, in Angstrom; none without spectra."""
@@ -360,6 +365,10 @@ class Survey(Settings):
             )
         if axis.unit and units.factor(axis.unit, "Angstrom") != 1.0:
             raise ValueError(f"axes: '{axis.name}' has unit '{axis.unit}', expected Angstrom")
+        mock = self.spectra.mock
+        for name in (*mock.columns, *mock.constants) if mock else ():
+            if name not in self.column:
+                raise ValueError(f"spectra.mock: '{name}' is not in 'columns'")
         return self
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ def agree(job: Job, survey: Survey) -> None:
     """
     if isinstance(job.split, SkySplit) and survey.sky is None:
         raise SpecError("split.kind", f"survey '{survey.name}' has no positions", "use kind: id")
-    if job.source.kind == "mock" and survey.mock is None:
+    if job.source.kind == "mock" and not survey.is_simulated:
         raise SpecError("source.kind", f"survey '{survey.name}' has no 'mock' section")
     if job.split is not None and job.split.test + job.split.validation >= 1:
         raise SpecError("split", "test and validation leave nothing to train on")

@@ -19,7 +19,7 @@ from astropy.io import fits
 
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.intake.types import item_type
-from galbatch.mock.observe import mock_batches
+from galbatch.mock.sky import sky_batches
 from galbatch.spec.columns import Column
 from galbatch.spec.survey import Survey
 
@@ -65,7 +65,7 @@ def write_mock(survey: Survey, rows: int, seed: int, path: Path, *, force: bool 
     made = {survey.id.column} if survey.id.parts else set()
     columns = tuple(column for column in survey.stored_columns if column.name not in made)
     kept = [column.name for column in columns]
-    batches = (table.select(kept) for table in mock_batches(survey, rows, seed, BATCH_ROWS))
+    batches = (table.select(kept) for table in sky_batches(survey, rows, seed, BATCH_ROWS))
     with _appearing(path) as temporary, temporary.open("wb") as file:
         if ending.endswith(".gz"):
             # No name and no time in the header: the same catalogue is the same bytes.

@@ -217,13 +217,13 @@ def _batches(
         batches = reader.batches(path, types, at_a_time)
         renamed = _renamed(batches, intake.resolution)
         return intake, Batches(renamed, lambda: batches.records)
-    from galbatch.mock.observe import mock_batches
+    from galbatch.mock.sky import sky_batches
 
     def simulated() -> Iterator[Batch]:
         first = file.number * MOCK_TILE_ROWS
         rows = first + (file.size or 0)
         row = 1
-        for table in mock_batches(survey, rows, source.seed, at_a_time, first):
+        for table in sky_batches(survey, rows, source.seed, at_a_time, first):
             yield Batch(np.arange(row, row + table.num_rows, dtype=np.int64), table, ())
             row += table.num_rows
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, survey_record
@@ -17,9 +18,9 @@ from galbatch.sample.split import TEST
 from galbatch.spec.spectral_models import Chi2ScanModel, TemplateFile
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
-from galbatch.spectra.errors import ErrorModel, calibrate, to_json
+from galbatch.spectra.errors import SIMULATED, ErrorModel, calibrate, to_json
 from galbatch.spectra.scan import ScanSettings, scan
-from galbatch.spectra.templates import KINDS, Basis, read_templates
+from galbatch.spectra.templates import Basis, read_templates
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
 
 _ROWS = 1024
@@ -78,12 +79,14 @@ def _calibrated(
     truth = _known_redshifts(data.survey, data)
     rows = np.flatnonzero(np.isfinite(truth))
     if not len(rows):
-        return dict.fromkeys(KINDS, ErrorModel()), 0
+        return dict(SIMULATED), 0
     found = []
-    for start in range(0, len(rows), _ROWS):
-        some = data.table.take(rows[start : start + _ROWS])
-        found.append(scan(*reader.read(some), reader.grid, bases, asked))
-        progress(min(start + _ROWS, len(rows)), len(rows), "calibration")
+    # Its products are small: threads would wait for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for start in range(0, len(rows), _ROWS):
+            some = data.table.take(rows[start : start + _ROWS])
+            found.append(scan(*reader.read(some), reader.grid, bases, asked))
+            progress(min(start + _ROWS, len(rows)), len(rows), "calibration")
     joined = [
         np.concatenate([getattr(part, name) for part in found]) for name in ("kind", "z", "z_err")
     ]
