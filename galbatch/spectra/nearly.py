@@ -52,6 +52,8 @@ class NearCurves:
     def __call__(self, batch: Weighted) -> Array:
         """Chi-square, of shape (n, b, len(self.shifts))."""
         scale = np.sqrt(batch.weights.mean(axis=1))
+        # Rows without data have curves of nothing.
+        scale = np.where(scale > 0, scale, 1.0)
         weights = (batch.weights / (scale * scale)[:, None]).astype(_KIND)
         rest = (batch.rest / scale[:, None, None]).astype(_KIND)
         moments = constants_of(batch).astype(_KIND)

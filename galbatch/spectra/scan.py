@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.arrays import constant, download, namespace, to_numpy
+from galbatch.arrays import download, namespace, to_numpy
 from galbatch.errors import SpecError
 from galbatch.spectra.choose import Chooser, Chosen
 from galbatch.spectra.curves import ExactCurves
@@ -161,7 +161,11 @@ def scan(
     """
     _check(flux, ivar, grid)
     scanner = _scanner(grid, tuple(bases), settings)
-    step = _ROWS if namespace(flux) is np else _ROWS_OF_A_CARD
+    xp, rows = namespace(flux), len(flux)
+    step = _ROWS if xp is np else _ROWS_OF_A_CARD
+    if xp is np and settings.fast:
+        # Batches of one size: else the last bits of a row would depend on how many come with it.
+        flux, ivar = (_filled(values, -rows % step) for values in (flux, ivar))
     found = [
         scanner(flux[start : start + step], ivar[start : start + step])
         for start in range(0, len(flux), step)
@@ -170,8 +174,15 @@ def scan(
     if not found:
         return scanner(flux, ivar)
     return ScanResult(
-        **{name: np.concatenate([getattr(part, name) for part in found]) for name in names}
+        **{name: np.concatenate([getattr(part, name) for part in found])[:rows] for name in names}
     )
+
+
+def _filled(values: NDArray[Any], more: int) -> NDArray[Any]:
+    """With so many rows of zeros at the end, which have no data."""
+    if not more:
+        return values
+    return np.concatenate([values, np.zeros((more, values.shape[1]), values.dtype)])
 
 
 def curves(
@@ -288,11 +299,11 @@ class _Scanner:
         if not fitted.any():
             return result
         fast = settings.fast and xp is np
-        if not fitted.all():
-            chosen = constant(xp, np.flatnonzero(fitted), np.int64)
-            batch = weigh(flux[chosen], ivar[chosen], settings.degree)
         made = [to_numpy(engine(batch)) for engine in (self._near if fast else self.exact(xp))]
-        self._judge(_on_host(batch), made, fast, result, fitted)
+        batch = _on_host(batch)
+        if not fitted.all():
+            batch, made = batch.rows(fitted), [curve[fitted] for curve in made]
+        self._judge(batch, made, fast, result, fitted)
         return result
 
     def _judge(
@@ -368,12 +379,14 @@ class _Scanner:
     def _models(
         self, keys: list[Key], coefficients: Array, polynomial: Array
     ) -> tuple[Array, NDArray[np.bool_]]:
-        models = polynomial @ polynomials(self._grid.points, self._settings.degree)
+        table = polynomials(self._grid.points, self._settings.degree)
+        models = np.empty((len(keys), self._grid.points))
         covered = np.zeros(models.shape, dtype=bool)
         for row, (_, number, basis, spot) in enumerate(keys):
             stack = self.stacks[number]
             window = stack.window(stack.lines, basis, stack.first + spot)
-            models[row] += (coefficients[row, : stack.size] * stack.scales[basis]) @ window
+            own = coefficients[row, : stack.size] * stack.scales[basis]
+            models[row] = polynomial[row] @ table + own @ window
             covered[row] = stack.covered(basis, stack.first + spot)
         return models, covered
 

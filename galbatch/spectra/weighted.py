@@ -50,7 +50,7 @@ class Weighted:
     pixels: Any
     lower: Any
 
-    def rows(self, part: slice) -> Weighted:
+    def rows(self, part: Any) -> Weighted:
         """Some of the rows."""
         return Weighted(**{name: value[part] for name, value in vars(self).items()})
 
