@@ -93,6 +93,19 @@ def test_the_fast_way_finds_what_the_exact_one_does(signal: float) -> None:
     assert (abs(fast.delta_chi2 - exact.delta_chi2) < 1)[same].mean() >= 0.95
 
 
+def test_vectors_that_are_nearly_alike_are_told_apart() -> None:
+    flux, ivar, _, _ = observed(15, 8, 30)
+    alike = [
+        replace(base, vectors=base.vectors[:1] + 1e-4 * base.vectors)
+        for base in BASES
+        if base.kind != "STAR"
+    ]
+    bases = [*alike, *BASES[2:]]
+    fast, exact = (scan(flux, ivar, GRID, bases, each) for each in (ScanSettings(), EXACT))
+    np.testing.assert_array_equal(fast.basis, exact.basis)
+    np.testing.assert_array_equal(fast.shift, exact.shift)
+
+
 def test_a_spectrum_moved_by_pixels_moves_its_curve() -> None:
     rng = np.random.default_rng(5)
     basis, moved = galaxy(), 40
