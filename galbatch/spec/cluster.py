@@ -52,6 +52,10 @@ _OWN = frozenset(
 )
 """Keywords of dask-jobqueue that other settings stand for, or that are galbatch's alone."""
 
+_SETS = re.compile(r"[+\w.]+\s*=(?!=)")
+_PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
+_MEMORY = re.compile("mem|rss")
+
 
 class SerialCluster(Settings):
     """One process, one partition after the other."""
@@ -122,7 +126,9 @@ class QueueGroup(Settings):
     queue: Word | None = None
     account: Word | None = None
     directives: tuple[Line, ...] = ()
-    """Further lines of the job script's header, e.g. `--constraint=ssd`."""
+    """Further lines of the job script's header, e.g. `--constraint=ssd`; `{cores}` in them is the
+    number of `cores`. A job of sge needs one for more cores than one, which only its site can name:
+    `-pe smp {cores}`."""
     gpu_directives: tuple[Line, ...] | None = None
     """Lines of the header that ask for GPUs, with `{gpus}` for their number. By default what the
     queue's own manual says: `--gres=gpu:{gpus}` for slurm."""
@@ -231,6 +237,30 @@ class QueueCluster(QueueGroup):
                 raise ValueError(f"groups: none of them does '{stage}'; see their 'stages'")
         return self
 
+    @model_validator(mode="after")
+    def _are_of_the_queue(self) -> Self:
+        groups = {_of(name): group for name, group in self.all_groups.items()}
+        for where, group in {"driver: ": self.driver_group, **groups}.items():
+            if self.kind == "htcondor":
+                _check_condor(where, group)
+            elif self.kind == "sge":
+                _check_slots(where, group)
+        return self
+
+    @property
+    def unasked(self) -> str:
+        """What the queue is not asked for, as each site has a name of its own for it."""
+        if self.kind != "sge":
+            return ""
+        named = str(self.options.get("resource_spec", ""))
+        groups = self.all_groups.values()
+        if all(_MEMORY.search(" ".join([named, *group.directives])) for group in groups):
+            return ""
+        return (
+            "sge is not asked for memory, which each site calls otherwise: "
+            'e.g. directives: ["-l h_vmem=4G"]'
+        )
+
     def _check_ports(self) -> None:
         """A worker and who watches over it each take a port, on a machine with several jobs too."""
         if self.worker_ports is None:
@@ -293,6 +323,25 @@ class QueueCluster(QueueGroup):
 
 def _of(group: str) -> str:
     return f"groups.{group}: " if group else ""
+
+
+def _check_condor(where: str, group: QueueGroup) -> None:
+    """A submit file of HTCondor has names and values."""
+    for line in (*group.directives, *(group.gpu_directives or ())):
+        if not _SETS.match(line):
+            raise ValueError(
+                f"{where}directives: '{line}' sets nothing; htcondor takes lines like "
+                "'requirements = (OpSysMajorVer == 9)'"
+            )
+
+
+def _check_slots(where: str, group: QueueGroup) -> None:
+    """A job of SGE has one slot unless it names a parallel environment."""
+    if group.cores > 1 and not any(map(_PARALLEL.match, group.directives)):
+        raise ValueError(
+            f"{where}directives: sge gives a job one core, not {group.cores}, unless it names a "
+            'parallel environment of the site (`qconf -spl` lists them): "-pe smp {cores}"'
+        )
 
 
 def _reason(error: ValueError) -> str:
