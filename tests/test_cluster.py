@@ -352,12 +352,12 @@ def test_two_workers_without_a_common_scratch(
     assert list((tmp_path / "disk").iterdir()) == []
 
 
-def test_a_short_lifetime_is_no_unlimited_one(tmp_path: Path) -> None:
+def test_times_are_rounded_up(tmp_path: Path) -> None:
     spec = QueueCluster(
-        kind="slurm", workers=1, walltime="00:00:04", lifetime=0.05, death_timeout=5.2
+        kind="slurm", workers=1, walltime="00:01:00", lifetime=0.055, death_timeout=5.2
     )
     keywords = worker_keywords(spec, "", tmp_path, tmp_path)
     arguments = keywords["worker_extra_args"]
-    assert arguments[arguments.index("--lifetime") + 1] == "1s"
+    assert arguments[arguments.index("--lifetime") + 1] == "4s"
     assert arguments[arguments.index("--lifetime-stagger") + 1] == "0s"
     assert keywords["death_timeout"] == "6"
