@@ -263,7 +263,8 @@ def keep_workers(address: str, count: int, scratch: str, deaths: Sequence[float]
 
     async def dies(worker: Any, stack: AsyncExitStack, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await worker.close(timeout=0, executor_wait=False)
+        worker.batched_stream.comm.abort()  # the scheduler hears no farewell
+        await worker.close(timeout=5, executor_wait=False)
         await asyncio.sleep(REPLACED_AFTER)
         other = await stack.enter_async_context(made())
         await other.finished()

@@ -44,6 +44,10 @@ class SpecError(GalbatchError):
     """The user must change something: a job, a survey, a path, a disk (exit code 2)."""
 
 
+class NoFileError(SpecError):
+    """A file that a job names is not there; what is only planned may go on without it."""
+
+
 class DataError(GalbatchError):
     """A row, file or partition that cannot be used: quarantined, the run goes on (exit code 1)."""
 

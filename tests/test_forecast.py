@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from small import galbatch, write_job
+from world import World
 
-from galbatch.errors import SpecError
+from galbatch.errors import NoFileError, SpecError
 from galbatch.forecast.page import plan_page
 from galbatch.forecast.rates import Rates, measured_rates, rates_of_store
 from galbatch.forecast.work import doers, forecast, warnings
@@ -44,8 +45,12 @@ def test_the_table_tells_who_does_what(tmp_path: Path) -> None:
     assert said["report"] == "the driver"
     site = at(tmp_path, cluster=slurm(workers=[2, 40]))
     said = {stage.name: doers(stage, site).said for stage in plan(site.job, site.survey)}
-    assert said["scan"] == "2 to 40 workers in 40 jobs"
-    assert said["train"] == "one of 2 to 40 workers in 40 jobs"
+    assert said["scan"] == "2 to 40 workers in 2 to 40 jobs"
+    assert said["train"] == "one of 2 to 40 workers in 2 to 40 jobs"
+    groups = {"cpu": {"workers": [16, 256], "cores": 16, "memory": "64 GiB"}}
+    site = at(tmp_path, cluster=slurm(groups=groups))
+    said = {stage.name: doers(stage, site).said for stage in plan(site.job, site.survey)}
+    assert said["scan"] == "cpu: 16 to 256 workers in 1 to 16 jobs"
 
 
 def test_time_follows_from_rows_rates_and_workers(tmp_path: Path) -> None:
@@ -120,6 +125,56 @@ def test_rows_are_counted_without_reading(tmp_path: Path) -> None:
 
     pq.write_table(pa.table({"id": range(7)}), tmp_path / "a.parquet")
     assert rows_of(str(tmp_path / "a.parquet"), None) == (7, True)
+
+
+def test_a_plan_is_made_before_the_files_are_there(tmp_path: Path) -> None:
+    there = tmp_path / "a.csv"
+    site = at(
+        tmp_path, source={"kind": "files", "paths": [str(there), f"{tmp_path}/to_come/*.csv"]}
+    )
+    _, lines = plan_page(site, 5_000_000, measure=False)
+    (scan,) = (line for line in lines if line.startswith("scan: "))
+    assert "read files that are not there yet" in scan and "there is no such file" in scan
+    assert "rows: 5,000,000, as you say; files are missing" in lines
+    with pytest.raises(NoFileError, match="there is no such file"):
+        plan_page(site, None, measure=False)
+    # Other mistakes are none of what is to come.
+    site = at(tmp_path, source={"kind": "files", "paths": [str(tmp_path)]})
+    with pytest.raises(SpecError, match="is a folder"):
+        plan_page(site, 5_000_000, measure=False)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A store that has read two files, which its job names one by one."""
+    world = World(tmp_path, "zcosmos")
+    for name, frame in zip("ab", world.frames, strict=False):
+        world.write(name, frame)
+    paths = [f"{tmp_path}/{name}.parquet" for name in "ab"]
+    words = {**world.words, "source": {**world.words["source"], "paths": paths}}
+    world.site = world.site_of("store", words)
+    world.run()
+    return world
+
+
+def test_files_that_were_read_and_are_gone_do_not_stop_a_plan(world: World) -> None:
+    (world.folder / "a.parquet").unlink()
+    _, lines = plan_page(world.site, None, measure=False)
+    assert f"rows: {len(world.frames[1]):,} in 1 file" in lines
+
+
+def test_a_measurement_asks_for_no_receipts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("galbatch.forecast.page.measure_rates", lambda _: RATES)
+    monkeypatch.setattr("galbatch.store.receipts.Receipts.all", lambda *_: pytest.fail("are read"))
+    assert str(RATES) in plan_page(world.site, None, measure=True)[1]
+
+
+def test_rows_that_the_user_says_are_simulated_in_all_lines(tmp_path: Path) -> None:
+    site = at(tmp_path)
+    few, many = (plan_page(site, rows, measure=False)[1] for rows in (None, 3_000_000))
+    assert "scan: simulate 1,500 objects, 400 at a time" in few
+    assert "scan: simulate 3,000,000 objects, 400 at a time" in many
+    assert "rows: 3,000,000, simulated" in many
 
 
 def test_plan_says_it_on_the_command_line(tmp_path: Path) -> None:

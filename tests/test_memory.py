@@ -14,16 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from small import galbatch, galbatch_process, partitions, write_job
+from world import site_of
 
 from galbatch.models.photometric import Photometric
 from galbatch.plan import plan
 from galbatch.run import execute as runner
 from galbatch.run.loop import run
 from galbatch.run.store import opened
-from galbatch.spec import load_job, load_survey
-from galbatch.stages.site import Site
 from galbatch.store.commit import digest_file
-from galbatch.store.layout import Layout
 
 
 @pytest.mark.parametrize("survey", ["alhambra", "jpas"])
@@ -81,11 +79,6 @@ def test_what_a_task_took_is_given_back() -> None:
     assert error == "None"
     assert float(peak) > 250
     assert float(left) < 50
-
-
-def site_of(folder: Path) -> Site:
-    job = load_job(str(folder / "job.yaml"), ())
-    return Site(job, load_survey(job.survey), Layout(folder / "store"))
 
 
 class Watch:

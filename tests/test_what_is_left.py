@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -37,12 +36,10 @@ from galbatch.values import Receipt, RejectedRow
 
 
 @pytest.fixture
-def copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copy(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a job that has run, and may be changed; commands are given in it."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    monkeypatch.chdir(folder)
-    return folder
+    monkeypatch.chdir(copy)
+    return copy
 
 
 def told(*words: str) -> tuple[int, str, str]:

@@ -16,9 +16,10 @@ from small import job_words
 from galbatch.mock.observe import mock_batches
 from galbatch.run.loop import run
 from galbatch.run.store import opened
-from galbatch.spec import load_survey
+from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import Job
 from galbatch.stages.ingest import Ingest
+from galbatch.stages.predict import Predict
 from galbatch.stages.scan import Scan
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
@@ -36,6 +37,18 @@ class Silent:
     def failed(self, *_: Any) -> None: ...
     def end(self, *_: Any) -> None: ...
     def waiting(self, *_: Any) -> None: ...
+
+
+def site_of(folder: Path, *changes: str) -> Site:
+    """The job of a folder, with changes as `--set` takes them, and the store beside it."""
+    job = load_job(str(folder / "job.yaml"), changes)
+    return Site(job, load_survey(job.survey), Layout(folder / "store"))
+
+
+def predict(site: Site, stage: Predict | None = None) -> Any:
+    """Do what one stage has left, in this process."""
+    with opened(site):
+        return run((stage or Predict(),), site, lambda: nullcontext(None), Silent())
 
 
 class World:

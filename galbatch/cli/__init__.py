@@ -103,7 +103,10 @@ def plan_command(
     job: JobArgument,
     set_: SetOption = None,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="Rows of the catalogue, where files do not say it.")
+        int | None,
+        typer.Option(
+            min=1, help="Rows of the catalogue, where files do not say it or are yet to come."
+        ),
     ] = None,
     measure: Annotated[
         bool,

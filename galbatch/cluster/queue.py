@@ -31,7 +31,7 @@ from galbatch.cluster.systems import (
     states,
 )
 from galbatch.cluster.workers import OwnWorkers, Workers
-from galbatch.errors import SpecError, TransientError
+from galbatch.errors import SpecError, TransientError, counted
 from galbatch.spec.cluster import QueueCluster
 
 ASKED_EVERY = 5.0
@@ -281,10 +281,13 @@ class QueueWorkers(OwnWorkers):
         for job in list(self._cluster.workers.values()):
             if job.job_id:
                 numbers[self._states.get(job.job_id, "submitted")].append(job.job_id)
+        unanswered = len(self._cluster.worker_spec) - sum(map(len, numbers.values()))
         lines = []
         for state, jobs in numbers.items():
             first, *_ = ordered = in_order(jobs)
             lines.append(f"{jobs_text(ordered)} {state}{log_end(self._logs, first)}")
+        if unanswered > 0:
+            lines.append(f"{counted(unanswered, 'job')} handed to the queue, without an answer yet")
         return "; ".join(lines) or "no jobs"
 
     def _ask_queue(self) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from galbatch.errors import SpecError, counted
+from galbatch.errors import NoFileError, counted
 from galbatch.forecast.rates import Rates, measure_rates, measured_rates, rates_of_store
 from galbatch.forecast.work import StageForecast, doers, forecast, warnings
 from galbatch.plan import plan
 from galbatch.readers.counting import rows_of
-from galbatch.readers.paths import expand
 from galbatch.readers.remote import is_url
 from galbatch.spec.job import MockSource
+from galbatch.stages.catalogue import sources_now
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 
@@ -54,12 +53,13 @@ def plan_page(site: Site, rows: int | None, measure: bool) -> tuple[Table, list[
     Raises
     ------
     SpecError
-        If the job asks for something that this survey does not have, or cannot be measured.
+        If the job asks for something that this survey does not have, or cannot be measured; if
+        files are missing and nobody says how many rows there will be.
     """
+    site = _with_rows(site, rows)
     stages = plan(site.job, site.survey)
     size = _size(site, rows)
-    snapshot = Snapshot(site)
-    rates = measure_rates(site) if measure else rates_of_store(snapshot) or measured_rates(site)
+    rates = measure_rates(site) if measure else _known_rates(site)
     known = rates is not None and size.rows is not None
     forecasts = forecast(stages, site, size.rows or 0, size.files, rates) if rates and known else {}
     table = Table(title=f"{site.job.name}: {site.survey.title}", title_justify="left")
@@ -78,6 +78,19 @@ def plan_page(site: Site, rows: int | None, measure: bool) -> tuple[Table, list[
         lines.append(f"in all: {cores:,.2f} core hours, {wall} with these workers")
     lines += [f"warning: {line}" for line in warnings(stages, site, forecasts)]
     return table, lines
+
+
+def _with_rows(site: Site, rows: int | None) -> Site:
+    """The job with as many simulated rows as the user says."""
+    source = site.job.source
+    if rows is None or not isinstance(source, MockSource):
+        return site
+    changed = source.model_copy(update={"rows": rows})
+    return replace(site, job=site.job.model_copy(update={"source": changed}))
+
+
+def _known_rates(site: Site) -> Rates | None:
+    return rates_of_store(Snapshot(site)) or measured_rates(site)
 
 
 def _numbers(found: StageForecast | None) -> tuple[str, str, str]:
@@ -101,13 +114,16 @@ def _of_rates(rates: Rates | None) -> str:
 def _size(site: Site, rows: int | None) -> Amount:
     source = site.job.source
     if isinstance(source, MockSource):
-        number = source.rows if rows is None else rows
-        return Amount(number, 1, f"rows: {number:,}, simulated")
+        return Amount(source.rows, 1, f"rows: {source.rows:,}, simulated")
+    try:
+        paths = [file.unit for file in sources_now(site)]
+    except NoFileError:
+        if rows is None:
+            raise
+        # What is planned for may not be there yet.
+        return Amount(rows, len(source.paths), f"rows: {rows:,}, as you say; files are missing")
     if rows is not None:
-        with suppress(SpecError):  # what is planned for may not be there yet
-            return Amount(rows, len(expand(source.paths)), f"rows: {rows:,}, as you say")
-        return Amount(rows, 1, f"rows: {rows:,}, as you say; the files are not there")
-    paths = expand(source.paths)
+        return Amount(rows, len(paths), f"rows: {rows:,}, as you say")
     looked = [path for path in paths[:_COUNTED] if not is_url(path)]
     counts = [rows_of(path, source.format) for path in looked]
     known = [one for one in counts if one is not None]

@@ -109,11 +109,12 @@ def _workers_of(stage: AnyStage, site: Site) -> Doers:
 
 
 def _workers(group: QueueGroup) -> str:
-    number = counted(group.most, "worker")
+    workers, jobs = counted(group.most, "worker"), counted(group.most // group.per_job, "job")
     if group.least != group.most:
-        number = f"{group.least:,} to {number}"
+        workers = f"{group.least:,} to {workers}"
+        jobs = f"{group.least // group.per_job:,} to {jobs}"
     with_gpu = ", a GPU each" if group.gpus else ""
-    return f"{number} in {counted(group.most // group.per_job, 'job')}{with_gpu}"
+    return f"{workers} in {jobs}{with_gpu}"
 
 
 def forecast(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from galbatch.errors import SpecError, counted, did_you_mean
+from galbatch.errors import NoFileError, SpecError, counted, did_you_mean
 from galbatch.readers.formats import FORMATS
 from galbatch.readers.hats import check_rows, pixel_files
 from galbatch.readers.opening import no_file
@@ -33,8 +33,10 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
 
     Raises
     ------
+    NoFileError
+        If a path does not exist or a glob matches no file.
     SpecError
-        If a path does not exist, a glob matches no file, or a folder is no HATS catalogue.
+        If a link leads nowhere or a folder is no HATS catalogue.
     """
     found: dict[str, None] = {}
     matches: Sequence[str]
@@ -53,10 +55,10 @@ def expand(paths: Sequence[str]) -> tuple[str, ...]:
                 )
             matches = sorted(name for name in names if _is_file(Path(name)))
             if not matches:
-                raise SpecError(pattern, "no file matches", _nearby(path))
+                raise NoFileError(pattern, "no file matches", _nearby(path))
         else:
             if not path.exists():
-                raise SpecError(pattern, "there is no such file", _nearby(path))
+                raise NoFileError(pattern, "there is no such file", _nearby(path))
             matches = [str(path)] if _is_file(path) else _inside(path)
         found.update(dict.fromkeys(matches))
     return tuple(found)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from galbatch.errors import GalbatchError, SpecError, TransientError, refuse_secrets
+from galbatch.errors import GalbatchError, NoFileError, SpecError, TransientError, refuse_secrets
 
 _CHANGES = (
     *("ETag", "etag", "Content-MD5", "Digest"),
@@ -34,8 +34,10 @@ def expand_url(pattern: str, folders: tuple[str, ...] = ()) -> list[str]:
 
     Raises
     ------
+    NoFileError
+        If there is none.
     SpecError
-        If there is none, or the place cannot be reached.
+        If the place cannot be reached, or is a folder.
     """
     system, name = _opened(pattern)
     try:
@@ -49,11 +51,11 @@ def expand_url(pattern: str, folders: tuple[str, ...] = ()) -> list[str]:
         is_folder = not files and system.isdir(name)
     except Exception as error:  # every protocol raises errors of its own
         raise SpecError(pattern, f"cannot be reached: {error}", "are the keys right?") from error
+    if is_folder:
+        hint = f"{pattern.rstrip('/')}/* takes the files in it"
+        raise SpecError(pattern, "is a folder, not a file", hint)
     if not files:
-        hint = f"{pattern.rstrip('/')}/* takes the files in it" if is_folder else ""
-        raise SpecError(
-            pattern, "is a folder, not a file" if is_folder else "there is no such file", hint
-        )
+        raise NoFileError(pattern, "there is no such file")
     return files
 
 

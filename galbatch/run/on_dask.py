@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
+from uuid import uuid4
 
 from galbatch.errors import GalbatchError, SpecError, TransientError
 from galbatch.run.execute import MORE_MEMORY, TRIES, execute, for_next_try
 from galbatch.run.monitor import Monitor
 from galbatch.run.result import Result
-from galbatch.stages.base import AnyStage, AnyTask, OnProgress
+from galbatch.stages.base import AnyStage, AnyTask
 from galbatch.stages.site import Site
 from galbatch.store import fence
 
@@ -72,7 +75,7 @@ class TaskWorkers(Protocol):
 def distributed(
     workers: TaskWorkers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask], monitor: Monitor
 ) -> Iterator[Result]:
-    """The same on the workers: a `map_partitions` over the tasks, one fused task each.
+    """The same on the workers: what `map_partitions` does to a collection, with a task for each.
 
     The scheduler is given a few tasks for each thread at a time: the first one starts at once, and
     neither it nor the driver holds more when there are more partitions.
@@ -107,7 +110,7 @@ def distributed(
     given = ahead = 0
 
     def give(lot: Sequence[AnyTask], attempt: int) -> None:
-        futures = _submit(workers, stage, site, lot, attempt)
+        futures = _submit(workers, stage, site, lot)
         under_way.update(zip(futures, ((attempt, task) for task in lot), strict=True))
         waiting.update(futures)
 
@@ -163,7 +166,8 @@ def _answers(
     """
     try:
         together = client.gather(futures, asynchronous=True)
-        return [answer for (answer,) in _awaited(client, together, look)]
+        answers: list[Result | Exception] = _awaited(client, together, look)
+        return answers
     except GalbatchError:
         raise
     except Exception:  # of one of them
@@ -175,7 +179,7 @@ def _answer(client: Any, future: Any, look: Callable[[], None]) -> Result | Exce
 
     try:
         result: Result
-        (result,) = _awaited(client, client.gather([future], asynchronous=True), look)[0]
+        (result,) = _awaited(client, client.gather([future], asynchronous=True), look)
     except GalbatchError:
         raise
     except CancelledError as error:
@@ -203,46 +207,49 @@ def _awaited(client: Any, what: Awaitable[Any], look: Callable[[], None]) -> Any
         look()
 
 
-def _submit(
-    workers: TaskWorkers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask], attempt: int
-) -> list[Any]:
-    import dask.bag
-    from dask.delayed import delayed
+@dataclass(frozen=True)
+class _Shared:
+    """What the tasks of a lot have in common: a worker is sent it once."""
 
-    # The attempt makes another key of it: a retried task is not answered from the failed one.
-    bag = dask.bag.from_sequence([(attempt, task) for task in tasks], partition_size=1)
-    mapped = bag.map_partitions(
-        _execute_on_worker,
-        stage=delayed(stage),
-        site=delayed(site),
-        run=delayed(fence.attempt()),
-        disks=delayed(workers.disks),
-    )
+    stage: AnyStage
+    site: Site
+    run: fence.Attempt | None
+    disks: SharedDisks
+
+
+def _submit(
+    workers: TaskWorkers, stage: AnyStage, site: Site, tasks: Sequence[AnyTask]
+) -> list[Any]:
+    """One task of Dask's for each.
+
+    It is handed over as a graph: of a collection Dask makes two for each, and the worker that does
+    one of them waits for what another worker holds of the other.
+    """
+    # Names of their own: a retried task is not answered from the one that failed.
+    lot = uuid4().hex
+    shared = f"shared-{lot}"
+    graph: dict[Any, Any] = {shared: _Shared(stage, site, fence.attempt(), workers.disks)}
+    names = [f"{stage.name}-{lot}-{number}" for number in range(len(tasks))]
+    graph |= {
+        name: (partial(_execute_on_worker, task), shared)
+        for name, task in zip(names, tasks, strict=True)
+    }
     resources = workers.resources(stage.name)
-    futures: list[Any] = workers.client.compute(mapped.to_delayed(), resources=resources)
+    futures: list[Any] = workers.client.get(graph, names, sync=False, resources=resources)
     return futures
 
 
-def _execute_on_worker(
-    attempts: Sequence[tuple[int, AnyTask]],
-    stage: AnyStage,
-    site: Site,
-    run: fence.Attempt | None,
-    disks: SharedDisks,
-) -> list[Result]:
+def _execute_on_worker(task: AnyTask, shared: _Shared) -> Result:
     from distributed import get_worker
 
     worker = get_worker()
     try:
-        disks.check(worker.address)
+        shared.disks.check(worker.address)
     except SpecError as error:
-        return [Result(task, error=error) for _, task in attempts]
+        return Result(task, error=error)
 
-    def report_for(unit: str) -> OnProgress:
-        def report(done: int, total: int | None, note: str) -> None:
-            worker.log_event(_TOPIC, {"unit": unit, "done": done, "total": total, "note": note})
+    def report(done: int, total: int | None, note: str) -> None:
+        worker.log_event(_TOPIC, {"unit": task.unit, "done": done, "total": total, "note": note})
 
-        return report
-
-    with fence.working_for(run):
-        return [execute(stage, site, task, report_for(task.unit)) for _, task in attempts]
+    with fence.working_for(shared.run):
+        return execute(shared.stage, shared.site, task, report)

@@ -31,6 +31,21 @@ def _can_be_a_path(text: str) -> str:
     return text
 
 
+class SettingError(ValueError):
+    """A mistake in one of the settings that a validator sees together.
+
+    Parameters
+    ----------
+    problem : str
+    *path : str
+        The keys that lead to it, from the model that is validated.
+    """
+
+    def __init__(self, problem: str, *path: str) -> None:
+        super().__init__(f"{'.'.join(path)}: {problem}")
+        self.problem, self.path = problem, path
+
+
 _LONGEST_NAME = 255
 # No control characters: they would be lines of their own in scripts, logs and messages.
 _LINE = r"^[^\x00-\x08\x0a-\x1f\x7f]+$"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Line, Location, Settings, Slug, say
+from galbatch.spec.base import Line, Location, SettingError, Settings, Slug, say
 from galbatch.spec.sizes import Size, Walltime, in_bytes, too_little
 from galbatch.values import WORKER_MEMORY
 
@@ -153,27 +154,42 @@ class QueueGroup(Settings):
         """Worker processes, at most."""
         return self.workers[1] if isinstance(self.workers, tuple) else self.workers or 0
 
-    @model_validator(mode="after")
-    def _each_has_enough(self) -> Self:
+    def check(self, *path: str) -> None:
+        """See whether such a job can be.
+
+        Parameters
+        ----------
+        *path : str
+            The keys that lead to it, for the message.
+
+        Raises
+        ------
+        SettingError
+            If it cannot.
+        """
         each = in_bytes(self.memory) // self.per_job
         if each < WORKER_MEMORY:
-            raise ValueError(
-                f"memory: {self.memory} for {self.per_job} workers in a job are {each >> 20} MiB "
+            problem = (
+                f"{self.memory} for {self.per_job} workers in a job are {each >> 20} MiB "
                 f"for each; {too_little()}"
             )
+            raise SettingError(problem, *path, "memory")
         if self.gpus and self.per_job != self.gpus:
-            raise ValueError(f"processes: {self.processes} for {self.gpus} GPUs: each has one")
+            problem = f"{self.processes} for {self.gpus} GPUs: each has one"
+            raise SettingError(problem, *path, "processes")
+        if self.workers is None:
+            raise SettingError("how many?", *path, "workers")
         if self.least > self.most:
-            raise ValueError(f"workers: {self.least} is more than {self.most}")
+            raise SettingError(f"{self.least} is more than {self.most}", *path, "workers")
         for number in (self.least, self.most):
             if number % self.per_job:
                 lower, upper = number - number % self.per_job, number + -number % self.per_job
                 fitting = f"{lower} or {upper}" if lower else f"{upper}"
-                raise ValueError(
-                    f"workers: {number} cannot be had with {self.per_job} in each job: "
+                problem = (
+                    f"{number} cannot be had with {self.per_job} in each job: "
                     f"write {fitting}, or other 'cores' or 'processes'"
                 )
-        return self
+                raise SettingError(problem, *path, "workers")
 
 
 class DriverJob(Settings):
@@ -182,7 +198,8 @@ class DriverJob(Settings):
     memory: Size = "4 GiB"
     cores: Cores = 1
     walltime: Walltime = "24:00:00"
-    """Time limit. A driver that comes near it is followed by another."""
+    """Time limit. A driver that comes near it is followed by another; where a queue allows less, it
+    refuses the driver until less is written here."""
     lifetime: LifetimeShare = 0.9
     """Share of the walltime after which the next driver takes over."""
     queue: Line | None = None
@@ -222,29 +239,28 @@ class QueueCluster(QueueGroup):
     @model_validator(mode="after")
     def _somebody_does_each_stage(self) -> Self:
         if self.groups and self.workers is not None:
-            raise ValueError("workers: give the number in each of the groups")
-        queues = [self.driver.queue, *(group.queue for group in self.all_groups.values())]
-        if self.kind == "htcondor" and any(queues):
-            raise ValueError("queue: htcondor has none; leave it out")
-        for name, group in self.all_groups.items():
-            if group.workers is None:
-                raise ValueError(f"{_of(name)}workers: how many?")
-        self._check_ports()
+            raise SettingError("give the number in each of the groups", "workers")
+        groups = self.all_groups
+        self._check_queues(groups)
+        for name, group in groups.items():
+            group.check(*_place_of(name))
+        self._check_ports(groups)
         if taken := sorted(_OWN & {*self.options}):
-            raise ValueError(f"options: {', '.join(taken)}: see the settings of 'cluster' itself")
+            raise SettingError("see the settings of 'cluster' itself", "options", taken[0])
         for stage in STAGES:
             if not any(stage in done for done in self.stages_of.values()):
-                raise ValueError(f"groups: none of them does '{stage}'; see their 'stages'")
+                problem = f"nobody does '{stage}'; without 'stages' somebody does each"
+                raise SettingError(problem, "groups" if self.groups else "stages")
         return self
 
     @model_validator(mode="after")
     def _are_of_the_queue(self) -> Self:
-        groups = {_of(name): group for name, group in self.all_groups.items()}
-        for where, group in {"driver: ": self.driver_group, **groups}.items():
+        groups = {_place_of(name): group for name, group in self.all_groups.items()}
+        for place, group in {**groups, ("driver",): self.driver_group}.items():
             if self.kind == "htcondor":
-                _check_condor(where, group)
+                _check_condor(group, place)
             elif self.kind == "sge":
-                _check_slots(where, group)
+                _check_slots(group, place)
         return self
 
     @property
@@ -261,25 +277,32 @@ class QueueCluster(QueueGroup):
             'e.g. directives: ["-l h_vmem=4G"]'
         )
 
-    def _check_ports(self) -> None:
+    def _check_queues(self, groups: Mapping[str, QueueGroup]) -> None:
+        """HTCondor has none."""
+        places: dict[tuple[str, ...], str | None] = {(): self.queue, ("driver",): self.driver.queue}
+        places |= {_place_of(name): group.queue for name, group in groups.items()}
+        for place, queue in places.items():
+            if self.kind == "htcondor" and queue:
+                raise SettingError("htcondor has none; leave it out", *place, "queue")
+
+    def _check_ports(self, groups: Mapping[str, QueueGroup]) -> None:
         """A worker and who watches over it each take a port, on a machine with several jobs too."""
         if self.worker_ports is None:
             return
         first, last = map(int, self.worker_ports.split(":"))
-        needed = 2 * max(group.per_job for group in self.all_groups.values())
+        needed = 2 * max(group.per_job for group in groups.values())
         if not 1024 <= first <= last <= 65_535:
-            raise ValueError(f"worker_ports: {first}:{last} is no range within 1024:65535")
+            raise SettingError(f"{first}:{last} is no range within 1024:65535", "worker_ports")
         if last - first + 1 < needed:
-            raise ValueError(
-                f"worker_ports: a job's workers take {needed} ports, write at least that"
-            )
+            problem = f"a job's workers take {needed} ports, write at least that"
+            raise SettingError(problem, "worker_ports")
 
     @property
     def all_groups(self) -> dict[str, QueueGroup]:
         """The groups, each with all that it has; one without a name where the job names none."""
         mine = {name: getattr(self, name) for name in QueueGroup.model_fields}
         if not self.groups:
-            return {"": QueueGroup.model_validate(mine)}
+            return {"": QueueGroup.model_construct(**mine)}
         found = {}
         for name, changes in self.groups.items():
             changed = {
@@ -287,10 +310,7 @@ class QueueCluster(QueueGroup):
                 for field in GroupChanges.model_fields
                 if (value := getattr(changes, field)) is not None
             }
-            try:
-                found[name] = QueueGroup.model_validate(mine | changed)
-            except ValueError as error:
-                raise ValueError(f"{_of(name)}{_reason(error)}") from None
+            found[name] = QueueGroup.model_construct(**(mine | changed))
         return found
 
     @property
@@ -321,36 +341,31 @@ class QueueCluster(QueueGroup):
         }
 
 
-def _of(group: str) -> str:
-    return f"groups.{group}: " if group else ""
+def _place_of(group: str) -> tuple[str, ...]:
+    """The keys of `cluster` that lead to a group's settings."""
+    return ("groups", group) if group else ()
 
 
-def _check_condor(where: str, group: QueueGroup) -> None:
+def _check_condor(group: QueueGroup, place: tuple[str, ...]) -> None:
     """A submit file of HTCondor has names and values."""
-    for line in (*group.directives, *(group.gpu_directives or ())):
-        if not _SETS.match(line):
-            raise ValueError(
-                f"{where}directives: '{line}' sets nothing; htcondor takes lines like "
-                "'requirements = (OpSysMajorVer == 9)'"
-            )
+    for word in ("directives", "gpu_directives"):
+        for line in getattr(group, word) or ():
+            if not _SETS.match(line):
+                problem = (
+                    f"'{line}' sets nothing; htcondor takes lines like "
+                    "'requirements = (OpSysMajorVer == 9)'"
+                )
+                raise SettingError(problem, *place, word)
 
 
-def _check_slots(where: str, group: QueueGroup) -> None:
+def _check_slots(group: QueueGroup, place: tuple[str, ...]) -> None:
     """A job of SGE has one slot unless it names a parallel environment."""
     if group.cores > 1 and not any(map(_PARALLEL.match, group.directives)):
-        raise ValueError(
-            f"{where}directives: sge gives a job one core, not {group.cores}, unless it names a "
-            'parallel environment of the site (`qconf -spl` lists them): "-pe smp {cores}"'
+        problem = (
+            f"sge gives a job one core, not {group.cores}, unless it names a parallel environment "
+            'of the site (`qconf -spl` lists them): "-pe smp {cores}"'
         )
-
-
-def _reason(error: ValueError) -> str:
-    """What is wrong, without pydantic's frame around it."""
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        return "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
-    return str(error)
+        raise SettingError(problem, *place, "directives")
 
 
 def stages_with_gpus(gpus: int, cores: int) -> tuple[WorkerStage, ...]:
@@ -408,14 +423,16 @@ class SchedulerCluster(Settings):
     def _is_safe(self) -> Self:
         encrypted = self.address.startswith(("tls://", "wss://"))
         if encrypted and not self.tls:
-            raise ValueError(f"tls: {self.address} needs certificates: ca, certificate and key")
+            problem = f"{self.address} needs certificates: ca, certificate and key"
+            raise SettingError(problem, "tls")
         if not encrypted and self.tls:
-            raise ValueError(f"address: expected tls://..., got {self.address}")
+            raise SettingError(f"expected tls://..., got {self.address}", "address")
         if not encrypted and self.tls is None and not _LOOPBACK.match(self.address):
-            raise ValueError(
-                f"address: {self.address} is reached without encryption, so that others may run "
+            problem = (
+                f"{self.address} is reached without encryption, so that others may run "
                 "programs in your name; start the scheduler with certificates, or write tls: false"
             )
+            raise SettingError(problem, "address")
         return self
 
 

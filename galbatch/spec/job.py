@@ -319,7 +319,7 @@ class Job(Settings):
     name: Slug
     site: Slug | None = None
     """Take `cluster` and `scratch` from `~/.config/galbatch/sites/NAME.yaml`, but for what the job
-    says itself."""
+    says itself; nothing where the job is for another kind of cluster."""
     survey: Location
     """Name of a survey that galbatch ships, or a path to a YAML file."""
     source: Source

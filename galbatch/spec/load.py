@@ -13,7 +13,7 @@ from galbatch.errors import SpecError, did_you_mean
 from galbatch.spec.base import Settings
 from galbatch.spec.job import Job
 from galbatch.spec.messages import describe_error, name_entries
-from galbatch.spec.sites import NO_SITE, SiteProfile, holds, site_profile
+from galbatch.spec.sites import NO_SITE, SiteProfile, depth, site_profile
 from galbatch.spec.survey import Survey
 from galbatch.spec.yaml import Document, read_document, read_value
 
@@ -120,12 +120,12 @@ def _override(settings: dict[str, Any], override: str) -> tuple[str | int, ...]:
     *parents, last = path.split(".")
     node: Any = settings
     taken: list[str | int] = []
-    for depth, key in enumerate(parents):
+    for number, key in enumerate(parents):
         part = _part(node, key, where)
         taken.append(part)
         node = node[part] if isinstance(part, int) else node.setdefault(part, {})
         if not isinstance(node, dict | list):
-            raise SpecError(where, f"'{'.'.join(parents[: depth + 1])}' holds a value, not keys")
+            raise SpecError(where, f"'{'.'.join(parents[: number + 1])}' holds a value, not keys")
     part = _part(node, last, where)
     node[part] = value
     return (*taken, part)
@@ -155,15 +155,16 @@ def _parse(
     site: SiteProfile = NO_SITE,
 ) -> Spec:
     """`given` are the places that the file does not tell, but `--set` does."""
+    content = site.under(document.content)
 
     def where(path: Sequence[str | int]) -> str:
-        if site.says(path) and not holds(document.content, path):
+        # Of the site's words some are not taken.
+        if min(site.depth(path), depth(content, path)) > depth(document.content, path):
             return f"{site.file}: line {site.document.line(path)}"
         line = document.line(path)
         told = line is not None and not any(path[: len(one)] == tuple(one) for one in given)
         return f"{file}: line {line}" if told else str(file)
 
-    content = site.under(document.content)
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from galbatch.errors import SpecError, did_you_mean
-from galbatch.spec.base import Settings
+from galbatch.spec.base import SettingError, Settings
 
 KeyPath = Sequence[str | int]
 _LONGEST = 60
+_LENGTHS = ("too_short", "too_long")
 
 
 def describe_error(
@@ -45,15 +46,31 @@ def describe_error(
         error.errors(include_url=False),
         key=lambda problem: problem["type"] != "extra_forbidden",
     )
-    problem = problems[0]
+    found = [_found(_schema_of(model), problem) for problem in problems]
+    problem = _nearest([one for one in found if one.is_within(found[0])])
+    path = problem.place.path
+    said, hint = _said(problem, _readable(path, settings))
+    return SpecError(where(path), said, hint)
+
+
+def _found(schema: _Schema, problem: Any) -> _Problem:
     # A tuple of fixed length that is too short lacks a key as well, to pydantic.
-    location = list(problem["loc"])
-    kind = problem["type"]
+    location, kind = list(problem["loc"]), problem["type"]
     if kind == "missing" and isinstance(location[-1], int):
         location, kind = location[:-1], "too_short"
-    place = _placed(_schema_of(model), location)
-    said, hint = _said(kind, problem, place, _readable(place.path, settings))
-    return SpecError(where(place.path), said, hint)
+    place, said = _placed(schema, location), ""
+    if kind == "value_error":
+        cause = problem["ctx"]["error"]
+        said = str(cause)
+        if isinstance(cause, SettingError):
+            place, said = replace(place, path=(*place.path, *cause.path)), cause.problem
+    least = problem.get("ctx", {}).get("min_length", 0)
+    return _Problem(kind, place, problem["input"], said, least)
+
+
+def _nearest(problems: Sequence[_Problem]) -> _Problem:
+    """Of what each alternative of a setting refuses, that of what was probably meant."""
+    return max(problems, key=lambda one: (len(one.place.path), one.kind in _LENGTHS))
 
 
 @cache
@@ -62,34 +79,33 @@ def _schema_of(model: type[Settings]) -> _Schema:
     return _Schema(schema, schema.get("$defs", {}))
 
 
-def _said(kind: str, problem: Any, place: _Place, name: str) -> tuple[str, str]:
+def _said(problem: _Problem, name: str) -> tuple[str, str]:
     """The problem, and what to try."""
-    last, arrived = str(place.path[-1]) if place.path else "", problem["input"]
-    match kind:
+    arrived, place, schema = problem.arrived, problem.place, problem.place.schema
+    match problem.kind:
         case "extra_forbidden":
-            return f"unknown setting '{name}'", did_you_mean(last, place.siblings)
+            return f"unknown setting '{name}'", did_you_mean(str(place.path[-1]), place.siblings)
         case "missing":
             return f"'{name}' is missing", ""
         case "union_tag_not_found":
-            return f"'{name}' needs a 'kind'", f"one of: {', '.join(place.schema.tags())}"
+            return f"'{name}' needs a 'kind'", f"one of: {', '.join(schema.tags())}"
         case "union_tag_invalid":
-            tags, tag = place.schema.tags(), arrived["kind"]
+            tags, tag = schema.tags(), arrived["kind"]
             hint = did_you_mean(tag, tags) if isinstance(tag, str) else ""
             return f"'{name}.kind' cannot be {shown(tag)}", hint or f"one of: {', '.join(tags)}"
-        case "literal_error":
-            options = place.schema.options()
+        case "literal_error" if not schema.has_alternatives:
+            options = schema.options()
             hint = did_you_mean(arrived, options) if isinstance(arrived, str) else ""
             return f"'{name}' cannot be {shown(arrived)}", hint or f"one of: {', '.join(options)}"
         case "value_error":
-            said = str(problem["ctx"]["error"])
-            return f"'{name}': {said}" if name else said, ""
-        case "too_short" | "too_long" if isinstance(arrived, tuple):
-            least = problem.get("ctx", {}).get("min_length")
-            if not arrived and least == 1:
+            return f"'{name}': {problem.said}" if name else problem.said, ""
+        case kind if kind in _LENGTHS and isinstance(arrived, tuple):
+            if not arrived and problem.least == 1:
                 return f"'{name}' is empty", "it needs at least one entry"
-            return f"'{name}': expected {place.schema.wanted()}, got {len(arrived)}", ""
+            number = f"a list of {len(arrived)}" if schema.has_alternatives else str(len(arrived))
+            return f"'{name}': expected {schema.wanted()}, got {number}", ""
         case _:
-            wanted = place.schema.wanted()
+            wanted = schema.wanted()
             said = f"expected {wanted}, got {shown(arrived)}"
             return f"'{name}': {said}" if name else said, _advice(wanted, arrived)
 
@@ -115,6 +131,32 @@ class _Place:
     path: tuple[str | int, ...]
     schema: _Schema
     siblings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One of the things that pydantic refuses.
+
+    Parameters
+    ----------
+    kind : str
+        As pydantic calls it.
+    place : _Place
+    arrived : object
+    said : str
+        What a validator says of it; empty for what pydantic itself refuses.
+    least : int
+        Entries of a list.
+    """
+
+    kind: str
+    place: _Place
+    arrived: Any
+    said: str
+    least: int
+
+    def is_within(self, other: _Problem) -> bool:
+        return self.place.path[: len(other.place.path)] == other.place.path
 
 
 @dataclass(frozen=True)
@@ -151,6 +193,22 @@ class _Schema:
                 return _Schema({"$ref": reference}, self.definitions)
         return None
 
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether values of several types, which have no tag, may stand here."""
+        return len([*self.branches()]) > 1
+
+    def chosen(self, label: str | int) -> _Schema | None:
+        """The alternative that pydantic means, by a tag or by what it calls the type."""
+        tagged = self.tagged(label)
+        if tagged is not None or not self.has_alternatives:
+            return tagged
+        for branch in self.branches():
+            is_list = branch.node.get("type") == "array" and str(label).startswith("tuple[")
+            if is_list or branch.node.get("title") == label:
+                return branch
+        return None
+
     def inner(self, part: str | int) -> _Schema | None:
         """The schema of a key or a position of this value."""
         for branch in self.branches():
@@ -159,40 +217,69 @@ class _Schema:
                 several = node.get("prefixItems", [])
                 found = several[part] if part < len(several) else node.get("items")
             else:
-                found = node.get("properties", {}).get(part) or node.get("additionalProperties")
-            if found:
+                found = node.get("properties", {}).get(part) or _of_any_key(node)
+            if isinstance(found, Mapping):
                 return _Schema(found, self.definitions)
         return None
+
+    def names(self) -> _Schema:
+        """The schema of the keys themselves, where they may be any of a kind."""
+        told = next(branch.node.get("propertyNames", {}) for branch in self.branches())
+        return _Schema({"type": "string", **told}, self.definitions)
 
     def keys(self) -> tuple[str, ...]:
         return tuple(w for branch in self.branches() for w in branch.node.get("properties", {}))
 
     def options(self) -> list[str]:
-        found: list[str] = []
+        found: list[Any] = []
         for branch in self.branches():
             found += branch.node.get("enum", [])
             found += [branch.node["const"]] if "const" in branch.node else []
-        return found
+        return [one if isinstance(one, str) else shown(one) for one in found]
 
     def wanted(self) -> str:
         """What may be written here, for a message."""
-        return " or ".join(dict.fromkeys(_wanted(branch) for branch in self.branches()))
+        branches = [*self.branches()]
+        if len(branches) == 1:
+            return _wanted(branches[0])
+        return " or ".join(dict.fromkeys(_alternative(one, branches) for one in branches))
+
+
+def _of_any_key(node: Mapping[str, Any]) -> Any:
+    """What belongs to a key that the schema does not name."""
+    patterns = node.get("patternProperties", {}).values()
+    return node.get("additionalProperties") or next(iter(patterns), None)
+
+
+def _alternative(schema: _Schema, branches: Sequence[_Schema]) -> str:
+    """One of several things that may be written, the others of which are told beside it."""
+    node, wanted = schema.node, _wanted(schema)
+    if node.get("required"):
+        return f"{wanted} ({', '.join(node['required'])})"
+    inner = schema.inner(0)
+    if inner is not None and any(inner.node == other.node for other in branches):
+        return f"{wanted.removesuffix('entries')}of them"
+    return wanted
 
 
 def _placed(schema: _Schema, location: KeyPath) -> _Place:
-    """Follow pydantic's location, which names the chosen kind of a union as well."""
+    """Follow pydantic's location, which names the chosen alternative of a union as well."""
     path: list[str | int] = []
     siblings: tuple[str, ...] = ()
     for number, part in enumerate(location):
-        # The tag follows the union at once, and something of it follows the tag.
-        chosen = schema.tagged(part) if number < len(location) - 1 else None
+        # The name follows the union at once, and something of it follows the name.
+        chosen = schema.chosen(part) if number < len(location) - 1 else None
         if chosen is not None:
             schema = chosen
             continue
+        if schema.has_alternatives:
+            break  # the name of one of them, which as a whole is not what arrived
+        if list(location[number + 1 :]) == ["[key]"]:
+            return _Place((*path, part), schema.names(), ())
         found = schema.inner(part)
         siblings = schema.keys()
         if found is None and not siblings:
-            break  # pydantic's name for one of several scalars
+            break  # a tag, of which as a whole something is wrong
         path.append(part)
         if found is None:
             break
@@ -234,7 +321,8 @@ def _holds(settings: Any, part: str | int) -> bool:
 def _wanted(schema: _Schema) -> str:
     node = schema.node
     if "enum" in node or "const" in node:
-        return "one of: " + ", ".join(schema.options())
+        options = schema.options()
+        return options[0] if len(options) == 1 else f"one of: {', '.join(options)}"
     match node.get("type"):
         case "integer" | "number":
             return _number(node)

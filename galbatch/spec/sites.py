@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from galbatch.errors import SpecError, did_you_mean
+from galbatch.spec.messages import shown
 from galbatch.spec.yaml import Document, read_document
 
 KEYS = ("cluster", "scratch")
@@ -35,17 +36,22 @@ class SiteProfile:
         Parameters
         ----------
         job : mapping
-            Its own words win, key by key; where it names another kind of cluster, nothing of the
-            site's cluster is taken.
+            Its own words win, key by key, and its nulls take away what the site says. Where it
+            names another kind of cluster, nothing of the site is taken; where it counts `workers`
+            of the cluster as a whole, no groups of the site, and no such number where it has
+            groups.
         """
-        site = dict(self.document.content)
-        if None not in (kinds := (_kind(site), _kind(job))) and len(set(map(str, kinds))) > 1:
-            del site["cluster"]
-        return _merged(site, job)
+        site = self.document.content
+        if "cluster" in site and _is_elsewhere(site["cluster"], job):
+            return dict(job)
+        found = _merged(site, job)
+        if "cluster" in site and "cluster" in job:
+            _counted_once(found["cluster"], job["cluster"])
+        return found
 
-    def says(self, path: Sequence[str | int]) -> bool:
-        """Whether a place in the settings is one of this site's."""
-        return bool(path) and holds(self.document.content, path)
+    def depth(self, path: Sequence[str | int]) -> int:
+        """How many of the keys that lead to a place in the settings this site has."""
+        return depth(self.document.content, path)
 
 
 NO_SITE = SiteProfile()
@@ -77,6 +83,10 @@ def site_profile(name: Any) -> SiteProfile:
         if key not in KEYS:
             where = f"{known[name]}: line {document.line([key])}"
             raise SpecError(where, f"a site has no '{key}'", did_you_mean(key, KEYS))
+    if not isinstance(cluster := document.content.get("cluster", {}), dict):
+        where = f"{known[name]}: line {document.line(['cluster'])}"
+        problem = f"'cluster': expected 'key: value' lines, got {shown(cluster)}"
+        raise SpecError(where, problem)
     return SiteProfile(known[name], document)
 
 
@@ -96,26 +106,41 @@ def sites_folder() -> Path:
         raise SpecError("site", "there is no home to look for it in", hint) from error
 
 
-def holds(content: Any, path: Sequence[str | int]) -> bool:
-    """Whether something stands in a place of the content of a file."""
-    for part in path:
+def depth(content: Any, path: Sequence[str | int]) -> int:
+    """How many of the keys and positions that lead to a place the content of a file has."""
+    for number, part in enumerate(path):
         inside = (isinstance(content, dict) and part in content) or (
             isinstance(content, list) and isinstance(part, int) and part < len(content)
         )
         if not inside:
-            return False
+            return number
         content = content[part]
-    return True
+    return len(path)
 
 
-def _kind(settings: Mapping[str, Any]) -> Any:
-    cluster = settings.get("cluster")
-    return cluster.get("kind") if isinstance(cluster, dict) else None
+def _is_elsewhere(cluster: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
+    """Whether a job does not work on the cluster of a site."""
+    own = job.get("cluster", {})
+    if not isinstance(own, dict):
+        return True
+    kinds = cluster.get("kind"), own.get("kind")
+    return None not in kinds and kinds[0] != kinds[1]
+
+
+def _counted_once(cluster: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Take away the workers that a site counts otherwise than a job does: in groups, or in all."""
+    in_all, in_groups = own.get("workers") is not None, bool(own.get("groups"))
+    if in_all and not in_groups:
+        cluster.pop("groups", None)
+    if in_groups and not in_all:
+        cluster.pop("workers", None)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     found = {**under, **over}
     for key in under.keys() & over.keys():
-        if isinstance(under[key], dict) and isinstance(over[key], dict):
+        if over[key] is None:
+            del found[key]
+        elif isinstance(under[key], dict) and isinstance(over[key], dict):
             found[key] = _merged(under[key], over[key])
     return found

@@ -12,6 +12,7 @@ from galbatch.values import WORKER_MEMORY
 _UNITS = {f"{prefix}{i}B": (1024 if i else 1000) ** power
           for power, prefix in enumerate("KMGT", 1) for i in ("", "i")}  # fmt: skip
 _MOST_MEMORY = 100 * 2**40
+_LEAST_TIME = 60
 
 
 def in_bytes(size: str) -> int:
@@ -40,8 +41,11 @@ def too_little() -> str:
 
 
 def _some_time(walltime: str) -> str:
-    if not walltime.strip("0:"):
-        raise ValueError("a job with no time does nothing; an hour is 01:00:00")
+    if in_seconds(walltime) < _LEAST_TIME:
+        raise ValueError(
+            "queues count minutes, and a worker takes a while to start: at least 00:01:00, "
+            f"not {walltime} (an hour is 01:00:00)"
+        )
     return walltime
 
 

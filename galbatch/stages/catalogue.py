@@ -128,6 +128,20 @@ class CatalogueState:
         return "its ids are not repeated any more in a file that changed"
 
 
+def sources_now(site: Site) -> tuple[SourceFile, ...]:
+    """The sources of the job that there are now, without a look at what the store has of them.
+
+    Raises
+    ------
+    NoFileError
+        If a file is missing that was never read.
+    SpecError
+        If the job no longer names one that was, or names what its own run writes.
+    """
+    base = Receipts(site.layout).get("ingest", CATALOGUE_UNIT)
+    return list_sources(site, CatalogueFacts.numbers(base) if base else {})[0]
+
+
 def compare_with_sources(site: Site, receipts: Receipts) -> CatalogueState:
     """Compare the sources with the published catalogue, and its files with their receipts.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from galbatch.errors import DataError, SpecError, counted
+from galbatch.errors import DataError, NoFileError, SpecError, counted
 from galbatch.intake.units import UnitPlan
 from galbatch.readers.base import Batch, Batches
 from galbatch.readers.open import open_reader
@@ -21,6 +21,7 @@ from galbatch.sample.labels import labels
 from galbatch.spec.job import FilesSource, MockSource
 from galbatch.spec.resolve import Resolution
 from galbatch.stages.base import OnProgress, Pending, Task, Where, changed
+from galbatch.stages.catalogue import sources_now
 from galbatch.stages.intake import Intake, catalogue_rows, column_types, plan_intake, with_pixels
 from galbatch.stages.memory import batch_rows, scan_memory
 from galbatch.stages.site import Site
@@ -65,12 +66,13 @@ class Scan:
         source = site.job.source
         if isinstance(source, MockSource):
             return f"simulate {counted(source.rows, 'object')}, {source.batch_rows:,} at a time"
-        files = Snapshot(site).catalogue_state.files
+        how = f"at most {batch_rows(site):,} rows at a time; check rows"
+        try:
+            files = sources_now(site)
+        except NoFileError as error:
+            return f"read files that are not there yet, {how}; {error}"
         size = sum(file.size or 0 for file in files) / 2**20
-        return (
-            f"read {counted(len(files), 'file')} ({size:,.1f} MiB), "
-            f"at most {batch_rows(site):,} rows at a time; check rows"
-        )
+        return f"read {counted(len(files), 'file')} ({size:,.1f} MiB), {how}"
 
     def memory(self, site: Site) -> int:
         """A batch."""

@@ -78,8 +78,11 @@ def test_jobs_are_waited_for_and_replaced(
             jobs.release()
 
     with connected(kind, tmp_path) as found:
-        first = done_by(found, say)
         state = {"slurm": "PENDING Resources", "pbs": "Q", "sge": "qw", "lsf": "PEND"}[kind]
+        while not found._why_none().endswith(state):  # why is said once: by then it must be known
+            assert list(found._replace_lost()) == []
+            time.sleep(0.05)
+        first = done_by(found, say)
         assert said[0].startswith("no progress and no workers for ")
         assert said[0].endswith(f" s: job 101 {state}")
         assert said[1:] == ["workers came, going on"]

@@ -70,7 +70,7 @@ def test_each_group_has_what_it_asks_for_and_does_its_stages(tmp_path: Path, stu
 def test_workers_leave_before_their_walltime_and_others_come(tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
     stage, heard = toy(tmp_path, seconds=0.4), Heard()
-    limits = {"walltime": "00:00:20", "lifetime": 0.2}
+    limits = {"walltime": "00:01:00", "lifetime": 0.065}
     with connected("slurm", tmp_path, **limits) as workers:
         results = list(distributed(workers, stage, site(tmp_path), tasks(30), heard))
     assert len(stage.done()) == len(results) == 30
@@ -83,10 +83,10 @@ def test_workers_leave_before_their_walltime_and_others_come(tmp_path: Path, stu
 def test_a_task_that_outlives_every_walltime_ends_the_run(tmp_path: Path, stub: Any) -> None:
     stub("slurm")
     stage, heard = toy(tmp_path, seconds=60), Heard()
-    limits = {"walltime": "00:00:20", "lifetime": 0.1}
+    limits = {"walltime": "00:01:00", "lifetime": 0.05}
     with (
         connected("slurm", tmp_path, **limits) as workers,
-        pytest.raises(TransientError, match=r"no task got further in 3 lifetimes of 2 s .*longer"),
+        pytest.raises(TransientError, match=r"no task got further in 3 lifetimes of 3 s .*longer"),
     ):
         list(distributed(workers, stage, site(tmp_path), tasks(1), heard))
 

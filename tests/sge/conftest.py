@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemons import folder_of_this_checkout
+from services import as_surroundings, brought_up
 from sge.service import GridEngine, why_not
-from small import REPOSITORY
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,23 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def grid_engine() -> Iterator[GridEngine]:
     """A Grid Engine of this checkout."""
-    if reason := why_not():
-        pytest.skip(reason)
-    with folder_of_this_checkout("sge") as folder:
-        found = GridEngine(folder)
-        found.down()  # what a session that was killed has left
-        try:
-            found.up()
-            yield found
-        finally:
-            found.down()
+    with brought_up("sge", GridEngine, why_not()) as queue:
+        yield queue
 
 
 @pytest.fixture(autouse=True)
-def surroundings(grid_engine: GridEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def surroundings(grid_engine: GridEngine) -> Iterator[None]:
     """Each test begins with an empty queue."""
-    for name, value in grid_engine.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
-    yield
-    grid_engine.clear()
+    with as_surroundings(grid_engine):
+        yield

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemons import folder_of_this_checkout
+from services import as_surroundings, brought_up
 from slurm.runs import run_serially
 from slurm.service import Slurm, why_not
-from small import REPOSITORY
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,26 +21,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     """A SLURM of this checkout."""
-    if reason := why_not():
-        pytest.skip(reason)
-    with folder_of_this_checkout("slurm") as folder:
-        found = Slurm(folder)
-        found.down()  # what a session that was killed has left
-        try:
-            found.up()
-            yield found
-        finally:
-            found.down()
+    with brought_up("slurm", Slurm, why_not()) as queue:
+        yield queue
 
 
 @pytest.fixture(autouse=True)
-def surroundings(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def surroundings(slurm: Slurm) -> Iterator[None]:
     """Each test begins with an empty queue and all nodes up."""
-    for name, value in slurm.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
-    yield
-    slurm.clear()
+    with as_surroundings(slurm):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from galbatch.spec.cluster import (
     QueueGroup,
     SchedulerCluster,
 )
+from galbatch.spec.sizes import in_seconds
 
 CLUSTER: TypeAdapter[Cluster] = TypeAdapter(Cluster)
 
@@ -42,13 +43,13 @@ def test_workers_are_processes() -> None:
         ({"workers": 3, "cores": 4, "memory": "16 GiB"}, "write 4, or other"),
         ({"workers": (8, 2)}, "8 is more than 2"),
         ({"workers": 2, "groups": {"a": {"workers": 1}}}, "in each of the groups"),
-        ({"groups": {"a": {}}}, "groups.a: workers: how many?"),
+        ({"groups": {"a": {}}}, "groups.a.workers: how many"),
         ({"groups": {"a": {"workers": 3, "gpus": 1, "processes": 3}}}, "3 for 1 GPUs: each has"),
-        ({"groups": {"a": {"workers": 3, "stages": ["scan"]}}}, "none of them does 'ingest'"),
-        ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a: memory: 4 GiB for 32 workers"),
+        ({"groups": {"a": {"workers": 3, "stages": ["scan"]}}}, "groups: nobody does 'ingest'"),
+        ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a.memory: 4 GiB for 32 workers"),
         ({"workers": 1, "job_name": "my name"}, "job_name"),
         ({"workers": 1, "account": "$(id)"}, "account"),
-        ({"workers": 1, "options": {"cores": 7}}, "options: cores: see the settings"),
+        ({"workers": 1, "options": {"cores": 7}}, "options.cores: see the settings"),
         ({"groups": {"a": {"workers": 1, "stages": []}}}, "stages"),
         ({"workers": 1, "worker_ports": "40099:40000"}, "40099:40000 is no range"),
         ({"workers": 1, "worker_ports": "40000:70000"}, "is no range within"),
@@ -59,7 +60,7 @@ def test_workers_are_processes() -> None:
         ({"kind": "htcondor", "workers": 1, "queue": "long"}, "htcondor has none"),
         (
             {"kind": "htcondor", "workers": 1, "directives": ['+Project = "a"', "--wall=5"]},
-            "driver: directives: '--wall=5' sets nothing; htcondor takes lines like",
+            "directives: '--wall=5' sets nothing; htcondor takes lines like",
         ),
         (
             {"kind": "htcondor", "workers": 1, "gpu_directives": ["gpus"], "gpus": 1},
@@ -80,11 +81,11 @@ def test_workers_are_processes() -> None:
         ),
         (
             {"kind": "sge", "workers": 1, "driver": {"cores": 2}, "directives": ["-petty 2"]},
-            "driver: directives: sge gives a job one core, not 2",
+            "driver.directives: sge gives a job one core, not 2",
         ),
         (
             {"kind": "sge", "groups": {"a": {"workers": 2, "cores": 2}}},
-            "groups.a: directives: sge gives",
+            "groups.a.directives: sge gives",
         ),
     ],
 )
@@ -114,6 +115,11 @@ def test_memory_that_sge_is_not_asked_for_is_said(settings: dict[str, Any], aske
     assert asked or said.startswith("sge is not asked for memory, which each site calls otherwise")
 
 
+def test_what_groups_say_themselves_is_not_asked_of_the_cluster() -> None:
+    group = {"workers": 16, "memory": "64 GiB"}
+    assert queue(cores=16, groups={"a": group}).all_groups["a"].per_job == 16
+
+
 def test_groups_have_what_the_cluster_says_but_for_their_own() -> None:
     found = queue(
         queue="long",
@@ -136,6 +142,13 @@ def test_gpus_train_and_predict_where_there_are_enough(
     assert {"scan", "ingest"} <= {*done["cpu"]}
     assert "train" in done["gpu"] and "train" not in done["cpu"]
     assert [name for name, stages in done.items() if "predict" in stages] == [who_predicts]
+
+
+def test_the_shortest_lifetime_is_of_seconds() -> None:
+    found = queue(workers=1, walltime="00:01:00", lifetime=0.05).all_groups[""]
+    assert found.lifetime * in_seconds(found.walltime) == pytest.approx(3)
+    with pytest.raises(ValidationError, match="at least 00:01:00"):
+        queue(workers=1, driver={"walltime": "00:00:59"})
 
 
 def test_a_group_may_say_what_it_does() -> None:

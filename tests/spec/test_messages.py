@@ -97,12 +97,61 @@ def said_of(folder: Path, words: dict[str, Any], load: Any = load_job) -> str:
         ({"cluster": {"kind": "local", "memory": "999999999 TiB"}},
          "no worker has more than 100 TiB"),
         ({"cluster": {"kind": "slurm", "workers": 2, "cores": 16}},
-         "'cluster': memory: 4 GiB for 16 workers in a job are 256 MiB for each; a worker needs at "
+         "'cluster.memory': 4 GiB for 16 workers in a job are 256 MiB for each; a worker needs at "
          "least 550 MiB"),
+        *(
+            ({"cluster": {"kind": "slurm", "groups": {"gpu": {"workers": 2, **words}}}},
+             f"'cluster.groups.gpu.{said}")
+            for words, said in (
+                ({"walltime": "x"}, "walltime': expected hours:minutes:seconds"),
+                ({"stages": ["trian"]}, "stages.0' cannot be 'trian' (did you mean 'train'?)"),
+                ({"prologue": ["a", ""]}, "prologue.1': expected one line of text, got ''"),
+                ({"workers": "x"}, "workers': expected a whole number from 1 to 10000 or a list of "
+                                   "2 of them, got 'x'"),
+                ({"workers": [0, 2]}, "workers.0': expected a whole number from 1 to 10000, got 0"),
+                ({"workers": None}, "workers': how many?"),
+                ({"cores": 32}, "memory': 4 GiB for 32 workers"),
+                ({"gpus": 2, "processes": 1}, "processes': 1 for 2 GPUs"),
+                ({"workers": [4, 2]}, "workers': 4 is more than 2"),
+            )
+        ),
+        ({"cluster": {"kind": "slurm", "groups": {"gpu": {"wokers": 2}}}},
+         "unknown setting 'cluster.groups.gpu.wokers' (did you mean 'workers'?)"),
+        ({"cluster": {"kind": "slurm", "groups": {"2gpu": {"workers": 2}}}},
+         "'cluster.groups.2gpu': expected a letter, then at most 47 letters, digits or _, "),
+        ({"cluster": {"kind": "slurm", "groups": {"gpu": 7}}},
+         "'cluster.groups.gpu': expected 'key: value' lines, got 7"),
+        ({"cluster": {"kind": "slurm", "workers": 1, "options": {"a-b": 7}}},
+         "'cluster.options.a-b': expected a letter, then"),
+        *(
+            ({"cluster": {"kind": "slurm", "workers": workers}},
+             "'cluster.workers': expected a whole number from 1 to 10000 or a list of 2 of them, "
+             f"got {got}")
+            for workers, got in (
+                ([1, 2, 3], "a list of 3"), ([1], "a list of 1"), (0, "0"), (True, "true"),
+            )
+        ),
+        *(
+            ({"cluster": {"kind": "scheduler", "address": "tls://node7:8786", "tls": tls}}, said)
+            for tls, said in (
+                ({"ca": "x"}, "'cluster.tls.certificate' is missing"),
+                ({"cert": "x"}, "unknown setting 'cluster.tls.cert' (expected one of: ca, "),
+                ({"ca": "a", "certificate": "b", "key": 7}, "'cluster.tls.key': expected a path"),
+                (True, "'cluster.tls': expected 'key: value' lines (ca, certificate, key) or "
+                       "false, got true"),
+                ("no", "(ca, certificate, key) or false, got 'no'"),
+                (False, "'cluster.tls': tls://node7:8786 needs certificates"),
+            )
+        ),
+        ({"cluster": [1]}, "'cluster': expected 'key: value' lines, got a list"),
         ({"cluster": {"kind": "slurm", "workers": 2, "walltime": "1:75:00"}},
          "'cluster.walltime': expected hours:minutes:seconds, e.g. 01:30:00, got '1:75:00'"),
-        ({"cluster": {"kind": "pbs", "workers": 2, "walltime": "00:00:00"}},
-         "'cluster.walltime': a job with no time does nothing; an hour is 01:00:00"),
+        *(
+            ({"cluster": {"kind": "pbs", "workers": 2, "walltime": walltime}},
+             "'cluster.walltime': queues count minutes, and a worker takes a while to start: at "
+             f"least 00:01:00, not {walltime}")
+            for walltime in ("00:00:00", "00:00:01", "0:00:59")
+        ),
         ({"cluster": {"kind": "sge", "workers": 2, "directives": ["-a", ""]}},
          "'cluster.directives.1': expected one line of text, got ''"),
         ({"a\nb": 1}, "unknown setting 'a\\nb'"),
@@ -193,6 +242,24 @@ def test_the_line_of_a_wrong_word_is_said(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as error:
         load_job(str(file), ["models.photometric.epochs=-1"])
     assert str(error.value) == f"{file}: {wrong} -1"
+
+
+def test_the_line_of_what_settings_say_together_is_that_of_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    words = job_words()
+    del words["cluster"]
+    head = yaml.safe_dump(words)
+    last = len(head.splitlines())
+    groups = "cluster:\n  kind: slurm\n  groups:\n    cpu: {workers: 2}\n    gpu:\n"
+    for text, line, said in (
+        ("      gpus: 2\n      workers: 3\n", 7, "workers': 3 cannot be had with 2 in each job"),
+        ("      cores: 64\n      workers: 64\n", 5, "memory': 4 GiB for 64 workers"),
+    ):
+        file.write_text(head + groups + text)
+        with pytest.raises(SpecError) as error:
+            load_job(str(file))
+        expected = f"{file}: line {last + line}: 'cluster.groups.gpu.{said}"
+        assert str(error.value).startswith(expected)
 
 
 def test_the_line_of_what_an_alias_or_a_merge_brings_is_where_it_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,78 @@ def test_nothing_is_taken_of_another_kind_of_cluster(
     cluster = {"kind": "local"} if not overrides else {}
     job = of_job(tmp_path, *overrides, cluster=cluster)
     assert job.cluster == LocalCluster()
-    assert job.scratch == "/scratch/me"
+    assert job.scratch is None
+    assert of_job(tmp_path, *overrides, cluster=cluster, scratch="mine").scratch == "mine"
+
+
+def test_scratch_of_a_site_without_a_cluster_is_for_every_job(tmp_path: Path, sites: Path) -> None:
+    (sites / "institute.yaml").write_text("scratch: /scratch/me\n")
+    assert of_job(tmp_path, cluster={"kind": "local"}).scratch == "/scratch/me"
+    assert of_job(tmp_path, scratch=None).scratch is None
+
+
+GROUPS = """\
+cluster:
+  kind: slurm
+  queue: long
+  groups:
+    cpu: {workers: 8}
+    gpu: {workers: 2, gpus: 1, queue: gpu}
+"""
+
+
+def groups_of(job: Any) -> dict[str, tuple[int, str | None]]:
+    return {name: (group.most, group.queue) for name, group in job.cluster.all_groups.items()}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "groups"),
+    [
+        ({}, {"cpu": (8, "long"), "gpu": (2, "gpu")}),
+        ({"workers": 4}, {"": (4, "long")}),
+        ({"workers": [2, 4], "groups": None}, {"": (4, "long")}),
+        ({"groups": {"gpu": None}}, {"cpu": (8, "long")}),
+        ({"groups": {"cpu": {"workers": 3}, "gpu": {"queue": None}}},
+         {"cpu": (3, "long"), "gpu": (2, "long")}),
+        ({"groups": {"cpu": None, "gpu": None}, "workers": 1}, None),
+    ],
+)  # fmt: skip
+def test_a_job_may_have_other_workers_than_its_site(
+    tmp_path: Path, sites: Path, cluster: Any, groups: dict[str, Any] | None
+) -> None:
+    (sites / "institute.yaml").write_text(GROUPS)
+    expected = groups or {"": (1, "long")}
+    assert groups_of(of_job(tmp_path, cluster=cluster)) == expected
+    overrides = [f"cluster.{key}={json.dumps(value)}" for key, value in cluster.items()]
+    assert groups_of(of_job(tmp_path, *overrides, without="cluster")) == expected
+
+
+def test_groups_of_a_job_replace_the_workers_of_its_site(tmp_path: Path) -> None:
+    job = of_job(tmp_path, cluster={"groups": {"cpu": {"workers": 3}}})
+    assert groups_of(job) == {"cpu": (3, "long")}
+
+
+def test_workers_that_are_counted_twice_are_refused_in_the_job_s_line(
+    tmp_path: Path, sites: Path
+) -> None:
+    (sites / "institute.yaml").write_text(GROUPS)
+    with pytest.raises(SpecError, match=r"job.yaml: line \d+: 'cluster.workers': give the number"):
+        of_job(tmp_path, cluster={"workers": 4, "groups": {"gpu": None}})
+
+
+def test_lines_of_a_site_that_is_not_taken_are_not_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"job.yaml: line \d+: 'cluster.workers': how many"):
+        of_job(tmp_path, cluster={"kind": "pbs"})
+
+
+def test_a_cluster_that_is_none_is_refused_in_its_line(tmp_path: Path, sites: Path) -> None:
+    said = "'cluster': expected 'key: value' lines, got"
+    for cluster, got in (([1], "a list"), (None, "nothing"), ("slurm", "'slurm'")):
+        with pytest.raises(SpecError, match=rf"job.yaml: line \d+: {said} {got}"):
+            of_job(tmp_path, cluster=cluster)
+    (sites / "institute.yaml").write_text("scratch: /s\ncluster: [1]\n")
+    with pytest.raises(SpecError, match=rf"institute.yaml: line 2: {said} a list"):
+        of_job(tmp_path, cluster={"kind": "local"})
 
 
 def test_a_site_may_be_named_on_the_command_line(tmp_path: Path) -> None:
@@ -87,6 +159,8 @@ def test_a_site_may_be_named_on_the_command_line(tmp_path: Path) -> None:
          "line 1: 'cluster.kind' cannot be 'slrm' (did you mean 'slurm'?)"),
         ("cluster:\n  kind: slurm\n  workers: 2\n  driver:\n    walltime: 24\n",
          "line 5: 'cluster.driver.walltime': expected hours:minutes:seconds"),
+        ("cluster:\n  kind: slurm\n  groups:\n    gpu:\n      workers: 64\n      cores: 64\n",
+         "line 4: 'cluster.groups.gpu.memory': 4 GiB for 64 workers"),
         ("scratch: 7\n", "line 1: 'scratch': expected a path, got 7"),
         ("# a site\nstore: /data\n", "line 2: a site has no 'store'"),
         ("- scratch\n", "expected 'key: value' lines at the top of the file"),

@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from card import on_card
 from small import galbatch, partitions
-from world import Silent
+from world import predict, site_of
 
 from galbatch.errors import SpecError
-from galbatch.run.loop import run
-from galbatch.run.store import opened
-from galbatch.spec import load_job, load_survey
 from galbatch.stages.base import OnProgress, Task
 from galbatch.stages.predict import Predict, Work
 from galbatch.stages.predictions import of_one_kind
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.layout import Layout
 from galbatch.store.model_facts import PredictFacts, PublishedFacts
 from galbatch.values import Receipt
 
 CARD = "cuda: Strict Stand-in"
 MIXED = "mixed_devices=true"
 TABLE = "predictions/photometric"
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def site_of(folder: Path, *changes: str) -> Site:
-    job = load_job(str(folder / "job.yaml"), changes)
-    return Site(job, load_survey(job.survey), Layout(folder / "store"))
-
-
-def predict(site: Site, stage: Predict | None = None) -> Any:
-    with opened(site):
-        return run((stage or Predict(),), site, lambda: nullcontext(None), Silent())
 
 
 def devices(site: Site, version: str = "photometric") -> list[str]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import lsdb
@@ -15,14 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from small import ROWS, galbatch, partitions
-from world import Silent
+from world import predict, site_of
 
 from galbatch.errors import SpecError
 from galbatch.models.base import read_card
 from galbatch.models.families import load_model, optional_columns
-from galbatch.run.loop import run
-from galbatch.run.store import opened
-from galbatch.spec import load_job, load_survey
 from galbatch.spec.job import PhotometricModel, ThesisModel
 from galbatch.stages.base import OnProgress, Task
 from galbatch.stages.predict import Predict
@@ -36,17 +30,6 @@ from galbatch.values import Receipt
 DRAWS = "models.photometric.monte_carlo=4"
 GRID = "models.photometric.redshift_grid={low: 0, high: 3, points: 301}"
 TABLE = "predictions/photometric"
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def site_of(folder: Path, *changes: str) -> Site:
-    job = load_job(str(folder / "job.yaml"), changes)
-    return Site(job, load_survey(job.survey), Layout(folder / "store"))
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -64,11 +47,6 @@ def columns(path: Path) -> set[str]:
 def drawn(folder: Path) -> set[bool]:
     """Whether the partitions that are there have columns of draws."""
     return {"z_noise" in columns(path) for path in partitions(folder, TABLE)}
-
-
-def predict(site: Site, stage: Predict | None = None) -> Any:
-    with opened(site):
-        return run((stage or Predict(),), site, lambda: nullcontext(None), Silent())
 
 
 class Interrupted(BaseException):

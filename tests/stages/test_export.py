@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ import pyarrow as pa
 import pytest
 import qp
 from small import galbatch
+from world import site_of
 
 from galbatch.errors import SpecError
 from galbatch.models.pdf import QUANTILES
-from galbatch.spec.load import load_job, load_survey
 from galbatch.stages import export
 from galbatch.stages.export import export_qp, steps
 from galbatch.stages.site import Site
@@ -31,18 +30,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    """A small job that has run, and may be changed."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    return folder
-
-
-@pytest.fixture
 def site(copy: Path) -> Site:
-    """The same, as the command line sees it."""
-    job = load_job(str(copy / "job.yaml"), ())
-    return Site(job, load_survey(job.survey), Layout(copy / "store"))
+    """A small job that has run, as the command line sees it."""
+    return site_of(copy)
 
 
 def test_an_ensemble_of_every_row(copy: Path) -> None:

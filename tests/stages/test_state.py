@@ -9,25 +9,21 @@ from typing import Any
 
 import pytest
 from small import partitions
+from world import site_of
 
 from galbatch.plan import plan
 from galbatch.run.status import status
-from galbatch.spec import load_job, load_survey
 from galbatch.stages.predict import Predict
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.store.layout import Layout
 from galbatch.store.receipts import ReceiptBook
 
 
 @pytest.fixture
-def site(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A finished store that may be changed."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    monkeypatch.chdir(folder)
-    job = load_job("job.yaml", ())
-    return Site(job, load_survey(job.survey), Layout(folder / "store"))
+    monkeypatch.chdir(copy)
+    return site_of(copy)
 
 
 @pytest.fixture

@@ -9,19 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from small import galbatch, partitions, write_job
+from world import site_of
 
 from galbatch.mock.observe import mock_batches
-from galbatch.spec import load_job, load_survey
-from galbatch.stages.site import Site
+from galbatch.spec import load_survey
 from galbatch.stages.state import Snapshot
-from galbatch.store.layout import Layout
 
 MODEL = {"kind": "photometric", "members": 1, "width": 8, "layers": 1, "epochs": 1}
-
-
-def site_of(folder: Path) -> Site:
-    job = load_job(str(folder / "job.yaml"), ())
-    return Site(job, load_survey(job.survey), Layout(folder / "store"))
 
 
 @pytest.fixture(scope="module")
