@@ -159,7 +159,7 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
 
 
 def test_no_workers_is_said_once(tmp_path: Path, scheduler: Any, quickly: None) -> None:
-    stage, monitor = toy(tmp_path), Heard()
+    stage, monitor = toy(tmp_path, seconds=0.2), Heard()
 
     def come() -> None:
         time.sleep(1.5)
