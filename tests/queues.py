@@ -128,6 +128,7 @@ class StubQueue:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
+        self.kind = kind
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         for name, text in _TOOLS[kind].items():

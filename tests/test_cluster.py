@@ -23,6 +23,7 @@ from toy import Heard, done_by, site, tasks, toy
 from galbatch.cluster import connect, disks, workers
 from galbatch.cluster.base import Folders
 from galbatch.cluster.disks import Disks, tokens
+from galbatch.cluster.jobs import worker_keywords
 from galbatch.cluster.queue import scheduler_of
 from galbatch.cluster.start import CLUSTERS
 from galbatch.errors import SpecError, TransientError
@@ -141,7 +142,7 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
             "queue": "long",
             "account": "survey",
             "interface": "lo",
-            "directives": ["--comment=galbatch"],
+            "directives": ["--comment=galbatch", "-pe smp {cores}"],
             "prologue": ["module load python"],
         }
     )
@@ -150,7 +151,7 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
         script = cluster.job_script()
     finally:
         cluster.close()
-    for word in ("long", "survey", "--comment=galbatch", "module load python"):
+    for word in ("long", "survey", "--comment=galbatch", "-pe smp 2", "module load python"):
         assert word in script
     assert "export MALLOC_TRIM_THRESHOLD_=1073741824" in script
     assert f"{tmp_path}/logs" in script
@@ -158,7 +159,7 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
 
 
 def test_no_workers_is_said_once(tmp_path: Path, scheduler: Any, quickly: None) -> None:
-    stage, monitor = toy(tmp_path), Heard()
+    stage, monitor = toy(tmp_path, seconds=0.2), Heard()
 
     def come() -> None:
         time.sleep(1.5)
@@ -349,3 +350,14 @@ def test_two_workers_without_a_common_scratch(
     assert "store: must be on a disk that all workers share" in line
     assert f"on {socket.gethostname()}: does not see" in line
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_times_are_rounded_up(tmp_path: Path) -> None:
+    spec = QueueCluster(
+        kind="slurm", workers=1, walltime="00:01:00", lifetime=0.055, death_timeout=5.2
+    )
+    keywords = worker_keywords(spec, "", tmp_path, tmp_path)
+    arguments = keywords["worker_extra_args"]
+    assert arguments[arguments.index("--lifetime") + 1] == "4s"
+    assert arguments[arguments.index("--lifetime-stagger") + 1] == "0s"
+    assert keywords["death_timeout"] == "6"

@@ -75,6 +75,8 @@ def test_what_cannot_go_well_is_said(tmp_path: Path) -> None:
         for line in said
     )
     assert any(line.startswith("store: ") and "rarely share" in line for line in said)
+    site = at(tmp_path, cluster={"kind": "sge", "workers": 4})
+    assert any("not asked for memory" in line for line in warnings(stages, site, {}))
     site = at(tmp_path, cluster={"kind": "local", "workers": 2, "memory": "6 GiB"})
     assert warnings(stages, site, {}) == ()
 

@@ -150,7 +150,7 @@ def status_command(
 
     state = status(plan(site.job, site.survey), site)
     jobs, notes = queue.states_of(site.layout)
-    notes += queue.drivers_notes(site.layout)
+    notes += queue.drivers_notes(site.layout, jobs, left=bool(state["left"]))
     state["queue"] = {"jobs": jobs, "notes": notes}
     if as_json:
         print(json.dumps(state, indent=1))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from galbatch.cli.base import FAILED, JobArgument, SetOption, err, help_text, out, site_of
-from galbatch.errors import GalbatchError, SpecError, TransientError, counted
+from galbatch.errors import GalbatchError, SpecError, TransientError, counted, refuse_secrets
 from galbatch.spec.cluster import QueueCluster
 from galbatch.spec.load import lasting
 
@@ -27,6 +29,9 @@ _WAITS = 600
 """Seconds that a driver waits for the one before it to leave the store."""
 _UNKNOWN = "unknown"
 """State of a job whose queue cannot be asked."""
+_LISTED_WITHIN = timedelta(seconds=15)
+"""After which a queue lists a job that it has accepted."""
+_URL = re.compile(r"[\w+.-]+://")
 _RETRAIN = typer.Option("--retrain", help="As that of `run`.")
 
 
@@ -43,40 +48,81 @@ def submit_command(
 
     A driver asks for the workers; before its own time is up it submits the next one.
     """
+    for words in set_ or ():
+        _refuse_secrets(words)
     site = site_of(job, set_)
-    from galbatch.stages.checks import agree
+    from galbatch.stages.checks import agree, check_places
+    from galbatch.stages.state import Snapshot
 
     agree(site.job, site.survey)
-    queue = _driver_queue(site)
-    script = queue.script(["drive", *_words(job, set_, retrain)], Path.cwd())
+    spec, queue = _queue_of(site), _driver_queue(site)
     if not dry_run:
+        _refuse_a_second(site)
+    check_places(Snapshot(site))
+    script = queue.script(["drive", *_words(job, set_, retrain)], Path.cwd())
+    # Made in any case: what is wrong with them is said before the driver waits in the queue.
+    workers = list(queue.worker_scripts(site.layout.work, site.layout.shared))
+    if dry_run:
+        for what, text in (("driver", script), *workers):
+            out.print(f"# --- {what}\n{text.rstrip()}\n")
+    else:
         _submit(site, queue, script)
-        return
-    for what, text in (("driver", script), *queue.worker_scripts(site.layout.work)):
-        out.print(f"# --- {what}\n{text.rstrip()}\n")
+    if spec.unasked:
+        err.print(f"note: {spec.unasked}")
 
 
-def _submit(site: Site, queue: DriverQueue, script: str) -> None:
-    """Hand the first driver to the queue; what it refuses leaves nothing behind."""
-    from galbatch.store.commit import commit_bytes
-    from galbatch.store.queue_jobs import DRIVER, begin_drivers, record_job
+def _refuse_secrets(override: str) -> None:
+    """Refuse what the driver's script, and who lists processes, would tell.
 
-    layout = site.layout
-    found, notes = states_of(layout)
+    Raises
+    ------
+    SpecError
+        That does not repeat it.
+    """
+    key, _, value = override.partition("=")
+    for url in _URL.finditer(value):
+        refuse_secrets(value[url.start() :], f"--set {key}")
+
+
+def _refuse_a_second(site: Site) -> None:
+    """Refuse to submit a job that a driver works on.
+
+    Raises
+    ------
+    SpecError
+        If one does.
+    TransientError
+        If the queue cannot be asked.
+    """
+    from galbatch.store.queue_jobs import DRIVER
+
+    found, notes = states_of(site.layout)
     if any(notes):
         raise TransientError(f"cluster ({_queue_of(site).kind})", notes[-1], "submit later")
     for one in found:
         if one["what"] == DRIVER and not _is_over(one):
             problem = f"job {one['number']} {one['state']} drives this job already"
             raise SpecError(site.job.name, problem, "'galbatch cancel' ends it")
+
+
+def _submit(site: Site, queue: DriverQueue, script: str) -> None:
+    """Hand the first driver to the queue; what it refuses leaves nothing behind."""
+    from galbatch.store.commit import commit_bytes
+    from galbatch.store.locations import missing
+    from galbatch.store.queue_jobs import DRIVER, begin_drivers, record_job
+
+    layout = site.layout
+    made = missing(layout.logs.parent)
     begin_drivers(layout)
-    commit_bytes(layout.driver_script, script.encode())
+    # What `--set` says stands in it.
+    commit_bytes(layout.driver_script, script.encode(), private=True)
     try:
         number = queue.submit(layout.driver_script)
     except GalbatchError:
         layout.driver_script.unlink()
-        with suppress(OSError):  # there may be logs of earlier jobs
-            layout.logs.rmdir()
+        for folder in (layout.logs, *made):
+            with suppress(OSError):  # there may be logs of earlier jobs
+                folder.rmdir()
         raise
     record_job(layout, _queue_of(site).kind, number, DRIVER)
     out.print(f"job {number} drives {site.job.name}; 'galbatch status' tells how it gets on")
@@ -212,15 +258,49 @@ def summary(found: Sequence[dict[str, Any]]) -> list[str]:
     return lines or [f"queue: none of {counted(len(found), 'job')} is left"] * bool(found)
 
 
-def drivers_notes(layout: Layout) -> Iterable[str]:
-    """Why no further driver comes, where it is so."""
-    from galbatch.store.queue_jobs import read_drivers
+def drivers_notes(layout: Layout, found: Sequence[dict[str, Any]], *, left: bool) -> Iterable[str]:
+    """Why no further driver comes, where it is so.
 
-    ended = read_drivers(layout).ended
+    Parameters
+    ----------
+    layout : Layout
+    found : sequence of dict
+        Its jobs, see `states_of`.
+    left : bool
+        Whether there is work left.
+    """
+    from galbatch.store.queue_jobs import DRIVER, read_drivers
+
+    said = read_drivers(layout)
+    drivers = [one for one in found if one["what"] == DRIVER]
     if layout.cancelled.exists():
         yield "cancelled; 'galbatch submit' goes on where it was"
-    elif ended:
-        yield f"{ended}; 'galbatch submit' goes on where it was"
+    elif said.ended:
+        yield f"{said.ended}; 'galbatch submit' goes on where it was"
+    elif left and not said.over and drivers and _is_lost(drivers[-1]):
+        yield _lost(drivers[-1], layout)
+
+
+def _is_lost(driver: dict[str, Any]) -> bool:
+    """Whether a driver runs no more; a queue may not list at once what it has accepted."""
+    age = datetime.now(UTC) - datetime.fromisoformat(driver["submitted"])
+    return _is_over(driver) and bool(driver["state"] or age >= _LISTED_WITHIN)
+
+
+def _lost(driver: dict[str, Any], layout: Layout) -> str:
+    """A driver that ended without a word: its job, its state, its log, and what to do."""
+    from galbatch.cluster.systems import log_end, logs_of
+
+    number = driver["number"]
+    logs: list[Path] = []
+    with suppress(OSError):
+        logs = logs_of(layout.logs, number)
+    log = f"its log {logs[-1]} is empty" if logs else f"it has left no log in {layout.logs}"
+    end = log_end(layout.logs, number).removeprefix(", ") or log
+    return (
+        f"the driver, job {number}, is over ({driver['state'] or 'the queue has forgotten it'}) "
+        f"and the run has not ended: {end}; 'galbatch submit' goes on where it was"
+    )
 
 
 def _is_over(one: dict[str, Any]) -> bool:

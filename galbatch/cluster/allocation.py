@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.base import Folders
-from galbatch.cluster.certificates import certificates
+from galbatch.cluster.certificates import certificates, security_of
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import SETTINGS, WORKER_ENVIRONMENT, closed, quiet, session
 from galbatch.cluster.workers import Workers
@@ -91,12 +91,13 @@ def allocation(spec: AllocationCluster, folders: Folders) -> Iterator[Workers]:
     place = _place(folders.logs)
 
     def start(disks: Disks, stack: ExitStack) -> Workers:
-        from distributed import Client, Security
+        from distributed import Client
 
         found = _found(place, spec.timeout)
-        tls = {f"tls_client_{key}": found[key] for key in ("cert", "key") if key in found}
-        security = Security(tls_ca_file=found["ca_file"], require_encryption=True, **tls)
-        client = Client(found["address"], set_as_default=False, security=security if tls else None)
+        security = None
+        if spec.tls:
+            security = security_of(found["ca_file"], found["cert"], found["key"])
+        client = Client(found["address"], set_as_default=False, security=security)
         return AllocationWorkers(stack.enter_context(closed(client)), disks)
 
     with session(folders.shared, start) as workers:

@@ -42,6 +42,19 @@ class Disks:
     token: str = ""
     files: tuple[tuple[str, Path], ...] = ()
 
+    @classmethod
+    def named(cls, places: Mapping[str, Path], token: str) -> Disks:
+        """The tokens of these places, which are not written by this.
+
+        Parameters
+        ----------
+        places : mapping of str to Path
+            See `tokens`.
+        token : str
+        """
+        files = ((word, path.with_name(f"{path.name}-{token}")) for word, path in places.items())
+        return cls(token, tuple(files))
+
     def check(self, worker: str) -> None:
         """Read the tokens back, once in a process.
 
@@ -95,21 +108,20 @@ def tokens(places: Mapping[str, Path]) -> Iterator[Disks]:
     SpecError
         If a token cannot be written.
     """
-    token = uuid.uuid4().hex
-    files = tuple((word, path.with_name(f"{path.name}-{token}")) for word, path in places.items())
+    disks = Disks.named(places, uuid.uuid4().hex)
     try:
-        for word, path in files:
+        for word, path in disks.files:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 for other in path.parent.glob(f"{places[word].name}-*"):  # of a run that was killed
                     other.unlink(missing_ok=True)
-                path.write_text(token, encoding="ascii")
+                path.write_text(disks.token, encoding="ascii")
             except OSError as error:
                 problem = f"cannot be written: {error.strerror}"
                 raise SpecError(str(path.parent), problem, f"see {word} in the job") from error
-        yield Disks(token, files)
+        yield disks
     finally:
-        for _, path in files:
+        for _, path in disks.files:
             with suppress(OSError):
                 path.unlink()
 

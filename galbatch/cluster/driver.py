@@ -11,17 +11,26 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from galbatch.cluster.jobs import job_keywords, lifetime_of, refused, worker_keywords
+from galbatch.cluster.certificates import certificates_to_be
+from galbatch.cluster.disks import Disks
+from galbatch.cluster.jobs import (
+    for_condor,
+    job_keywords,
+    lifetime_of,
+    python_of,
+    refused,
+    worker_keywords,
+)
 from galbatch.cluster.systems import (
     ANSWERS_WITHIN,
     SYSTEMS,
     WIDTH,
-    check_paths,
     end_of,
     jobqueue,
     logs_of,
@@ -62,7 +71,6 @@ class DriverQueue:
         self._spec, self._group, self._logs = spec, spec.driver_group, logs
         self._system = SYSTEMS[spec.kind]
         self._where = f"cluster ({spec.kind})"
-        check_paths(spec.kind, logs)
         self._job_cls = getattr(jobqueue(), self._system.cluster).job_cls
 
     @property
@@ -110,29 +118,44 @@ class DriverQueue:
             Where it is to run.
         """
         # As dask-jobqueue does: it may be a command, such as a container's.
-        python = self._spec.python or sys.executable
-        command = f"exec {python} -m galbatch.cli {shlex.join(words)}"
+        python = python_of(self._spec) or sys.executable
+        enter, given = f"cd {shlex.quote(str(folder))}", shlex.join(words)
         job = self._job()
-        lines = [f"cd {shlex.quote(str(folder))}", command]
         if self._spec.kind == "htcondor":
-            lines = [*job._job_script_prologue, " && ".join(lines)]
-            job._command_template = "; ".join(lines)
-        else:
-            job._command_template = " && ".join(lines)
+            enter, given = for_condor([enter, given])
+        command = f"{enter} && exec {python} -m galbatch.cli {given}"
+        if self._spec.kind == "htcondor":
+            command = "; ".join([*job._job_script_prologue, command])
+        job._command_template = command
         text: str = job.job_script()
         return text
 
-    def worker_scripts(self, scratch: Path) -> Iterator[tuple[str, str]]:
+    def worker_scripts(
+        self, scratch: Path, shared: Mapping[str, Path]
+    ) -> Iterator[tuple[str, str]]:
         """The jobs that the driver will ask for: what each is, and its script.
+
+        What is known only as the driver runs stands there in capitals: SCHEDULER, NAME, RUN.
 
         Parameters
         ----------
         scratch : Path
             Folder for temporary files of the workers.
+        shared : mapping of str to Path
+            A file on each disk that they must share, by the job's setting that names the disk.
+
+        Raises
+        ------
+        SpecError
+            If dask-jobqueue does not take one of the settings, or a script cannot name a folder.
         """
+        checks = Disks.named(shared, "RUN").script()
+        address: dict[str, Any] = {"scheduler": "SCHEDULER", "name": "NAME"}
+        if self._spec.tls:
+            address |= {"protocol": "tls://", "security": certificates_to_be(scratch, "RUN")}
         for name, group in self._spec.all_groups.items():
-            keywords = worker_keywords(self._spec, name, scratch, self._logs, {})
-            job = self._made(scheduler="SCHEDULER", name="NAME", **keywords)
+            keywords = worker_keywords(self._spec, name, scratch, self._logs, checks)
+            job = self._made(**address, **keywords)
             yield f"{name or 'worker'}, {group.least // group.per_job} x", job.job_script()
 
     def submit(self, script: Path) -> str:
@@ -160,7 +183,10 @@ class DriverQueue:
             raise SpecError(
                 self._where, f"there is no '{words[0]}' on this machine", "submit where there is"
             ) from error
-        hint = "see the settings of 'cluster' and its 'driver' in the job"
+        hint = (
+            "change what the queue does not take: 'cluster.driver.walltime', "
+            "'cluster.driver.queue' or another setting of 'cluster.driver' in the job"
+        )
         if done.returncode:
             said = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
             raise SpecError(self._where, refused(words[0], said), hint)
@@ -200,15 +226,17 @@ class DriverQueue:
         return self._made(name=NAME, job_name=NAME, processes=1, **keywords)
 
     def _made(self, **keywords: Any) -> Any:
-        """A job of dask-jobqueue, without the folder that it makes."""
-        made = not self._logs.exists()
+        """A job of dask-jobqueue, without the folders that it makes."""
+        folders = (self._logs, *self._logs.parents)
+        made = list(takewhile(lambda folder: not folder.exists(), folders))
         try:
             return self._job_cls(**keywords)
         except (ValueError, TypeError, OSError) as error:
             raise SpecError(self._where, f"no job can be made: {error}") from error
         finally:
-            if made and self._logs.exists():
-                self._logs.rmdir()
+            for folder in made:
+                with suppress(OSError):  # others may have put something there
+                    folder.rmdir()
 
     def _notice(self) -> int:
         """Seconds before the end of its time at which the driver is told."""

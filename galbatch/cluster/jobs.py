@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.session import WORKER_ENVIRONMENT
-from galbatch.cluster.systems import SYSTEMS, WIDTH
+from galbatch.cluster.systems import SYSTEMS, WIDTH, check_paths
 from galbatch.spec.cluster import QueueCluster, QueueGroup
 from galbatch.spec.sizes import in_bytes, in_seconds
 
@@ -19,6 +21,8 @@ ONLY_HERE = "127.0.0.1:0"
 _STAGGER = 0.1
 """Of the lifetime: by so much workers leave earlier or later than others."""
 _CONDOR_DISK = "2 GB"
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
+_COMMENT = re.compile(r"(?:^|(?<=[\s;&|()]))#")
 
 
 def lifetime_of(group: QueueGroup) -> float:
@@ -27,9 +31,11 @@ def lifetime_of(group: QueueGroup) -> float:
 
 
 def worker_keywords(
-    spec: QueueCluster, name: str, scratch: Path, logs: Path, resources: Mapping[str, float]
+    spec: QueueCluster, name: str, scratch: Path, logs: Path, checks: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What dask-jobqueue must know of the jobs of a group.
+    """What dask-jobqueue must know of the jobs of a group: of those submitted and those printed.
+
+    Where there are several groups, each has Dask's resources for the stages that it does.
 
     Parameters
     ----------
@@ -40,23 +46,35 @@ def worker_keywords(
         Folder for temporary files of the workers.
     logs : Path
         Folder for the output of the jobs.
-    resources : mapping of str to float
-        What each worker of the group has to offer, as Dask calls it.
+    checks : sequence of str, optional
+        Lines of a shell behind those of the job, see `Disks.script`. HTCondor's jobs, which have
+        one command for a script, go without.
 
     Returns
     -------
     dict
+
+    Raises
+    ------
+    SpecError
+        If a script cannot name one of the folders.
     """
+    check_paths(spec.kind, scratch, logs)
     group = spec.all_groups[name]
     seconds = lifetime_of(group)
-    leaving = ["--lifetime", f"{seconds:.0f}s", "--lifetime-stagger", f"{_STAGGER * seconds:.0f}s"]
-    offered = [f"{key}={value:g}" for key, value in resources.items()]
+    # Dask takes 0 s for no limit.
+    leaving = ["--lifetime", f"{math.ceil(seconds)}s"]
+    leaving += ["--lifetime-stagger", f"{_STAGGER * seconds:.0f}s"]
+    offered = [f"{stage}=1" for stage in spec.stages_of[name] if len(spec.all_groups) > 1]
+    usual = job_keywords(spec, group, logs)
+    if spec.kind != "htcondor":
+        usual["job_script_prologue"] = [*usual["job_script_prologue"], *checks]
     return {
-        **job_keywords(spec, group, logs),
+        **usual,
         "processes": group.per_job,
-        "python": spec.python,
+        "python": python_of(spec),
         "job_name": spec.job_name,
-        "death_timeout": f"{spec.death_timeout:.0f}",
+        "death_timeout": f"{math.ceil(spec.death_timeout)}",
         "local_directory": str(scratch),
         "worker_extra_args": [
             *("--dashboard-address", ONLY_HERE),
@@ -86,7 +104,8 @@ def job_keywords(spec: QueueCluster, group: QueueGroup, logs: Path) -> dict[str,
     """
     system = SYSTEMS[spec.kind]
     environment = [f"export {name}={shlex.quote(v)}" for name, v in WORKER_ENVIRONMENT.items()]
-    directives = [*_gpu_directives(spec, group), *group.directives]
+    own = [line.replace("{cores}", str(group.cores)) for line in group.directives]
+    directives = [*_gpu_directives(spec, group), *own]
     keywords: dict[str, Any] = {
         "cores": group.cores,
         "memory": group.memory,
@@ -99,6 +118,7 @@ def job_keywords(spec: QueueCluster, group: QueueGroup, logs: Path) -> dict[str,
             directives.append(system.account.format(account=group.account))
         pairs = (line.partition("=") for line in directives)
         keywords["job_extra_directives"] = {key.strip(): value.strip() for key, _, value in pairs}
+        keywords["job_script_prologue"] = [*environment, *for_condor(group.prologue)]
         return {**keywords, "disk": _CONDOR_DISK}
     keywords |= {
         "walltime": _minutes(group.walltime) if spec.kind == "lsf" else group.walltime,
@@ -110,6 +130,29 @@ def job_keywords(spec: QueueCluster, group: QueueGroup, logs: Path) -> dict[str,
         memory = f"{in_bytes(group.memory) >> 20}MB"
         keywords["resource_spec"] = f"select=1:ncpus={group.cores}:mem={memory}:ngpus={group.gpus}"
     return keywords
+
+
+def for_condor(lines: Sequence[str]) -> list[str]:
+    """Lines of a shell for HTCondor, which has them in one, and puts its own words for `$(word)`.
+
+    They lose their comments, which would hide what follows.
+    """
+    found = []
+    for line in lines:
+        # Of the same length, so that what is quoted moves nothing.
+        bare = _QUOTED.sub(lambda quoted: "x" * len(quoted.group()), line)
+        comment = _COMMENT.search(bare)
+        rest = line[: comment.start()].strip() if comment else line
+        if rest:
+            found.append(rest.replace("$(", "$(DOLLAR)("))
+    return found
+
+
+def python_of(spec: QueueCluster) -> str | None:
+    """The Python that starts a worker, as the queue's script has it; None for this one's path."""
+    if spec.kind == "htcondor" and spec.python:
+        return " ".join(for_condor([spec.python]))
+    return spec.python
 
 
 def _gpu_directives(spec: QueueCluster, group: QueueGroup) -> list[str]:

@@ -24,7 +24,6 @@ from galbatch.cluster.jobs import (
 from galbatch.cluster.session import closed, joined, session
 from galbatch.cluster.systems import (
     SYSTEMS,
-    check_paths,
     in_order,
     jobqueue,
     jobs_text,
@@ -91,13 +90,12 @@ def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
         If dask-jobqueue is not installed, there is no such network interface, or it does not know
         one of the settings in `options`.
     """
-    check_paths(spec.kind, folders.scratch, folders.logs)
     kind = getattr(jobqueue(), SYSTEMS[spec.kind].cluster)
     name, *_ = spec.all_groups
     address = {"interface": spec.interface, "port": spec.scheduler_port or 0}
     try:
         return kind(
-            **worker_keywords(spec, name, folders.scratch, folders.logs, {}),
+            **worker_keywords(spec, name, folders.scratch, folders.logs),
             security=security,
             scheduler_options={"dashboard_address": ONLY_HERE, **address},
             job_cls=keeping_refusals(kind.job_cls),
@@ -165,12 +163,8 @@ class QueueWorkers(OwnWorkers):
 
     def _described(self, name: str, folders: Folders) -> dict[str, Any]:
         """A job of a group as a cluster of Dask wants it."""
-        several = len(self._groups) > 1
-        offered = {str(stage): 1.0 for stage in self._stages[name] if several}
-        usual = self._cluster.new_spec["options"]
-        own = worker_keywords(self._spec, name, folders.scratch, folders.logs, offered)
-        if self._spec.kind != "htcondor":  # whose jobs have one command for a script
-            own["job_script_prologue"] = [*own["job_script_prologue"], *self.disks.script()]
+        usual, checks = self._cluster.new_spec["options"], self.disks.script()
+        own = worker_keywords(self._spec, name, folders.scratch, folders.logs, checks)
         per_job = self._groups[name].per_job
         what = name or "worker"
         job_cls = recorded(

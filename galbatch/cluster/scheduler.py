@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.base import Folders
+from galbatch.cluster.certificates import checked_security, shake_hands
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.session import closed, session
 from galbatch.cluster.workers import Workers
@@ -26,7 +26,8 @@ def scheduler(spec: SchedulerCluster, folders: Folders) -> Iterator[Workers]:
     Raises
     ------
     SpecError
-        If no scheduler answers, or a worker does not share the disks.
+        If no scheduler answers, its certificates are not those that the job names, or a worker
+        does not share the disks.
     """
 
     def start(disks: Disks, stack: ExitStack) -> Workers:
@@ -37,18 +38,12 @@ def scheduler(spec: SchedulerCluster, folders: Folders) -> Iterator[Workers]:
 
 
 def _join(spec: SchedulerCluster) -> Any:
-    from distributed import Client, Security
+    from distributed import Client
 
     security = None
     if spec.tls:
-        files = {"cert": spec.tls.certificate, "key": spec.tls.key, "ca": spec.tls.ca}
-        for word, file in files.items():
-            if not Path(file).expanduser().is_file():
-                raise SpecError(f"cluster.tls: {word}", f"there is no file {file}")
-        cert, key, ca = (str(Path(file).expanduser()) for file in files.values())
-        security = Security(
-            tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
-        )
+        security = checked_security(spec.tls)
+        shake_hands(spec.address, security)
     try:
         return Client(spec.address, timeout="20s", set_as_default=False, security=security)
     except (OSError, ValueError) as error:

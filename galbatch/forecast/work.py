@@ -186,7 +186,8 @@ def warnings(
                 f"{stage.name}: {what} takes about {longest:,.0f} s, and workers leave after "
                 f"{who.seconds:,.0f} s: give them a longer 'walltime', or make the pieces smaller"
             )
-    return (*found, *_unshared(site))
+    unasked = site.job.cluster.unasked if isinstance(site.job.cluster, QueueCluster) else ""
+    return (*found, *_unshared(site), *([unasked] if unasked else []))
 
 
 def _which(stage: AnyStage, site: Site) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
 from galbatch.intake.ids import made_id
+from galbatch.mock.sed_library import RANGE, library_columns
 from galbatch.mock.spectra import CHUNK, EVERY_ROWS, every_subclass_columns
 from galbatch.spec.columns import Column
 from galbatch.spec.survey import Survey
@@ -26,7 +27,7 @@ _EVEN = 1e-3
 def spectral_batches(
     survey: Survey, rows: int, seed: int, batch_rows: int, first: int = 0
 ) -> Iterator[pa.Table]:
-    """Spectra of stars, galaxies and quasars of all subclasses, batch by batch.
+    """Spectra of stars, galaxies and quasars of all subclasses, or of a library, batch by batch.
 
     Parameters
     ----------
@@ -46,25 +47,56 @@ def spectral_batches(
     Raises
     ------
     SpecError
-        If the survey's axis is not even in the logarithm, with SDSS's step.
+        If the survey's axis is none that they can be made on.
     """
     if first % CHUNK:
         raise ValueError(f"first: expected a multiple of {CHUNK}, got {first}")
-    grid = _grid(survey)
+    assert survey.spectra is not None and survey.spectra.mock is not None
+    if survey.spectra.mock.of == "sed_library":
+        made = _of_the_library(survey, rows, seed, first)
+    else:
+        made = _of_every_subclass(_grid(survey), rows, seed, first, batch_rows)
 
     def batches() -> Iterator[pa.Table]:
-        step = max(batch_rows // CHUNK, 1) * CHUNK
-        start = first
-        while start < rows:
-            block, inside = divmod(start, EVERY_ROWS)
-            stop = min(inside + step, EVERY_ROWS, inside + rows - start)
-            found = every_subclass_columns(grid, (seed, block), slice(inside, stop))
+        for start, found in made:
             table = _table(survey, start, found, seed)
             for begin in range(0, table.num_rows, batch_rows):
                 yield table.slice(begin, batch_rows).combine_chunks()
-            start += stop - inside
 
     return batches()
+
+
+def _of_every_subclass(
+    grid: LogGrid, rows: int, seed: int, first: int, batch_rows: int
+) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    """Observed spectra, and the number of the first row of each lot."""
+    step = max(batch_rows // CHUNK, 1) * CHUNK
+    start = first
+    while start < rows:
+        block, inside = divmod(start, EVERY_ROWS)
+        stop = min(inside + step, EVERY_ROWS, inside + rows - start)
+        yield start, every_subclass_columns(grid, (seed, block), slice(inside, stop))
+        start += stop - inside
+
+
+def _of_the_library(
+    survey: Survey, rows: int, seed: int, first: int
+) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    """Spectra at rest, and the number of the first row of each lot."""
+    wavelengths = np.array(survey.wavelengths)
+    if wavelengths[0] < RANGE[0] or wavelengths[-1] > RANGE[1]:
+        raise SpecError(
+            f"survey {survey.name}: axes",
+            f"the library has wavelengths from {RANGE[0]:g} to {RANGE[1]:g} Angstrom, got "
+            f"{wavelengths[0]:g} to {wavelengths[-1]:g}",
+        )
+
+    def lots() -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        for start in range(first, rows, CHUNK):
+            found = library_columns(wavelengths, (seed, 4, start // CHUNK), CHUNK)
+            yield start, {name: values[: rows - start] for name, values in found.items()}
+
+    return lots()
 
 
 def _grid(survey: Survey) -> LogGrid:
@@ -85,9 +117,9 @@ def _table(survey: Survey, start: int, found: dict[str, NDArray[Any]], seed: int
     assert spectra is not None and spectra.mock is not None
     count = len(found["flux"])
     values: dict[str, NDArray[Any]] = {spectra.flux: found["flux"], spectra.ivar: found["ivar"]}
-    if spectra.mask:
+    if spectra.mask and "mask" in found:
         values[spectra.mask] = found["mask"]
-    values |= {name: found[what] for name, what in spectra.mock.columns.items()}
+    values |= {name: found[what] for name, what in spectra.mock.columns.items() if what in found}
     values |= {name: np.full(count, number) for name, number in spectra.mock.constants.items()}
     values |= _positions(survey, start, count, seed)
     number = np.arange(start, start + count)

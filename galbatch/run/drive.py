@@ -137,7 +137,8 @@ class Driver:
     def _over(self, code: int) -> int:
         """The run has come to its end: what the next look at its state is told."""
         failed = f"the run has ended with exit code {code}: 'galbatch logs' shows why"
-        write_drivers(self.layout, Drivers(ended=failed if code in FAILURES else ""))
+        ended = failed if code in FAILURES else ""
+        write_drivers(self.layout, Drivers(ended=ended, over=True))
         return code
 
     def _after_signal(self, before: tuple[int, float]) -> tuple[int, str]:

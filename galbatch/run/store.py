@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import takewhile
-from pathlib import Path
 
 from galbatch.errors import SpecError
 from galbatch.stages.checks import identity_of
@@ -14,7 +12,7 @@ from galbatch.stages.site import Site
 from galbatch.store import fence
 from galbatch.store.fence import Occupied
 from galbatch.store.identity import hold
-from galbatch.store.locations import empty, is_remote, remove_tree
+from galbatch.store.locations import empty, missing, remove_tree
 
 _ASKS_EVERY = 1.0
 """Seconds."""
@@ -39,7 +37,7 @@ def opened(site: Site, patience: float = 0.0) -> Iterator[None]:
         If the folder is no store, another job's, or another run works on it.
     """
     layout = site.layout
-    made = (*_missing(layout.work), *_missing(layout.root))
+    made = (*missing(layout.work), *missing(layout.root))
     with _held(site, patience) as fresh:
         try:
             yield
@@ -66,10 +64,3 @@ def _held(site: Site, patience: float) -> Iterator[bool]:
                     raise
                 time.sleep(_ASKS_EVERY)
         yield fresh
-
-
-def _missing(path: Path) -> list[Path]:
-    """The folders that must be made for a path to be there, the innermost first."""
-    if is_remote(path):
-        return []
-    return list(takewhile(lambda folder: not folder.exists(), (path, *path.parents)))

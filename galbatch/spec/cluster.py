@@ -53,6 +53,10 @@ _OWN = frozenset(
 )
 """Keywords of dask-jobqueue that other settings stand for, or that are galbatch's alone."""
 
+_SETS = re.compile(r"[+\w.]+\s*=(?!=)")
+_PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
+_MEMORY = re.compile("mem|rss")
+
 
 class SerialCluster(Settings):
     """One process, one partition after the other."""
@@ -123,7 +127,9 @@ class QueueGroup(Settings):
     queue: Word | None = None
     account: Word | None = None
     directives: tuple[Line, ...] = ()
-    """Further lines of the job script's header, e.g. `--constraint=ssd`."""
+    """Further lines of the job script's header, e.g. `--constraint=ssd`; `{cores}` in them is the
+    number of `cores`. A job of sge needs one for more cores than one, which only its site can name:
+    `-pe smp {cores}`."""
     gpu_directives: tuple[Line, ...] | None = None
     """Lines of the header that ask for GPUs, with `{gpus}` for their number. By default what the
     queue's own manual says: `--gres=gpu:{gpus}` for slurm."""
@@ -247,6 +253,30 @@ class QueueCluster(QueueGroup):
                 raise SettingError(problem, "groups" if self.groups else "stages")
         return self
 
+    @model_validator(mode="after")
+    def _are_of_the_queue(self) -> Self:
+        groups = {_place_of(name): group for name, group in self.all_groups.items()}
+        for place, group in {**groups, ("driver",): self.driver_group}.items():
+            if self.kind == "htcondor":
+                _check_condor(group, place)
+            elif self.kind == "sge":
+                _check_slots(group, place)
+        return self
+
+    @property
+    def unasked(self) -> str:
+        """What the queue is not asked for, as each site has a name of its own for it."""
+        if self.kind != "sge":
+            return ""
+        named = str(self.options.get("resource_spec", ""))
+        groups = self.all_groups.values()
+        if all(_MEMORY.search(" ".join([named, *group.directives])) for group in groups):
+            return ""
+        return (
+            "sge is not asked for memory, which each site calls otherwise: "
+            'e.g. directives: ["-l h_vmem=4G"]'
+        )
+
     def _check_queues(self, groups: Mapping[str, QueueGroup]) -> None:
         """HTCondor has none."""
         places: dict[tuple[str, ...], str | None] = {(): self.queue, ("driver",): self.driver.queue}
@@ -314,6 +344,28 @@ class QueueCluster(QueueGroup):
 def _place_of(group: str) -> tuple[str, ...]:
     """The keys of `cluster` that lead to a group's settings."""
     return ("groups", group) if group else ()
+
+
+def _check_condor(group: QueueGroup, place: tuple[str, ...]) -> None:
+    """A submit file of HTCondor has names and values."""
+    for word in ("directives", "gpu_directives"):
+        for line in getattr(group, word) or ():
+            if not _SETS.match(line):
+                problem = (
+                    f"'{line}' sets nothing; htcondor takes lines like "
+                    "'requirements = (OpSysMajorVer == 9)'"
+                )
+                raise SettingError(problem, *place, word)
+
+
+def _check_slots(group: QueueGroup, place: tuple[str, ...]) -> None:
+    """A job of SGE has one slot unless it names a parallel environment."""
+    if group.cores > 1 and not any(map(_PARALLEL.match, group.directives)):
+        problem = (
+            f"sge gives a job one core, not {group.cores}, unless it names a parallel environment "
+            'of the site (`qconf -spl` lists them): "-pe smp {cores}"'
+        )
+        raise SettingError(problem, *place, "directives")
 
 
 def stages_with_gpus(gpus: int, cores: int) -> tuple[WorkerStage, ...]:

@@ -34,12 +34,17 @@ class SkyResidual(Settings):
         return self
 
 
-Truth = Literal["redshift", "class", "subclass", "signal_to_noise"]
+Truth = Literal[
+    "redshift", "class", "subclass", "signal_to_noise", "age", "metallicity", "dispersion", "mass"
+]
 
 
 class SpectralMock(Settings):
-    """How a simulated catalogue of spectra looks: every subclass of SDSS's is as frequent."""
+    """How a simulated catalogue of spectra looks."""
 
+    of: Literal["subclasses", "sed_library"] = "subclasses"
+    """Observed spectra of SDSS's subclasses, all as frequent; or galaxies at rest, each of one age
+    and metallicity, without noise."""
     columns: dict[str, Truth] = Field(default_factory=dict)
     """Which column of the catalogue holds what is known of a simulated object."""
     constants: dict[str, Constant] = Field(default_factory=dict)

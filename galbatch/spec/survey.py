@@ -366,6 +366,8 @@ class Survey(Settings):
         if axis.unit and units.factor(axis.unit, "Angstrom") != 1.0:
             raise ValueError(f"axes: '{axis.name}' has unit '{axis.unit}', expected Angstrom")
         mock = self.spectra.mock
+        if mock is not None and (mock.of == "sed_library") != (self.spectra.frame == "rest"):
+            raise ValueError("spectra.mock: 'sed_library' is at rest, 'subclasses' as observed")
         for name in (*mock.columns, *mock.constants) if mock else ():
             if name not in self.column:
                 raise ValueError(f"spectra.mock: '{name}' is not in 'columns'")

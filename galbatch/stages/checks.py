@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,12 +16,13 @@ from galbatch.models.families import family_of, needs_labels
 from galbatch.readers.paths import check_catalogues
 from galbatch.readers.remote import is_url
 from galbatch.sinks.open import sink_of
+from galbatch.spec.cluster import QueueCluster
 from galbatch.spec.job import AnyModel, Job, MockSource, SkySplit
 from galbatch.spec.optional import optional_columns
 from galbatch.spec.survey import Survey
 from galbatch.stages.compare_files import UnreadFiles, compare, few
 from galbatch.stages.deliveries import origin_of
-from galbatch.stages.fit_process import pretrained_folder
+from galbatch.stages.fit_process import address_of, pretrained_folder
 from galbatch.stages.headers import FileFacts, read_headers
 from galbatch.stages.overlap import other_stores
 from galbatch.stages.site import Site
@@ -33,6 +36,8 @@ from galbatch.values import TARGETS
 
 _AWAY = 3
 """Files in object storage whose headers are read before a run, at most."""
+_HERE = ("serial", "local", "cuda")
+"""Clusters whose workers, and fits, are on this machine."""
 
 
 def agree(job: Job, survey: Survey) -> None:
@@ -198,13 +203,17 @@ def check_places(snapshot: Snapshot) -> None:
     Raises
     ------
     SpecError
-        If the store is another job's or no store, a folder cannot be written, or a database's
-        table is of others.
+        If the store is another job's or no store, a folder cannot be written, a database's
+        table is of others, or processes that are to train from here cannot be begun.
     """
     site = snapshot.site
     check_writable(site.layout.root, "store")
     check_identity(site.layout, identity_of(site))
-    check_writable(site.layout.work, "scratch" if site.job.scratch else "store")
+    disk = "scratch" if site.job.scratch else "store"
+    check_writable(site.layout.work, disk)
+    if isinstance(site.job.cluster, QueueCluster):
+        check_writable(site.layout.logs, disk)
+    _check_training(site.job)
     for spec in site.job.sinks:
         sink = sink_of(spec)
         for file in sink.files:
@@ -212,6 +221,19 @@ def check_places(snapshot: Snapshot) -> None:
         for model in site.job.models:
             version = snapshot.versions.current(model)
             sink.check_table(origin_of(site, spec, model.name, version))
+
+
+def _check_training(job: Job) -> None:
+    """What processes of a fit need of this machine, where it is this one that begins them."""
+    training = job.training
+    if training.launch != "srun" or training.processes == 1 or job.cluster.kind not in _HERE:
+        return
+    if shutil.which("srun") is None:
+        problem = "there is no program 'srun' on this machine"
+        raise SpecError("training.launch", problem, "train in an allocation of SLURM")
+    # On a node. Another machine, from which nodes were asked for, may have other interfaces.
+    if training.interface is not None and "SLURMD_NODENAME" in os.environ:
+        address_of(training.interface)
 
 
 def identity_of(site: Site) -> Identity:

@@ -243,14 +243,20 @@ def _group(place: dict[str, Any] | None, number: int) -> Iterator[FitGroup | Non
     if files is None:
         share_machine(number, count)
     elif number == 0:
-        host = _address(place["interface"])
+        host = address_of(place["interface"])
     made = Certificates(*files) if files else None
     with joined(Meeting(Path(place["folder"]), count, made, host), number) as group:
         yield group
 
 
-def _address(interface: str | None) -> str:
-    """Where processes of other machines reach this one: its name may mean itself alone."""
+def address_of(interface: str | None) -> str:
+    """Where processes of other machines reach this one: its name may mean itself alone.
+
+    Raises
+    ------
+    SpecError
+        If this machine has no such interface.
+    """
     from distributed.utils import get_ip, get_ip_interface
 
     try:

@@ -33,6 +33,8 @@ class NewFile(AbstractContextManager["NewFile"]):
     ----------
     path : Path
         Its final path; missing folders are made.
+    private : bool, optional
+        Whether nobody but the user may read it; on a disk.
 
     Raises
     ------
@@ -40,7 +42,7 @@ class NewFile(AbstractContextManager["NewFile"]):
         From every method that writes: the disk is full or the folder cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, private: bool = False) -> None:
         self._path = path
         name = f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
         self._remote = is_remote(path)
@@ -51,6 +53,8 @@ class NewFile(AbstractContextManager["NewFile"]):
         self._size = 0
         with self._explained():
             self._temporary.parent.mkdir(parents=True, exist_ok=True)
+            if private:
+                self._temporary.touch(mode=0o600)
             self._file = self._temporary.open("wb")
 
     closed = False
@@ -127,7 +131,11 @@ class NewFile(AbstractContextManager["NewFile"]):
 
 
 def commit_bytes(
-    path: Path, data: bytes | pa.Buffer, check: Callable[[Path], None] | None = None
+    path: Path,
+    data: bytes | pa.Buffer,
+    check: Callable[[Path], None] | None = None,
+    *,
+    private: bool = False,
 ) -> str:
     """Write a file whole or not at all.
 
@@ -138,6 +146,8 @@ def commit_bytes(
     data : bytes or pyarrow.Buffer
     check : callable, optional
         Given the temporary file; raises when its content is not as it should be.
+    private : bool, optional
+        Whether nobody but the user may read it; on a disk.
 
     Returns
     -------
@@ -151,7 +161,7 @@ def commit_bytes(
     TransientError
         If the file reads back different from what was written.
     """
-    with NewFile(path) as file:
+    with NewFile(path, private) as file:
         file.write(data)
         return file.commit(check)
 

@@ -141,7 +141,8 @@ def _lease_or_flock(layout: Layout) -> Iterator[Holder]:
         layout.root.mkdir(parents=True, exist_ok=True)
         lock = layout.lock.open("ab")
     except OSError as error:
-        raise SpecError(str(layout.root), f"cannot be written: {error.strerror}") from error
+        problem = f"cannot be written: {error.strerror}"
+        raise SpecError(f"store: {layout.root}", problem, "choose another place") from error
     with lock:
         _flock(layout, lock, fcntl.LOCK_EX)
         before, mine = read_holder(layout.lock), Holder()

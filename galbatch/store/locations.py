@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -89,6 +90,13 @@ def check_writable(folder: Path, setting: str) -> None:
         raise SpecError(
             f"{setting}: {folder}", f"{nearest} cannot be written", "choose another place"
         )
+
+
+def missing(path: Path) -> list[Path]:
+    """The folders that must be made for a path to be there, the innermost first."""
+    if is_remote(path):
+        return []
+    return list(takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
 
 
 @contextmanager

@@ -50,10 +50,13 @@ class Drivers:
         Drivers in a row that have finished no unit of work.
     ended : str
         Why no other follows; empty while one does.
+    over : bool
+        Whether the run has come to its end, well or not.
     """
 
     barren: int = 0
     ended: str = ""
+    over: bool = False
 
 
 def record_job(layout: Layout, kind: str, number: str, what: str) -> None:

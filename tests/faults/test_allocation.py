@@ -62,12 +62,13 @@ def started() -> Iterator[list[Srun]]:
         one.kill()
 
 
+@pytest.mark.parametrize("tls", [True, False])
 def test_the_tasks_make_what_one_process_makes(
-    reference: Path, tmp_path: Path, started: list[Srun]
+    reference: Path, tmp_path: Path, started: list[Srun], tls: bool
 ) -> None:
     folder = tmp_path / "run"
     begin_at(reference, folder, "ingest")
-    write_small(folder, CLUSTER)
+    write_small(folder, CLUSTER | {"tls": tls})
     started.append(Srun(folder, 0))
     ended = started[-1].wait()
     assert [code for code, _ in ended] == [0] * 4, ended

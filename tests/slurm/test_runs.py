@@ -36,7 +36,8 @@ def refused(folder: Path) -> str:
     assert done.returncode == 2, done.stderr
     *others, line = done.stderr.splitlines()
     assert others[0] == "galbatch scan: 1 to do"
-    assert all(other.startswith("galbatch scan: dashboard: ") for other in others[1:])
+    # On a machine that is busy it may have been said, too, that workers are waited for.
+    assert all(other.startswith("galbatch scan: ") for other in others[1:]), others
     return line
 
 

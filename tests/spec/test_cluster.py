@@ -58,11 +58,61 @@ def test_workers_are_processes() -> None:
             "take 8 ports",
         ),
         ({"kind": "htcondor", "workers": 1, "queue": "long"}, "htcondor has none"),
+        (
+            {"kind": "htcondor", "workers": 1, "directives": ['+Project = "a"', "--wall=5"]},
+            "directives: '--wall=5' sets nothing; htcondor takes lines like",
+        ),
+        (
+            {"kind": "htcondor", "workers": 1, "gpu_directives": ["gpus"], "gpus": 1},
+            "directives: 'gpus' sets nothing",
+        ),
+        (
+            {
+                "kind": "htcondor",
+                "workers": 1,
+                "directives": ["a == 5"],
+                "driver": {"directives": []},
+            },
+            "directives: 'a == 5' sets nothing",
+        ),
+        (
+            {"kind": "sge", "workers": 4, "cores": 4, "memory": "8 GiB"},
+            r"directives: sge gives a job one core, not 4, unless it names a parallel env",
+        ),
+        (
+            {"kind": "sge", "workers": 1, "driver": {"cores": 2}, "directives": ["-petty 2"]},
+            "driver.directives: sge gives a job one core, not 2",
+        ),
+        (
+            {"kind": "sge", "groups": {"a": {"workers": 2, "cores": 2}}},
+            "groups.a.directives: sge gives",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         queue(**settings)
+
+
+def test_sge_is_asked_for_cores_in_the_words_of_its_site() -> None:
+    found = queue(kind="sge", workers=4, cores=4, memory="8 GiB", directives=["-pe smp {cores}"])
+    assert found.driver_group.cores == 1 and found.driver_group.directives
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, False),
+        ({"directives": ["-V"]}, False),
+        ({"directives": ["-l h_vmem=4G"]}, True),
+        ({"options": {"resource_spec": "mem_free=4G"}}, True),
+        ({"kind": "slurm"}, True),
+    ],
+)
+def test_memory_that_sge_is_not_asked_for_is_said(settings: dict[str, Any], asked: bool) -> None:
+    said = queue(**({"kind": "sge", "workers": 1} | settings)).unasked
+    assert bool(said) is not asked
+    assert asked or said.startswith("sge is not asked for memory, which each site calls otherwise")
 
 
 def test_what_groups_say_themselves_is_not_asked_of_the_cluster() -> None:

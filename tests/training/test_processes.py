@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +19,13 @@ MODEL = job_words()["models"][0] | {"epochs": 8, "patience": 8}
 NOTICED_WITHIN = 5.0
 
 
-def write(folder: Path, **training: Any) -> str:
+def write(folder: Path, cluster: dict[str, Any] | None = None, **training: Any) -> str:
     return write_job(
         folder,
         source={"kind": "mock", "rows": 800, "seed": 3, "batch_rows": 400},
         models=[MODEL],
         sinks=[],
-        cluster={"kind": "serial"},
+        cluster=cluster or {"kind": "serial"},
         training=training,
     )
 
@@ -86,3 +87,41 @@ def test_another_number_of_processes_trains_nothing_again(tmp_path: Path) -> Non
     done = galbatch("run", "job.yaml", cwd=tmp_path)
     assert done.returncode == 0 and "nothing to do" in done.stdout
     assert weights(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "on_a_node", "said"),
+    [
+        ("serial", True, "error: training.interface: 'nowhere0' is not a valid network interface"),
+        ("local", True, "error: training.interface: 'nowhere0' is not a valid network interface"),
+        # Nodes may have what the machine lacks that asked for them.
+        ("serial", False, ""),
+        ("slurm", True, ""),
+    ],
+)
+def test_a_network_that_is_not_there_is_said_before_anything_is_read(
+    kind: str, on_a_node: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\nexit 1\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("SLURMD_NODENAME", raising=False)
+    if on_a_node:
+        monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    cluster = {"kind": kind, **({"workers": 1} if kind == "slurm" else {})}
+    training = {"processes": 2, "launch": "srun", "interface": "nowhere0"}
+    write(tmp_path, cluster=cluster, **training)
+    done = galbatch("validate", "job.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stderr.startswith(said)) == (2 if said else 0, True), done.stderr
+    if said:
+        done = galbatch("run", "job.yaml", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith(said), done.stderr
+        assert "galbatch scan" not in done.stderr
+        assert not (tmp_path / "store").exists()
+        srun.unlink()
+        monkeypatch.setenv("PATH", str(srun.parent))
+        done = galbatch("validate", "job.yaml", cwd=tmp_path)
+        assert "training.launch: there is no program 'srun' on this machine" in done.stderr
