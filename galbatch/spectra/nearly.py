@@ -98,10 +98,11 @@ class _ByTransform:
         """Sums of the vectors that have nothing in common along all pixels.
 
         Fits with them are the same, and single precision does not lose what vectors that are
-        nearly alike differ by. A prior goes by vectors as they are.
+        nearly alike differ by. A prior goes by vectors as they are, and so does the sign of a
+        vector that is alone.
         """
         lines = self._stack.lines
-        if self._stack.has_prior:
+        if self._stack.has_prior or self._stack.size == 1:
             return lines
         apart = np.linalg.qr(lines.transpose(0, 2, 1))[0].transpose(0, 2, 1)
         found: Array = apart * np.sqrt(lines.shape[-1])
