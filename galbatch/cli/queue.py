@@ -59,7 +59,8 @@ def submit_command(
     if not dry_run:
         _refuse_a_second(site)
     check_places(Snapshot(site))
-    script = queue.script(["drive", *_words(job, set_, retrain)], Path.cwd())
+    places = ["--store", str(site.layout.root), "--logs", str(site.layout.logs)]
+    script = queue.script(["drive", *_words(job, set_, retrain), *places], Path.cwd())
     # Made in any case: what is wrong with them is said before the driver waits in the queue.
     workers = list(queue.worker_scripts(site.layout.work, site.layout.shared))
     if dry_run:
@@ -132,10 +133,16 @@ def _submit(site: Site, queue: DriverQueue, script: str) -> None:
 
 @commands.command("drive", hidden=True, epilog=help_text("drive jobs/jpas.yaml"))
 def drive_command(
-    job: JobArgument, set_: SetOption = None, retrain: Annotated[bool, _RETRAIN] = False
+    job: JobArgument,
+    set_: SetOption = None,
+    retrain: Annotated[bool, _RETRAIN] = False,
+    store: Annotated[str, typer.Option("--store", help="As `submit` has found it.")] = "",
+    logs: Annotated[str, typer.Option("--logs", help="As `submit` has found them.")] = "",
 ) -> None:
     """What the job of `galbatch submit` does."""
     site = site_of(job, set_)
+    for word, told, own in (("store", store, site.layout.root), ("logs", logs, site.layout.logs)):
+        _refuse_other(word, told, own)
     from galbatch.run.drive import Driver
 
     words = [*_words(job, set_, retrain), "--wait", str(_WAITS)]
@@ -147,6 +154,25 @@ def drive_command(
         say=lambda text: print(f"galbatch driver: {text}", file=sys.stderr, flush=True),
     )
     raise typer.Exit(driver.drive())
+
+
+def _refuse_other(word: str, told: str, own: Path) -> None:
+    """Refuse to work elsewhere than `submit`, `status` and `cancel` look.
+
+    Raises
+    ------
+    SpecError
+        If this machine has another place for the job.
+    """
+    if not told or str(own) == told:
+        return
+    # A folder may be reached by another path here.
+    if "://" in told or own.resolve() != Path(told).resolve():
+        raise SpecError(
+            word, f"the driver sees {own}, 'submit' saw {told}",
+            "a variable that the job or its site names is another here: export it in "
+            "'cluster.prologue', e.g. export GALBATCH_STORES=/data/stores",
+        )  # fmt: skip
 
 
 @commands.command("logs", epilog=help_text("logs jobs/jpas.yaml --lines 30"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import stat
 import subprocess
 import time
@@ -148,6 +149,31 @@ def test_a_folder_that_no_script_can_name_is_refused(tmp_path: Path, stub: Any) 
     assert done.returncode == 2
     assert "with space" in done.stderr and "that scripts do not take" in done.stderr
     assert found.submitted() == []
+
+
+@pytest.mark.parametrize("elsewhere", ["store", "logs"])
+def test_a_driver_that_sees_another_place_than_submit_says_so(
+    elsewhere: str, tmp_path: Path, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue need not hand on the variables that a job or its site names."""
+    found = stub("slurm")
+    found.hold()
+    monkeypatch.setenv("PLACE", str(tmp_path / "there"))
+    setting = {"store": "store", "logs": "scratch"}[elsewhere]
+    write_small(tmp_path, words("slurm"), **{setting: "${PLACE:-here}/a"})
+    done = galbatch("submit", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    script = (found.folder / "101.sh").read_text()
+    drive = shlex.split(script.partition("-m galbatch.cli ")[2])
+    monkeypatch.delenv("PLACE")
+    done = galbatch(*drive, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {elsewhere}: the driver sees {tmp_path}/here/a")
+    assert f", 'submit' saw {tmp_path}/there/a" in done.stderr
+    assert "export GALBATCH_STORES=" in done.stderr
+    assert not (tmp_path / "here").exists()
+    (tmp_path / "link").symlink_to(tmp_path)
+    queue_commands._refuse_other("store", f"{tmp_path}/store", tmp_path / "link" / "store")
 
 
 GROUPS = {
