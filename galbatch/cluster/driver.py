@@ -13,15 +13,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.certificates import certificates_to_be
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.jobs import (
+    check_options,
     for_condor,
     job_keywords,
+    job_of,
     lifetime_of,
     python_of,
     refused,
@@ -45,7 +46,7 @@ _LEAST_NOTICE, _MOST_NOTICE = 1, 120
 """Seconds before the end of its time at which SLURM tells a driver."""
 _OF_THE_SITE = frozenset(
     {
-        *("shebang", "job_directives_skip", "config_name", "lsf_units", "use_stdin", "disk"),
+        *("shebang", "job_directives_skip", "lsf_units", "use_stdin", "disk"),
         *("submit_command_extra", "cancel_command_extra"),
     }
 )
@@ -116,7 +117,13 @@ class DriverQueue:
             Of galbatch's command line.
         folder : Path
             Where it is to run.
+
+        Raises
+        ------
+        SpecError
+            If dask-jobqueue does not take one of the settings.
         """
+        check_options(self._job_cls, self._spec)
         # As dask-jobqueue does: it may be a command, such as a container's.
         python = python_of(self._spec) or sys.executable
         enter, given = f"cd {shlex.quote(str(folder))}", shlex.join(words)
@@ -155,7 +162,7 @@ class DriverQueue:
             address |= {"protocol": "tls://", "security": certificates_to_be(scratch, "RUN")}
         for name, group in self._spec.all_groups.items():
             keywords = worker_keywords(self._spec, name, scratch, self._logs, checks)
-            job = self._made(**address, **keywords)
+            job = job_of(self._job_cls, self._spec, self._logs, {**address, **keywords})
             yield f"{name or 'worker'}, {group.least // group.per_job} x", job.job_script()
 
     def submit(self, script: Path) -> str:
@@ -223,20 +230,8 @@ class DriverQueue:
         if self._system.leaving:
             leaving = [line.format(seconds=self._notice()) for line in self._system.leaving]
             keywords["job_extra_directives"] = [*leaving, *keywords["job_extra_directives"]]
-        return self._made(name=NAME, job_name=NAME, processes=1, **keywords)
-
-    def _made(self, **keywords: Any) -> Any:
-        """A job of dask-jobqueue, without the folders that it makes."""
-        folders = (self._logs, *self._logs.parents)
-        made = list(takewhile(lambda folder: not folder.exists(), folders))
-        try:
-            return self._job_cls(**keywords)
-        except (ValueError, TypeError, OSError) as error:
-            raise SpecError(self._where, f"no job can be made: {error}") from error
-        finally:
-            for folder in made:
-                with suppress(OSError):  # others may have put something there
-                    folder.rmdir()
+        keywords |= {"name": NAME, "job_name": NAME, "processes": 1}
+        return job_of(self._job_cls, self._spec, self._logs, keywords)
 
     def _notice(self) -> int:
         """Seconds before the end of its time at which the driver is told."""

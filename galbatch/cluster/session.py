@@ -101,6 +101,23 @@ def joined(cluster: Any, stack: ExitStack) -> Any:
     return stack.enter_context(closed(Client(cluster, set_as_default=False)))
 
 
+def check_interface(name: str | None) -> None:
+    """See whether this machine can listen on a network interface; None stands for any.
+
+    Raises
+    ------
+    SpecError
+        If it has none of that name, or no address of the internet's version 4 there.
+    """
+    from distributed.utils import get_ip_interface
+
+    try:
+        if name is not None:
+            get_ip_interface(name)
+    except ValueError as error:
+        raise SpecError("cluster.interface", str(error)) from error
+
+
 @contextmanager
 def closed(client_or_cluster: Any) -> Iterator[Any]:
     """Close a client or a cluster of Dask in the end.

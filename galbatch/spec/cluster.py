@@ -43,15 +43,18 @@ Word = Annotated[
     ),
 ]
 """What a queue's script takes without quotes."""
-_OWN = frozenset(
+NOT_OPTIONS = frozenset(
     {
         *("cores", "processes", "memory", "walltime", "queue", "account", "project", "interface"),
         *("job_name", "name", "python", "death_timeout", "local_directory", "log_directory"),
         *("job_extra_directives", "job_script_prologue", "worker_extra_args", "security"),
         *("shared_temp_directory", "scheduler_options", "job_cls", "n_workers", "asynchronous"),
+        *("protocol", "scheduler", "config_name"),
+        *("extra", "env_extra", "job_extra", "header_skip"),
     }
 )
-"""Keywords of dask-jobqueue that other settings stand for, or that are galbatch's alone."""
+"""Keywords of dask-jobqueue that other settings stand for, that are galbatch's alone, or old
+names of these."""
 
 _SETS = re.compile(r"[+\w.]+\s*=(?!=)")
 _PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
@@ -245,7 +248,7 @@ class QueueCluster(QueueGroup):
         for name, group in groups.items():
             group.check(*_place_of(name))
         self._check_ports(groups)
-        if taken := sorted(_OWN & {*self.options}):
+        if taken := sorted(NOT_OPTIONS & {*self.options}):
             raise SettingError("see the settings of 'cluster' itself", "options", taken[0])
         for stage in STAGES:
             if not any(stage in done for done in self.stages_of.values()):

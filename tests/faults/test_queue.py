@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from faults.campaign import Run
 from queues import connected, words
-from small import galbatch_process, partitions, write_job
+from small import galbatch, galbatch_process, partitions, write_job
 from toy import done_by
 
 from galbatch.cluster import queue
@@ -45,6 +45,36 @@ def test_a_refused_job_stops_the_run(kind: str, tmp_path: Path, stub: Any, quick
     ):
         done_by(found)
     assert [path.name for path in tmp_path.iterdir()] == ["queue"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("slurm", {"options": {"silence_logs": 40}}, "cluster.options.silence_logs: a job of dask-"
+         "jobqueue for slurm has no such keyword"),
+        ("slurm", {"options": {"job_cpus": 4}}, "cluster.options.job_cpus: .*mean 'job_cpu'"),
+        ("slurm", {"options": {"lsf_units": "mb"}}, "cluster.options.lsf_units: a job"),
+        ("lsf", {"options": {"use_stdin": True, "lsf_units": "foo"}},
+         "cluster.options.lsf_units: dask-jobqueue does not take 'foo': KeyError: 'f'"),
+        ("pbs", {"options": {"job_directives_skip": 3}},
+         "cluster.options.job_directives_skip: dask-jobqueue does not take 3: TypeError: 'int'"),
+        ("slurm", {"interface": "wlan9"}, "cluster.interface: 'wlan9' is not a valid network"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_dask_jobqueue_does_not_take_is_named(
+    kind: str, settings: dict[str, Any], said: str, tmp_path: Path, stub: Any
+) -> None:
+    """Before Dask is started, which would wait for ever, and before a driver is submitted."""
+    found = stub(kind)
+    with pytest.raises(SpecError, match=f"^{said}"), connected(kind, tmp_path, **settings):
+        pass
+    assert not (tmp_path / "logs").exists()
+    if "options" in settings:
+        job = write_job(tmp_path, cluster=words(kind, **settings))
+        done = galbatch("submit", job, cwd=tmp_path)
+        assert done.returncode == 2
+        assert re.match(f"error: {said}", done.stderr), done.stderr
+    assert found.submitted() == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

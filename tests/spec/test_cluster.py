@@ -50,6 +50,18 @@ def test_workers_are_processes() -> None:
         ({"workers": 1, "job_name": "my name"}, "job_name"),
         ({"workers": 1, "account": "$(id)"}, "account"),
         ({"workers": 1, "options": {"cores": 7}}, "options.cores: see the settings"),
+        *(
+            ({"workers": 1, "options": {word: []}}, f"options.{word}: see the settings")
+            for word in (
+                "protocol",
+                "scheduler",
+                "config_name",
+                "extra",
+                "env_extra",
+                "job_extra",
+                "header_skip",
+            )
+        ),
         ({"groups": {"a": {"workers": 1, "stages": []}}}, "stages"),
         ({"workers": 1, "worker_ports": "40099:40000"}, "40099:40000 is no range"),
         ({"workers": 1, "worker_ports": "40000:70000"}, "is no range within"),
