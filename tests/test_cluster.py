@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -11,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -114,10 +117,31 @@ def test_a_local_worker_is_replaced_and_nobody_else_can_reach_it(
     assert list((tmp_path / "work").glob("token*")) == []
 
 
-def test_a_missing_scheduler_is_explained(tmp_path: Path) -> None:
-    spec = SchedulerCluster(kind="scheduler", address="nonsense://nowhere", tls=False)
-    with pytest.raises(SpecError, match="no Dask scheduler answers"), connected(spec, tmp_path):
+@pytest.mark.parametrize("protocol", ["ws", "tcp"])
+def test_a_missing_scheduler_is_explained(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether nobody answers, or somebody else does; and nothing of Dask's is left half made."""
+    monkeypatch.setattr("galbatch.cluster.scheduler._ANSWERS_WITHIN", 0.5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        address = f"{protocol}://127.0.0.1:{server.server_port}"
+        spec = SchedulerCluster(kind="scheduler", address=address, tls=False)
+        with (
+            contextlib.redirect_stderr(None),
+            pytest.raises(SpecError, match="no Dask scheduler answers"),
+            connected(spec, tmp_path),
+        ):
+            pass
+        server.shutdown()
+        thread.join()
+    with (
+        pytest.raises(SpecError, match="no Dask scheduler answers"),
+        connected(spec, tmp_path),
+    ):
         pass
+    gc.collect()
 
 
 def test_no_gpu_is_explained(tmp_path: Path) -> None:

@@ -114,13 +114,14 @@ def _submit(site: Site, queue: DriverQueue, script: str) -> None:
 
     layout = site.layout
     made = missing(layout.logs.parent)
-    begin_drivers(layout)
+    remember = begin_drivers(layout)
     # What `--set` says stands in it.
     commit_bytes(layout.driver_script, script.encode(), private=True)
     try:
         number = queue.submit(layout.driver_script)
     except GalbatchError:
-        layout.driver_script.unlink()
+        layout.driver_script.unlink(missing_ok=True)
+        remember()
         for folder in (layout.logs, *made):
             with suppress(OSError):  # there may be logs of earlier jobs
                 folder.rmdir()

@@ -171,21 +171,25 @@ class DriverQueue:
         Raises
         ------
         SpecError
-            If the queue refuses it, or there is none.
+            If the queue refuses it, there is none, or the script is gone.
         """
         job = self._job()
         words = shlex.split(job.submit_command)
         # LSF reads a script's header only where the script comes by itself.
         by_itself = bool(getattr(job, "use_stdin", False))
         try:
-            with script.open("rb") as file:
-                done = subprocess.run(
-                    words if by_itself else [*words, str(script)],
-                    stdin=file if by_itself else subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
+            text = script.read_text(encoding="utf-8")
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror or error}"
+            raise SpecError(str(script), problem, "'galbatch submit' makes it again") from error
+        try:
+            done = subprocess.run(
+                words if by_itself else [*words, str(script)],
+                input=text if by_itself else "",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         except FileNotFoundError as error:
             raise SpecError(
                 self._where, f"there is no '{words[0]}' on this machine", "submit where there is"

@@ -205,9 +205,9 @@ class DriverJob(Settings):
     refuses the driver until less is written here."""
     lifetime: LifetimeShare = 0.9
     """Share of the walltime after which the next driver takes over."""
-    queue: Line | None = None
+    queue: Word | None = None
     """This and those below are the cluster's, unless they are given here."""
-    account: Line | None = None
+    account: Word | None = None
     directives: tuple[Line, ...] | None = None
     prologue: tuple[Line, ...] | None = None
 
@@ -410,6 +410,17 @@ class TlsFiles(Settings):
     key: Location
 
 
+SchedulerAddress = Annotated[
+    str,
+    Field(
+        pattern=r"^((tcp|tls|ws|wss)://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])"
+        r":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
+        max_length=300,
+        json_schema_extra=say(
+            "an address with its port (1 to 65535), e.g. tls://node7:8786: tcp, tls, ws or wss"
+        ),
+    ),
+]
 _LOOPBACK = re.compile(r"^([a-z]+://)?(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]+)?$")
 
 
@@ -417,7 +428,7 @@ class SchedulerCluster(Settings):
     """A Dask scheduler that runs already."""
 
     kind: Literal["scheduler"]
-    address: Line
+    address: SchedulerAddress
     tls: TlsFiles | Literal[False] | None = None
     """The certificates to speak to it with. `false` says that it is reached without, over a network
     that nobody else can use."""

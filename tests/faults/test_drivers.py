@@ -18,6 +18,9 @@ from slurm.runs import write_small
 from small import galbatch
 
 from galbatch.cli import queue as queue_commands
+from galbatch.cluster.driver import DriverQueue
+from galbatch.errors import SpecError
+from galbatch.spec.cluster import QueueCluster
 from galbatch.store.layout import Layout
 from galbatch.store.queue_jobs import Drivers, write_drivers
 
@@ -93,6 +96,27 @@ def test_a_driver_that_ended_its_run_or_was_cancelled_is_not_lost(
     assert len(notes(tmp_path)) == 1
     galbatch("cancel", "job.yaml", cwd=tmp_path)
     assert notes(tmp_path) == [f"cancelled{GOES_ON}"]
+
+
+def test_what_is_said_of_drivers_stays_where_the_next_is_refused(tmp_path: Path, stub: Any) -> None:
+    found = stub("slurm")
+    held(found, tmp_path)
+    galbatch("cancel", "job.yaml", cwd=tmp_path)
+    drivers = Layout(tmp_path / "store").drivers
+    drivers.write_text('{"barren": 2}')
+    found.refuse("error: no such partition")
+    assert galbatch("submit", "job.yaml", cwd=tmp_path).returncode == 2
+    assert notes(tmp_path) == [f"cancelled{GOES_ON}"]
+    assert drivers.read_text() == '{"barren": 2}'
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_script_that_is_gone_is_named(by_itself: bool, tmp_path: Path, stub: Any) -> None:
+    stub("lsf")
+    spec = QueueCluster.model_validate(words("lsf", options={"use_stdin": by_itself}))
+    script = tmp_path / "driver.sh"
+    with pytest.raises(SpecError, match=f"^{script}: cannot be read: No such file"):
+        DriverQueue(spec, tmp_path).submit(script)
 
 
 def test_only_the_user_can_read_what_set_says(tmp_path: Path, stub: Any) -> None:

@@ -49,6 +49,10 @@ def test_workers_are_processes() -> None:
         ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a.memory: 4 GiB for 32 workers"),
         ({"workers": 1, "job_name": "my name"}, "job_name"),
         ({"workers": 1, "account": "$(id)"}, "account"),
+        *(
+            ({"workers": 1, "driver": {word: "a b"}}, rf"driver\.{word}\n")
+            for word in ("queue", "account")
+        ),
         ({"workers": 1, "options": {"cores": 7}}, "options.cores: see the settings"),
         *(
             ({"workers": 1, "options": {word: []}}, f"options.{word}: see the settings")
@@ -177,13 +181,31 @@ def test_a_scheduler_of_this_machine_needs_no_certificates(address: str) -> None
     assert SchedulerCluster(kind="scheduler", address=address).tls is None
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://node7", "node7", "tcp://node7:99999", "tcp://node7:0", "tcp://node7:abc",
+     "tcp://127.0.0.1:x@evil:80", "http://node7:80", "tcp://:80", "tcp://node7:80/a", "tls://a b:1",
+     "tcp://me:hush@node7:80"],
+)  # fmt: skip
+def test_an_address_without_host_or_port_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match=r"address\n.*should match pattern"):
+        SchedulerCluster(kind="scheduler", address=address, tls=False)
+
+
+@pytest.mark.parametrize(
+    "address", ["node7.a-b:8786", "wss://node7:65535", "ws://[fe80::1%eth0]:1"]
+)
+def test_an_address_may_have_a_protocol(address: str) -> None:
+    words = {"ca": "a", "certificate": "b", "key": "c"} if address.startswith("wss") else False
+    spec = {"kind": "scheduler", "address": address, "tls": words}
+    assert CLUSTER.validate_python(spec).address == address  # type: ignore[union-attr]
+
+
 def test_a_scheduler_elsewhere_does() -> None:
     words = {"kind": "scheduler", "address": "tcp://node7:8786"}
     with pytest.raises(ValidationError, match="others may run programs in your name"):
         CLUSTER.validate_python(words)
     assert CLUSTER.validate_python({**words, "tls": False})
-    with pytest.raises(ValidationError, match="others may run programs"):
-        CLUSTER.validate_python({**words, "address": "tcp://127.0.0.1:x@evil:80"})
     with pytest.raises(ValidationError, match="expected tls://"):
         CLUSTER.validate_python({**words, "tls": {"ca": "a", "certificate": "b", "key": "c"}})
     with pytest.raises(ValidationError, match="needs certificates"):
