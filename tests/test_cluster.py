@@ -166,7 +166,9 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
             "queue": "long",
             "account": "survey",
             "interface": "lo",
-            "directives": ["--comment=galbatch", "-pe smp {cores}"],
+            "gpus": 2,
+            "gpu_directives": ["--gpus={gpus}/{cores}"],
+            "directives": ["--comment=galbatch", "-pe smp {cores}", "-l {gpus}"],
             "prologue": ["module load python"],
         }
     )
@@ -175,7 +177,15 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
         script = cluster.job_script()
     finally:
         cluster.close()
-    for word in ("long", "survey", "--comment=galbatch", "-pe smp 2", "module load python"):
+    for word in (
+        "long",
+        "survey",
+        "--comment=galbatch",
+        "-pe smp 2",
+        "-l 2",
+        "--gpus=2/2",
+        "module load python",
+    ):
         assert word in script
     assert "export MALLOC_TRIM_THRESHOLD_=1073741824" in script
     assert f"{tmp_path}/logs" in script

@@ -20,7 +20,6 @@ from galbatch.cluster.certificates import certificates_to_be
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.jobs import (
     check_options,
-    for_condor,
     job_keywords,
     job_of,
     lifetime_of,
@@ -28,6 +27,7 @@ from galbatch.cluster.jobs import (
     refused,
     worker_keywords,
 )
+from galbatch.cluster.shell import check_prologues, for_condor
 from galbatch.cluster.systems import (
     ANSWERS_WITHIN,
     SYSTEMS,
@@ -121,9 +121,10 @@ class DriverQueue:
         Raises
         ------
         SpecError
-            If dask-jobqueue does not take one of the settings.
+            If dask-jobqueue does not take one of the settings, or a shell one of the prologues.
         """
         check_options(self._job_cls, self._spec)
+        check_prologues(self._spec)
         # As dask-jobqueue does: it may be a command, such as a container's.
         python = python_of(self._spec) or sys.executable
         enter, given = f"cd {shlex.quote(str(folder))}", shlex.join(words)

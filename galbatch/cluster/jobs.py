@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.session import WORKER_ENVIRONMENT
+from galbatch.cluster.shell import for_condor
 from galbatch.cluster.systems import SYSTEMS, WIDTH, check_paths
 from galbatch.errors import SpecError, did_you_mean
 from galbatch.spec.cluster import NOT_OPTIONS, QueueCluster, QueueGroup
@@ -25,8 +26,6 @@ ONLY_HERE = "127.0.0.1:0"
 _STAGGER = 0.1
 """Of the lifetime: by so much workers leave earlier or later than others."""
 _CONDOR_DISK = "2 GB"
-_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
-_COMMENT = re.compile(r"(?:^|(?<=[\s;&|()]))#")
 
 
 def lifetime_of(group: QueueGroup) -> float:
@@ -108,8 +107,9 @@ def job_keywords(spec: QueueCluster, group: QueueGroup, logs: Path) -> dict[str,
     """
     system = SYSTEMS[spec.kind]
     environment = [f"export {name}={shlex.quote(v)}" for name, v in WORKER_ENVIRONMENT.items()]
-    own = [line.replace("{cores}", str(group.cores)) for line in group.directives]
-    directives = [*_gpu_directives(spec, group), *own]
+    own = [*_gpu_directives(spec, group), *group.directives]
+    numbers = (("{cores}", f"{group.cores}"), ("{gpus}", f"{group.gpus}"))
+    directives = [reduce(lambda line, one: line.replace(*one), numbers, line) for line in own]
     keywords: dict[str, Any] = {
         "cores": group.cores,
         "memory": group.memory,
@@ -212,22 +212,6 @@ def _without_new(folder: Path) -> Iterator[None]:
                 one.rmdir()
 
 
-def for_condor(lines: Sequence[str]) -> list[str]:
-    """Lines of a shell for HTCondor, which has them in one, and puts its own words for `$(word)`.
-
-    They lose their comments, which would hide what follows.
-    """
-    found = []
-    for line in lines:
-        # Of the same length, so that what is quoted moves nothing.
-        bare = _QUOTED.sub(lambda quoted: "x" * len(quoted.group()), line)
-        comment = _COMMENT.search(bare)
-        rest = line[: comment.start()].strip() if comment else line
-        if rest:
-            found.append(rest.replace("$(", "$(DOLLAR)("))
-    return found
-
-
 def python_of(spec: QueueCluster) -> str | None:
     """The Python that starts a worker, as the queue's script has it; None for this one's path."""
     if spec.kind == "htcondor" and spec.python:
@@ -235,13 +219,11 @@ def python_of(spec: QueueCluster) -> str | None:
     return spec.python
 
 
-def _gpu_directives(spec: QueueCluster, group: QueueGroup) -> list[str]:
+def _gpu_directives(spec: QueueCluster, group: QueueGroup) -> tuple[str, ...]:
     """The lines of a job's header that ask for its GPUs."""
     if not group.gpus:
-        return []
-    usual = SYSTEMS[spec.kind].gpus
-    lines = usual if group.gpu_directives is None else group.gpu_directives
-    return [line.replace("{gpus}", str(group.gpus)) for line in lines]
+        return ()
+    return SYSTEMS[spec.kind].gpus if group.gpu_directives is None else group.gpu_directives
 
 
 def _minutes(walltime: str) -> str:

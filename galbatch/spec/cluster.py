@@ -57,6 +57,9 @@ NOT_OPTIONS = frozenset(
 names of these."""
 
 _SETS = re.compile(r"[+\w.]+\s*=(?!=)")
+_WORD = re.compile(r"(?<!\$)\{(\w+)\}")
+_NUMBERS = ("cores", "gpus")
+"""What a directive may have a number for, in braces."""
 _PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
 _MEMORY = re.compile("mem|rss")
 
@@ -130,11 +133,11 @@ class QueueGroup(Settings):
     queue: Word | None = None
     account: Word | None = None
     directives: tuple[Line, ...] = ()
-    """Further lines of the job script's header, e.g. `--constraint=ssd`; `{cores}` in them is the
-    number of `cores`. A job of sge needs one for more cores than one, which only its site can name:
-    `-pe smp {cores}`."""
+    """Further lines of the job script's header, e.g. `--constraint=ssd`; `{cores}` and `{gpus}` in
+    them are the numbers of its cores and GPUs. A job of sge needs one for more cores than one,
+    which only its site can name: `-pe smp {cores}`."""
     gpu_directives: tuple[Line, ...] | None = None
-    """Lines of the header that ask for GPUs, with `{gpus}` for their number. By default what the
+    """Lines of the header that ask for GPUs, with the same words for numbers. By default what the
     queue's own manual says: `--gres=gpu:{gpus}` for slurm."""
     prologue: tuple[Line, ...] = ()
     """Shell lines before a worker starts, e.g. `module load python`."""
@@ -257,6 +260,16 @@ class QueueCluster(QueueGroup):
         return self
 
     @model_validator(mode="after")
+    def _are_directives(self) -> Self:
+        places: dict[tuple[str, ...], Settings] = {(): self, ("driver",): self.driver}
+        places |= {_place_of(name): group for name, group in self.groups.items()}
+        for place, settings in places.items():
+            for key in ("directives", "gpu_directives"):
+                for line in getattr(settings, key, None) or ():
+                    _check_directive(line, *place, key)
+        return self
+
+    @model_validator(mode="after")
     def _are_of_the_queue(self) -> Self:
         groups = {_place_of(name): group for name, group in self.all_groups.items()}
         for place, group in {**groups, ("driver",): self.driver_group}.items():
@@ -347,6 +360,18 @@ class QueueCluster(QueueGroup):
 def _place_of(group: str) -> tuple[str, ...]:
     """The keys of `cluster` that lead to a group's settings."""
     return ("groups", group) if group else ()
+
+
+def _check_directive(line: str, *place: str) -> None:
+    """A line of a script's header is written without what begins each."""
+    first, _, rest = line.strip().partition(" ")
+    if first.startswith("#"):
+        problem = f"'{line}': write '{rest.strip()}' alone; {first} is put in front of it"
+        raise SettingError(problem, *place)
+    for word in _WORD.findall(line):
+        if word not in _NUMBERS:
+            problem = f"'{line}': there is no number {{{word}}}; expected {{cores}} or {{gpus}}"
+            raise SettingError(problem, *place)
 
 
 def _check_condor(group: QueueGroup, place: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from small import galbatch
 
 from galbatch.cli import queue as queue_commands
 from galbatch.cluster.driver import DriverQueue
+from galbatch.cluster.shell import check_prologues, for_condor
 from galbatch.errors import SpecError
 from galbatch.spec.cluster import QueueCluster
 from galbatch.store.layout import Layout
@@ -278,3 +279,48 @@ def shell_of_condor(script: str) -> str:
     text = arguments.replace("$(DOLLAR)", "$").replace('""', '"')
     assert text.startswith("-c '") and text.endswith("'")
     return text[4:-1].replace("''", "'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "prologue", "said"),
+    [
+        ("slurm", ["if true; then"], "is not what a shell understands: bash: "),
+        ("slurm", ["# a \\", "export A=1 \\"], r"'export A=1 \\' goes on in a line that is not of"),
+        ("htcondor", ["for x in a b; do", "echo $x", "done"], "is not what a shell under"),
+        ("htcondor", ["module load python &&", "true"], "is not what a shell understands: sh: "),
+        ("htcondor", ["module load \\", "python"], r"'module load \\' goes on in a line"),
+    ],
+)
+@pytest.mark.parametrize("place", ["prologue", "driver.prologue", "groups.cpu.prologue"])
+def test_a_prologue_that_is_no_shell_is_refused(
+    kind: str, prologue: list[str], said: str, place: str
+) -> None:
+    *within, _ = place.split(".")
+    cluster = words(kind, groups={"cpu": {"workers": 1}}, driver={})
+    del cluster["workers"]
+    inner = cluster
+    for key in within:
+        inner = inner[key]
+    inner["prologue"] = prologue
+    with pytest.raises(SpecError, match=f"^cluster.{place}: {said}"):
+        check_prologues(QueueCluster.model_validate(cluster))
+
+
+def test_prologues_that_a_shell_understands() -> None:
+    lines = ["for x in a b; do", "echo $x \\\\", "done  # it's", "true && \\", "true"]
+    check_prologues(QueueCluster.model_validate(words("slurm", prologue=lines)))
+    lines = ["for x in a b; do true; done", "echo '$$(x)' $$$(y) $(z) ${w}  # it's"]
+    spec = QueueCluster.model_validate(words("htcondor", prologue=lines))
+    check_prologues(spec)
+    assert for_condor(lines)[1] == (
+        "echo '$$(DOLLARDOLLAR)(x)' $$(DOLLARDOLLAR)$(DOLLAR)(y) $(DOLLAR)(z) ${w}"
+    )
+
+
+def test_a_prologue_is_looked_at_before_a_driver_waits(tmp_path: Path, stub: Any) -> None:
+    found = stub("slurm")
+    write_small(tmp_path, words("slurm", prologue=["if true; then"]))
+    done = galbatch("submit", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cluster.prologue: is not what a shell understands")
+    assert found.submitted() == []

@@ -92,6 +92,15 @@ def test_workers_are_processes() -> None:
             "directives: 'a == 5' sets nothing",
         ),
         (
+            {"workers": 1, "directives": ["#SBATCH --mem=3"]},
+            "directives: '#SBATCH --mem=3': write '--mem=3' alone; #SBATCH is put in front of it",
+        ),
+        ({"kind": "sge", "workers": 1, "driver": {"directives": ["#$ -V"]}}, "driver.directives"),
+        (
+            {"groups": {"a": {"workers": 1, "gpus": 1, "gpu_directives": ["--gpus={gpu}"]}}},
+            "groups.a.gpu_directives: '--gpus={gpu}': there is no number {gpu}; expected {cores}",
+        ),
+        (
             {"kind": "sge", "workers": 4, "cores": 4, "memory": "8 GiB"},
             r"directives: sge gives a job one core, not 4, unless it names a parallel env",
         ),
