@@ -32,6 +32,7 @@ _UNKNOWN = "unknown"
 _LISTED_WITHIN = timedelta(seconds=15)
 """After which a queue lists a job that it has accepted."""
 _URL = re.compile(r"[\w+.-]+://")
+_SECRET = re.compile(r"(\w*(?:pass|secret|token|key)\w*(?<!file))\s*=\s*[^\s,\]}]", re.IGNORECASE)
 _RETRAIN = typer.Option("--retrain", help="As that of `run`.")
 
 
@@ -83,6 +84,13 @@ def _refuse_secrets(override: str) -> None:
     key, _, value = override.partition("=")
     for url in _URL.finditer(value):
         refuse_secrets(value[url.start() :], f"--set {key}")
+    secret = _SECRET.search(value)
+    if secret:
+        raise SpecError(
+            f"--set {key}: {secret[1]}=...",
+            "a password or key would stand in the driver's script, and in lists of processes",
+            "give it through the environment, or a file that you alone can read",
+        )
 
 
 def _refuse_a_second(site: Site) -> None:

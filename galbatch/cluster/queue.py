@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import socket
 import time
@@ -93,7 +94,7 @@ def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
         one of the settings in `options`.
     """
     kind = getattr(jobqueue(), SYSTEMS[spec.kind].cluster)
-    check_interface(spec.interface)
+    _check_port(check_interface(spec.interface), spec.scheduler_port)
     check_options(kind.job_cls, spec)
     # What is wrong with a job would otherwise be seen by Dask alone.
     for name in spec.all_groups:
@@ -112,6 +113,27 @@ def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
         reason = error.__cause__ or error
         problem = f"no scheduler could be started: {reason}"
         raise SpecError(f"cluster ({spec.kind})", problem) from error
+
+
+def _check_port(address: str, port: int | None) -> None:
+    """See whether the scheduler can listen on a port: Dask does not say why it cannot.
+
+    Raises
+    ------
+    SpecError
+        If another program does.
+    """
+    if port is None:
+        return
+    with socket.socket() as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return
+            problem = f"port {port} is in use on this machine"
+            raise SpecError("cluster.scheduler_port", problem, "write another, or none") from error
 
 
 class QueueWorkers(OwnWorkers):

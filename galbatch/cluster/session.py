@@ -101,8 +101,8 @@ def joined(cluster: Any, stack: ExitStack) -> Any:
     return stack.enter_context(closed(Client(cluster, set_as_default=False)))
 
 
-def check_interface(name: str | None) -> None:
-    """See whether this machine can listen on a network interface; None stands for any.
+def check_interface(name: str | None) -> str:
+    """The address of this machine on a network interface; empty, which is any, for None.
 
     Raises
     ------
@@ -112,8 +112,7 @@ def check_interface(name: str | None) -> None:
     from distributed.utils import get_ip_interface
 
     try:
-        if name is not None:
-            get_ip_interface(name)
+        return "" if name is None else str(get_ip_interface(name))
     except ValueError as error:
         raise SpecError("cluster.interface", str(error)) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -61,7 +61,8 @@ _WORD = re.compile(r"(?<!\$)\{(\w+)\}")
 _NUMBERS = ("cores", "gpus")
 """What a directive may have a number for, in braces."""
 _PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
-_MEMORY = re.compile("mem|rss")
+_ASKED = re.compile(r"(?:^|\s)-l\s+(\S+)")
+_MEMORY = re.compile("(?:^|,)[^=,]*(?:mem|rss|virtual_free)[^=,]*=")
 
 
 class SerialCluster(Settings):
@@ -284,13 +285,14 @@ class QueueCluster(QueueGroup):
         """What the queue is not asked for, as each site has a name of its own for it."""
         if self.kind != "sge":
             return ""
-        named = str(self.options.get("resource_spec", ""))
-        groups = self.all_groups.values()
-        if all(_MEMORY.search(" ".join([named, *group.directives])) for group in groups):
+        named = f"-l {self.options.get('resource_spec', '')}"
+        workers = all(_asks_memory([named, *one.directives]) for one in self.all_groups.values())
+        if workers and _asks_memory(self.driver_group.directives):
             return ""
+        what, key = ("the driver's memory", "driver.") if workers else ("memory", "")
         return (
-            "sge is not asked for memory, which each site calls otherwise: "
-            'e.g. directives: ["-l h_vmem=4G"]'
+            f"sge is not asked for {what}, which each site calls otherwise: "
+            f'e.g. {key}directives: ["-l h_vmem=4G"]'
         )
 
     def _check_queues(self, groups: Mapping[str, QueueGroup]) -> None:
@@ -384,6 +386,11 @@ def _check_condor(group: QueueGroup, place: tuple[str, ...]) -> None:
                     "'requirements = (OpSysMajorVer == 9)'"
                 )
                 raise SettingError(problem, *place, word)
+
+
+def _asks_memory(directives: Iterable[str]) -> bool:
+    """Whether a job of SGE asks for memory, by whatever name."""
+    return any(_MEMORY.search(asked) for line in directives for asked in _ASKED.findall(line))
 
 
 def _check_slots(group: QueueGroup, place: tuple[str, ...]) -> None:

@@ -129,7 +129,9 @@ def test_only_the_user_can_read_what_set_says(tmp_path: Path, stub: Any) -> None
 @pytest.mark.parametrize(
     "override",
     ["store=s3://me:hush@host/a", 'source.paths=["a.csv", "https://host/a.csv?sig=hush"]',
-     "source.paths=https://me:hu,sh@host/a.csv"],
+     "source.paths=https://me:hu,sh@host/a.csv", "cluster.prologue=[export PGPASSWORD=hush]",
+     "cluster.driver.prologue=['A=1 aws_secret_access_key = hush run']",
+     "cluster.directives=['--export=MY_TOKEN=\"hush\"']"],
 )  # fmt: skip
 def test_a_secret_in_set_is_refused(override: str, tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
@@ -143,6 +145,14 @@ def test_a_secret_in_set_is_refused(override: str, tmp_path: Path, stub: Any) ->
         assert "hu" not in done.stderr
     assert found.submitted() == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml", "queue"]
+
+
+def test_where_a_secret_is_may_be_set(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    write_small(tmp_path, words("slurm"))
+    override = "cluster.prologue=[export PGPASSFILE=/home/me/.pgpass]"
+    done = galbatch("submit", "job.yaml", "--set", override, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,6 +76,19 @@ def test_a_setting_that_dask_jobqueue_does_not_take_is_named(
         assert done.returncode == 2
         assert re.match(f"error: {said}", done.stderr), done.stderr
     assert found.submitted() == []
+
+
+def test_a_port_that_is_in_use_is_named(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(SpecError, match=rf"^cluster.scheduler_port: port {port} is in use"),
+            connected("slurm", tmp_path, scheduler_port=port),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("kind", KINDS)
