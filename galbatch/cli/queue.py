@@ -324,14 +324,10 @@ def _is_lost(driver: dict[str, Any]) -> bool:
 
 def _lost(driver: dict[str, Any], layout: Layout) -> str:
     """A driver that ended without a word: its job, its state, its log, and what to do."""
-    from galbatch.cluster.systems import log_end, logs_of
+    from galbatch.cluster.systems import log_of
 
     number = driver["number"]
-    logs: list[Path] = []
-    with suppress(OSError):
-        logs = logs_of(layout.logs, number)
-    log = f"its log {logs[-1]} is empty" if logs else f"it has left no log in {layout.logs}"
-    end = log_end(layout.logs, number).removeprefix(", ") or log
+    end = log_of(layout.logs, number)
     return (
         f"the driver, job {number}, is over ({driver['state'] or 'the queue has forgotten it'}) "
         f"and the run has not ended: {end}; 'galbatch submit' goes on where it was"

@@ -152,12 +152,16 @@ def job_of(job_cls: Any, spec: QueueCluster, logs: Path, keywords: Mapping[str, 
     Raises
     ------
     SpecError
-        If dask-jobqueue does not take one of the settings.
+        If dask-jobqueue does not take one of the settings, or the folder cannot be made.
     """
     with _without_new(logs):
         try:
             return job_cls(**keywords)
         except Exception as error:  # of another library, over what a user wrote
+            if isinstance(error, OSError) and logs.is_relative_to(error.filename or "-"):
+                problem = f"cannot be made: {error.strerror}"
+                hint = "choose another place for 'store' or 'scratch'"
+                raise SpecError(str(error.filename), problem, hint) from error
             said = f"{type(error).__name__}: {error}"
             word = _guilty(job_cls, spec, keywords)
             if word:

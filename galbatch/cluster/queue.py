@@ -31,6 +31,7 @@ from galbatch.cluster.systems import (
     jobqueue,
     jobs_text,
     log_end,
+    log_of,
     states,
 )
 from galbatch.cluster.workers import OwnWorkers, Workers
@@ -287,6 +288,9 @@ class QueueWorkers(OwnWorkers):
         for (what, state), names in ends.items():
             numbers = in_order([jobs[name].job_id for name in names if state])
             end = log_end(self._logs, numbers[0]) if state else ""
+            if state and not end and what != "lost":
+                end = f", {log_of(self._logs, numbers[0])}"
+                end += ": does 'prologue' end it?" if end.endswith("empty") else ""
             if refused := self.disks.refused(end):
                 raise refused
             reasons[f"{jobs_text(numbers)} {what} ({state}){end}" if state else what] = names

@@ -64,6 +64,8 @@ _PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
 _ASKED = re.compile(r"(?:^|\s)-l\s+(\S+)")
 _MEMORY = re.compile("(?:^|,)[^=,]*(?:mem|rss|virtual_free)[^=,]*=")
 
+_HOW_MANY = "expected a number of worker processes, e.g. 4, or [2, 40], got nothing"
+
 
 class SerialCluster(Settings):
     """One process, one partition after the other."""
@@ -185,7 +187,7 @@ class QueueGroup(Settings):
             problem = f"{self.processes} for {self.gpus} GPUs: each has one"
             raise SettingError(problem, *path, "processes")
         if self.workers is None:
-            raise SettingError("how many?", *path, "workers")
+            raise SettingError(_HOW_MANY, *path, "workers")
         if self.least > self.most:
             raise SettingError(f"{self.least} is more than {self.most}", *path, "workers")
         for number in (self.least, self.most):

@@ -177,6 +177,14 @@ def test_a_store_that_cannot_be_written_is_named(
     assert found.submitted() == []
 
 
+def test_logs_that_cannot_be_made_are_named(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    spec = QueueCluster.model_validate(words("slurm"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match=f"^{tmp_path}/file/logs: cannot be made: Not a directory"):
+        DriverQueue(spec, tmp_path / "file" / "logs").script(["drive"], tmp_path)
+
+
 def test_a_folder_that_no_script_can_name_is_refused(tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
     write_small(tmp_path, words("slurm"), scratch=str(tmp_path / "with space"))

@@ -108,6 +108,15 @@ def test_jobs_that_end_at_once_stop_the_run(
     assert any(f"{log} ends: no such module" in str(caught.value) for log in logs)
 
 
+def test_jobs_that_end_without_a_word(tmp_path: Path, stub: Any, quickly: None) -> None:
+    stub("slurm")
+    with (
+        pytest.raises(SpecError, match=r"\(FAILED .*\), its log \S+ is empty: does 'prologue'"),
+        connected("slurm", tmp_path, prologue=["exit 3"]) as found,
+    ):
+        done_by(found)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_are_waited_for_and_replaced(
     kind: str, tmp_path: Path, stub: Any, quickly: None

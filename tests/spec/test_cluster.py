@@ -38,12 +38,12 @@ def test_workers_are_processes() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "workers: how many?"),
+        ({}, "workers: expected a number of worker processes, e.g. 4, or"),
         ({"workers": 5, "cores": 4, "memory": "16 GiB"}, "write 4 or 8, or other"),
         ({"workers": 3, "cores": 4, "memory": "16 GiB"}, "write 4, or other"),
         ({"workers": (8, 2)}, "8 is more than 2"),
         ({"workers": 2, "groups": {"a": {"workers": 1}}}, "in each of the groups"),
-        ({"groups": {"a": {}}}, "groups.a.workers: how many"),
+        ({"groups": {"a": {}}}, "groups.a.workers: expected a number"),
         ({"groups": {"a": {"workers": 3, "gpus": 1, "processes": 3}}}, "3 for 1 GPUs: each has"),
         ({"groups": {"a": {"workers": 3, "stages": ["scan"]}}}, "groups: nobody does 'ingest'"),
         ({"groups": {"a": {"workers": 32, "cores": 32}}}, "groups.a.memory: 4 GiB for 32 workers"),
