@@ -27,7 +27,7 @@ from galbatch.training.libraries import libraries
 
 _EPOCHS = {"convolutional": 50, "dense": 60}
 _LEAST_SPREAD = 0.01
-"""Of the first component's: what others are divided by at least, since rounding errors grow by it."""
+"""Of the first component's: others are divided by no less, since rounding errors grow by it."""
 _PARITY_ROWS = 64
 _STEP = 512
 _DIAGNOSED = 3000
