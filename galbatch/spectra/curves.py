@@ -91,6 +91,10 @@ class ExactCurves:
 
     def __init__(self, stack: Stack, xp: Any) -> None:
         self._stack, self._xp = stack, xp
+        self.shifts = np.arange(stack.shifts)
+        """Places of the shifts that there are values for."""
+        self.slack = 0.0
+        """How far it may be off, in parts of a margin."""
         self._by_transforms = stack.shifts >= FEW_SHIFTS
 
     @cached_property

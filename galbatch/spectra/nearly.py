@@ -85,13 +85,28 @@ class _ByTransform:
     def _transforms(self) -> tuple[Any, Any]:
         """Conjugate, of products and of vectors."""
         stack = self._stack
+        own = self._set_apart()
         found = [
             np.conj(scipy.fft.rfft(wrapped(lines, stack.shifts, 2 * self._half)))
-            for lines in (stack.products, stack.lines)
+            for lines in (stack.products_of(own), own)
         ]
         # The inverse of half the length divides by half as much.
         products, vectors = (0.5 * values.astype(np.complex64) for values in found)
         return np.ascontiguousarray(self._cut(products)), vectors
+
+    def _set_apart(self) -> Array:
+        """Sums of the vectors that have nothing in common along all pixels.
+
+        Fits with them are the same, and single precision does not lose what vectors that are
+        nearly alike differ by. A prior goes by vectors as they are, and so does the sign of a
+        vector that is alone.
+        """
+        lines = self._stack.lines
+        if self._stack.has_prior or self._stack.size == 1:
+            return lines
+        apart = np.linalg.qr(lines.transpose(0, 2, 1))[0].transpose(0, 2, 1)
+        found: Array = apart * np.sqrt(lines.shape[-1])
+        return found
 
     def _cut(self, values: Any) -> Any:
         return values[..., : self._half // 2 + 1]

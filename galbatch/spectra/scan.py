@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from galbatch.arrays import download, namespace, to_numpy
 from galbatch.errors import SpecError
 from galbatch.spectra.choose import Chooser, Chosen
-from galbatch.spectra.curves import ExactCurves
+from galbatch.spectra.curves import FEW_SHIFTS, ExactCurves
 from galbatch.spectra.doubts import Fits, doubts
 from galbatch.spectra.exact import ExactFits, Key
 from galbatch.spectra.flags import SpecFlag
@@ -281,8 +281,17 @@ class _Scanner:
         self._exact: dict[Any, list[ExactCurves]] = {}
 
     @cached_property
-    def _near(self) -> list[NearCurves]:
-        return [NearCurves(stack, self._settings.degree) for stack in self.stacks]
+    def _near(self) -> list[NearCurves | ExactCurves]:
+        """Quick curves of each stack; exact ones where several vectors have few shifts.
+
+        What coarse pixels leave of vectors that are nearly alike is not enough for a fit.
+        """
+        return [
+            NearCurves(stack, self._settings.degree)
+            if stack.size == 1 or stack.shifts >= FEW_SHIFTS
+            else ExactCurves(stack, np)
+            for stack in self.stacks
+        ]
 
     def exact(self, xp: Any) -> list[ExactCurves]:
         """Curves of each stack."""
@@ -303,7 +312,12 @@ class _Scanner:
         batch = _on_host(batch)
         if not fitted.all():
             batch, made = batch.rows(fitted), [curve[fitted] for curve in made]
-        self._judge(batch, made, fast, result, fitted)
+        astray = self._judge(batch, made, fast, result, fitted)
+        if fast and astray.any():
+            batch = batch.rows(astray)
+            made = [engine(batch) for engine in self.exact(np)]
+            fitted[fitted] = astray
+            self._judge(batch, made, False, result, fitted)
         return result
 
     def _judge(
@@ -313,25 +327,31 @@ class _Scanner:
         fast: bool,
         result: ScanResult,
         rows: NDArray[np.bool_],
-    ) -> None:
-        """Find the best of curves and write it into a result's rows."""
+    ) -> NDArray[np.bool_]:
+        """Find the best of curves and write it into a result's rows.
+
+        Returns where a quick curve goes far below what is there, so that the best may have been
+        left out.
+        """
         settings, stacks = self._settings, self.stacks
         least = np.min([curve.min(axis=(1, 2)) for curve in made], axis=0)
         for curve, stack in zip(made, stacks, strict=True):
             curve += settings.penalty * stack.size
-        spots = [np.arange(stack.shifts) for stack in stacks]
-        if fast:
-            spots = [near.shifts for near in self._near]
+        engines: Sequence[NearCurves | ExactCurves] = self._near if fast else self.exact(np)
+        spots = [engine.shifts for engine in engines]
         soften = np.maximum(1.0, least / np.maximum(batch.pixels, 1))
-        slack = np.array([near.slack for near in self._near])[:, None]
+        slack = np.array([engine.slack for engine in engines])[:, None]
         margin = settings.margin * slack + settings.share * (batch.chi2 - least)
-        wide = np.maximum(margin.max(axis=0), _WIDE * soften)
+        wide = np.maximum(3 * margin.max(axis=0), _WIDE * soften)
         minima = minima_of(made, spots, stacks, wide, self._apart, soften, self._width)
         fits = ExactFits(batch, stacks)
         chooser = Chooser(minima, fits, stacks, settings.penalty, margin, self._apart, self._width)
-        found = self._told(batch, fits, chooser.chosen(exact=not fast))
-        for name, values in found.items():
+        chosen = chooser.chosen(exact=not fast)
+        for name, values in self._told(batch, fits, chosen).items():
             getattr(result, name)[rows] = values
+        lowest = np.min([curve.min(axis=(1, 2)) for curve in made], axis=0)
+        best = chosen.minima.score[chosen.best] + chosen.minima.bonus[chosen.best]
+        return np.asarray(best > lowest + wide - margin.max(axis=0))
 
     def _told(self, batch: Weighted, fits: ExactFits, chosen: Chosen) -> dict[str, Any]:
         """The columns of `ScanResult` for the rows of a batch."""

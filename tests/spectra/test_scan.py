@@ -93,6 +93,30 @@ def test_the_fast_way_finds_what_the_exact_one_does(signal: float) -> None:
     assert (abs(fast.delta_chi2 - exact.delta_chi2) < 1)[same].mean() >= 0.95
 
 
+def test_a_vector_alone_has_no_amplitude_below_zero() -> None:
+    alone = [replace(base, vectors=base.vectors[:1]) for base in (galaxy(), quasar())]
+    flux = np.stack([sign * spectrum(alone[0], 150) for sign in (1, -1)])
+    flux += 0.1 * np.random.default_rng(16).standard_normal(flux.shape)
+    ivar = np.full_like(flux, 100.0)
+    for settings in (ScanSettings(), EXACT):
+        found = scan(flux, ivar, GRID, alone, settings)
+        assert (found.kind[0], found.shift[0]) == ("GALAXY", 150)
+        assert np.all(found.coefficients >= 0) and found.chi2[1] > 1.3 * found.chi2[0]
+
+
+def test_vectors_that_are_nearly_alike_are_told_apart() -> None:
+    flux, ivar, _, _ = observed(15, 8, 30)
+    alike = [
+        replace(base, vectors=base.vectors[:1] + 1e-4 * base.vectors)
+        for base in BASES
+        if base.kind != "STAR"
+    ]
+    bases = [*alike, *BASES[2:]]
+    fast, exact = (scan(flux, ivar, GRID, bases, each) for each in (ScanSettings(), EXACT))
+    np.testing.assert_array_equal(fast.basis, exact.basis)
+    np.testing.assert_array_equal(fast.shift, exact.shift)
+
+
 def test_a_spectrum_moved_by_pixels_moves_its_curve() -> None:
     rng = np.random.default_rng(5)
     basis, moved = galaxy(), 40
