@@ -11,6 +11,7 @@ from galbatch.spec.spectral_models import GasnetModel
 from galbatch.spectra.network_input import NetworkInput
 
 _DENSE = 128
+_LINES = 64
 _DROPOUT = 0.2
 
 
@@ -34,9 +35,11 @@ def build(settings: GasnetModel, inputs: NetworkInput, classes: int) -> Any:
     observed, rest = 2 * inputs.observed, 2 * inputs.rest
     seen = spectra[:, :observed]
     at_rest = spectra[:, observed : observed + rest]
+    lines = spectra[:, observed + rest :]
     flow = layers.Permute((2, 1))(layers.Reshape((2, inputs.observed))(seen))
     found = _convolved(settings, flow)
     parts = [_read(one) for one in (seen, at_rest)]
+    parts.append(layers.Dense(_LINES, activation="relu")(layers.BatchNormalization()(lines)))
     flow = layers.Concatenate()([found, *parts])
     flow = layers.Dropout(_DROPOUT)(flow)
     flow = layers.Dense(_DENSE, activation="relu")(flow)

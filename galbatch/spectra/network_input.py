@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.spectra.grids import SDSS_STEP, LogGrid
+from galbatch.spectra.lines import COUNT, line_numbers
 
 BIN = 2
 """Pixels of the grid in one of the network's."""
@@ -49,8 +50,8 @@ class NetworkInput:
 
     @property
     def size(self) -> int:
-        """Numbers of a spectrum: two channels as observed, then two at rest."""
-        return 2 * (self.observed + self.rest)
+        """Numbers of a spectrum: two channels as observed, then two at rest, then the lines."""
+        return 2 * (self.observed + self.rest) + COUNT
 
     def __call__(self, flux: Array, ivar: Array, redshift: Array) -> NDArray[np.float32]:
         """Inputs of spectra.
@@ -80,7 +81,9 @@ class NetworkInput:
             for both, count in ((sums, self.observed), (moved, self.rest))
             for channel in _channels(both, count, level)
         ]
-        return np.concatenate(made, axis=1)
+        weight, weighted = moved
+        at_rest = np.where(weight > 0, weighted / np.where(weight > 0, weight, 1.0), 0.0)
+        return np.concatenate([*made, line_numbers(at_rest, weight, REST)], axis=1)
 
 
 def _level(flux: Array, weights: Array) -> Array:
