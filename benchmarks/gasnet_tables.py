@@ -131,7 +131,7 @@ def subclasses(
         fitted = fitted_network(settings, GRID, taught, Path(folder), told)
         network = OnnxNetwork(Path(folder) / "subclass.onnx")
         spent = time.process_time() - start[0], time.monotonic() - start[1]
-        logits = network(held.inputs)
+        logits = network(held.inputs.astype(np.float32))
     print(f"network: {spent[0]:.0f} CPU-s, {spent[1]:.0f} s, {len(fitted[1]['loss'])} epochs")
     print("\nB. accuracy of 13 subclasses, mocks held out")
     guesses = {"network": logits.argmax(axis=1)}

@@ -32,7 +32,7 @@ from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanSettings, scan
 from galbatch.spectra.templates import Basis, star_bases
 from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
-from galbatch.training.data import TrainingRows, fixed
+from galbatch.training.data import Mine, TrainingRows
 from galbatch.training.libraries import libraries
 
 SUBCLASSES = tuple(f"{kind} {subclass}".strip() for kind, subclass in THIRTEEN)
@@ -57,7 +57,7 @@ class GasnetTrainer(Trainer[GasnetModel]):
         errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth)
         weights, history = fitted_network(settings, reader.grid, mocks, folder, progress)
         held = mocks.part(_held_out(mocks))
-        logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs)
+        logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs.astype(np.float32))
         scale = fit_softmax_scale(logits, held.label.astype(np.float64))
         right = logits.argmax(axis=1) == held.label
         counts = {"train": len(mocks.label) - len(held.label), "validation": len(held.label)}
@@ -111,8 +111,8 @@ class Simulated:
 
     Parameters
     ----------
-    inputs : ndarray of float32, shape (n, f)
-        Of the network.
+    inputs : ndarray of float16, shape (n, f)
+        Of the network: three digits are more than noise leaves, and there are 10,000 numbers.
     label : ndarray of int64, shape (n,)
         Place in `SUBCLASSES`.
     undecided : ndarray of bool, shape (n,)
@@ -124,7 +124,7 @@ class Simulated:
     signal_to_noise : ndarray of float32
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[np.float16]
     label: NDArray[np.int64]
     undecided: NDArray[np.bool_]
     kind: NDArray[np.str_]
@@ -177,7 +177,7 @@ def simulated(
             found = scan(flux, ivar, grid, bases, asked)
             label = _labels(mocks.kind, mocks.subclass)
             made = Simulated(
-                maker(flux, ivar, found.z), label,
+                maker(flux, ivar, found.z).astype(np.float16), label,
                 label != _labels(mocks.kind, mocks.subclass_measured), found.kind, found.subclass,
                 found.z, found.z_err, mocks.redshift, mocks.signal_to_noise,
             )  # fmt: skip
@@ -259,11 +259,18 @@ def fitted_network(
         progress(epoch, epochs, text)
 
     facts = [VERSION, asdict(grid), settings.training_settings()]
-    taught = mocks.inputs[~held]
+    taught = np.flatnonzero(~held)
+
+    def shown(
+        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
+    ) -> NDArray[np.float32]:
+        chosen = taught[rows if mine is None else rows[mine]]
+        return mocks.inputs[chosen].astype(np.float32)
+
     fitted = fit(
         compiled,
-        TrainingRows(fixed(taught), answers[~held]),
-        (mocks.inputs[held], answers[held]),
+        TrainingRows(shown, answers[taught]),
+        (mocks.inputs[held].astype(np.float32), answers[held]),
         Schedule(settings.batch, epochs, settings.patience, settings.seed),
         folder / "work",
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
@@ -272,5 +279,5 @@ def fitted_network(
     )
     model = build(settings, maker, len(SUBCLASSES))
     model.set_weights(fitted.weights)
-    export(model, folder, NETWORK, taught[:_PARITY_ROWS])
+    export(model, folder, NETWORK, mocks.inputs[taught[:_PARITY_ROWS]].astype(np.float32))
     return fitted.weights, fitted.history
