@@ -40,14 +40,12 @@ def main() -> None:
     with fits.open(words.grids) as file:
         ages = np.asarray(file[-2].data, np.float64) / 1e9
         wavelengths = np.asarray(file[-1].data, np.float64)
-        spectra = {
-            number: np.asarray(file[number + 1].data, np.float64) for number in METALLICITIES
-        }
+        spectra = [np.asarray(file[one + 1].data, np.float64) for one in METALLICITIES]
     near = (wavelengths > 3500) & (wavelengths < 7500)
     wanted = np.geomspace(YOUNGEST, OLDEST, AGES)
     places = np.unique(np.abs(np.log(np.maximum(ages, 1e-6))[:, None] - np.log(wanted)).argmin(0))
     old = edges_of(vacuum_wavelengths(wavelengths[near]))
-    kept = [resample_smooth(grid[places][:, near], old, GRID.edges) for grid in spectra]
+    kept = [resample_smooth(one[places][:, near], old, GRID.edges) for one in spectra]
     logarithms = np.log(np.concatenate(kept))
     mean = logarithms.mean(axis=0)
     left, strength, right = np.linalg.svd(logarithms - mean, full_matrices=False)

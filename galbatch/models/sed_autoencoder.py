@@ -155,9 +155,15 @@ class SedAutoencoder:
             from galbatch.models.device import prepare_tensorflow
 
             prepare_tensorflow()
-            from galbatch.models.sed_networks import build, decoder_of, encoder_of
+            from galbatch.models import sed_networks as networks
 
-            return {"encoder": encoder_of, "decoder": decoder_of}[name](build(self._settings))
+            settings = self._settings
+            if settings.network == "convolutional":
+                part = {"encoder": networks.encoder_of, "decoder": networks.decoder_of}[name]
+                return part(networks.build(settings))
+            mean, axes = np.zeros(settings.points), np.ones((settings.components, settings.points))
+            both = networks.with_components(settings, networks.build_dense(settings), mean, axes)
+            return both[name == "decoder"]
 
         key = name, xp.__name__
         if key not in self._networks:

@@ -69,13 +69,83 @@ def build(settings: SedAutoencoderModel) -> Any:
     return keras.Model(spectra, _decoder(settings)(latents))
 
 
+def build_dense(settings: SedAutoencoderModel) -> Any:
+    """The autoencoder of components: numbers of shape (n, components) to as many.
+
+    Parameters
+    ----------
+    settings : SedAutoencoderModel
+        Of a `dense` network.
+
+    Returns
+    -------
+    keras.Model
+    """
+    given = keras.Input((settings.components,))
+    flow = given
+    for units in settings.hidden:
+        flow = layers.Dense(units, activation="silu")(flow)
+    flow = layers.Dense(settings.latents, name=LATENTS)(flow)
+    latents = keras.Input((settings.latents,))
+    back = latents
+    for units in reversed(settings.hidden):
+        back = layers.Dense(units, activation="silu")(back)
+    decoder = keras.Model(latents, layers.Dense(settings.components)(back), name="decoder")
+    return keras.Model(given, decoder(flow))
+
+
+def with_components(
+    settings: SedAutoencoderModel, model: Any, mean: Any, axes: Any
+) -> tuple[Any, Any]:
+    """Encoder and decoder of spectra, of the autoencoder of their components.
+
+    Parameters
+    ----------
+    settings : SedAutoencoderModel
+    model : keras.Model
+        From `build_dense`.
+    mean : ndarray, shape (points,)
+        Of the spectra.
+    axes : ndarray, shape (components, points)
+        What one of each component adds to a spectrum; at right angles to each other.
+
+    Returns
+    -------
+    tuple of keras.Model
+    """
+    into = axes.T / (axes**2).sum(axis=1)
+    spectra = keras.Input((settings.points,), name="spectra")
+    first = layers.Dense(settings.components, trainable=False)
+    coded = encoder_of(model)(first(spectra))
+    first.set_weights([into, -mean @ into])
+    latents = keras.Input((settings.latents,))
+    last = layers.Dense(settings.points, trainable=False)
+    made = last(decoder_of(model)(latents))
+    last.set_weights([axes, mean])
+    return keras.Model(spectra, coded), keras.Model(latents, made)
+
+
+def weighted_squares(shares: Any) -> Any:
+    """A loss: the sum of squared differences, each with its share."""
+
+    def loss(wanted: Any, given: Any) -> Any:
+        return ops.sum(ops.convert_to_tensor(shares) * ops.square(given - wanted), axis=-1)
+
+    return loss
+
+
+def falling_rate(rate: float, steps: int) -> Any:
+    """A learning rate that falls to nothing along a cosine."""
+    return keras.optimizers.schedules.CosineDecay(rate, steps)
+
+
 def encoder_of(model: Any) -> Any:
-    """The part of an autoencoder from spectra to latents."""
+    """The part of an autoencoder that ends with the latents."""
     return keras.Model(model.input, model.get_layer(LATENTS).output)
 
 
 def decoder_of(model: Any) -> Any:
-    """The part of an autoencoder from latents to spectra."""
+    """The part of an autoencoder that begins with the latents."""
     return model.get_layer("decoder")
 
 

@@ -107,6 +107,16 @@ class SedAutoencoderModel(ModelSettings):
     name: Slug = "sed_autoencoder"
     latents: int = Field(default=256, ge=1, le=4096)
     """Numbers that a spectrum becomes."""
+    network: Literal["convolutional", "dense"] = "convolutional"
+    """`convolutional` is that of the thesis. `dense` reads the first `components` principal
+    components of the spectra: smaller, and far better where few latents are wanted."""
+    components: int = Field(default=32, ge=2, le=4096)
+    """Of a `dense` network."""
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(max_length=8)] = (
+        128,
+        128,
+    )
+    """Units of the layers between components and latents of a `dense` network."""
     variational: bool = False
     """Learn a distribution of latents that is near a normal one; the column holds its mean."""
     kl_weight: float = Field(default=1e-3, ge=0, le=100)
@@ -123,10 +133,11 @@ class SedAutoencoderModel(ModelSettings):
     kernel: int = Field(default=5, ge=1, le=99)
     pool: int = Field(default=4, ge=2, le=16)
     epochs: Epochs | None = None
-    """At most; by default 50."""
+    """At most; by default 50, of a `dense` network 60."""
     patience: Epochs = 10
     batch: int = Field(default=100, ge=1, le=100_000)
-    learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
+    learning_rate: float | None = Field(default=None, ge=1e-8, le=1)
+    """By default 1e-3; of a `dense` network 2e-3, which falls to nothing."""
     clusters: int = Field(default=6, ge=2, le=1000)
     """k of k-means, on the latents."""
     som: tuple[Cells, Cells] = (10, 10)
@@ -141,7 +152,9 @@ class SedAutoencoderModel(ModelSettings):
     def _has_a_bottleneck(self) -> Self:
         must_rise(*self.normalise)
         smallest = self.pool ** len(self.filters)
-        if self.points % smallest:
+        if self.variational and self.network == "dense":
+            raise ValueError("variational: a dense network has no such form")
+        if self.network == "convolutional" and self.points % smallest:
             raise ValueError(
                 f"points: {self.points} cannot be pooled {len(self.filters)} times by "
                 f"{self.pool}: write a multiple of {smallest}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from galbatch.models.sed_autoencoder import VERSION, SedReader, save_maps
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import SedAutoencoderModel
-from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 
-_EPOCHS = 50
+_EPOCHS = {"convolutional": 50, "dense": 60}
+_LEAST_SHARE = 1e-4
+"""Of the first component's weight in the loss of a dense network: what the last ones have."""
 _PARITY_ROWS = 64
 _STEP = 512
 _DIAGNOSED = 3000
@@ -122,26 +125,62 @@ def _trained(
     sample: _Sample, folder: Path, progress: OnEpoch
 ) -> tuple[list[NDArray[Any]], dict[str, list[float]]]:
     """Fit the networks and write them; their weights and losses."""
-    from galbatch.models.sed_networks import build, decoder_of, encoder_of
+    from galbatch.models import sed_networks as networks
     from galbatch.training.export import export
-    from galbatch.training.loop import fit
 
     settings, spectra = sample.settings, sample.spectra
-    epochs = settings.epochs or _EPOCHS
+    taught, watched = spectra[sample.taught], spectra[~sample.taught]
+    if settings.network == "dense":
+        basis = _Components.of(taught, settings.components)
+        loss = networks.weighted_squares(basis.shares(_LEAST_SHARE))
+        rate = settings.learning_rate or 2e-3
+        rows = basis(taught), basis(watched)
+        falling = partial(networks.falling_rate, rate)
+        fitted = _fit(sample, networks.build_dense, rows, loss, falling, folder, progress)
+        model = networks.build_dense(settings)
+        model.set_weights(fitted.weights)
+        encoder, decoder = networks.with_components(settings, model, basis.mean, basis.axes)
+    else:
+        rate = settings.learning_rate or 1e-3
+        rows = taught, watched
+        fitted = _fit(sample, networks.build, rows, "mse", lambda _: rate, folder, progress)
+        model = networks.build(settings)
+        model.set_weights(fitted.weights)
+        encoder, decoder = networks.encoder_of(model), networks.decoder_of(model)
+    export(encoder, folder, "encoder", taught[:_PARITY_ROWS])
+    coded = np.asarray(encoder(taught[:_PARITY_ROWS], training=False), np.float32)
+    export(decoder, folder, "decoder", coded)
+    return [*encoder.get_weights(), *decoder.get_weights()], fitted.history
+
+
+def _fit(
+    sample: _Sample,
+    build: Callable[[SedAutoencoderModel], Any],
+    rows: tuple[NDArray[np.float32], NDArray[np.float32]],
+    loss: Any,
+    rate: Callable[[int], Any],
+    folder: Path,
+    progress: OnEpoch,
+) -> Fitted:
+    """Teach a network to give back its rows; by those that are watched the fit ends."""
+    from galbatch.training.loop import fit
+
+    settings = sample.settings
+    epochs = settings.epochs or _EPOCHS[settings.network]
+    taught, watched = rows
 
     def compiled(steps: int) -> Any:
         import keras
 
         model = build(settings)
-        model.compile(keras.optimizers.Adam(settings.learning_rate), "mse", jit_compile=False)
+        model.compile(keras.optimizers.Adam(rate(steps)), loss, jit_compile=False)
         return model
 
     def report(epoch: int, text: str) -> None:
         progress(epoch, epochs, text)
 
     facts = [VERSION, sample.digest, settings.training_settings()]
-    taught, watched = spectra[sample.taught], spectra[~sample.taught]
-    fitted = fit(
+    return fit(
         compiled,
         TrainingRows(fixed(taught), taught),
         (watched, watched),
@@ -151,13 +190,41 @@ def _trained(
         sample.where,
         report,
     )
-    model = build(settings)
-    model.set_weights(fitted.weights)
-    encoder, decoder = encoder_of(model), decoder_of(model)
-    export(encoder, folder, "encoder", taught[:_PARITY_ROWS])
-    coded = np.asarray(encoder(taught[:_PARITY_ROWS], training=False), np.float32)
-    export(decoder, folder, "decoder", coded)
-    return fitted.weights, fitted.history
+
+
+@dataclass(frozen=True, eq=False)
+class _Components:
+    """The first principal components of spectra.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (points,)
+    axes : ndarray, shape (components, points)
+        Each as long as the spectra spread along it.
+    """
+
+    mean: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, spectra: NDArray[np.float32], components: int) -> _Components:
+        """Those of some spectra; of fewer spectra than components, the last ones are zero."""
+        mean, strengths, axes = _principal(spectra, components)
+        kept = strengths[:, None] * axes / np.sqrt(len(spectra))
+        missing = components - len(kept)
+        least = 1e-12 * np.ones((missing, spectra.shape[1]))
+        return cls(mean, np.concatenate([kept, least]) if missing else kept)
+
+    def __call__(self, spectra: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How much spectra have of each, in units of its spread, shape (n, components)."""
+        into = self.axes.T / (self.axes**2).sum(axis=1)
+        return np.asarray((spectra - self.mean) @ into, np.float32)
+
+    def shares(self, least: float) -> NDArray[np.float32]:
+        """What each adds to the mean squared error, at least so much of the first."""
+        squares = (self.axes**2).sum(axis=1)
+        found = np.maximum(squares, least * squares[0])
+        return np.asarray(found / found.sum(), np.float32)
 
 
 def _in_steps(network: OnnxNetwork, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -220,11 +287,21 @@ def _scores(
 
 def _pca_mse(taught: NDArray[np.float64], watched: NDArray[np.float64], components: int) -> float:
     """The squared error that as many principal components leave."""
-    mean = taught.mean(axis=0)
-    _, _, axes = np.linalg.svd(taught - mean, full_matrices=False)
-    kept = axes[: min(components, len(axes))]
-    left = (watched - mean) - ((watched - mean) @ kept.T) @ kept
+    mean, _, axes = _principal(taught, components)
+    left = (watched - mean) - ((watched - mean) @ axes.T) @ axes
     return float((left**2).mean())
+
+
+def _principal(
+    rows: NDArray[np.floating], components: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The mean of rows, and the strengths and axes of their first principal components."""
+    from sklearn.utils.extmath import randomized_svd
+
+    mean = rows.mean(axis=0, dtype=np.float64)
+    kept = min(components, *rows.shape)
+    _, strengths, axes = randomized_svd(rows - mean, kept, n_iter=7, random_state=0)
+    return mean, np.asarray(strengths, np.float64), np.asarray(axes, np.float64)
 
 
 def _participation(rows: NDArray[np.float32]) -> float:

@@ -95,6 +95,19 @@ def test_a_variational_one(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_dense_one_on_components(folder: Path) -> None:
+    np.savez(folder / "seds.npz", **spectra())
+    words = {"network": "dense", "components": 8, "hidden": [32], "epochs": 6,
+             "latents": 2}  # fmt: skip
+    sets = [part for name, value in words.items()
+            for part in ("--set", f"models.sed_autoencoder.{name}={value}")]  # fmt: skip
+    done = galbatch("run", "job.yaml", *sets, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    card = json.loads((folder / "store/models/sed_autoencoder/card.json").read_text())
+    scores = card["metrics"]["reconstruction"]
+    assert 0 < scores["mse"] < 0.3
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
