@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -11,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -114,10 +117,31 @@ def test_a_local_worker_is_replaced_and_nobody_else_can_reach_it(
     assert list((tmp_path / "work").glob("token*")) == []
 
 
-def test_a_missing_scheduler_is_explained(tmp_path: Path) -> None:
-    spec = SchedulerCluster(kind="scheduler", address="nonsense://nowhere", tls=False)
-    with pytest.raises(SpecError, match="no Dask scheduler answers"), connected(spec, tmp_path):
+@pytest.mark.parametrize("protocol", ["ws", "tcp"])
+def test_a_missing_scheduler_is_explained(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether nobody answers, or somebody else does; and nothing of Dask's is left half made."""
+    monkeypatch.setattr("galbatch.cluster.scheduler._ANSWERS_WITHIN", 0.5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        address = f"{protocol}://127.0.0.1:{server.server_port}"
+        spec = SchedulerCluster(kind="scheduler", address=address, tls=False)
+        with (
+            contextlib.redirect_stderr(None),
+            pytest.raises(SpecError, match="no Dask scheduler answers"),
+            connected(spec, tmp_path),
+        ):
+            pass
+        server.shutdown()
+        thread.join()
+    with (
+        pytest.raises(SpecError, match="no Dask scheduler answers"),
+        connected(spec, tmp_path),
+    ):
         pass
+    gc.collect()
 
 
 def test_no_gpu_is_explained(tmp_path: Path) -> None:
@@ -142,7 +166,9 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
             "queue": "long",
             "account": "survey",
             "interface": "lo",
-            "directives": ["--comment=galbatch", "-pe smp {cores}"],
+            "gpus": 2,
+            "gpu_directives": ["--gpus={gpus}/{cores}"],
+            "directives": ["--comment=galbatch", "-pe smp {cores}", "-l {gpus}"],
             "prologue": ["module load python"],
         }
     )
@@ -151,7 +177,15 @@ def test_the_words_of_a_queue_reach_its_job_script(kind: str, tmp_path: Path) ->
         script = cluster.job_script()
     finally:
         cluster.close()
-    for word in ("long", "survey", "--comment=galbatch", "-pe smp 2", "module load python"):
+    for word in (
+        "long",
+        "survey",
+        "--comment=galbatch",
+        "-pe smp 2",
+        "-l 2",
+        "--gpus=2/2",
+        "module load python",
+    ):
         assert word in script
     assert "export MALLOC_TRIM_THRESHOLD_=1073741824" in script
     assert f"{tmp_path}/logs" in script

@@ -32,6 +32,7 @@ _UNKNOWN = "unknown"
 _LISTED_WITHIN = timedelta(seconds=15)
 """After which a queue lists a job that it has accepted."""
 _URL = re.compile(r"[\w+.-]+://")
+_SECRET = re.compile(r"(\w*(?:pass|secret|token|key)\w*(?<!file))\s*=\s*[^\s,\]}]", re.IGNORECASE)
 _RETRAIN = typer.Option("--retrain", help="As that of `run`.")
 
 
@@ -59,7 +60,8 @@ def submit_command(
     if not dry_run:
         _refuse_a_second(site)
     check_places(Snapshot(site))
-    script = queue.script(["drive", *_words(job, set_, retrain)], Path.cwd())
+    places = ["--store", str(site.layout.root), "--logs", str(site.layout.logs)]
+    script = queue.script(["drive", *_words(job, set_, retrain), *places], Path.cwd())
     # Made in any case: what is wrong with them is said before the driver waits in the queue.
     workers = list(queue.worker_scripts(site.layout.work, site.layout.shared))
     if dry_run:
@@ -82,6 +84,13 @@ def _refuse_secrets(override: str) -> None:
     key, _, value = override.partition("=")
     for url in _URL.finditer(value):
         refuse_secrets(value[url.start() :], f"--set {key}")
+    secret = _SECRET.search(value)
+    if secret:
+        raise SpecError(
+            f"--set {key}: {secret[1]}=...",
+            "a password or key would stand in the driver's script, and in lists of processes",
+            "give it through the environment, or a file that you alone can read",
+        )
 
 
 def _refuse_a_second(site: Site) -> None:
@@ -113,13 +122,14 @@ def _submit(site: Site, queue: DriverQueue, script: str) -> None:
 
     layout = site.layout
     made = missing(layout.logs.parent)
-    begin_drivers(layout)
+    remember = begin_drivers(layout)
     # What `--set` says stands in it.
     commit_bytes(layout.driver_script, script.encode(), private=True)
     try:
         number = queue.submit(layout.driver_script)
     except GalbatchError:
-        layout.driver_script.unlink()
+        layout.driver_script.unlink(missing_ok=True)
+        remember()
         for folder in (layout.logs, *made):
             with suppress(OSError):  # there may be logs of earlier jobs
                 folder.rmdir()
@@ -132,10 +142,16 @@ def _submit(site: Site, queue: DriverQueue, script: str) -> None:
 
 @commands.command("drive", hidden=True, epilog=help_text("drive jobs/jpas.yaml"))
 def drive_command(
-    job: JobArgument, set_: SetOption = None, retrain: Annotated[bool, _RETRAIN] = False
+    job: JobArgument,
+    set_: SetOption = None,
+    retrain: Annotated[bool, _RETRAIN] = False,
+    store: Annotated[str, typer.Option("--store", help="As `submit` has found it.")] = "",
+    logs: Annotated[str, typer.Option("--logs", help="As `submit` has found them.")] = "",
 ) -> None:
     """What the job of `galbatch submit` does."""
     site = site_of(job, set_)
+    for word, told, own in (("store", store, site.layout.root), ("logs", logs, site.layout.logs)):
+        _refuse_other(word, told, own)
     from galbatch.run.drive import Driver
 
     words = [*_words(job, set_, retrain), "--wait", str(_WAITS)]
@@ -147,6 +163,25 @@ def drive_command(
         say=lambda text: print(f"galbatch driver: {text}", file=sys.stderr, flush=True),
     )
     raise typer.Exit(driver.drive())
+
+
+def _refuse_other(word: str, told: str, own: Path) -> None:
+    """Refuse to work elsewhere than `submit`, `status` and `cancel` look.
+
+    Raises
+    ------
+    SpecError
+        If this machine has another place for the job.
+    """
+    if not told or str(own) == told:
+        return
+    # A folder may be reached by another path here.
+    if "://" in told or own.resolve() != Path(told).resolve():
+        raise SpecError(
+            word, f"the driver sees {own}, 'submit' saw {told}",
+            "a variable that the job or its site names is another here: export it in "
+            "'cluster.prologue', e.g. export GALBATCH_STORES=/data/stores",
+        )  # fmt: skip
 
 
 @commands.command("logs", epilog=help_text("logs jobs/jpas.yaml --lines 30"))
@@ -289,14 +324,10 @@ def _is_lost(driver: dict[str, Any]) -> bool:
 
 def _lost(driver: dict[str, Any], layout: Layout) -> str:
     """A driver that ended without a word: its job, its state, its log, and what to do."""
-    from galbatch.cluster.systems import log_end, logs_of
+    from galbatch.cluster.systems import log_of
 
     number = driver["number"]
-    logs: list[Path] = []
-    with suppress(OSError):
-        logs = logs_of(layout.logs, number)
-    log = f"its log {logs[-1]} is empty" if logs else f"it has left no log in {layout.logs}"
-    end = log_end(layout.logs, number).removeprefix(", ") or log
+    end = log_of(layout.logs, number)
     return (
         f"the driver, job {number}, is over ({driver['state'] or 'the queue has forgotten it'}) "
         f"and the run has not ended: {end}; 'galbatch submit' goes on where it was"

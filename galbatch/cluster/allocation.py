@@ -23,7 +23,14 @@ from typing import Any
 from galbatch.cluster.base import Folders
 from galbatch.cluster.certificates import certificates, security_of
 from galbatch.cluster.disks import Disks
-from galbatch.cluster.session import SETTINGS, WORKER_ENVIRONMENT, closed, quiet, session
+from galbatch.cluster.session import (
+    SETTINGS,
+    WORKER_ENVIRONMENT,
+    check_interface,
+    closed,
+    quiet,
+    session,
+)
 from galbatch.cluster.workers import Workers
 from galbatch.errors import SpecError, TransientError
 from galbatch.spec.cluster import AllocationCluster
@@ -86,7 +93,7 @@ def allocation(spec: AllocationCluster, folders: Folders) -> Iterator[Workers]:
     SpecError
         If this is no allocation, or a worker does not share the disks.
     TransientError
-        If the scheduler does not come.
+        If the scheduler does not come, or has ended.
     """
     place = _place(folders.logs)
 
@@ -94,6 +101,9 @@ def allocation(spec: AllocationCluster, folders: Folders) -> Iterator[Workers]:
         from distributed import Client
 
         found = _found(place, spec.timeout)
+        if not found:
+            hint = "the first task says why"
+            raise TransientError("cluster (allocation)", "the scheduler has ended", hint)
         security = None
         if spec.tls:
             security = security_of(found["ca_file"], found["cert"], found["key"])
@@ -123,7 +133,8 @@ def task_of_allocation(spec: AllocationCluster, folders: Folders) -> Iterator[bo
     Raises
     ------
     SpecError
-        If this is no task of an allocation, or they are too few.
+        If this is no task of an allocation, they are too few, or there is no such network
+        interface.
     TransientError
         If the scheduler does not come.
     """
@@ -146,13 +157,22 @@ def _place(logs: Path) -> Place:
     for rank, size, names in _STARTERS:
         start = [os.environ.get(name, "") for name in names]
         if rank in os.environ and all(start) and not _of_no_srun(start[-1]):
-            tasks = int(os.environ.get(size, "1"))
+            tasks = _number(size, "1")
             if tasks < _LEAST:
                 raise SpecError("cluster (allocation)", f"needs {_LEAST} tasks, got {tasks}", _HINT)
             start.append(os.environ.get("SLURM_RESTART_COUNT", "0"))
             name = "".join(c if c.isalnum() else "-" for c in "-".join(start))
-            return Place(int(os.environ[rank]), logs / f"allocation-{name}")
+            return Place(_number(rank), logs / f"allocation-{name}")
     raise SpecError("cluster (allocation)", "this is no task of srun or mpirun", _HINT)
+
+
+def _number(variable: str, usual: str = "") -> int:
+    """What a variable of the starter says."""
+    text = os.environ.get(variable, usual)
+    if not (text.isascii() and text.isdecimal()):
+        problem = f"{variable}: expected a number, got '{text}'"
+        raise SpecError("cluster (allocation)", problem, _HINT)
+    return int(text)
 
 
 def _of_no_srun(step: str) -> bool:
@@ -161,7 +181,7 @@ def _of_no_srun(step: str) -> bool:
 
 
 def _found(place: Place, timeout: float) -> dict[str, str]:
-    """What the scheduler has said of itself; nothing where the driver has ended before that."""
+    """What the scheduler has said of itself; nothing where it, or the driver, has ended before."""
     until = time.monotonic() + timeout
     while not place.ended.exists():
         with suppress(FileNotFoundError):
@@ -176,6 +196,7 @@ def _found(place: Place, timeout: float) -> dict[str, str]:
 
 def _work(spec: AllocationCluster, place: Place, scratch: Path) -> None:
     """Become a worker of Dask, as a job of a queue is one."""
+    check_interface(spec.interface)
     found = _found(place, spec.timeout)
     if not found:
         return
@@ -203,6 +224,7 @@ def _serve(spec: AllocationCluster, place: Place, scratch: Path) -> None:
             if folder != place.folder:
                 shutil.rmtree(folder, ignore_errors=True)
         stack.callback(_put_away, place)
+        check_interface(spec.interface)
         stack.enter_context(dask.config.set(SETTINGS))
         stack.enter_context(quiet())
         security = stack.enter_context(certificates(place.folder)) if spec.tls else None
@@ -253,5 +275,6 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 def _put_away(place: Place) -> None:
     """All but the word that it is over: a task may be late."""
-    place.scheduler.unlink(missing_ok=True)
-    place.ended.touch()
+    with suppress(FileNotFoundError):  # somebody has cleared the logs
+        place.scheduler.unlink(missing_ok=True)
+        place.ended.touch()

@@ -13,20 +13,21 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.certificates import certificates_to_be
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.jobs import (
-    for_condor,
+    check_options,
     job_keywords,
+    job_of,
     lifetime_of,
     python_of,
     refused,
     worker_keywords,
 )
+from galbatch.cluster.shell import check_prologues, for_condor
 from galbatch.cluster.systems import (
     ANSWERS_WITHIN,
     SYSTEMS,
@@ -45,7 +46,7 @@ _LEAST_NOTICE, _MOST_NOTICE = 1, 120
 """Seconds before the end of its time at which SLURM tells a driver."""
 _OF_THE_SITE = frozenset(
     {
-        *("shebang", "job_directives_skip", "config_name", "lsf_units", "use_stdin", "disk"),
+        *("shebang", "job_directives_skip", "lsf_units", "use_stdin", "disk"),
         *("submit_command_extra", "cancel_command_extra"),
     }
 )
@@ -116,7 +117,14 @@ class DriverQueue:
             Of galbatch's command line.
         folder : Path
             Where it is to run.
+
+        Raises
+        ------
+        SpecError
+            If dask-jobqueue does not take one of the settings, or a shell one of the prologues.
         """
+        check_options(self._job_cls, self._spec)
+        check_prologues(self._spec)
         # As dask-jobqueue does: it may be a command, such as a container's.
         python = python_of(self._spec) or sys.executable
         enter, given = f"cd {shlex.quote(str(folder))}", shlex.join(words)
@@ -155,7 +163,7 @@ class DriverQueue:
             address |= {"protocol": "tls://", "security": certificates_to_be(scratch, "RUN")}
         for name, group in self._spec.all_groups.items():
             keywords = worker_keywords(self._spec, name, scratch, self._logs, checks)
-            job = self._made(**address, **keywords)
+            job = job_of(self._job_cls, self._spec, self._logs, {**address, **keywords})
             yield f"{name or 'worker'}, {group.least // group.per_job} x", job.job_script()
 
     def submit(self, script: Path) -> str:
@@ -164,21 +172,25 @@ class DriverQueue:
         Raises
         ------
         SpecError
-            If the queue refuses it, or there is none.
+            If the queue refuses it, there is none, or the script is gone.
         """
         job = self._job()
         words = shlex.split(job.submit_command)
         # LSF reads a script's header only where the script comes by itself.
         by_itself = bool(getattr(job, "use_stdin", False))
         try:
-            with script.open("rb") as file:
-                done = subprocess.run(
-                    words if by_itself else [*words, str(script)],
-                    stdin=file if by_itself else subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
+            text = script.read_text(encoding="utf-8")
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror or error}"
+            raise SpecError(str(script), problem, "'galbatch submit' makes it again") from error
+        try:
+            done = subprocess.run(
+                words if by_itself else [*words, str(script)],
+                input=text if by_itself else "",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         except FileNotFoundError as error:
             raise SpecError(
                 self._where, f"there is no '{words[0]}' on this machine", "submit where there is"
@@ -223,20 +235,8 @@ class DriverQueue:
         if self._system.leaving:
             leaving = [line.format(seconds=self._notice()) for line in self._system.leaving]
             keywords["job_extra_directives"] = [*leaving, *keywords["job_extra_directives"]]
-        return self._made(name=NAME, job_name=NAME, processes=1, **keywords)
-
-    def _made(self, **keywords: Any) -> Any:
-        """A job of dask-jobqueue, without the folders that it makes."""
-        folders = (self._logs, *self._logs.parents)
-        made = list(takewhile(lambda folder: not folder.exists(), folders))
-        try:
-            return self._job_cls(**keywords)
-        except (ValueError, TypeError, OSError) as error:
-            raise SpecError(self._where, f"no job can be made: {error}") from error
-        finally:
-            for folder in made:
-                with suppress(OSError):  # others may have put something there
-                    folder.rmdir()
+        keywords |= {"name": NAME, "job_name": NAME, "processes": 1}
+        return job_of(self._job_cls, self._spec, self._logs, keywords)
 
     def _notice(self) -> int:
         """Seconds before the end of its time at which the driver is told."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import re
 import shlex
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import reduce
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from galbatch.cluster.session import WORKER_ENVIRONMENT
+from galbatch.cluster.shell import for_condor
 from galbatch.cluster.systems import SYSTEMS, WIDTH, check_paths
-from galbatch.spec.cluster import QueueCluster, QueueGroup
+from galbatch.errors import SpecError, did_you_mean
+from galbatch.spec.cluster import NOT_OPTIONS, QueueCluster, QueueGroup
+from galbatch.spec.messages import shown
 from galbatch.spec.sizes import in_bytes, in_seconds
 
 ONLY_HERE = "127.0.0.1:0"
@@ -21,8 +26,6 @@ ONLY_HERE = "127.0.0.1:0"
 _STAGGER = 0.1
 """Of the lifetime: by so much workers leave earlier or later than others."""
 _CONDOR_DISK = "2 GB"
-_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""")
-_COMMENT = re.compile(r"(?:^|(?<=[\s;&|()]))#")
 
 
 def lifetime_of(group: QueueGroup) -> float:
@@ -104,8 +107,9 @@ def job_keywords(spec: QueueCluster, group: QueueGroup, logs: Path) -> dict[str,
     """
     system = SYSTEMS[spec.kind]
     environment = [f"export {name}={shlex.quote(v)}" for name, v in WORKER_ENVIRONMENT.items()]
-    own = [line.replace("{cores}", str(group.cores)) for line in group.directives]
-    directives = [*_gpu_directives(spec, group), *own]
+    own = [*_gpu_directives(spec, group), *group.directives]
+    numbers = (("{cores}", f"{group.cores}"), ("{gpus}", f"{group.gpus}"))
+    directives = [reduce(lambda line, one: line.replace(*one), numbers, line) for line in own]
     keywords: dict[str, Any] = {
         "cores": group.cores,
         "memory": group.memory,
@@ -132,20 +136,84 @@ def job_keywords(spec: QueueCluster, group: QueueGroup, logs: Path) -> dict[str,
     return keywords
 
 
-def for_condor(lines: Sequence[str]) -> list[str]:
-    """Lines of a shell for HTCondor, which has them in one, and puts its own words for `$(word)`.
+def job_of(job_cls: Any, spec: QueueCluster, logs: Path, keywords: Mapping[str, Any]) -> Any:
+    """A job of dask-jobqueue, without the folders that it makes.
 
-    They lose their comments, which would hide what follows.
+    Parameters
+    ----------
+    job_cls : type
+        A job of this queue.
+    spec : QueueCluster
+    logs : Path
+        Folder for the output of the job.
+    keywords : mapping
+        As `job_keywords` or `worker_keywords` gives them, and what else there is.
+
+    Raises
+    ------
+    SpecError
+        If dask-jobqueue does not take one of the settings, or the folder cannot be made.
     """
-    found = []
-    for line in lines:
-        # Of the same length, so that what is quoted moves nothing.
-        bare = _QUOTED.sub(lambda quoted: "x" * len(quoted.group()), line)
-        comment = _COMMENT.search(bare)
-        rest = line[: comment.start()].strip() if comment else line
-        if rest:
-            found.append(rest.replace("$(", "$(DOLLAR)("))
-    return found
+    with _without_new(logs):
+        try:
+            return job_cls(**keywords)
+        except Exception as error:  # of another library, over what a user wrote
+            if isinstance(error, OSError) and logs.is_relative_to(error.filename or "-"):
+                problem = f"cannot be made: {error.strerror}"
+                hint = "choose another place for 'store' or 'scratch'"
+                raise SpecError(str(error.filename), problem, hint) from error
+            said = f"{type(error).__name__}: {error}"
+            word = _guilty(job_cls, spec, keywords)
+            if word:
+                problem = f"dask-jobqueue does not take {shown(spec.options[word])}: {said}"
+                raise SpecError(f"cluster.options.{word}", problem) from error
+            raise SpecError(f"cluster ({spec.kind})", f"no job can be made: {said}") from error
+
+
+def _guilty(job_cls: Any, spec: QueueCluster, keywords: Mapping[str, Any]) -> str:
+    """Which of `options` it is without which there is a job; empty where it is another setting."""
+    for word in [word for word in spec.options if word in keywords]:
+        with suppress(Exception):
+            job_cls(**{key: value for key, value in keywords.items() if key != word})
+            return word
+    return ""
+
+
+def check_options(job_cls: type, spec: QueueCluster) -> None:
+    """Refuse what dask-jobqueue would make no job of.
+
+    Parameters
+    ----------
+    job_cls : type
+        A job of this queue.
+    spec : QueueCluster
+
+    Raises
+    ------
+    SpecError
+        Naming the first of `options` that its jobs do not have.
+    """
+    known: set[str] = set()
+    for one in job_cls.__mro__[:-1]:
+        parameters = inspect.signature(one.__init__).parameters.values()  # type: ignore[misc]
+        known |= {found.name for found in parameters if found.kind != found.VAR_KEYWORD}
+    known -= {"self", *NOT_OPTIONS}
+    for word in spec.options:
+        if word not in known:
+            problem = f"a job of dask-jobqueue for {spec.kind} has no such keyword"
+            raise SpecError(f"cluster.options.{word}", problem, did_you_mean(word, known))
+
+
+@contextmanager
+def _without_new(folder: Path) -> Iterator[None]:
+    """Take away a folder that is made meanwhile, and those around it."""
+    made = list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    try:
+        yield
+    finally:
+        for one in made:
+            with suppress(OSError):  # others may have put something there
+                one.rmdir()
 
 
 def python_of(spec: QueueCluster) -> str | None:
@@ -155,13 +223,11 @@ def python_of(spec: QueueCluster) -> str | None:
     return spec.python
 
 
-def _gpu_directives(spec: QueueCluster, group: QueueGroup) -> list[str]:
+def _gpu_directives(spec: QueueCluster, group: QueueGroup) -> tuple[str, ...]:
     """The lines of a job's header that ask for its GPUs."""
     if not group.gpus:
-        return []
-    usual = SYSTEMS[spec.kind].gpus
-    lines = usual if group.gpu_directives is None else group.gpu_directives
-    return [line.replace("{gpus}", str(group.gpus)) for line in lines]
+        return ()
+    return SYSTEMS[spec.kind].gpus if group.gpu_directives is None else group.gpu_directives
 
 
 def _minutes(walltime: str) -> str:
@@ -179,11 +245,12 @@ def _ports(spec: QueueCluster) -> tuple[str, ...]:
     return "--worker-port", f"{first}:{middle}", "--nanny-port", f"{middle + 1}:{last}"
 
 
-def recorded(job: type, accepted: Callable[[str], None]) -> type:
-    """A job that tells its number when the queue has accepted it."""
+def recorded(job: type, handed: Callable[[Any], None], accepted: Callable[[str], None]) -> type:
+    """A job that tells its name as the queue is given it, and the number that the queue gives."""
 
     class RecordedJob(job):  # type: ignore[misc]
         async def start(self) -> None:
+            handed(self.name)
             await super().start()
             if self.job_id:
                 accepted(self.job_id)

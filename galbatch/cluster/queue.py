@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import socket
 import time
@@ -16,18 +17,21 @@ from galbatch.cluster.certificates import certificates
 from galbatch.cluster.disks import Disks
 from galbatch.cluster.jobs import (
     ONLY_HERE,
+    check_options,
+    job_of,
     keeping_refusals,
     lifetime_of,
     recorded,
     worker_keywords,
 )
-from galbatch.cluster.session import closed, joined, session
+from galbatch.cluster.session import check_interface, closed, joined, session
 from galbatch.cluster.systems import (
     SYSTEMS,
     in_order,
     jobqueue,
     jobs_text,
     log_end,
+    log_of,
     states,
 )
 from galbatch.cluster.workers import OwnWorkers, Workers
@@ -87,10 +91,16 @@ def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
     Raises
     ------
     SpecError
-        If dask-jobqueue is not installed, there is no such network interface, or it does not know
+        If dask-jobqueue is not installed, there is no such network interface, or it does not take
         one of the settings in `options`.
     """
     kind = getattr(jobqueue(), SYSTEMS[spec.kind].cluster)
+    _check_port(check_interface(spec.interface), spec.scheduler_port)
+    check_options(kind.job_cls, spec)
+    # What is wrong with a job would otherwise be seen by Dask alone.
+    for name in spec.all_groups:
+        keywords = worker_keywords(spec, name, folders.scratch, folders.logs)
+        job_of(kind.job_cls, spec, folders.logs, {"scheduler": "", "name": name, **keywords})
     name, *_ = spec.all_groups
     address = {"interface": spec.interface, "port": spec.scheduler_port or 0}
     try:
@@ -102,9 +112,29 @@ def scheduler_of(spec: QueueCluster, folders: Folders, security: Any) -> Any:
         )
     except (RuntimeError, ValueError, OSError, TypeError) as error:
         reason = error.__cause__ or error
-        hint = "is 'interface' a network interface of this machine?" if spec.interface else ""
         problem = f"no scheduler could be started: {reason}"
-        raise SpecError(f"cluster ({spec.kind})", problem, hint) from error
+        raise SpecError(f"cluster ({spec.kind})", problem) from error
+
+
+def _check_port(address: str, port: int | None) -> None:
+    """See whether the scheduler can listen on a port: Dask does not say why it cannot.
+
+    Raises
+    ------
+    SpecError
+        If another program does.
+    """
+    if port is None:
+        return
+    with socket.socket() as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return
+            problem = f"port {port} is in use on this machine"
+            raise SpecError("cluster.scheduler_port", problem, "write another, or none") from error
 
 
 class QueueWorkers(OwnWorkers):
@@ -137,6 +167,7 @@ class QueueWorkers(OwnWorkers):
         self._listed: set[str] = set()
         self._seen: dict[str, float] = {}
         self._tasks: dict[str, int] = {}
+        self._handed: set[Any] = set()
         self._job = {name: self._described(name, folders) for name in self._groups}
         if any(group.gpus > 1 for group in self._groups.values()):
             client.register_plugin(OwnGpu())
@@ -168,7 +199,9 @@ class QueueWorkers(OwnWorkers):
         per_job = self._groups[name].per_job
         what = name or "worker"
         job_cls = recorded(
-            self._cluster.new_spec["cls"], lambda number: folders.accepted(number, what)
+            self._cluster.new_spec["cls"],
+            self._handed.add,
+            lambda number: folders.accepted(number, what),
         )
         job = {"cls": job_cls, "options": {**usual, **own}, "of": name}
         return {**job, "group": [f"-{i}" for i in range(per_job)]} if per_job > 1 else job
@@ -255,6 +288,9 @@ class QueueWorkers(OwnWorkers):
         for (what, state), names in ends.items():
             numbers = in_order([jobs[name].job_id for name in names if state])
             end = log_end(self._logs, numbers[0]) if state else ""
+            if state and not end and what != "lost":
+                end = f", {log_of(self._logs, numbers[0])}"
+                end += ": does 'prologue' end it?" if end.endswith("empty") else ""
             if refused := self.disks.refused(end):
                 raise refused
             reasons[f"{jobs_text(numbers)} {what} ({state}){end}" if state else what] = names
@@ -281,14 +317,15 @@ class QueueWorkers(OwnWorkers):
         for job in list(self._cluster.workers.values()):
             if job.job_id:
                 numbers[self._states.get(job.job_id, "submitted")].append(job.job_id)
-        unanswered = len(self._cluster.worker_spec) - sum(map(len, numbers.values()))
+        answered = {name for name, job in list(self._cluster.workers.items()) if job.job_id}
+        unanswered = len(self._handed & self._cluster.worker_spec.keys() - answered)
         lines = []
         for state, jobs in numbers.items():
             first, *_ = ordered = in_order(jobs)
             lines.append(f"{jobs_text(ordered)} {state}{log_end(self._logs, first)}")
         if unanswered > 0:
             lines.append(f"{counted(unanswered, 'job')} handed to the queue, without an answer yet")
-        return "; ".join(lines) or "no jobs"
+        return "; ".join(lines) or "the queue has been asked for none yet"
 
     def _ask_queue(self) -> None:
         """Ask the queue for the state of each job, and keep it."""

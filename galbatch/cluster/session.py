@@ -101,6 +101,22 @@ def joined(cluster: Any, stack: ExitStack) -> Any:
     return stack.enter_context(closed(Client(cluster, set_as_default=False)))
 
 
+def check_interface(name: str | None) -> str:
+    """The address of this machine on a network interface; empty, which is any, for None.
+
+    Raises
+    ------
+    SpecError
+        If it has none of that name, or no address of the internet's version 4 there.
+    """
+    from distributed.utils import get_ip_interface
+
+    try:
+        return "" if name is None else str(get_ip_interface(name))
+    except ValueError as error:
+        raise SpecError("cluster.interface", str(error)) from error
+
+
 @contextmanager
 def closed(client_or_cluster: Any) -> Iterator[Any]:
     """Close a client or a cluster of Dask in the end.

@@ -229,6 +229,15 @@ def log_end(folder: Path, job: str) -> str:
     return f", {path} ends: {' / '.join(lines[path])}" if path and lines[path] else ""
 
 
+def log_of(folder: Path, job: str) -> str:
+    """What there is of a job's log: its last lines, or that it is empty, or that there is none."""
+    logs: list[Path] = []
+    with suppress(OSError):
+        logs = logs_of(folder, job)
+    none = f"its log {logs[-1]} is empty" if logs else f"it has left no log in {folder}"
+    return log_end(folder, job).removeprefix(", ") or none
+
+
 def logs_of(folder: Path, job: str) -> list[Path]:
     """The files with the output of a job.
 

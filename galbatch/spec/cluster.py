@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,19 +43,28 @@ Word = Annotated[
     ),
 ]
 """What a queue's script takes without quotes."""
-_OWN = frozenset(
+NOT_OPTIONS = frozenset(
     {
         *("cores", "processes", "memory", "walltime", "queue", "account", "project", "interface"),
         *("job_name", "name", "python", "death_timeout", "local_directory", "log_directory"),
         *("job_extra_directives", "job_script_prologue", "worker_extra_args", "security"),
         *("shared_temp_directory", "scheduler_options", "job_cls", "n_workers", "asynchronous"),
+        *("protocol", "scheduler", "config_name"),
+        *("extra", "env_extra", "job_extra", "header_skip"),
     }
 )
-"""Keywords of dask-jobqueue that other settings stand for, or that are galbatch's alone."""
+"""Keywords of dask-jobqueue that other settings stand for, that are galbatch's alone, or old
+names of these."""
 
 _SETS = re.compile(r"[+\w.]+\s*=(?!=)")
+_WORD = re.compile(r"(?<!\$)\{(\w+)\}")
+_NUMBERS = ("cores", "gpus")
+"""What a directive may have a number for, in braces."""
 _PARALLEL = re.compile(r"-pe\s+\S+\s+\S")
-_MEMORY = re.compile("mem|rss")
+_ASKED = re.compile(r"(?:^|\s)-l\s+(\S+)")
+_MEMORY = re.compile("(?:^|,)[^=,]*(?:mem|rss|virtual_free)[^=,]*=")
+
+_HOW_MANY = "expected a number of worker processes, e.g. 4, or [2, 40], got nothing"
 
 
 class SerialCluster(Settings):
@@ -127,11 +136,11 @@ class QueueGroup(Settings):
     queue: Word | None = None
     account: Word | None = None
     directives: tuple[Line, ...] = ()
-    """Further lines of the job script's header, e.g. `--constraint=ssd`; `{cores}` in them is the
-    number of `cores`. A job of sge needs one for more cores than one, which only its site can name:
-    `-pe smp {cores}`."""
+    """Further lines of the job script's header, e.g. `--constraint=ssd`; `{cores}` and `{gpus}` in
+    them are the numbers of its cores and GPUs. A job of sge needs one for more cores than one,
+    which only its site can name: `-pe smp {cores}`."""
     gpu_directives: tuple[Line, ...] | None = None
-    """Lines of the header that ask for GPUs, with `{gpus}` for their number. By default what the
+    """Lines of the header that ask for GPUs, with the same words for numbers. By default what the
     queue's own manual says: `--gres=gpu:{gpus}` for slurm."""
     prologue: tuple[Line, ...] = ()
     """Shell lines before a worker starts, e.g. `module load python`."""
@@ -178,7 +187,7 @@ class QueueGroup(Settings):
             problem = f"{self.processes} for {self.gpus} GPUs: each has one"
             raise SettingError(problem, *path, "processes")
         if self.workers is None:
-            raise SettingError("how many?", *path, "workers")
+            raise SettingError(_HOW_MANY, *path, "workers")
         if self.least > self.most:
             raise SettingError(f"{self.least} is more than {self.most}", *path, "workers")
         for number in (self.least, self.most):
@@ -202,9 +211,9 @@ class DriverJob(Settings):
     refuses the driver until less is written here."""
     lifetime: LifetimeShare = 0.9
     """Share of the walltime after which the next driver takes over."""
-    queue: Line | None = None
+    queue: Word | None = None
     """This and those below are the cluster's, unless they are given here."""
-    account: Line | None = None
+    account: Word | None = None
     directives: tuple[Line, ...] | None = None
     prologue: tuple[Line, ...] | None = None
 
@@ -245,12 +254,22 @@ class QueueCluster(QueueGroup):
         for name, group in groups.items():
             group.check(*_place_of(name))
         self._check_ports(groups)
-        if taken := sorted(_OWN & {*self.options}):
+        if taken := sorted(NOT_OPTIONS & {*self.options}):
             raise SettingError("see the settings of 'cluster' itself", "options", taken[0])
         for stage in STAGES:
             if not any(stage in done for done in self.stages_of.values()):
                 problem = f"nobody does '{stage}'; without 'stages' somebody does each"
                 raise SettingError(problem, "groups" if self.groups else "stages")
+        return self
+
+    @model_validator(mode="after")
+    def _are_directives(self) -> Self:
+        places: dict[tuple[str, ...], Settings] = {(): self, ("driver",): self.driver}
+        places |= {_place_of(name): group for name, group in self.groups.items()}
+        for place, settings in places.items():
+            for key in ("directives", "gpu_directives"):
+                for line in getattr(settings, key, None) or ():
+                    _check_directive(line, *place, key)
         return self
 
     @model_validator(mode="after")
@@ -268,13 +287,14 @@ class QueueCluster(QueueGroup):
         """What the queue is not asked for, as each site has a name of its own for it."""
         if self.kind != "sge":
             return ""
-        named = str(self.options.get("resource_spec", ""))
-        groups = self.all_groups.values()
-        if all(_MEMORY.search(" ".join([named, *group.directives])) for group in groups):
+        named = f"-l {self.options.get('resource_spec', '')}"
+        workers = all(_asks_memory([named, *one.directives]) for one in self.all_groups.values())
+        if workers and _asks_memory(self.driver_group.directives):
             return ""
+        what, key = ("the driver's memory", "driver.") if workers else ("memory", "")
         return (
-            "sge is not asked for memory, which each site calls otherwise: "
-            'e.g. directives: ["-l h_vmem=4G"]'
+            f"sge is not asked for {what}, which each site calls otherwise: "
+            f'e.g. {key}directives: ["-l h_vmem=4G"]'
         )
 
     def _check_queues(self, groups: Mapping[str, QueueGroup]) -> None:
@@ -346,6 +366,18 @@ def _place_of(group: str) -> tuple[str, ...]:
     return ("groups", group) if group else ()
 
 
+def _check_directive(line: str, *place: str) -> None:
+    """A line of a script's header is written without what begins each."""
+    first, _, rest = line.strip().partition(" ")
+    if first.startswith("#"):
+        problem = f"'{line}': write '{rest.strip()}' alone; {first} is put in front of it"
+        raise SettingError(problem, *place)
+    for word in _WORD.findall(line):
+        if word not in _NUMBERS:
+            problem = f"'{line}': there is no number {{{word}}}; expected {{cores}} or {{gpus}}"
+            raise SettingError(problem, *place)
+
+
 def _check_condor(group: QueueGroup, place: tuple[str, ...]) -> None:
     """A submit file of HTCondor has names and values."""
     for word in ("directives", "gpu_directives"):
@@ -356,6 +388,11 @@ def _check_condor(group: QueueGroup, place: tuple[str, ...]) -> None:
                     "'requirements = (OpSysMajorVer == 9)'"
                 )
                 raise SettingError(problem, *place, word)
+
+
+def _asks_memory(directives: Iterable[str]) -> bool:
+    """Whether a job of SGE asks for memory, by whatever name."""
+    return any(_MEMORY.search(asked) for line in directives for asked in _ASKED.findall(line))
 
 
 def _check_slots(group: QueueGroup, place: tuple[str, ...]) -> None:
@@ -407,6 +444,17 @@ class TlsFiles(Settings):
     key: Location
 
 
+SchedulerAddress = Annotated[
+    str,
+    Field(
+        pattern=r"^((tcp|tls|ws|wss)://)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\])"
+        r":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
+        max_length=300,
+        json_schema_extra=say(
+            "an address with its port (1 to 65535), e.g. tls://node7:8786: tcp, tls, ws or wss"
+        ),
+    ),
+]
 _LOOPBACK = re.compile(r"^([a-z]+://)?(127(\.[0-9]{1,3}){3}|localhost|\[::1\])(:[0-9]+)?$")
 
 
@@ -414,7 +462,7 @@ class SchedulerCluster(Settings):
     """A Dask scheduler that runs already."""
 
     kind: Literal["scheduler"]
-    address: Line
+    address: SchedulerAddress
     tls: TlsFiles | Literal[False] | None = None
     """The certificates to speak to it with. `false` says that it is reached without, over a network
     that nobody else can use."""

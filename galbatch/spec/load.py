@@ -167,6 +167,10 @@ def _parse(
         told = line is not None and not any(path[: len(one)] == tuple(one) for one in given)
         return f"{file}: line {line}" if told else str(file)
 
+    if lacking := site.lacks(document.content):
+        name, hint = lacking
+        place = where(["cluster", "groups", name])
+        raise SpecError(place, f"the site has no group '{name}' to take away", hint)
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -49,6 +49,20 @@ class SiteProfile:
             _counted_once(found["cluster"], job["cluster"])
         return found
 
+    def lacks(self, job: Mapping[str, Any]) -> tuple[str, str] | None:
+        """A group of this site's that a job takes away, but that it has not; and what it may mean.
+
+        Parameters
+        ----------
+        job : mapping
+        """
+        own, site = _groups_of(job), self.document.content
+        if "cluster" not in site or _is_elsewhere(site["cluster"], job):
+            return None
+        groups = _groups_of(site)
+        found = [name for name, group in own.items() if group is None and name not in groups]
+        return (found[0], did_you_mean(found[0], groups)) if found else None
+
     def depth(self, path: Sequence[str | int]) -> int:
         """How many of the keys that lead to a place in the settings this site has."""
         return depth(self.document.content, path)
@@ -116,6 +130,12 @@ def depth(content: Any, path: Sequence[str | int]) -> int:
             return number
         content = content[part]
     return len(path)
+
+
+def _groups_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    cluster = content.get("cluster")
+    groups = cluster.get("groups") if isinstance(cluster, dict) else None
+    return groups if isinstance(groups, dict) else {}
 
 
 def _is_elsewhere(cluster: Mapping[str, Any], job: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ them. Whoever hands a job to the queue writes its file, and nobody else does.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -90,10 +91,25 @@ def write_drivers(layout: Layout, drivers: Drivers) -> None:
     commit_bytes(layout.drivers, _page(asdict(drivers)))
 
 
-def begin_drivers(layout: Layout) -> None:
-    """Forget what earlier drivers have said, and that they were cancelled."""
+def begin_drivers(layout: Layout) -> Callable[[], None]:
+    """Forget what earlier drivers have said, and that they were cancelled.
+
+    Returns
+    -------
+    callable
+        Remembers it again.
+    """
+    forgotten = {}
     for path in (layout.drivers, layout.cancelled):
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            forgotten[path] = path.read_bytes()
+            path.unlink()
+
+    def remember() -> None:
+        for path, content in forgotten.items():
+            commit_bytes(path, content)
+
+    return remember
 
 
 def cancel_drivers(layout: Layout) -> None:

@@ -26,8 +26,8 @@ from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 
 _EPOCHS = {"convolutional": 50, "dense": 60}
-_LEAST_SHARE = 1e-4
-"""Of the first component's weight in the loss of a dense network: what the last ones have."""
+_LEAST_SPREAD = 0.01
+"""Of the first component's: what others are divided by at least, since rounding errors grow by it."""
 _PARITY_ROWS = 64
 _STEP = 512
 _DIAGNOSED = 3000
@@ -132,7 +132,7 @@ def _trained(
     taught, watched = spectra[sample.taught], spectra[~sample.taught]
     if settings.network == "dense":
         basis = _Components.of(taught, settings.components)
-        loss = networks.weighted_squares(basis.shares(_LEAST_SHARE))
+        loss = networks.weighted_squares(basis.shares)
         rate = settings.learning_rate or 2e-3
         rows = basis(taught), basis(watched)
         falling = partial(networks.falling_rate, rate)
@@ -200,7 +200,7 @@ class _Components:
     ----------
     mean : ndarray, shape (points,)
     axes : ndarray, shape (components, points)
-        Each as long as the spectra spread along it.
+        Each as long as the spectra spread along it, or as is the least.
     """
 
     mean: NDArray[np.float64]
@@ -208,9 +208,10 @@ class _Components:
 
     @classmethod
     def of(cls, spectra: NDArray[np.float32], components: int) -> _Components:
-        """Those of some spectra; of fewer spectra than components, the last ones are zero."""
+        """Those of some spectra; what is missing, of too few spectra, is next to zero."""
         mean, strengths, axes = _principal(spectra, components)
-        kept = strengths[:, None] * axes / np.sqrt(len(spectra))
+        spreads = np.maximum(strengths, _LEAST_SPREAD * strengths[0]) / np.sqrt(len(spectra))
+        kept = spreads[:, None] * axes
         missing = components - len(kept)
         least = 1e-12 * np.ones((missing, spectra.shape[1]))
         return cls(mean, np.concatenate([kept, least]) if missing else kept)
@@ -220,11 +221,11 @@ class _Components:
         into = self.axes.T / (self.axes**2).sum(axis=1)
         return np.asarray((spectra - self.mean) @ into, np.float32)
 
-    def shares(self, least: float) -> NDArray[np.float32]:
-        """What each adds to the mean squared error, at least so much of the first."""
+    @property
+    def shares(self) -> NDArray[np.float32]:
+        """What each adds to the mean squared error."""
         squares = (self.axes**2).sum(axis=1)
-        found = np.maximum(squares, least * squares[0])
-        return np.asarray(found / found.sum(), np.float32)
+        return np.asarray(squares / squares.sum(), np.float32)
 
 
 def _in_steps(network: OnnxNetwork, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,6 +16,8 @@ from faults.campaign import begin_at, contents
 from slurm.runs import write_small
 from small import REPOSITORY, galbatch
 
+from galbatch.cluster.allocation import Place, _put_away
+
 pytestmark = pytest.mark.timeout(300)
 CLUSTER = {"kind": "allocation", "memory": "2 GiB", "interface": "lo"}
 
@@ -102,6 +104,26 @@ def test_a_driver_that_is_killed_leaves_nobody_behind(
     assert ended[0][0] == 0
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_interface_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """And nobody waits for the scheduler."""
+    known = {"PROCID": rank, "NTASKS": 3, "JOB_ID": 7, "STEP_ID": 0}
+    for name, value in known.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    write_small(tmp_path, CLUSTER | {"interface": "wlan9"})
+    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cluster.interface: 'wlan9' is not a valid network inter")
+    if rank == 0:
+        monkeypatch.setenv("SLURM_PROCID", "1")
+        done = galbatch("run", "job.yaml", cwd=tmp_path)
+        assert done.returncode == 3
+        assert "cluster (allocation): the scheduler has ended (the first task" in done.stderr
+        _put_away(Place(0, tmp_path / "none"))
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
@@ -111,6 +133,10 @@ def test_a_driver_that_is_killed_leaves_nobody_behind(
           "SLURM_STEP_ID": "4294967290"}, "this is no task"),
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"},
          "needs 3 tasks, got 2"),
+        ({"SLURM_PROCID": "x", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"},
+         "SLURM_PROCID: expected a number, got 'x'"),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "4(x2)", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"},
+         r"SLURM_NTASKS: expected a number, got '4\(x2\)'"),
     ],
 )  # fmt: skip
 def test_what_is_no_allocation_is_said(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import stat
 import subprocess
 import time
@@ -17,6 +18,10 @@ from slurm.runs import write_small
 from small import galbatch
 
 from galbatch.cli import queue as queue_commands
+from galbatch.cluster.driver import DriverQueue
+from galbatch.cluster.shell import check_prologues, for_condor
+from galbatch.errors import SpecError
+from galbatch.spec.cluster import QueueCluster
 from galbatch.store.layout import Layout
 from galbatch.store.queue_jobs import Drivers, write_drivers
 
@@ -94,6 +99,27 @@ def test_a_driver_that_ended_its_run_or_was_cancelled_is_not_lost(
     assert notes(tmp_path) == [f"cancelled{GOES_ON}"]
 
 
+def test_what_is_said_of_drivers_stays_where_the_next_is_refused(tmp_path: Path, stub: Any) -> None:
+    found = stub("slurm")
+    held(found, tmp_path)
+    galbatch("cancel", "job.yaml", cwd=tmp_path)
+    drivers = Layout(tmp_path / "store").drivers
+    drivers.write_text('{"barren": 2}')
+    found.refuse("error: no such partition")
+    assert galbatch("submit", "job.yaml", cwd=tmp_path).returncode == 2
+    assert notes(tmp_path) == [f"cancelled{GOES_ON}"]
+    assert drivers.read_text() == '{"barren": 2}'
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_script_that_is_gone_is_named(by_itself: bool, tmp_path: Path, stub: Any) -> None:
+    stub("lsf")
+    spec = QueueCluster.model_validate(words("lsf", options={"use_stdin": by_itself}))
+    script = tmp_path / "driver.sh"
+    with pytest.raises(SpecError, match=f"^{script}: cannot be read: No such file"):
+        DriverQueue(spec, tmp_path).submit(script)
+
+
 def test_only_the_user_can_read_what_set_says(tmp_path: Path, stub: Any) -> None:
     held(stub("slurm"), tmp_path)
     script = Layout(tmp_path / "store").driver_script
@@ -103,7 +129,9 @@ def test_only_the_user_can_read_what_set_says(tmp_path: Path, stub: Any) -> None
 @pytest.mark.parametrize(
     "override",
     ["store=s3://me:hush@host/a", 'source.paths=["a.csv", "https://host/a.csv?sig=hush"]',
-     "source.paths=https://me:hu,sh@host/a.csv"],
+     "source.paths=https://me:hu,sh@host/a.csv", "cluster.prologue=[export PGPASSWORD=hush]",
+     "cluster.driver.prologue=['A=1 aws_secret_access_key = hush run']",
+     "cluster.directives=['--export=MY_TOKEN=\"hush\"']"],
 )  # fmt: skip
 def test_a_secret_in_set_is_refused(override: str, tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
@@ -117,6 +145,14 @@ def test_a_secret_in_set_is_refused(override: str, tmp_path: Path, stub: Any) ->
         assert "hu" not in done.stderr
     assert found.submitted() == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml", "queue"]
+
+
+def test_where_a_secret_is_may_be_set(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    write_small(tmp_path, words("slurm"))
+    override = "cluster.prologue=[export PGPASSFILE=/home/me/.pgpass]"
+    done = galbatch("submit", "job.yaml", "--set", override, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -141,6 +177,14 @@ def test_a_store_that_cannot_be_written_is_named(
     assert found.submitted() == []
 
 
+def test_logs_that_cannot_be_made_are_named(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    spec = QueueCluster.model_validate(words("slurm"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match=f"^{tmp_path}/file/logs: cannot be made: Not a directory"):
+        DriverQueue(spec, tmp_path / "file" / "logs").script(["drive"], tmp_path)
+
+
 def test_a_folder_that_no_script_can_name_is_refused(tmp_path: Path, stub: Any) -> None:
     found = stub("slurm")
     write_small(tmp_path, words("slurm"), scratch=str(tmp_path / "with space"))
@@ -148,6 +192,31 @@ def test_a_folder_that_no_script_can_name_is_refused(tmp_path: Path, stub: Any) 
     assert done.returncode == 2
     assert "with space" in done.stderr and "that scripts do not take" in done.stderr
     assert found.submitted() == []
+
+
+@pytest.mark.parametrize("elsewhere", ["store", "logs"])
+def test_a_driver_that_sees_another_place_than_submit_says_so(
+    elsewhere: str, tmp_path: Path, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue need not hand on the variables that a job or its site names."""
+    found = stub("slurm")
+    found.hold()
+    monkeypatch.setenv("PLACE", str(tmp_path / "there"))
+    setting = {"store": "store", "logs": "scratch"}[elsewhere]
+    write_small(tmp_path, words("slurm"), **{setting: "${PLACE:-here}/a"})
+    done = galbatch("submit", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    script = (found.folder / "101.sh").read_text()
+    drive = shlex.split(script.partition("-m galbatch.cli ")[2])
+    monkeypatch.delenv("PLACE")
+    done = galbatch(*drive, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {elsewhere}: the driver sees {tmp_path}/here/a")
+    assert f", 'submit' saw {tmp_path}/there/a" in done.stderr
+    assert "export GALBATCH_STORES=" in done.stderr
+    assert not (tmp_path / "here").exists()
+    (tmp_path / "link").symlink_to(tmp_path)
+    queue_commands._refuse_other("store", f"{tmp_path}/store", tmp_path / "link" / "store")
 
 
 GROUPS = {
@@ -228,3 +297,48 @@ def shell_of_condor(script: str) -> str:
     text = arguments.replace("$(DOLLAR)", "$").replace('""', '"')
     assert text.startswith("-c '") and text.endswith("'")
     return text[4:-1].replace("''", "'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "prologue", "said"),
+    [
+        ("slurm", ["if true; then"], "is not what a shell understands: bash: "),
+        ("slurm", ["# a \\", "export A=1 \\"], r"'export A=1 \\' goes on in a line that is not of"),
+        ("htcondor", ["for x in a b; do", "echo $x", "done"], "is not what a shell under"),
+        ("htcondor", ["module load python &&", "true"], "is not what a shell understands: sh: "),
+        ("htcondor", ["module load \\", "python"], r"'module load \\' goes on in a line"),
+    ],
+)
+@pytest.mark.parametrize("place", ["prologue", "driver.prologue", "groups.cpu.prologue"])
+def test_a_prologue_that_is_no_shell_is_refused(
+    kind: str, prologue: list[str], said: str, place: str
+) -> None:
+    *within, _ = place.split(".")
+    cluster = words(kind, groups={"cpu": {"workers": 1}}, driver={})
+    del cluster["workers"]
+    inner = cluster
+    for key in within:
+        inner = inner[key]
+    inner["prologue"] = prologue
+    with pytest.raises(SpecError, match=f"^cluster.{place}: {said}"):
+        check_prologues(QueueCluster.model_validate(cluster))
+
+
+def test_prologues_that_a_shell_understands() -> None:
+    lines = ["for x in a b; do", "echo $x \\\\", "done  # it's", "true && \\", "true"]
+    check_prologues(QueueCluster.model_validate(words("slurm", prologue=lines)))
+    lines = ["for x in a b; do true; done", "echo '$$(x)' $$$(y) $(z) ${w}  # it's"]
+    spec = QueueCluster.model_validate(words("htcondor", prologue=lines))
+    check_prologues(spec)
+    assert for_condor(lines)[1] == (
+        "echo '$$(DOLLARDOLLAR)(x)' $$(DOLLARDOLLAR)$(DOLLAR)(y) $(DOLLAR)(z) ${w}"
+    )
+
+
+def test_a_prologue_is_looked_at_before_a_driver_waits(tmp_path: Path, stub: Any) -> None:
+    found = stub("slurm")
+    write_small(tmp_path, words("slurm", prologue=["if true; then"]))
+    done = galbatch("submit", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cluster.prologue: is not what a shell understands")
+    assert found.submitted() == []

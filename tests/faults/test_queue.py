@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from faults.campaign import Run
 from queues import connected, words
-from small import galbatch_process, partitions, write_job
+from small import galbatch, galbatch_process, partitions, write_job
 from toy import done_by
 
 from galbatch.cluster import queue
@@ -47,6 +48,49 @@ def test_a_refused_job_stops_the_run(kind: str, tmp_path: Path, stub: Any, quick
     assert [path.name for path in tmp_path.iterdir()] == ["queue"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        ("slurm", {"options": {"silence_logs": 40}}, "cluster.options.silence_logs: a job of dask-"
+         "jobqueue for slurm has no such keyword"),
+        ("slurm", {"options": {"job_cpus": 4}}, "cluster.options.job_cpus: .*mean 'job_cpu'"),
+        ("slurm", {"options": {"lsf_units": "mb"}}, "cluster.options.lsf_units: a job"),
+        ("lsf", {"options": {"use_stdin": True, "lsf_units": "foo"}},
+         "cluster.options.lsf_units: dask-jobqueue does not take 'foo': KeyError: 'f'"),
+        ("pbs", {"options": {"job_directives_skip": 3}},
+         "cluster.options.job_directives_skip: dask-jobqueue does not take 3: TypeError: 'int'"),
+        ("slurm", {"interface": "wlan9"}, "cluster.interface: 'wlan9' is not a valid network"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_dask_jobqueue_does_not_take_is_named(
+    kind: str, settings: dict[str, Any], said: str, tmp_path: Path, stub: Any
+) -> None:
+    """Before Dask is started, which would wait for ever, and before a driver is submitted."""
+    found = stub(kind)
+    with pytest.raises(SpecError, match=f"^{said}"), connected(kind, tmp_path, **settings):
+        pass
+    assert not (tmp_path / "logs").exists()
+    if "options" in settings:
+        job = write_job(tmp_path, cluster=words(kind, **settings))
+        done = galbatch("submit", job, cwd=tmp_path)
+        assert done.returncode == 2
+        assert re.match(f"error: {said}", done.stderr), done.stderr
+    assert found.submitted() == []
+
+
+def test_a_port_that_is_in_use_is_named(tmp_path: Path, stub: Any) -> None:
+    stub("slurm")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(SpecError, match=rf"^cluster.scheduler_port: port {port} is in use"),
+            connected("slurm", tmp_path, scheduler_port=port),
+        ):
+            pass
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_that_end_at_once_stop_the_run(
     kind: str, tmp_path: Path, stub: Any, quickly: None, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +106,15 @@ def test_jobs_that_end_at_once_stop_the_run(
     logs = [path for path in (tmp_path / "logs").iterdir() if path.stat().st_size]
     assert len(logs) == 2
     assert any(f"{log} ends: no such module" in str(caught.value) for log in logs)
+
+
+def test_jobs_that_end_without_a_word(tmp_path: Path, stub: Any, quickly: None) -> None:
+    stub("slurm")
+    with (
+        pytest.raises(SpecError, match=r"\(FAILED .*\), its log \S+ is empty: does 'prologue'"),
+        connected("slurm", tmp_path, prologue=["exit 3"]) as found,
+    ):
+        done_by(found)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -109,7 +109,8 @@ def said_of(folder: Path, words: dict[str, Any], load: Any = load_job) -> str:
                 ({"workers": "x"}, "workers': expected a whole number from 1 to 10000 or a list of "
                                    "2 of them, got 'x'"),
                 ({"workers": [0, 2]}, "workers.0': expected a whole number from 1 to 10000, got 0"),
-                ({"workers": None}, "workers': how many?"),
+                ({"workers": None}, "workers': expected a number of worker processes, e.g. 4, or "
+                                    "[2, 40], got nothing"),
                 ({"cores": 32}, "memory': 4 GiB for 32 workers"),
                 ({"gpus": 2, "processes": 1}, "processes': 1 for 2 GPUs"),
                 ({"workers": [4, 2]}, "workers': 4 is more than 2"),

@@ -130,8 +130,19 @@ def test_workers_that_are_counted_twice_are_refused_in_the_job_s_line(
         of_job(tmp_path, cluster={"workers": 4, "groups": {"gpu": None}})
 
 
+def test_a_group_that_a_site_has_not_is_not_taken_away(tmp_path: Path, sites: Path) -> None:
+    (sites / "institute.yaml").write_text(GROUPS)
+    said = r"job.yaml: line \d+: the site has no group 'gpus' to take away \(did you mean 'gpu'"
+    with pytest.raises(SpecError, match=said):
+        of_job(tmp_path, cluster={"groups": {"gpus": None}})
+    with pytest.raises(SpecError, match=r"'cluster.groups.gpus': expected 'key: value' lines"):
+        of_job(tmp_path, cluster={"kind": "pbs", "workers": 1, "groups": {"gpus": None}})
+
+
 def test_lines_of_a_site_that_is_not_taken_are_not_named(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"job.yaml: line \d+: 'cluster.workers': how many"):
+    with pytest.raises(
+        SpecError, match=r"job.yaml: line \d+: 'cluster.workers': expected a number"
+    ):
         of_job(tmp_path, cluster={"kind": "pbs"})
 
 
