@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quality": BASE,
     "mock": BASE | {"flux", "spectra", "intake"},
     "models": BASE | {"flux", "spectra", "maps", "quality"},
-    "training": BASE | {"flux", "spectra", "maps", "sample", "quality", "models"},
+    "training": BASE | {"flux", "spectra", "maps", "sample", "quality", "mock", "models"},
     **dict.fromkeys(EDGES, BASE),
     "sinks": BASE,
     "report": BASE | {"quality"},

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
-from galbatch.spec.spectral_models import Chi2ScanModel
+from galbatch.spec.spectral_models import ScanningModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json
@@ -71,10 +71,10 @@ class Chi2Scan:
     card : Card
     folder : Path
         With the templates.
-    settings : Chi2ScanModel
+    settings : ScanningModel
     """
 
-    def __init__(self, card: Card, folder: Path, settings: Chi2ScanModel) -> None:
+    def __init__(self, card: Card, folder: Path, settings: ScanningModel) -> None:
         self.card = card
         self._settings = settings
         self._reader = SpectrumReader(Survey.model_validate(card.reading))
@@ -86,16 +86,20 @@ class Chi2Scan:
     def columns(self) -> tuple[PredictedColumn, ...]:
         """What it predicts; see `Model.columns`."""
         if not self._settings.keep_model:
-            return COLUMNS
+            return self._scalars
         shape, axis = (self._reader.grid.points,), ("spec_wavelength",)
         unit = self._reader.unit
         return (
-            *COLUMNS,
+            *self._scalars,
             PredictedColumn("spec_model", "float32", unit, "phot.flux.density;em.wl",
                             "The best fit", shape, axis),
             PredictedColumn("spec_residual", "float32", unit, "stat.fit.residual",
                             "Flux less the best fit; NaN where there are no data", shape, axis),
         )  # fmt: skip
+
+    @property
+    def _scalars(self) -> tuple[PredictedColumn, ...]:
+        return COLUMNS
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
@@ -108,14 +112,17 @@ class Chi2Scan:
     def _predict(self, table: pa.Table) -> pa.Table:
         flux, ivar = self._reader.read(table)
         found = scan(flux, ivar, self._reader.grid, self._bases, self._scan)
-        values = self._values(found)
+        values = self._values(flux, ivar, found)
         if self._settings.keep_model:
             fitted = models(found, self._reader.grid, self._bases)
             values["spec_model"] = fitted
             values["spec_residual"] = np.where(ivar > 0, flux - fitted, np.nan)
         return tabulate(self.columns, values)
 
-    def _values(self, found: ScanResult) -> dict[str, NDArray[Any]]:
+    def _values(
+        self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult
+    ) -> dict[str, NDArray[Any]]:
+        """Those of all columns but the arrays."""
         errors = np.full(len(found.z), np.nan)
         for kind, model in self._errors.items():
             rows = found.kind == kind
@@ -135,10 +142,9 @@ class Chi2Scan:
         }
 
 
-class Chi2ScanFamily(Family[Chi2ScanModel]):
-    """Fits of templates to spectra."""
+class ScanFamily(Family[ScanningModel]):
+    """What families that fit templates to spectra share."""
 
-    version = VERSION
     needs_labels = False
 
     @property
@@ -146,7 +152,7 @@ class Chi2ScanFamily(Family[Chi2ScanModel]):
         """The arrays of `keep_model`; see `Family.optional_columns`."""
         return frozenset({"spec_model", "spec_residual"})
 
-    def check(self, settings: Chi2ScanModel, survey: Survey) -> None:
+    def check(self, settings: ScanningModel, survey: Survey) -> None:
         """See `Family.check`."""
         where = f"models.{settings.name}"
         if survey.spectra is None:
@@ -157,21 +163,27 @@ class Chi2ScanFamily(Family[Chi2ScanModel]):
                 "correct 'frame' under 'spectra' if they are as they were observed",
             )  # fmt: skip
         if settings.targets is not None:
-            raise SpecError(f"{where}.targets", "a chi2_scan model has none; leave it out")
+            raise SpecError(f"{where}.targets", f"a {settings.kind} model has none; leave it out")
 
-    def inputs(self, settings: Chi2ScanModel, survey: Survey) -> tuple[str, ...]:
+    def inputs(self, settings: ScanningModel, survey: Survey) -> tuple[str, ...]:
         """See `Family.inputs`."""
         return SpectrumReader(survey).inputs
 
-    def training_bytes(self, settings: Chi2ScanModel, survey: Survey) -> int:
+    def training_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.training_bytes`."""
         return 4 * 8 * len(survey.wavelengths)
 
-    def predicting_bytes(self, settings: Chi2ScanModel, survey: Survey) -> int:
+    def predicting_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
         return _ROW_BYTES
 
-    def load(self, card: Card, folder: Path, settings: Chi2ScanModel) -> Chi2Scan:
+
+class Chi2ScanFamily(ScanFamily):
+    """Fits of templates to spectra."""
+
+    version = VERSION
+
+    def load(self, card: Card, folder: Path, settings: ScanningModel) -> Chi2Scan:
         """See `Family.load`."""
         return Chi2Scan(card, folder, settings)
 

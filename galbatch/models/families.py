@@ -37,6 +37,9 @@ FAMILIES: dict[str, Entry] = {
     "chi2_scan": Entry(
         "galbatch.models.chi2_scan:Chi2ScanFamily", "galbatch.training.chi2_scan:Chi2ScanTrainer"
     ),
+    "gasnet": Entry(
+        "galbatch.models.gasnet:GasnetFamily", "galbatch.training.gasnet:GasnetTrainer"
+    ),
     "photometric": Entry(
         "galbatch.models.photometric:PhotometricFamily",
         "galbatch.training.photometric:PhotometricTrainer",

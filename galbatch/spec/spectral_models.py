@@ -36,19 +36,24 @@ class TemplateFile(Settings):
         return self
 
 
-class Chi2ScanModel(ModelSettings):
-    """Class and redshift of spectra: the least chi-square over templates and redshifts."""
+class ScanningModel(ModelSettings):
+    """What models that try templates at all redshifts share."""
 
     only_predict: ClassVar[frozenset[str]] = frozenset({"keep_model"})
 
-    kind: Literal["chi2_scan"]
-    name: Slug = "chi2_scan"
-    templates: Annotated[tuple[TemplateFile, ...], Field(min_length=1)]
     polynomial: int = Field(default=2, ge=0, le=10)
     """Degree of the polynomial that is added to every template."""
     keep_model: bool = False
     """Keep the best model and what it leaves of each spectrum: the arrays `spec_model` and
     `spec_residual`."""
+
+
+class Chi2ScanModel(ScanningModel):
+    """Class and redshift of spectra: the least chi-square over templates and redshifts."""
+
+    kind: Literal["chi2_scan"]
+    name: Slug = "chi2_scan"
+    templates: Annotated[tuple[TemplateFile, ...], Field(min_length=1)]
     max_rows: int = Field(default=20_000, ge=100, le=100_000_000)
     """Rows that the errors of redshifts are calibrated with, at most, where there are labels."""
 
@@ -56,6 +61,39 @@ class Chi2ScanModel(ModelSettings):
     def files(self) -> tuple[str, ...]:
         """Those of the templates."""
         return tuple(one.file for one in self.templates)
+
+
+class GasnetModel(ScanningModel):
+    """Subclass, class and redshift of spectra, learned from simulated ones alone.
+
+    After GaSNet-II (a residual network for 13 subclasses) and GaSNet-III (eigenspectra that are
+    learned, and tried at all redshifts). No real spectrum and no label teaches it.
+    """
+
+    kind: Literal["gasnet"]
+    name: Slug = "gasnet"
+    mocks: int = Field(default=26_000, ge=130, le=10_000_000)
+    """Simulated spectra that teach the network; a tenth of them ends the fit and calibrates it."""
+    galaxies: int = Field(default=6, ge=1, le=20)
+    """Vectors of the basis of galaxies."""
+    quasars: int = Field(default=4, ge=1, le=20)
+    """Vectors of the basis of quasars."""
+    stars: int = Field(default=10, ge=1, le=1000)
+    """Templates of each of the seven stellar subclasses, beside every star of the library."""
+    at_rest: int = Field(default=1500, ge=50, le=100_000)
+    """Galaxies and quasars without noise that each basis is learned from."""
+    filters: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1, max_length=6)
+    ] = (24, 32, 48, 64)
+    """Of the residual block at each scale; every one has half the pixels of that before."""
+    kernel: int = Field(default=3, ge=1, le=99)
+    epochs: Epochs | None = None
+    """At most; by default 12."""
+    patience: Epochs = 4
+    batch: int = Field(default=64, ge=1, le=100_000)
+    learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
+    max_rows: int = Field(default=100, ge=100, le=100_000_000)
+    """Rows of the catalogue that are given to the fit, which looks at none."""
 
 
 class SedAutoencoderModel(ModelSettings):

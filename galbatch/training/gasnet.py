@@ -1,0 +1,283 @@
+"""Training on simulated spectra: templates, the network of subclasses, and calibrated errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from galbatch.errors import SpecError
+from galbatch.mock.at_rest import galaxies_at_rest, quasars_at_rest, stars_at_rest
+from galbatch.mock.spectra import Observing, spectra_in_chunks
+from galbatch.mock.targets import GALAXY, QSO, THIRTEEN, of_every_subclass
+from galbatch.models.base import Card, survey_record
+from galbatch.models.chi2_scan import save_bases
+from galbatch.models.gasnet import NETWORK, VERSION
+from galbatch.models.runtime import OnnxNetwork
+from galbatch.quality.calibration import fit_softmax_scale
+from galbatch.sample.rows import columns_digest
+from galbatch.spec.spectral_models import GasnetModel
+from galbatch.spectra.clean import cleaned
+from galbatch.spectra.columns import SpectrumReader
+from galbatch.spectra.errors import calibrate, to_json
+from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.learn import learned_basis
+from galbatch.spectra.network_input import NetworkInput
+from galbatch.spectra.scan import ScanSettings, scan
+from galbatch.spectra.templates import Basis, star_bases
+from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.data import Mine, TrainingRows
+from galbatch.training.libraries import libraries
+
+SUBCLASSES = tuple(f"{kind} {subclass}".strip() for kind, subclass in THIRTEEN)
+"""What the network tells apart."""
+_EPOCHS = 12
+_PARITY_ROWS = 64
+_HELD_OUT = 10
+"""Of so many simulated spectra one is not learned from."""
+
+
+class GasnetTrainer(Trainer[GasnetModel]):
+    """Learns from simulated spectra."""
+
+    def train(
+        self, settings: GasnetModel, data: TrainingData, folder: Path, progress: OnEpoch
+    ) -> Card:
+        """See `Trainer.train`."""
+        reader = SpectrumReader(data.survey)
+        bases = learned_bases(settings, reader.grid)
+        asked = ScanSettings(degree=settings.polynomial)
+        mocks = simulated(settings.mocks, (settings.seed, 4), reader.grid, bases, asked, progress)
+        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth)
+        weights, history = fitted_network(settings, reader.grid, mocks, folder, progress)
+        held = mocks.part(_held_out(mocks))
+        logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs.astype(np.float32))
+        scale = fit_softmax_scale(logits, held.label.astype(np.float64))
+        right = logits.argmax(axis=1) == held.label
+        counts = {"train": len(mocks.label) - len(held.label), "validation": len(held.label)}
+        card = Card(
+            settings.name, settings.kind, VERSION, data.survey.name, (), reader.inputs, (), {},
+            columns_digest(data.table, ()).hexdigest(), {"simulated": counts},
+            {
+                "bases": save_bases(folder, bases), "scan": asdict(asked),
+                "subclasses": list(SUBCLASSES),
+            },
+            {"redshift_errors": to_json(errors), "subclass": scale.to_json()},
+            {"subclass": {"accuracy": float(right.mean())}},
+            settings.training_settings(), survey_record(data.survey), libraries(),
+            {"lineage": [dict(data.origin)] if data.origin else [], "history": history},
+        ).sealed([*weights, *(base.vectors for base in bases)])  # fmt: skip
+        card.save(folder)
+        return card
+
+
+def learned_bases(settings: GasnetModel, grid: LogGrid) -> tuple[Basis, ...]:
+    """Bases of simulated galaxies, quasars and stars.
+
+    Parameters
+    ----------
+    settings : GasnetModel
+    grid : LogGrid
+        Of the spectra.
+
+    Returns
+    -------
+    tuple of Basis
+        On pixels in step with the grid.
+    """
+    galaxies = galaxies_at_rest(settings.at_rest, (settings.seed, 1))
+    quasars = quasars_at_rest(settings.at_rest, (settings.seed, 2))
+    stars = stars_at_rest(settings.stars, (settings.seed, 3))
+    learned = [
+        learned_basis(f"learned {kind}", kind, one.flux, one.seen, one.grid, size)
+        for kind, one, size in (
+            (GALAXY, galaxies, settings.galaxies), (QSO, quasars, settings.quasars),
+        )
+    ]  # fmt: skip
+    names = [str(name) for name in stars.subclass]
+    found = (*learned, *star_bases(names, stars.flux, stars.grid))
+    return tuple(base.at_phase(grid) for base in found)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Simulated spectra of one of the 13 subclasses, as the scan finds them.
+
+    Parameters
+    ----------
+    inputs : ndarray of float16, shape (n, f)
+        Of the network: three digits are more than noise leaves, and there are 10,000 numbers.
+    label : ndarray of int64, shape (n,)
+        Place in `SUBCLASSES`.
+    undecided : ndarray of bool, shape (n,)
+        Their lines as the noise shows them are those of another subclass.
+    kind, subclass : ndarray of str
+        That the scan finds.
+    z, z_err, truth : ndarray of float64
+        Redshift by the scan, its error by the curvature of chi-square, and the true one.
+    signal_to_noise : ndarray of float32
+    """
+
+    inputs: NDArray[np.float16]
+    label: NDArray[np.int64]
+    undecided: NDArray[np.bool_]
+    kind: NDArray[np.str_]
+    subclass: NDArray[np.str_]
+    z: NDArray[np.float64]
+    z_err: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    signal_to_noise: NDArray[np.float32]
+
+    def part(self, rows: NDArray[np.bool_]) -> Simulated:
+        """Some of them."""
+        return Simulated(**{name: values[rows] for name, values in vars(self).items()})
+
+
+def simulated(
+    rows: int,
+    seed: tuple[int, ...],
+    grid: LogGrid,
+    bases: tuple[Basis, ...],
+    asked: ScanSettings,
+    progress: OnEpoch,
+) -> Simulated:
+    """Observe as many simulated objects of every subclass, and scan them.
+
+    Parameters
+    ----------
+    rows : int
+        Those that turn out to be of none of the 13 are left out.
+    seed : tuple of int
+    grid : LogGrid
+    bases : tuple of Basis
+    asked : ScanSettings
+    progress : callable
+
+    Returns
+    -------
+    Simulated
+    """
+    maker = NetworkInput(grid)
+    targets = of_every_subclass(
+        np.random.default_rng([*seed, 1]), rows, longest=float(grid.wavelengths[-1])
+    )
+    parts: list[Simulated] = []
+    done = 0
+    # Its products are small: threads would wait for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for mocks in spectra_in_chunks(targets, grid, (*seed, 2), Observing()):
+            flux = mocks.flux.astype(np.float64)
+            ivar = cleaned(flux, mocks.ivar.astype(np.float64), grid)
+            found = scan(flux, ivar, grid, bases, asked)
+            label = _labels(mocks.kind, mocks.subclass)
+            made = Simulated(
+                maker(flux, ivar, found.z).astype(np.float16), label,
+                label != _labels(mocks.kind, mocks.subclass_measured), found.kind, found.subclass,
+                found.z, found.z_err, mocks.redshift, mocks.signal_to_noise,
+            )  # fmt: skip
+            parts.append(made.part(label >= 0))
+            done += len(mocks)
+            progress(done, rows, "simulated spectra")
+    names = vars(parts[0])
+    return Simulated(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    )
+
+
+def _labels(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Places in `SUBCLASSES`, -1 for others: lines are broad or what they are, not both."""
+    broad = np.char.endswith(subclass, "BROADLINE")
+    narrow = np.char.strip(np.char.replace(subclass, "BROADLINE", ""))
+    folded = np.where(kind == QSO, np.where(broad, "BROADLINE", ""), subclass)
+    folded = np.where(kind == GALAXY, narrow, folded)
+    places = {name: place for place, name in enumerate(SUBCLASSES)}
+    found = [
+        places.get(f"{one} {other}".strip(), -1)
+        for one, other in zip(kind.tolist(), folded.tolist(), strict=True)
+    ]
+    return np.array(found, np.int64)
+
+
+def _held_out(mocks: Simulated) -> NDArray[np.bool_]:
+    return np.asarray(np.arange(len(mocks.label)) % _HELD_OUT == 0)
+
+
+def fitted_network(
+    settings: GasnetModel, grid: LogGrid, mocks: Simulated, folder: Path, progress: OnEpoch
+) -> tuple[list[NDArray[Any]], dict[str, list[float]]]:
+    """Fit the network and write it.
+
+    Parameters
+    ----------
+    settings : GasnetModel
+    grid : LogGrid
+    mocks : Simulated
+    folder : Path
+    progress : callable
+
+    Returns
+    -------
+    tuple
+        Its weights, and loss curves by name.
+
+    Raises
+    ------
+    SpecError
+        If a subclass has no spectrum, or the fit diverges.
+    """
+    from galbatch.models.gasnet_networks import build
+    from galbatch.training.export import export
+    from galbatch.training.loop import fit
+
+    where = f"models.{settings.name}"
+    known = set(mocks.label.tolist())
+    missing = [name for place, name in enumerate(SUBCLASSES) if place not in known]
+    if missing:
+        raise SpecError(
+            f"{where}.mocks", f"none of {len(mocks.label)} spectra is {missing[0]}", "make it more"
+        )
+    epochs, maker = settings.epochs or _EPOCHS, NetworkInput(grid)
+    held = _held_out(mocks)
+    answers = np.eye(len(SUBCLASSES), dtype=np.float32)[mocks.label]
+
+    def compiled(steps: int) -> Any:
+        import keras
+
+        model = build(settings, maker, len(SUBCLASSES))
+        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
+        return model
+
+    def report(epoch: int, text: str) -> None:
+        progress(epoch, epochs, text)
+
+    facts = [VERSION, asdict(grid), settings.training_settings()]
+    taught = np.flatnonzero(~held)
+
+    def shown(
+        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
+    ) -> NDArray[np.float32]:
+        chosen = taught[rows if mine is None else rows[mine]]
+        return mocks.inputs[chosen].astype(np.float32)
+
+    fitted = fit(
+        compiled,
+        TrainingRows(shown, answers[taught]),
+        (mocks.inputs[held].astype(np.float32), answers[held]),
+        Schedule(settings.batch, epochs, settings.patience, settings.seed),
+        folder / "work",
+        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        where,
+        report,
+    )
+    model = build(settings, maker, len(SUBCLASSES))
+    model.set_weights(fitted.weights)
+    export(model, folder, NETWORK, mocks.inputs[taught[:_PARITY_ROWS]].astype(np.float32))
+    return fitted.weights, fitted.history
