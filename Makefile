@@ -24,7 +24,7 @@ setup: .venv/ready
 
 # A SLURM on this machine, which its tests bring up, leaves no room for other tests beside it.
 test: .venv/ready
-	$(RUN) pytest $(TWO_WORKERS) --durations=10 -m "not slurm and not sge"
+	$(RUN) pytest $(TWO_WORKERS) --durations=10 -m "not slurm and not sge and not faults"
 	$(RUN) pytest tests/slurm -m "not slow" --durations=10
 
 lint: .venv/ready
@@ -38,6 +38,7 @@ bench: .venv/ready
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
 	PYTHONPATH=tests $(RUN) python tests/faults/lost_workers.py
+	$(RUN) pytest tests/faults -m faults
 
 # All tests on a real SLURM, also those that take minutes.
 slurm: .venv/ready

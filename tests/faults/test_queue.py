@@ -231,6 +231,7 @@ def test_a_queue_ends_with_the_same_words(tmp_path: Path, stub: Any, ignored: bo
     assert found.all_end()
 
 
+@pytest.mark.faults
 def test_all_workers_lost_in_two_stages(finished: Path, tmp_path: Path, stub: Any) -> None:
     """`make faults` loses them in every stage, in every kind of queue."""
     found = stub("slurm")
