@@ -25,7 +25,8 @@ from galbatch.values import PredictedColumn
 VERSION = 1
 MAPS = "maps.npz"
 _BATCH = 512
-_ROW_BYTES = 2**21
+_ROW_BYTES = 2**18
+"""What layers hold of a batch, shared by the rows of a partition."""
 
 
 class SedReader:

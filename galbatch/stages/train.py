@@ -80,13 +80,13 @@ class Train:
         return PROCESS + here * (2**30 + rows)
 
     def _rows_memory(self, site: Site, model: AnyModel) -> int:
-        source, rows = site.job.source, model.max_rows
+        source, rows, sampled = site.job.source, model.max_rows, SAMPLE_ROWS
         if isinstance(source, MockSource):
-            rows = min(rows, source.rows)
+            rows, sampled = min(rows, source.rows), min(sampled, source.rows)
         family = family_of(model.kind)
         made = family.training_bytes(model, site.survey)
         row = row_bytes(site, family.inputs(model, site.survey))
-        return (rows + SAMPLE_ROWS) * (3 * row + made)
+        return (rows + sampled) * (3 * row + made)
 
     def pending(self, snapshot: Snapshot) -> Pending[Fit, None]:
         """Models that are not trained as the job says."""
