@@ -16,12 +16,10 @@ from galbatch.mock.sed_library import RANGE, library_columns
 from galbatch.mock.spectra import CHUNK, EVERY_ROWS, every_subclass_columns
 from galbatch.spec.columns import Column
 from galbatch.spec.survey import Survey
-from galbatch.spectra.grids import SDSS_STEP, LogGrid
+from galbatch.spectra.grids import SDSS_STEP, LogGrid, log_grid_of
 
 _IN_GROUP = 1000
 """Rows with the same first part of an id: fibres of a plate."""
-_EVEN = 1e-3
-"""Of a pixel."""
 
 
 def spectral_batches(
@@ -100,15 +98,14 @@ def _of_the_library(
 
 
 def _grid(survey: Survey) -> LogGrid:
-    logarithms = np.log10(np.array(survey.wavelengths))
-    off = np.abs(logarithms - logarithms[0] - SDSS_STEP * np.arange(len(logarithms)))
-    if off.max() > _EVEN * SDSS_STEP:
+    grid = log_grid_of(np.array(survey.wavelengths))
+    if grid is None:
         raise SpecError(
             f"survey {survey.name}: axes",
             "spectra can be simulated on wavelengths that are even in the logarithm alone",
             f"scale: log10 with step: {SDSS_STEP:g}",
         )
-    return LogGrid(float(logarithms[0]), SDSS_STEP, len(logarithms))
+    return grid
 
 
 def _table(survey: Survey, start: int, found: dict[str, NDArray[Any]], seed: int) -> pa.Table:

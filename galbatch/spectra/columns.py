@@ -13,11 +13,8 @@ from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
 from galbatch.spec.survey import Survey
 from galbatch.spectra.axis import ToAxis, to_axis
-from galbatch.spectra.clean import cleaned
-from galbatch.spectra.grids import SDSS_STEP, LogGrid
-
-_EVEN = 1e-3
-"""Of a pixel: how far wavelengths may be from a grid that is even in the logarithm."""
+from galbatch.spectra.clean import cleaned, has_data
+from galbatch.spectra.grids import SDSS_STEP, LogGrid, log_grid_of
 
 
 class SpectrumReader:
@@ -51,12 +48,10 @@ class SpectrumReader:
     @cached_property
     def grid(self) -> LogGrid:
         """The grid that spectra are given on: the axis itself where it is even in the logarithm."""
+        found = log_grid_of(self._wavelengths)
+        if found is not None:
+            return found
         logarithms = np.log10(self._wavelengths)
-        points = len(logarithms)
-        step = (logarithms[-1] - logarithms[0]) / (points - 1)
-        off = np.abs(logarithms - logarithms[0] - step * np.arange(points))
-        if off.max() < _EVEN * step and abs(step / SDSS_STEP - 1) * points < _EVEN:
-            return LogGrid(float(logarithms[0]), SDSS_STEP, points)
         first = int(np.ceil(logarithms[0] / SDSS_STEP))
         last = int(np.floor(logarithms[-1] / SDSS_STEP))
         return LogGrid(first * SDSS_STEP, SDSS_STEP, last - first + 1)
@@ -82,7 +77,7 @@ class SpectrumReader:
         settings = self._spectra
         flux = np.asarray(to_numpy(table[settings.flux]), np.float64)
         ivar = np.asarray(to_numpy(table[settings.ivar]), np.float64)
-        bad = ~(np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0))
+        bad = ~has_data(flux, ivar)
         if settings.mask and settings.mask in table.column_names:
             bad |= self._flagged(to_numpy(table[settings.mask]))
         for one in settings.sky:

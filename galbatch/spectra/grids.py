@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 SDSS_STEP = 1e-4
 """Of log10(wavelength), from one pixel of SDSS to the next: 69 km/s."""
+_EVEN = 1e-3
+"""Of a pixel: how far wavelengths may be from a grid that is even in the logarithm."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,18 @@ class LogGrid:
         """The redshifts that move a spectrum by so many pixels, of the same shape."""
         moved = self.step * np.asarray(pixels, dtype=np.float64)
         return np.asarray(10.0**moved - 1.0, np.float64)
+
+
+def log_grid_of(wavelengths: NDArray[np.float64]) -> LogGrid | None:
+    """The grid of SDSS's step that wavelengths are; None where they are none.
+
+    Parameters
+    ----------
+    wavelengths : ndarray, shape (points,)
+        Angstrom, rising.
+    """
+    logarithms = np.log10(wavelengths)
+    off = np.abs(logarithms - logarithms[0] - SDSS_STEP * np.arange(len(logarithms)))
+    if off.max() > _EVEN * SDSS_STEP:
+        return None
+    return LogGrid(float(logarithms[0]), SDSS_STEP, len(logarithms))
