@@ -160,7 +160,17 @@ def on_axis(
     lists = {name: _lists(table[name]) for name in settings.columns}
     grids = _lists(table[wavelengths]) if wavelengths else None
     points = len(axis) if plan.grid is None else plan.grid.points
-    problems = list(_unequal(settings, lists, grids, points))
+    rounded = {
+        name: f"expected {survey.column[name].kind}, the file holds {one.values.dtype}, which that "
+        f"would round: write dtype: {one.values.dtype} for the column in the survey"
+        for name, one in lists.items()
+        if not np.can_cast(one.values.dtype, survey.column[name].kind, "same_kind")
+        or (
+            one.values.dtype.kind == "f"
+            and one.values.itemsize > np.dtype(survey.column[name].kind).itemsize
+        )
+    }
+    problems = list(_unequal(settings, lists, grids, points, rounded))
     left_out = {int(row) for rows, _ in problems for row in rows}
     found = {
         name: np.zeros((table.num_rows, len(axis)), survey.column[name].kind) for name in lists
@@ -214,15 +224,22 @@ def _lists(column: pa.ChunkedArray) -> _Lists:
 
 
 def _unequal(
-    settings: Spectra, lists: Mapping[str, _Lists], grids: _Lists | None, points: int
+    settings: Spectra,
+    lists: Mapping[str, _Lists],
+    grids: _Lists | None,
+    points: int,
+    rounded: Mapping[str, str],
 ) -> Iterator[Problem]:
-    """Rows without a spectrum, or with columns of several lengths."""
+    """Rows without a spectrum, with columns of several lengths, or that would be rounded."""
     lengths = lists[settings.flux].lengths
     wanted = np.full(len(lengths), points) if grids is None else grids.lengths
     absent = np.logical_or.reduce([one.lengths < 0 for one in lists.values()])
     if grids is not None:
         absent |= grids.lengths < 0
     yield np.flatnonzero(absent), "expected a spectrum, there is none"
+    for name, wide in rounded.items():
+        yield np.flatnonzero(~absent), f"column '{name}': {wide}"
+        absent |= True
     expected = "expected" if grids is None else "there are wavelengths"
     for name, one in lists.items():
         bad = ~absent & (one.lengths != wanted)

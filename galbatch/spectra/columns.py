@@ -91,6 +91,8 @@ class SpectrumReader:
         values = np.asarray(mask).astype(np.int64)
         wanted = sum(1 << bit for bit in self._spectra.bad_bits) or -1
         flagged: NDArray[np.bool_] = (values & np.int64(wanted)) != 0
-        # A row without a mask holds the largest number in all of its pixels.
-        missing = np.all(values == np.iinfo(mask.dtype).max, axis=1, keepdims=True)
+        # What the store fills a row without a mask with.
+        limits = np.iinfo(mask.dtype)
+        filling = limits.max if mask.dtype.kind == "u" else limits.min
+        missing = np.all(values == filling, axis=1, keepdims=True)
         return np.asarray(flagged & ~missing, np.bool_)

@@ -175,3 +175,9 @@ def test_columns_of_several_lengths_are_refused() -> None:
         ([1], "expected a spectrum, there is none"),
         ([0], "column 'ivar': 397 pixels, there are wavelengths 400"),
     ]
+
+
+def test_numbers_that_would_be_rounded_are_refused() -> None:
+    _, problems = taken([AXIS], flux=[np.ones(PIXELS)])
+    ((rows, said),) = problems
+    assert rows == [0] and "expected float32, the file holds float64" in said
