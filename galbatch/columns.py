@@ -90,6 +90,25 @@ def to_numpy(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(storage), *shape)
 
 
+def words(table: pa.Table, name: str) -> NDArray[np.str_]:
+    """A column of words.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    name : str
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+        Without spaces around them; empty where null, and of a column that is not there.
+    """
+    if name not in table.column_names:
+        return np.zeros(table.num_rows, "U1")
+    found = ["" if word is None else str(word).strip() for word in table[name].to_pylist()]
+    return np.array(found, dtype=np.str_)
+
+
 def from_numpy(
     values: NDArray[Any], kind: pa.DataType, null: NDArray[np.bool_] | None = None
 ) -> pa.Array:

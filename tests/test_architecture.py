@@ -14,7 +14,7 @@ from small import REPOSITORY
 PACKAGE = REPOSITORY / "galbatch"
 
 # Each room with those it may import besides itself.
-BASE = {"errors", "values", "arrays", "columns", "targets", "spec", ""}
+BASE = {"errors", "values", "arrays", "columns", "targets", "shown", "spec", ""}
 EDGES = {"readers", "store", "sinks", "report", "cluster"}
 SCIENCE = {"intake", "flux", "spectra", "maps", "sample", "quality", "mock", "models", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arrays": set(),
     "columns": {"values"},
     "targets": {"values"},
+    "shown": set(),
     "spec": {"errors", "values"},
     "intake": BASE | {"spectra"},
     "flux": BASE,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
+from galbatch.shown import Portrait, RowShown, Showing
 from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn, Target
@@ -129,7 +130,10 @@ class Card:
 
 def survey_record(survey: Survey) -> dict[str, object]:
     """The survey as a model's card keeps it."""
-    return survey.model_dump(mode="json", exclude={"mock", "references"})
+    exclude: Any = {
+        "mock": True, "references": True, "spectra": {"known_class", "known_subclass"}
+    }  # fmt: skip
+    return survey.model_dump(mode="json", exclude=exclude)
 
 
 def read_card(folder: Path) -> Card:
@@ -248,6 +252,54 @@ class Model(Protocol):
         pa.Table
             Same rows in the same order, with `columns`.
         """
+        ...
+
+
+@runtime_checkable
+class ShowingModel(Model, Protocol):
+    """A model with something to look at, on a page of its own; not every one is."""
+
+    @property
+    def showing(self) -> Showing:
+        """Which rows are shown, and what is counted and judged."""
+        ...
+
+    def shown(self, table: pa.Table) -> tuple[RowShown, ...]:
+        """What it makes of a few rows, each of them.
+
+        Parameters
+        ----------
+        table : pa.Table
+            With at least the columns `card.inputs`.
+        """
+        ...
+
+    def portrait(self) -> Portrait:
+        """What it knows of itself."""
+        ...
+
+
+@runtime_checkable
+class SubclassModel(ShowingModel, Protocol):
+    """A model that tells subclasses: those of `Showing.judged` do."""
+
+    def subclasses(self, kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str_]:
+        """Known classes and subclasses in the words that the model's are judged in.
+
+        Parameters
+        ----------
+        kind, subclass : ndarray of str, shape (n,)
+            As the catalogue has them.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+            Empty where the model tells no such subclass.
+        """
+        ...
+
+    def told_subclasses(self, predictions: pa.Table) -> NDArray[np.str_]:
+        """The subclasses of its own predictions in the same words, shape (n,)."""
         ...
 
 

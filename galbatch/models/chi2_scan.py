@@ -11,8 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from galbatch.columns import words
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
+from galbatch.models.scan_shown import SHOWING, fits_shown, words_of
+from galbatch.shown import Portrait, RowShown, Showing
 from galbatch.spec.spectral_models import ScanningModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
@@ -20,6 +23,7 @@ from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
+from galbatch.spectra.subclasses import stellar_letters
 from galbatch.spectra.templates import KINDS, Basis
 from galbatch.values import PredictedColumn
 
@@ -118,6 +122,40 @@ class Chi2Scan:
             values["spec_model"] = fitted
             values["spec_residual"] = np.where(ivar > 0, flux - fitted, np.nan)
         return tabulate(self.columns, values)
+
+    @property
+    def showing(self) -> Showing:
+        """Rows to look at, and what is judged; see `ShowingModel.showing`."""
+        return SHOWING
+
+    def shown(self, table: pa.Table) -> tuple[RowShown, ...]:
+        """Best models and curves of chi-square; see `ShowingModel.shown`."""
+        flux, ivar = self._reader.read(table)
+        grid, bases = self._reader.grid, self._bases
+        found = scan(flux, ivar, grid, bases, self._scan)
+        values = self._values(flux, ivar, found)
+        said = [
+            words_of(found, values["z_spec_err"], row, self._beside(values, row))
+            for row in range(table.num_rows)
+        ]
+        return fits_shown(flux, ivar, grid, bases, self._scan, found, said, self._reader.unit)
+
+    def _beside(self, values: Mapping[str, NDArray[Any]], row: int) -> str:
+        """What is said of a row beside its fit."""
+        return ""
+
+    def portrait(self) -> Portrait:
+        """Nothing: templates are what they are; see `ShowingModel.portrait`."""
+        return Portrait()
+
+    def subclasses(self, kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str_]:
+        """Letters of the spectral types of stars; see `SubclassModel.subclasses`."""
+        return stellar_letters(kind, subclass)
+
+    def told_subclasses(self, predictions: pa.Table) -> NDArray[np.str_]:
+        """Those of the best templates; see `SubclassModel.told_subclasses`."""
+        kind, subclass = (words(predictions, name) for name in ("spec_class", "spec_subclass"))
+        return self.subclasses(kind, subclass)
 
     def _values(
         self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.arrays import to_numpy, upload, worker_namespace
+from galbatch.columns import words
 from galbatch.errors import SpecError
 from galbatch.models.base import Card
 from galbatch.models.chi2_scan import Chi2Scan, ScanFamily
 from galbatch.models.runtime import Network, open_network
+from galbatch.models.scan_shown import SHOWING
 from galbatch.quality.calibration import SoftmaxScale
+from galbatch.shown import NumberShown, Portrait, Showing
 from galbatch.spec.spectral_models import GasnetModel, ScanningModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanResult
+from galbatch.spectra.subclasses import folded
 from galbatch.values import PredictedColumn
 
 VERSION = 1
@@ -74,6 +81,30 @@ class Gasnet(Chi2Scan):
             "gas_subclass": np.where(none, "", self._names[best]),
             "gas_prob": np.where(none, np.nan, chances.max(axis=1)),
         }
+
+    @property
+    def showing(self) -> Showing:
+        """With subclasses by the network; see `ShowingModel.showing`."""
+        return replace(SHOWING, counted=("spec_class", "gas_subclass"))
+
+    def _beside(self, values: Mapping[str, NDArray[Any]], row: int) -> str:
+        name, chance = values["gas_subclass"][row], values["gas_prob"][row]
+        return f"The network says {name} (probability {chance:.2f})." if name else ""
+
+    def portrait(self) -> Portrait:
+        """How many subclasses of simulated spectra were right; see `ShowingModel.portrait`."""
+        right = self.card.metrics["subclass"]["accuracy"]
+        note = f"of {len(self._names)}, simulated spectra that taught nothing"
+        return Portrait((NumberShown("subclasses right", right, note),))
+
+    def subclasses(self, kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str_]:
+        """Those that the network tells apart; see `SubclassModel.subclasses`."""
+        found = folded(kind, subclass)
+        return np.where(np.isin(found, self._names), found, "")
+
+    def told_subclasses(self, predictions: pa.Table) -> NDArray[np.str_]:
+        """Those of the network; see `SubclassModel.told_subclasses`."""
+        return words(predictions, "gas_subclass")
 
     def _network(self, xp: Any) -> Network:
         def built() -> Any:

@@ -17,6 +17,16 @@ from galbatch.errors import SpecError
 from galbatch.maps.som import Scaling, Som
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.runtime import Network, open_network
+from galbatch.shown import (
+    ClustersTried,
+    MapShown,
+    NumberShown,
+    Portrait,
+    Role,
+    RowShown,
+    Showing,
+    SpectrumShown,
+)
 from galbatch.spec.spectral_models import SedAutoencoderModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.axis import ToAxis, to_axis
@@ -24,6 +34,15 @@ from galbatch.values import PredictedColumn
 
 VERSION = 1
 MAPS = "maps.npz"
+SHOWING = Showing(
+    (
+        Role("the best reconstruction", "reconstruction_mse", "smallest"),
+        Role("a middling reconstruction: the median error", "reconstruction_mse", "median"),
+        Role("the worst reconstruction", "reconstruction_mse", "largest"),
+        Role("the strangest: the furthest from its cell of the map", "som_error", "largest"),
+    ),
+    ("cluster",),
+)
 _BATCH = 512
 _ROW_BYTES = 2**18
 """What layers hold of a batch, shared by the rows of a partition."""
@@ -130,15 +149,11 @@ class SedAutoencoder:
 
     def _predict(self, table: pa.Table) -> pa.Table:
         spectra, good = self._reader.read(table)
-        xp = worker_namespace()
-        (features,) = upload(xp, spectra)
-        coded = self._network("encoder", xp)(features)
-        made = on_host(self._network("decoder", xp)(coded))
-        latents = on_host(coded).astype(np.float64)
+        latents, made = self._reconstructed(spectra)
         scaling, som, centres = self._maps
         scaled = scaling(latents)
         cells, _, distance = som.nearest(scaled)
-        clusters = ((scaled[:, None].astype(np.float64) - centres) ** 2).sum(axis=2).argmin(axis=1)
+        clusters = nearest_centres(scaled, centres)
         x, y = som.places(cells)
         known = good[:, None]
         values = {
@@ -150,6 +165,63 @@ class SedAutoencoder:
             "som_error": np.where(good, distance, np.nan),
         }
         return tabulate(self.columns, values)
+
+    def _reconstructed(
+        self, spectra: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Latents of normalised spectra, and what is made of these."""
+        xp = worker_namespace()
+        (features,) = upload(xp, spectra)
+        coded = self._network("encoder", xp)(features)
+        made = on_host(self._network("decoder", xp)(coded))
+        return on_host(coded).astype(np.float64), made
+
+    @property
+    def showing(self) -> Showing:
+        """Rows to look at, and what is counted; see `ShowingModel.showing`."""
+        return SHOWING
+
+    def shown(self, table: pa.Table) -> tuple[RowShown, ...]:
+        """Spectra and what is made of their latents; see `ShowingModel.shown`."""
+        spectra, good = self._reader.read(table)
+        _, made = self._reconstructed(spectra)
+        found = []
+        for row, usable in enumerate(good.tolist()):
+            if not usable:
+                found.append(RowShown("No data: the row has no numbers.", None))
+                continue
+            error = float(((made[row] - spectra[row]) ** 2).mean())
+            spectrum = SpectrumShown(self._reader.grid, spectra[row], made[row], None, "", "rest")
+            said = f"Mean squared error {error:.2e}; {self._settings.latents} latents."
+            found.append(RowShown(said, spectrum))
+        return tuple(found)
+
+    def portrait(self) -> Portrait:
+        """Errors beside those of PCA, and the map; see `ShowingModel.portrait`."""
+        scores, latents = self.card.metrics["reconstruction"], self._settings.latents
+        numbers = (
+            NumberShown("mean squared error", scores["mse"], "of spectra that taught nothing"),
+            NumberShown(
+                "the same by PCA", scores["pca_mse"],
+                f"with as many numbers: {scores['mse'] / scores['pca_mse']:.2g} times as much is "
+                "left by the network" if scores["pca_mse"] > 0 else "with as many numbers",
+            ),
+            NumberShown(
+                "directions", scores["directions"],
+                f"that the {latents} latents really use (participation ratio)",
+            ),
+        )  # fmt: skip
+        record, shape = self.card.training["som"], self._settings.som
+        _, som, centres = self._maps
+        return Portrait(
+            numbers,
+            MapShown(
+                np.reshape(record["hits"], shape), np.array(record["u_matrix"]),
+                nearest_centres(som.cells, centres).reshape(shape),
+                record["quantisation_error"], record["topographic_error"], len(centres),
+                tuple(ClustersTried(**one) for one in self.card.training["clusters"]["tried"]),
+            ),
+        )  # fmt: skip
 
     def _network(self, name: str, xp: Any) -> Network:
         def built() -> Any:
@@ -170,6 +242,12 @@ class SedAutoencoder:
         if key not in self._networks:
             self._networks[key] = open_network(self._folder, name, partial(built), xp)
         return self._networks[key]
+
+
+def nearest_centres(rows: NDArray[np.floating], centres: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The clusters of scaled latents, shape (n,), by the nearest of their centres."""
+    away = ((rows[:, None].astype(np.float64) - centres) ** 2).sum(axis=2)
+    return np.asarray(away.argmin(axis=1))
 
 
 class SedAutoencoderFamily(Family[SedAutoencoderModel]):

@@ -9,6 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from galbatch.quality.results import Evaluation, Histogram
+from galbatch.quality.spectra import KnownSpectra, SpectralStatistics
+from galbatch.shown import Portrait, RowShown
 from galbatch.values import RejectedRow, Target
 
 
@@ -181,6 +183,50 @@ class HeldOut:
     magnitude: NDArray[Any] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class RowOfReport:
+    """One row, and what a model shows of it.
+
+    Parameters
+    ----------
+    name : str
+        Its id, with the name of the column.
+    why : str
+        Why it is shown.
+    shown : RowShown
+    """
+
+    name: str
+    why: str
+    shown: RowShown
+
+
+@dataclass(frozen=True, eq=False)
+class OwnReport:
+    """What a model shows of rows and of itself, beside what all models have.
+
+    Parameters
+    ----------
+    rows : tuple of RowOfReport
+    counts : mapping of str to mapping of str to int
+        Rows of the whole catalogue by value, of some predicted columns: the most first.
+    portrait : Portrait
+    statistics : SpectralStatistics or None
+        None where neither class nor redshift is known of any row.
+    known : KnownSpectra or None
+        The rows by which the redshifts were judged.
+    judged_on : str
+        Which rows these are, a sentence.
+    """
+
+    rows: tuple[RowOfReport, ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    portrait: Portrait = field(default_factory=Portrait)
+    statistics: SpectralStatistics | None = None
+    known: KnownSpectra | None = None
+    judged_on: str = ""
+
+
 @dataclass(frozen=True)
 class ModelReport:
     """One model: its card, its training, its judgement and its predictions.
@@ -206,6 +252,8 @@ class ModelReport:
         Of the out-of-distribution score over the whole catalogue.
     quality : mapping of str to int
         Rows of the whole catalogue by named quality bit; ``ok`` for those with none.
+    own : OwnReport or None
+        None for a model that shows nothing of its own.
     """
 
     name: str
@@ -220,6 +268,7 @@ class ModelReport:
     redshifts: Histogram | None = None
     ood: Histogram | None = None
     quality: Mapping[str, int] = field(default_factory=dict)
+    own: OwnReport | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,8 +11,8 @@ from markupsafe import Markup
 from galbatch.quality.results import ClassStatistics
 from galbatch.report.comparison import compare
 from galbatch.report.data import ModelReport, ReportData
+from galbatch.report.own import own_headlines, own_judged_on, own_sections, own_terms
 from galbatch.report.page_figures import (
-    PageFigure,
     catalogue_figures,
     class_figures,
     class_statistics_of,
@@ -21,6 +21,7 @@ from galbatch.report.page_figures import (
     property_figures,
     redshift_figures,
 )
+from galbatch.report.parts import Headline, Section
 from galbatch.report.style import colour_of
 from galbatch.report.words import (
     CLASS_MEMBERS,
@@ -34,26 +35,6 @@ from galbatch.report.words import (
 )
 from galbatch.targets import RECORDS
 from galbatch.values import Target
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One number at the top.
-
-    Parameters
-    ----------
-    label : str
-    value : str
-    detail : str
-        Its error, or why there is none.
-    others : tuple of (str, str)
-        The other models' numbers.
-    """
-
-    label: str
-    value: str
-    detail: str = ""
-    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,24 +55,6 @@ class Flow:
     rows: int
     share: float
     bad: bool = False
-
-
-@dataclass(frozen=True)
-class Section:
-    """Figures under a heading.
-
-    Parameters
-    ----------
-    anchor, title : str
-    figures : tuple of PageFigure
-    nothing : str
-        What to say where there are none.
-    """
-
-    anchor: str
-    title: str
-    figures: tuple[PageFigure, ...]
-    nothing: str
 
 
 def render(data: ReportData) -> str:
@@ -116,6 +79,7 @@ def render(data: ReportData) -> str:
     environment.filters.update(
         thousands=thousands, percent=percent, duration=duration, counted=counted
     )
+    data = _judged_once(data)
     comparison = compare(data.models, data.references)
     return environment.get_template("page.html").render(
         data=data,
@@ -133,8 +97,24 @@ def render(data: ReportData) -> str:
         classes=class_statistics_of(data),
         multiclass=multiclass(data),
         class_members=CLASS_MEMBERS,
+        own_terms=own_terms(data),
+        own_alone=_own_alone(data),
         losses=[loss_figure(data, place) for place in range(len(data.models))],
     )
+
+
+def _judged_once(data: ReportData) -> ReportData:
+    """Without the common evaluation of models that are judged in words of their own."""
+    models = (
+        replace(model, evaluation=None) if model.own is not None and model.own.statistics else model
+        for model in data.models
+    )
+    return replace(data, models=tuple(models))
+
+
+def _own_alone(data: ReportData) -> bool:
+    """Whether every model shows something of its own: what is common to others may be left out."""
+    return bool(data.models) and all(model.own is not None for model in data.models)
 
 
 def _headlines(data: ReportData) -> tuple[Headline, ...]:
@@ -150,6 +130,8 @@ def _headlines(data: ReportData) -> tuple[Headline, ...]:
             tuple((model.name, thousands(model.predicted)) for model in rest),
         )
     ]
+    if first.own is not None:
+        return (*lines, *own_headlines(data))
     for label, key in (
         (Markup("σ<sub>NMAD</sub>, redshift"), "sigma_nmad"),
         ("bias, redshift", "bias"),
@@ -209,6 +191,8 @@ def _why_not(data: ReportData, model: ModelReport, target: Target) -> str:
 
 
 def _judged_on(data: ReportData) -> str:
+    if data.models and data.models[0].own is not None:
+        return own_judged_on(data.models[0].own)
     if data.held_out is None or not data.models or data.models[0].evaluation is None:
         return "Nothing was held out: this run has no measure of how good its predictions are."
     one = data.models[0].evaluation.of("redshift")
@@ -249,7 +233,7 @@ def _outcome(data: ReportData) -> tuple[str, bool]:
 
 
 def _sections(data: ReportData) -> tuple[Section, ...]:
-    return (
+    common: tuple[Section, ...] = (
         Section(
             "redshift",
             "Redshifts",
@@ -270,3 +254,6 @@ def _sections(data: ReportData) -> tuple[Section, ...]:
         ),
         Section("catalogue", "The whole catalogue", catalogue_figures(data), "Nothing to draw."),
     )
+    if _own_alone(data):
+        common = tuple(section for section in common if section.figures)
+    return (*own_sections(data), *common)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from galbatch.quality.results import (
 )
 from galbatch.report import figures
 from galbatch.report.data import ModelReport, ReportData
+from galbatch.report.parts import PageFigure
 from galbatch.report.style import colour_of, data_uri
 from galbatch.report.words import CLASS_MEMBERS, counted, decimals, percent, thousands
 from galbatch.targets import RECORDS
@@ -35,24 +35,6 @@ _PROPERTIES = tuple(
 
 _OfModel = tuple[ModelReport, figures.Curve, TargetEvaluation, NDArray[Any], NDArray[Any]]
 """A model, its name and colour, and of a target its evaluation, true and predicted values."""
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure on the page.
-
-    Parameters
-    ----------
-    title : str
-    image : str
-        ``data:`` address.
-    caption : str
-        What it shows, and on how many of which rows.
-    """
-
-    title: str
-    image: str
-    caption: str
 
 
 def redshift_figures(data: ReportData) -> tuple[PageFigure, ...]:

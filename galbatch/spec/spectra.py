@@ -80,6 +80,11 @@ class Spectra(Settings):
         SkyResidual(low=5565, high=5590),
     )
     """Where no pixel is used: by default around the line of oxygen at 5577 Angstrom."""
+    known_class: Name | None = None
+    """Column with a class that is known already: GALAXY, QSO or STAR. The report compares it with
+    what models find, where the survey's label of the redshift holds too; no model learns it."""
+    known_subclass: Name | None = None
+    """Column with a subclass that is known already, as SDSS names it."""
     mock: SpectralMock | None = None
     """How a simulated catalogue looks, of a survey without bands."""
 
@@ -94,6 +99,8 @@ class Spectra(Settings):
             raise ValueError("one column cannot be two of flux, ivar, mask and wavelength")
         if units.factor(self.unit, "Angstrom") is None:
             raise ValueError(f"unit '{self.unit}' is not of wavelengths: write Angstrom, nm or um")
+        if self.known_subclass and not self.known_class:
+            raise ValueError("known_subclass: 'known_class' must say what it is a subclass of")
         if self.bad_bits and not self.mask:
             raise ValueError("bad_bits: there is no 'mask' to have them")
         return self

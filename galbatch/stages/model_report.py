@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.errors import counted
-from galbatch.models.base import HISTORY, read_card
+from galbatch.models.base import HISTORY, ShowingModel, read_card
 from galbatch.models.pdf import QUANTILES
 from galbatch.quality.evaluation import evaluate
 from galbatch.quality.recalibration import FEWEST_TO_STRAIGHTEN
 from galbatch.quality.results import Evaluation, Histogram
-from galbatch.report.data import HeldOut, LossCurve, ModelReport, TargetLabels
+from galbatch.report.data import HeldOut, LossCurve, ModelReport, OwnReport, TargetLabels
 from galbatch.stages.catalogue import Catalogue
-from galbatch.stages.predictions import predicted
+from galbatch.stages.own_report import own_report
+from galbatch.stages.predictions import loaded_model, predicted, predictors
 from galbatch.stages.state import Snapshot
 from galbatch.store.facts import Counts
 from galbatch.store.locations import local_copy
@@ -83,7 +84,18 @@ def model_report(
         redshifts=total_counts(summary.redshifts for summary in summaries),
         ood=total_counts(summary.ood for summary in summaries),
         quality=_qualities(summary.quality for summary in summaries),
+        own=_own(snapshot, catalogue, name),
     )
+
+
+def _own(snapshot: Snapshot, catalogue: Catalogue, version: str) -> OwnReport | None:
+    """What a version shows of its own, if its family has it show anything."""
+    for one in predictors(snapshot, catalogue):
+        if one.version == version:
+            model = loaded_model(snapshot.site.layout.model(version), one.fingerprint, one.asked)
+            if isinstance(model, ShowingModel):
+                return own_report(snapshot, catalogue, version, model)
+    return None
 
 
 def _facts(snapshot: Snapshot, catalogue: Catalogue, version: str) -> list[PredictFacts]:
@@ -146,7 +158,7 @@ def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         lines[f"validation, {target}"] = ", ".join(
             f"{name} {value:.4g}" for name, value in scores.items()
         )
-    return tuple(lines.items())
+    return tuple((name, line) for name, line in lines.items() if line)
 
 
 def _why_not(straight: dict[str, Any]) -> str:

@@ -126,6 +126,8 @@ def _need(snapshot: Snapshot, left: Sequence[str]) -> Need | None:
 
 
 def _numbers(data: ReportData) -> str:
+    from galbatch.report.own import own_numbers
+
     models = {
         model.name: {
             "kind": model.kind,
@@ -134,6 +136,7 @@ def _numbers(data: ReportData) -> str:
             "labels": [asdict(label) for label in model.labels],
             "quality": dict(model.quality),
             "evaluation": model.evaluation.to_json() if model.evaluation else None,
+            **({"own": own_numbers(model.own)} if model.own else {}),
         }
         for model in data.models
     }

@@ -25,6 +25,12 @@ from galbatch.store.receipts import Need, Receipts, json_digest
 from galbatch.store.units import version_number, version_unit, versions_of
 from galbatch.values import Receipt
 
+NOT_TAUGHT: Any = {
+    **dict.fromkeys(("columns", "mock", "published", "references", "title"), True),
+    "spectra": {"known_class", "known_subclass"},
+}
+"""What a survey says that no model learns anything of."""
+
 
 @dataclass(frozen=True)
 class HeldVersion:
@@ -76,9 +82,7 @@ class Versions:
     def need(self, model: AnyModel, version: str) -> Need:
         """What a version of a model depends on, whatever the rows it was trained on."""
         site = self._site
-        survey = site.survey.model_dump(
-            mode="json", exclude={"columns", "mock", "published", "references", "title"}
-        )
+        survey = site.survey.model_dump(mode="json", exclude=NOT_TAUGHT)
         depends = {
             "code": code.TRAIN,
             "family": family_of(model.kind).version,

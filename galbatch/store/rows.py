@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -218,6 +219,45 @@ def read_rows(
                     part = part.append_column(name, _column(arrays, name, values[name]))
                 done += part.num_rows
                 yield part.select(list(columns))
+
+
+def read_places(
+    layout: Layout, partition: Partition, columns: Sequence[str], places: NDArray[np.int64]
+) -> pa.Table:
+    """A few rows of a partition of the catalogue, by their place in it.
+
+    Parameters
+    ----------
+    layout : Layout
+    partition : Partition
+    columns : sequence of str
+        Scalars, lists and arrays.
+    places : ndarray, shape (n,)
+        Rising.
+
+    Returns
+    -------
+    pyarrow.Table
+        n rows. A row without a value is null.
+
+    Raises
+    ------
+    SpecError, DataError
+        As `read_rows`.
+    """
+    with opened_partition(layout, partition) as file:
+        there = set(file.schema_arrow.names)
+        wanted = [name for name in columns if name not in there]
+        table = file.read(columns=[name for name in columns if name in there]).take(places)
+        if wanted:
+            arrays = _arrays_of(layout, partition, None, file, wanted)
+            beside = ArraysBeside.from_metadata(file.schema_arrow.metadata)
+            rows = file.metadata.num_rows
+            span = arrays.spans[partition.name] if beside is None else beside.span(rows)
+            _, values = arrays.read_span(partition.name, span, places, wanted)
+            for name in wanted:
+                table = table.append_column(name, _column(arrays, name, values[name]))
+    return table.select(list(columns))
 
 
 def partition_metadata(layout: Layout, partition: Partition) -> Mapping[bytes, bytes]:

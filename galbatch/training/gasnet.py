@@ -30,6 +30,7 @@ from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.learn import learned_basis
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanSettings, scan
+from galbatch.spectra.subclasses import folded
 from galbatch.spectra.templates import Basis, star_bases
 from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import Mine, TrainingRows
@@ -191,16 +192,9 @@ def simulated(
 
 
 def _labels(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Places in `SUBCLASSES`, -1 for others: lines are broad or what they are, not both."""
-    broad = np.char.endswith(subclass, "BROADLINE")
-    narrow = np.char.strip(np.char.replace(subclass, "BROADLINE", ""))
-    folded = np.where(kind == QSO, np.where(broad, "BROADLINE", ""), subclass)
-    folded = np.where(kind == GALAXY, narrow, folded)
+    """Places in `SUBCLASSES`, -1 for others."""
     places = {name: place for place, name in enumerate(SUBCLASSES)}
-    found = [
-        places.get(f"{one} {other}".strip(), -1)
-        for one, other in zip(kind.tolist(), folded.tolist(), strict=True)
-    ]
+    found = [places.get(name, -1) for name in folded(kind, subclass).tolist()]
     return np.array(found, np.int64)
 
 

@@ -13,10 +13,19 @@ from galbatch.report.figures.classes import (
     roc,
 )
 from galbatch.report.figures.distributions import distributions, ood, pit_histogram
+from galbatch.report.figures.maps import cell_clusters, cells, clusters_tried
 from galbatch.report.figures.points import redshift_scatter, target_scatter
+from galbatch.report.figures.spectra import (
+    chi2_curves,
+    known_redshifts,
+    ranked_failures,
+    spectrum,
+    together,
+)
 
 __all__ = [
-    "Curve", "by_bins", "class_reliability", "classes_by_magnitude", "distributions",
-    "honesty_by_bins", "literal", "loss_curves", "ood", "pit_histogram", "quality_flags",
-    "redshift_scatter", "reliability", "roc", "sky", "target_scatter",
+    "Curve", "by_bins", "cell_clusters", "cells", "chi2_curves", "class_reliability",
+    "classes_by_magnitude", "clusters_tried", "distributions", "honesty_by_bins", "known_redshifts",
+    "literal", "loss_curves", "ood", "pit_histogram", "quality_flags", "ranked_failures",
+    "redshift_scatter", "reliability", "roc", "sky", "spectrum", "target_scatter", "together",
 ]  # fmt: skip
