@@ -18,6 +18,7 @@ from galbatch.maps.som import Scaling, Som, fit_som, narrowing, scaling_of
 from galbatch.models.base import Card, survey_record
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.models.sed_autoencoder import VERSION, SedReader, save_maps
+from galbatch.quality.metrics import participation_ratio
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import SedAutoencoderModel
@@ -281,7 +282,7 @@ def _scores(
         "reconstruction": {
             "mse": mse,
             "pca_mse": _pca_mse(spectra[sample.taught], spectra[watched], sample.settings.latents),
-            "directions": _participation(coded[sample.taught]),
+            "directions": participation_ratio(coded[sample.taught]),
         }
     }
 
@@ -303,10 +304,3 @@ def _principal(
     kept = min(components, *rows.shape)
     _, strengths, axes = randomized_svd(rows - mean, kept, n_iter=7, random_state=0)
     return mean, np.asarray(strengths, np.float64), np.asarray(axes, np.float64)
-
-
-def _participation(rows: NDArray[np.float32]) -> float:
-    """How many directions latents really use: (sum of variances)**2 / sum of their squares."""
-    values = np.linalg.eigvalsh(np.cov(rows.astype(np.float64), rowvar=False).reshape(
-        rows.shape[1], rows.shape[1]))  # fmt: skip
-    return float(values.sum() ** 2 / (values**2).sum())
