@@ -45,7 +45,7 @@ def by_minisom(rows: NDArray[np.float32], updates: int) -> Som:
 
 
 def by_batch(rows: NDArray[np.float32]) -> Som:
-    return fit_som(lambda: [rows], SHAPE, widths=WIDTHS)
+    return fit_som([lambda: [rows]], SHAPE, widths=WIDTHS)
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
@@ -78,7 +78,7 @@ def main() -> None:
                   f"{errors.topographic:12.4f}")  # fmt: skip
         ratio = spent["batch, 20 passes"] / spent["MiniSom, ten passes"]
         print(f"{'':20} batch / MiniSom's ten: {ratio:.3f} of the CPU time (target 0.1)")
-    cells = fit_som(lambda: [raw], SHAPE, widths=WIDTHS[:1]).cells
+    cells = fit_som([lambda: [raw]], SHAPE, widths=WIDTHS[:1]).cells
     part = latents(CHUNK, 2)
     parts = max(words.many // CHUNK, 1)
     _, seconds = timed(lambda: [sums_by_cell(part, cells) for _ in range(parts)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -243,16 +243,14 @@ def _mapped(
     """The map of the latents, and how good it is on spectra that it has not seen."""
     rows = coded[taught]
 
-    def parts() -> Iterator[NDArray[np.float32]]:
-        yield scaling(rows)
-
     widths = narrowing(*settings.som_width, settings.som_passes)
-    som = fit_som(parts, settings.som, widths=widths.tolist())
+    plane = np.eye(2, scaling.matrix.shape[1])
+    som = fit_som([lambda: [scaling(rows)]], settings.som, widths=widths.tolist(), plane=plane)
     errors = som.errors([scaling(coded[~taught])])
     return som, {
         "quantisation_error": errors.quantisation,
         "topographic_error": errors.topographic,
-        "hits": som.errors(parts()).hits.tolist(),
+        "hits": som.errors([scaling(rows)]).hits.tolist(),
         "u_matrix": som.u_matrix().tolist(),
     }
 
