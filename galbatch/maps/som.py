@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -23,8 +23,6 @@ RowPart = Callable[[], Iterable[NDArray[np.floating]]]
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """Does something with each part and gives what came of it, in the order of the parts: `map`, or
 that of a pool of threads or processes. What is made of it does not depend on which."""
-_EVEN = 1e3
-"""Ratio of spreads up to which float32 has four digits of the smallest."""
 _CHUNK = 8192
 """Rows whose distances to all cells are held at a time."""
 
@@ -92,18 +90,11 @@ class Scaling:
     def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Of rows of shape (n, d), shape (n, k).
 
-        In float32 where rows are, unless their spreads differ so much that its digits would not do.
+        In float32 where rows are: what their own digits leave open is as large as what its sums do.
         """
-        kind = np.float32 if rows.dtype == np.float32 and self._is_even else np.float64
-        moved = np.subtract(rows, self.mean, dtype=kind, casting="same_kind")
+        kind = np.float32 if rows.dtype == np.float32 else np.float64
+        moved = np.subtract(rows, self.mean.astype(kind), dtype=kind)
         return np.asarray(moved @ self.matrix.astype(kind), np.float32)
-
-    @cached_property
-    def _is_even(self) -> bool:
-        """Whether no spread is far larger than another, nor the mean than the smallest."""
-        inverse = np.linalg.norm(self.matrix, axis=0)
-        largest = max(1.0 / inverse.min(), float(np.abs(self.mean).max()))
-        return bool(largest * inverse.max() < _EVEN)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn
 
 VERSION = 1
-_PIECE = 8192
+PIECE = 8192
 """Rows whose numbers are beside each other in memory at a time."""
 
 
@@ -79,8 +79,8 @@ class SomMap:
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
         parts = []
-        for start in range(0, max(table.num_rows, 1), _PIECE):
-            rows, good = read_numbers(table.slice(start, _PIECE), self._settings.columns)
+        for start in range(0, max(table.num_rows, 1), PIECE):
+            rows, good = read_numbers(table.slice(start, PIECE), self._settings.columns)
             parts.append(tabulate(self.columns, self._map.place(rows, good)))
         return pa.concat_tables(parts).combine_chunks()
 

@@ -22,7 +22,7 @@ from galbatch.maps.som import Each, Moments, Scaling, Som, SomErrors, fit_som, n
 from galbatch.models.base import Card, survey_record
 from galbatch.models.device import cores
 from galbatch.models.maps import LearnedMap
-from galbatch.models.som import VERSION, read_numbers
+from galbatch.models.som import PIECE, VERSION, read_numbers
 from galbatch.sample.labels import labels
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN
@@ -157,7 +157,7 @@ def _counted_part(
     moments: Moments | None = None
     training = validation = left_out = 0
     digests = []
-    for table, roles in part():
+    for table, roles in _pieces(part):
         rows, good = read_numbers(table, columns)
         teaches = roles == TRAIN
         more = Moments.of([rows[good & teaches]])
@@ -170,11 +170,18 @@ def _counted_part(
     return moments, training, validation, left_out, "".join(digests)
 
 
+def _pieces(part: CataloguePart) -> Iterator[tuple[pa.Table, NDArray[np.int8]]]:
+    """A part in fewer rows at a time: several copies of their numbers are made."""
+    for table, roles in part():
+        for start in range(0, table.num_rows, PIECE):
+            yield table.slice(start, PIECE), roles[start : start + PIECE]
+
+
 def _scaled(
     part: CataloguePart, columns: Sequence[str], scaling: Scaling, teaches: bool
 ) -> Iterator[NDArray[np.float32]]:
     """Rows that teach, or those that do not, as the map sees them."""
-    for table, roles in part():
+    for table, roles in _pieces(part):
         rows, good = read_numbers(table, columns)
         yield scaling(rows[good & ((roles == TRAIN) == teaches)])
 
@@ -215,7 +222,7 @@ def _judged_part(
     none = som.errors([])
     taught, watched = none, none
     kept, properties = [], []
-    for table, roles in part():
+    for table, roles in _pieces(part):
         rows, good = read_numbers(table, settings.columns)
         scaled = scaling(rows)
         taught += som.errors([scaled[good & (roles == TRAIN)]])
