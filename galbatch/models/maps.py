@@ -58,11 +58,14 @@ class LearnedMap:
         """All that it predicts by, for a card's seal."""
         return (self.scaling.mean, self.scaling.matrix, self.som.cells, self.centres)
 
-    def clusters_of(self, scaled: NDArray[np.floating]) -> NDArray[np.int64]:
-        """The cluster of rows, or of cells, as the map sees them, of shape (n, directions)."""
-        return Som((len(self.centres), 1), self.centres).nearest(scaled)[0]
+    def places(self, scaled: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Cells and clusters of rows as the map sees them, of shape (n, directions)."""
+        middles = Som((len(self.centres), 1), self.centres)
+        return self.som.nearest(scaled)[0], middles.nearest(scaled)[0]
 
-    def place(self, rows: NDArray[np.floating], good: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    def values(
+        self, rows: NDArray[np.floating], good: NDArray[np.bool_]
+    ) -> dict[str, NDArray[Any]]:
         """Values of `map_columns`.
 
         Parameters
@@ -76,9 +79,11 @@ class LearnedMap:
         dict of str to ndarray, shape (n,)
         """
         scaled = self.scaling(rows)
-        cells, _, distance = self.som.nearest(scaled)
+        cells, clusters = self.places(scaled)
+        away = scaled.astype(np.float64) - self.som.cells[cells]
+        distance = np.linalg.norm(away, axis=1)
         x, y = self.som.places(cells)
-        found = {"cluster": self.clusters_of(scaled), "som_x": x, "som_y": y}
+        found = {"cluster": clusters, "som_x": x, "som_y": y}
         placed: dict[str, NDArray[Any]] = {
             name: np.where(good, values, -1) for name, values in found.items()
         }

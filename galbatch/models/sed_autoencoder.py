@@ -131,7 +131,7 @@ class SedAutoencoder:
         values = {
             "latent": np.where(good[:, None], latents, np.nan),
             "reconstruction_mse": np.where(good, ((made - spectra) ** 2).mean(axis=1), np.nan),
-            **self._map.place(latents, good),
+            **self._map.values(latents, good),
         }
         return tabulate(self.columns, values)
 

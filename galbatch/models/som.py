@@ -81,7 +81,7 @@ class SomMap:
         parts = []
         for start in range(0, max(table.num_rows, 1), PIECE):
             rows, good = read_numbers(table.slice(start, PIECE), self._settings.columns)
-            parts.append(tabulate(self.columns, self._map.place(rows, good)))
+            parts.append(tabulate(self.columns, self._map.values(rows, good)))
         return pa.concat_tables(parts).combine_chunks()
 
 

@@ -69,7 +69,8 @@ def clustered(
 
 def property_record(
     learned: LearnedMap,
-    scaled: NDArray[np.floating],
+    cells: NDArray[np.integer],
+    clusters: NDArray[np.integer],
     values: Mapping[str, NDArray[np.floating]],
 ) -> dict[str, Any]:
     """What the rows of each cell and of each cluster are like.
@@ -77,8 +78,8 @@ def property_record(
     Parameters
     ----------
     learned : LearnedMap
-    scaled : ndarray, shape (n, directions)
-        Rows as the map sees them.
+    cells, clusters : ndarray, shape (n,)
+        Of each row.
     values : mapping of str to ndarray, shape (n,)
         Their properties.
 
@@ -87,7 +88,6 @@ def property_record(
     dict
         ``cells`` and ``clusters``, each as `galbatch.maps.properties.Properties.to_json`.
     """
-    cells, clusters = learned.som.nearest(scaled)[0], learned.clusters_of(scaled)
     return {
         "cells": properties_of(cells, len(learned.som.cells), values).to_json(),
         "clusters": properties_of(clusters, len(learned.centres), values).to_json(),

@@ -52,6 +52,7 @@ class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
         centres, clusters = clustered(rows, settings.clusters, settings.seed)
         learned = LearnedMap(scaling, som, centres)
         learned.save(folder)
+        places = learned.places(scaling(coded))
         card = Card(
             name=settings.name,
             kind=settings.kind,
@@ -74,7 +75,7 @@ class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
                 "history": history,
                 "som": maps,
                 "clusters": clusters,
-                "properties": property_record(learned, scaling(coded), sample.properties),
+                "properties": property_record(learned, *places, sample.properties),
             },
         ).sealed([*weights, *learned.arrays])
         card.save(folder)

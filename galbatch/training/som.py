@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -33,6 +33,8 @@ from galbatch.training.maps import clustered, map_record, property_record
 
 _PROPERTY_ROWS = 1_000_000
 """Rows that stand for all when properties of cells are told, at most."""
+_CELL, _CLUSTER = "\0cell", "\0cluster"
+"""Names that no column has."""
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ def _trained(
     census = _counted(settings, data.parts, each)
     scaling = census.moments.scaling(settings.directions)
     parts = [partial(_scaled, part, settings.columns, scaling, True) for part in data.parts]
-    total = settings.passes + 2
+    total = settings.passes + 3
     som = fit_som(
         parts,
         settings.cells,
@@ -64,13 +66,16 @@ def _trained(
         each=each,
         progress=lambda done, _: progress(done + 1, total, "passes over the catalogue"),
     )
-    taught, watched, rows, values = _judged(settings, data, som, scaling, census, each)
-    progress(total, total, "")
+    judged = list(each(partial(_judged, settings=settings, som=som, scaling=scaling), data.parts))
+    taught, watched = (reduce(add, (one[at] for one in judged)) for at in (0, 1))
+    progress(total - 1, total, "passes over the catalogue")
     centres, clusters = clustered(
         som.cells, settings.clusters, settings.seed, taught.hits.astype(np.float64)
     )
     learned = LearnedMap(scaling, som, centres)
     learned.save(folder)
+    properties = _described(settings, data, learned, census, each)
+    progress(total, total, "passes over the catalogue")
     card = Card(
         name=settings.name,
         kind=settings.kind,
@@ -97,7 +102,7 @@ def _trained(
             "warnings": census.warnings,
             "som": map_record(som, taught, watched),
             "clusters": clusters,
-            "properties": property_record(learned, rows, values),
+            "properties": properties,
         },
     ).sealed(learned.arrays)
     card.save(folder)
@@ -187,55 +192,49 @@ def _scaled(
 
 
 def _judged(
-    settings: SomModel,
-    data: TrainingData,
-    som: Som,
-    scaling: Scaling,
-    census: _Census,
-    each: Each,
-) -> tuple[SomErrors, SomErrors, NDArray[np.float32], Mapping[str, NDArray[np.float64]]]:
-    """Errors of rows that taught and of others, and some of both with their properties."""
-    share = min(1.0, _PROPERTY_ROWS / (census.training + census.validation))
-    judge = partial(
-        _judged_part, survey=data.survey, settings=settings, som=som, scaling=scaling, share=share
-    )
-    found = list(each(judge, list(enumerate(data.parts))))
-    taught, watched = (reduce(add, (one[at] for one in found)) for at in (0, 1))
-    rows = np.concatenate([one[2] for one in found])
-    # A part without a row has no columns.
-    properties = [one[3] for one in found if one[3]]
-    names = properties[0] if properties else ()
-    values = {name: np.concatenate([one[name] for one in properties]) for name in names}
-    return taught, watched, rows, values
-
-
-def _judged_part(
-    numbered: tuple[int, CataloguePart],
-    survey: Survey,
-    settings: SomModel,
-    som: Som,
-    scaling: Scaling,
-    share: float,
-) -> tuple[SomErrors, SomErrors, NDArray[np.float32], dict[str, NDArray[np.float64]]]:
-    number, part = numbered
-    draw = np.random.default_rng([settings.seed, number])
-    none = som.errors([])
-    taught, watched = none, none
-    kept, properties = [], []
+    part: CataloguePart, settings: SomModel, som: Som, scaling: Scaling
+) -> tuple[SomErrors, SomErrors]:
+    """Errors of the rows of a part that taught, and of the others."""
+    taught = watched = som.errors([])
     for table, roles in _pieces(part):
         rows, good = read_numbers(table, settings.columns)
         scaled = scaling(rows)
         taught += som.errors([scaled[good & (roles == TRAIN)]])
         watched += som.errors([scaled[good & (roles != TRAIN)]])
+    return taught, watched
+
+
+def _described(
+    settings: SomModel, data: TrainingData, learned: LearnedMap, census: _Census, each: Each
+) -> dict[str, Any]:
+    """Properties of cells and clusters, by some rows if there are many."""
+    share = min(1.0, _PROPERTY_ROWS / (census.training + census.validation))
+    read = partial(_drawn, survey=data.survey, settings=settings, learned=learned, share=share)
+    # A part without rows has no columns either.
+    found = [one for one in each(read, list(enumerate(data.parts))) if one]
+    joined = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    return property_record(learned, joined.pop(_CELL), joined.pop(_CLUSTER), joined)
+
+
+def _drawn(
+    numbered: tuple[int, CataloguePart],
+    survey: Survey,
+    settings: SomModel,
+    learned: LearnedMap,
+    share: float,
+) -> dict[str, NDArray[Any]]:
+    """Cells, clusters and properties of some rows of a part."""
+    number, part = numbered
+    draw = np.random.default_rng([settings.seed, number])
+    found = []
+    for table, _ in _pieces(part):
+        rows, good = read_numbers(table, settings.columns)
         drawn = good & (draw.random(len(good)) < share)
-        kept.append(scaled[drawn])
-        properties.append(_properties(survey, settings, table.filter(pa.array(drawn))))
-    names = properties[0] if properties else ()
+        cells, clusters = learned.places(learned.scaling(rows[drawn]))
+        places = {_CELL: cells.astype(np.int32), _CLUSTER: clusters.astype(np.int32)}
+        found.append(places | _properties(survey, settings, table.filter(pa.array(drawn))))
     return (
-        taught,
-        watched,
-        np.concatenate(kept) if kept else np.zeros((0, scaling.matrix.shape[1]), np.float32),
-        {name: np.concatenate([one[name] for one in properties]) for name in names},
+        {name: np.concatenate([one[name] for one in found]) for name in found[0]} if found else {}
     )
 
 
