@@ -6,9 +6,9 @@ The spectra (`sdss_spectra_110`) are examples that the authors of GaSNet-III kep
 random, the rest because their chi-square was the largest or their D the least. Labels are those of
 SDSS's pipeline, which was made with templates such as these (`spectral_templates`): agreement is
 not independent. They are judges, and nothing is tuned on them. Noise of their own errors is added
-until it is four and eight times as large (median S/N 2.3 and 1.2), with several seeds; the goals
-beside the figures are those of the issue. CPU time is that of one core, and the plain loop is a
-weighted least squares at each shift for a few spectra.
+until it is four and eight times as large (median S/N 2.3 and 1.2), with several seeds; goals stand
+beside the figures. CPU time is that of one core, and the plain loop is a weighted least squares at
+each shift for a few spectra.
 """
 
 from __future__ import annotations
