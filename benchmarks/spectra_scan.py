@@ -184,7 +184,7 @@ def by_redrock(spectra: tuple[Array, Array], folder: Path) -> tuple[Peer, float]
         subprocess.run(
             [uv, "run", "--quiet", "--no-project", "--script", str(SCRIPT), str(given),
              str(folder / "redrock_templates"), str(eigenspectra), str(out)],
-            check=True, stderr=subprocess.DEVNULL, env=environment,
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         with np.load(out) as found:
             dof = (ivar > 0).sum(axis=1).astype(np.float64)
