@@ -28,6 +28,7 @@ from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
+from galbatch.spec.map_models import SomModel
 from galbatch.spec.model_settings import Epochs, ModelSettings
 from galbatch.spec.spectral_models import (
     Chi2ScanModel,
@@ -236,7 +237,8 @@ _Shipped = Annotated[
     | Chi2ScanModel
     | GasnetModel
     | SedAutoencoderModel
-    | InfoVaeModel,
+    | InfoVaeModel
+    | SomModel,
     Field(discriminator="kind"),
 ]
 

@@ -258,6 +258,10 @@ def _scanner(grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) ->
     return _Scanner(grid, bases, settings)
 
 
+_LOUDEST = 1e18
+"""Chi-square without a model: more is no spectrum, and products of it have no float32."""
+
+
 def _fitted(batch: Weighted, settings: ScanSettings) -> NDArray[np.bool_]:
     enough = (batch.pixels >= settings.fewest) & (batch.none > 0)
     return to_numpy(enough)
@@ -303,8 +307,12 @@ class _Scanner:
         """Fit a batch."""
         xp, settings = namespace(flux), self._settings
         batch = weigh(flux, ivar, settings.degree)
+        beyond = to_numpy(batch.none) > _LOUDEST
+        if beyond.any():
+            batch = weigh(flux, xp.where(batch.none[:, None] > _LOUDEST, 0, ivar), settings.degree)
         fitted = _fitted(batch, settings)
         result = self._empty(batch)
+        result.flags[beyond] |= int(SpecFlag.BAD_IVAR)
         if not fitted.any():
             return result
         fast = settings.fast and xp is np
