@@ -8,7 +8,8 @@ ends the fits, and all that is printed is of another tenth that nothing was fitt
 
 - mean squared error of the dense network, beside scikit-learn's PCA on the same rows;
 - r2 of age, metallicity and dispersion from the numbers of either, by extremely randomised trees
-  that the numbers of the training rows taught;
+  that the numbers of the training rows taught; of metallicity also where the age is above 1 Gyr, as
+  the light of young populations hardly tells it;
 - directions that the numbers really use (participation ratio).
 
 The convolutional network of the thesis is fitted with 256 latents for a few epochs (it takes 50 by
@@ -52,6 +53,8 @@ from galbatch.spectra.filling import FLOOR, Expected
 from galbatch.training.fit import train
 
 SURVEY = load_survey("sed_library")
+OLD = 1.0
+"""Gyr."""
 TRUTH = ("age", "metallicity", "dispersion")
 DENSE = 128
 STEP = 500
@@ -107,14 +110,16 @@ def fitted(settings: ModelSettings, data: Library, folder: Path) -> tuple[Card, 
 
 
 def r2(numbers: Rows, data: Library) -> list[float]:
-    """Of what is known of held-out rows."""
-    found = []
+    """Of age, metallicity and dispersion of held-out rows, and of metallicity of old ones."""
+    found, old = {}, data.held & (data.truth["age"] > OLD)
     tried = min(1.0, 64 / numbers.shape[1])
     for name in TRUTH:
         trees = ExtraTreesRegressor(100, min_samples_leaf=2, max_features=tried, random_state=0)
         trees.fit(numbers[data.taught], data.truth[name][data.taught])
-        found.append(float(trees.score(numbers[data.held], data.truth[name][data.held])))
-    return found
+        found[name] = float(trees.score(numbers[data.held], data.truth[name][data.held]))
+        if name == "metallicity":
+            found["old"] = float(trees.score(numbers[old], data.truth[name][old]))
+    return [found[name] for name in (*TRUTH, "old")]
 
 
 def show(what: str, mse: float, numbers: Rows, data: Library, seconds: float) -> list[float]:
@@ -167,8 +172,9 @@ def seds(data: Library, words: argparse.Namespace) -> None:
         scores = show(f"{latents:4} {what}", mse, coded, data, seconds)
         print(f"     error over PCA's: {mse / pca:.3g}")
         if latents == 3:
-            print(f"     target: at most {TARGET_MSE:.3g} of it: {said(mse / pca <= TARGET_MSE)}; "
-                  f"every r2 at least {TARGET_R2}: {said(min(scores) >= TARGET_R2)}")  # fmt: skip
+            small, told = mse / pca <= TARGET_MSE, min(scores[:3]) >= TARGET_R2
+            print(f"     target: at most {TARGET_MSE:.3g} of it: {said(small)}; every r2 at least "
+                  f"{TARGET_R2}: {said(told)}")  # fmt: skip
     if words.convolved:
         coded, pca, _ = components(256, data, exact)
         settings = SedAutoencoderModel(kind="sed_autoencoder", epochs=words.convolved)
@@ -191,6 +197,7 @@ def fewer(mse: float, data: Library, spectra: Rows) -> str:
 
 
 def infovae(data: Library, words: argparse.Namespace) -> None:
+    # Where the library has light.
     settings = InfoVaeModel(
         kind="infovae", latents=6, rest=(3605.0, 7280.0), epochs=words.infovae
     )  # fmt: skip
@@ -223,7 +230,8 @@ def main() -> None:
     words = parser.parse_args()
     data = library(words.rows, words.seed)
     print(f"{words.rows:,} SEDs, {int(data.held.sum()):,} of them held out")
-    print(f"{'':34} {'mse':>9}  {'age':>6} {'metal.':>6} {'disp.':>6}  {'direc.':>6} {'CPU s':>7}")
+    print(f"{'':34} {'mse':>9}  {'age':>6} {'metal.':>6} {'disp.':>6} {'old m.':>6}  "
+          f"{'direc.':>6} {'CPU s':>7}")  # fmt: skip
     seds(data, words)
     if words.infovae:
         infovae(data, words)
