@@ -23,7 +23,7 @@ from galbatch.models.runtime import OnnxNetwork
 from galbatch.quality.calibration import fit_softmax_scale
 from galbatch.sample.rows import columns_digest
 from galbatch.spec.spectral_models import GasnetModel
-from galbatch.spectra.clean import cleaned
+from galbatch.spectra.clean import cleaned, signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import calibrate, to_json
 from galbatch.spectra.grids import LogGrid
@@ -54,7 +54,7 @@ class GasnetTrainer(Trainer[GasnetModel]):
         bases = learned_bases(settings, reader.grid)
         asked = ScanSettings(degree=settings.polynomial)
         mocks = simulated(settings.mocks, (settings.seed, 4), reader.grid, bases, asked, progress)
-        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth)
+        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth, mocks.seen)
         weights, history = fitted_network(settings, reader.grid, mocks, folder, progress)
         held = mocks.part(_held_out(mocks))
         logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs.astype(np.float32))
@@ -121,7 +121,10 @@ class Simulated:
         That the scan finds.
     z, z_err, truth : ndarray of float64
         Redshift by the scan, its error by the curvature of chi-square, and the true one.
+    seen : ndarray of float64
+        Median signal to noise, as `clean.signal_to_noise` has it.
     signal_to_noise : ndarray of float32
+        The same of the flux without noise.
     """
 
     inputs: NDArray[np.float16]
@@ -132,6 +135,7 @@ class Simulated:
     z: NDArray[np.float64]
     z_err: NDArray[np.float64]
     truth: NDArray[np.float64]
+    seen: NDArray[np.float64]
     signal_to_noise: NDArray[np.float32]
 
     def part(self, rows: NDArray[np.bool_]) -> Simulated:
@@ -179,7 +183,8 @@ def simulated(
             made = Simulated(
                 maker(flux, ivar, found.z).astype(np.float16), label,
                 label != _labels(mocks.kind, mocks.subclass_measured), found.kind, found.subclass,
-                found.z, found.z_err, mocks.redshift, mocks.signal_to_noise,
+                found.z, found.z_err, mocks.redshift, signal_to_noise(flux, ivar),
+                mocks.signal_to_noise,
             )  # fmt: skip
             parts.append(made.part(label >= 0))
             done += len(mocks)
