@@ -178,7 +178,7 @@ def by_scan(held: Simulated) -> NDArray[np.int64]:
 
 def widths(taught: Simulated, held: Simulated) -> None:
     """Print how wide (z - z_true) / error is."""
-    errors = calibrate(taught.kind, taught.z, taught.z_err, taught.truth)
+    errors = calibrate(taught.kind, taught.z, taught.z_err, taught.truth, taught.seen)
     print("\n(z - z_true) / error: width (goal 0.9 to 1.1), share beyond 3, spectra")
     heads = [f"S/N {low:g}-{high:g}" for low, high in itertools.pairwise(LEVELS)]
     print("class   curvature        all   " + "  ".join(f"{head:>14}" for head in heads))
@@ -187,7 +187,7 @@ def widths(taught: Simulated, held: Simulated) -> None:
         rows &= np.isfinite(held.z_err)
         off = held.z - held.truth
         bare = width((off / held.z_err)[rows])
-        pull = off / errors[kind].errors(held.z_err, held.z)
+        pull = off / errors[kind].errors(held.z_err, held.z, held.seen)
         line = [f"{kind:7} {bare:9.2f} {width(pull[rows]):10.2f}"]
         for low, high in itertools.pairwise(LEVELS):
             some = rows & (held.signal_to_noise >= low) & (held.signal_to_noise < high)

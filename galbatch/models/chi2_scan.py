@@ -15,6 +15,7 @@ from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.spec.spectral_models import ScanningModel
 from galbatch.spec.survey import Survey
+from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
@@ -123,10 +124,10 @@ class Chi2Scan:
         self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult
     ) -> dict[str, NDArray[Any]]:
         """Those of all columns but the arrays."""
-        errors = np.full(len(found.z), np.nan)
+        errors, seen = np.full(len(found.z), np.nan), signal_to_noise(flux, ivar)
         for kind, model in self._errors.items():
             rows = found.kind == kind
-            errors[rows] = model.errors(found.z_err[rows], found.z[rows])
+            errors[rows] = model.errors(found.z_err[rows], found.z[rows], seen[rows])
         return {
             "spec_class": found.kind,
             "spec_subclass": found.subclass,

@@ -53,6 +53,24 @@ class NetworkInput:
         """Numbers of a spectrum: two channels as observed, then two at rest, then the lines."""
         return 2 * (self.observed + self.rest) + COUNT
 
+    @property
+    def at_rest(self) -> slice:
+        """Which of the numbers are the two channels at rest."""
+        return slice(2 * self.observed, 2 * (self.observed + self.rest))
+
+    def shifts(self, redshift: Array) -> NDArray[np.intp]:
+        """Whole pixels by which spectra are moved to rest, of shape (n,)."""
+        return np.rint(np.log10(1.0 + np.nan_to_num(redshift)) / self.grid.step).astype(np.intp)
+
+    def off(self, redshift: Array, truth: Array) -> Array:
+        """How many of the network's pixels a spectrum at rest is too far to the red, (n,)."""
+        true = np.log10(1.0 + truth) / self.grid.step
+        return np.asarray((true - self.shifts(redshift)) / BIN, np.float64)
+
+    def redshifts(self, redshift: Array, off: Array) -> Array:
+        """The inverse of `off`: the true redshifts."""
+        return self.grid.redshifts(self.shifts(redshift) + BIN * off)
+
     def __call__(self, flux: Array, ivar: Array, redshift: Array) -> NDArray[np.float32]:
         """Inputs of spectra.
 
@@ -70,7 +88,7 @@ class NetworkInput:
         weights = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
         sums = np.stack([weights, np.where(weights > 0, weights * flux, 0.0)])
         level = _level(flux, weights)
-        shifts = np.rint(np.log10(1.0 + np.nan_to_num(redshift)) / self.grid.step).astype(np.intp)
+        shifts = self.shifts(redshift)
         start = round((REST.first - self.grid.first) / self.grid.step)
         at = start + shifts[:, None] + np.arange(REST.points)
         inside = (at >= 0) & (at < self.grid.points)

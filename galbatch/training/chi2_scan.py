@@ -17,6 +17,7 @@ from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TEST
 from galbatch.spec.spectral_models import Chi2ScanModel, TemplateFile
 from galbatch.spec.survey import Survey
+from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import SIMULATED, ErrorModel, calibrate, to_json
 from galbatch.spectra.scan import ScanSettings, scan
@@ -80,17 +81,20 @@ def _calibrated(
     rows = np.flatnonzero(np.isfinite(truth))
     if not len(rows):
         return dict(SIMULATED), 0
-    found = []
+    found, seen = [], []
     # Its products are small: threads would wait for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         for start in range(0, len(rows), _ROWS):
             some = data.table.take(rows[start : start + _ROWS])
-            found.append(scan(*reader.read(some), reader.grid, bases, asked))
+            spectra = reader.read(some)
+            found.append(scan(*spectra, reader.grid, bases, asked))
+            seen.append(signal_to_noise(*spectra))
             progress(min(start + _ROWS, len(rows)), len(rows), "calibration")
     joined = [
         np.concatenate([getattr(part, name) for part in found]) for name in ("kind", "z", "z_err")
     ]
-    return calibrate(joined[0], joined[1], joined[2], truth[rows]), len(rows)
+    kind, z, z_err = joined
+    return calibrate(kind, z, z_err, truth[rows], np.concatenate(seen)), len(rows)
 
 
 def _known_redshifts(survey: Survey, data: TrainingData) -> NDArray[np.float64]:

@@ -19,13 +19,14 @@ from galbatch.mock.targets import GALAXY, QSO, THIRTEEN, of_every_subclass
 from galbatch.models.base import Card, survey_record
 from galbatch.models.chi2_scan import save_bases
 from galbatch.models.gasnet import NETWORK, VERSION
+from galbatch.models.gasnet_redshifts import extragalactic
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.quality.calibration import fit_softmax_scale
 from galbatch.sample.rows import columns_digest
 from galbatch.spec.spectral_models import GasnetModel
-from galbatch.spectra.clean import cleaned
+from galbatch.spectra.clean import cleaned, signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
-from galbatch.spectra.errors import calibrate, to_json
+from galbatch.spectra.errors import ErrorModel, calibrate, to_json
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.learn import learned_basis
 from galbatch.spectra.network_input import NetworkInput
@@ -33,11 +34,11 @@ from galbatch.spectra.scan import ScanSettings, scan
 from galbatch.spectra.templates import Basis, star_bases
 from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import Mine, TrainingRows
+from galbatch.training.gasnet_redshifts import answers_of, fitted_redshifts, redshift_errors
 from galbatch.training.libraries import libraries
 
 SUBCLASSES = tuple(f"{kind} {subclass}".strip() for kind, subclass in THIRTEEN)
 """What the network tells apart."""
-_EPOCHS = 12
 _PARITY_ROWS = 64
 _HELD_OUT = 10
 """Of so many simulated spectra one is not learned from."""
@@ -54,12 +55,18 @@ class GasnetTrainer(Trainer[GasnetModel]):
         bases = learned_bases(settings, reader.grid)
         asked = ScanSettings(degree=settings.polynomial)
         mocks = simulated(settings.mocks, (settings.seed, 4), reader.grid, bases, asked, progress)
-        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth)
+        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth, mocks.seen)
         weights, history = fitted_network(settings, reader.grid, mocks, folder, progress)
         held = mocks.part(_held_out(mocks))
         logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs.astype(np.float32))
         scale = fit_softmax_scale(logits, held.label.astype(np.float64))
         right = logits.argmax(axis=1) == held.label
+        of_networks: dict[str, ErrorModel] = {}
+        if settings.redshift_network:
+            more, of_networks = _with_redshifts(
+                settings, reader.grid, mocks, logits.argmax(axis=1), folder, progress
+            )
+            weights = [*weights, *more]
         counts = {"train": len(mocks.label) - len(held.label), "validation": len(held.label)}
         card = Card(
             settings.name, settings.kind, VERSION, data.survey.name, (), reader.inputs, (), {},
@@ -68,7 +75,10 @@ class GasnetTrainer(Trainer[GasnetModel]):
                 "bases": save_bases(folder, bases), "scan": asdict(asked),
                 "subclasses": list(SUBCLASSES),
             },
-            {"redshift_errors": to_json(errors), "subclass": scale.to_json()},
+            {
+                "redshift_errors": to_json(errors), "subclass": scale.to_json(),
+                "network_errors": to_json(of_networks),
+            },
             {"subclass": {"accuracy": float(right.mean())}},
             settings.training_settings(), survey_record(data.survey), libraries(),
             {"lineage": [dict(data.origin)] if data.origin else [], "history": history},
@@ -105,6 +115,27 @@ def learned_bases(settings: GasnetModel, grid: LogGrid) -> tuple[Basis, ...]:
     return tuple(base.at_phase(grid) for base in found)
 
 
+def _with_redshifts(
+    settings: GasnetModel,
+    grid: LogGrid,
+    mocks: Simulated,
+    place: NDArray[np.intp],
+    folder: Path,
+    progress: OnEpoch,
+) -> tuple[list[NDArray[Any]], dict[str, ErrorModel]]:
+    """Fit the networks of redshifts: their weights, and the errors of the subclasses.
+
+    `place` is what the network of subclasses says of those that are held out.
+    """
+    maker, names = NetworkInput(grid), extragalactic(list(SUBCLASSES))
+    held = _held_out(mocks)
+    answers = answers_of(mocks.label, mocks.z, mocks.truth, maker, len(names))
+    weights, _ = fitted_redshifts(settings, maker, mocks.inputs, answers, held, folder, progress)
+    known = mocks.z[held], mocks.truth[held], mocks.seen[held]
+    told = np.array(SUBCLASSES)[place]
+    return weights, redshift_errors(folder, maker, mocks.inputs[held], told, place, known, names)
+
+
 @dataclass(frozen=True)
 class Simulated:
     """Simulated spectra of one of the 13 subclasses, as the scan finds them.
@@ -121,7 +152,10 @@ class Simulated:
         That the scan finds.
     z, z_err, truth : ndarray of float64
         Redshift by the scan, its error by the curvature of chi-square, and the true one.
+    seen : ndarray of float64
+        Median signal to noise, as `clean.signal_to_noise` has it.
     signal_to_noise : ndarray of float32
+        The same of the flux without noise.
     """
 
     inputs: NDArray[np.float16]
@@ -132,6 +166,7 @@ class Simulated:
     z: NDArray[np.float64]
     z_err: NDArray[np.float64]
     truth: NDArray[np.float64]
+    seen: NDArray[np.float64]
     signal_to_noise: NDArray[np.float32]
 
     def part(self, rows: NDArray[np.bool_]) -> Simulated:
@@ -179,7 +214,8 @@ def simulated(
             made = Simulated(
                 maker(flux, ivar, found.z).astype(np.float16), label,
                 label != _labels(mocks.kind, mocks.subclass_measured), found.kind, found.subclass,
-                found.z, found.z_err, mocks.redshift, mocks.signal_to_noise,
+                found.z, found.z_err, mocks.redshift, signal_to_noise(flux, ivar),
+                mocks.signal_to_noise,
             )  # fmt: skip
             parts.append(made.part(label >= 0))
             done += len(mocks)
@@ -242,7 +278,7 @@ def fitted_network(
         raise SpecError(
             f"{where}.mocks", f"none of {len(mocks.label)} spectra is {missing[0]}", "make it more"
         )
-    epochs, maker = settings.epochs or _EPOCHS, NetworkInput(grid)
+    epochs, maker = settings.most_epochs, NetworkInput(grid)
     held = _held_out(mocks)
     answers = np.eye(len(SUBCLASSES), dtype=np.float32)[mocks.label]
 

@@ -78,9 +78,14 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert found["gas_prob"][known].between(1 / 13 - 1e-6, 1).all()
     assert found["gas_subclass"][7] == "" and np.isnan(found["gas_prob"][7])
     assert found["spec_flags"][7] & 512
+    star = (found["spec_class"] == "STAR") | found["gas_subclass"].str.startswith("STAR")
+    told = found["z_network"].notna()
+    assert (told == (known & ~star)).all() and (found["z_network_err"][told] > 0).all()
+    off = (found["z_network"] - found["z_spec_model"]) / (1 + found["z_spec_model"])
+    assert off[told].abs().max() < 0.05
     card = json.loads((folder / "store/models/gasnet/card.json").read_text())
     assert card["rows"]["simulated"]["train"] + card["rows"]["simulated"]["validation"] <= 260
-    assert set(card["calibration"]) == {"redshift_errors", "subclass"}
+    assert set(card["calibration"]) == {"redshift_errors", "subclass", "network_errors"}
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
