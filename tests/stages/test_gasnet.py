@@ -51,10 +51,16 @@ def folder(tmp_path: Path) -> Path:
         "survey": "survey.yaml",
         "source": {"kind": "files", "paths": ["spectra.npz"]},
         "store": "store",
-        "models": [model],
+        "models": [
+            model,
+            {
+                **model, "name": "encoded", "coefficients": "encoder", "redshift_network": False,
+                "mocks": 200, "epochs": 1,
+            },
+        ],
         "sinks": [{"kind": "duckdb", "path": "found.duckdb"}],
         "cluster": {"kind": "serial"},
-    }
+    }  # fmt: skip
     (tmp_path / "survey.yaml").write_text(yaml.safe_dump(survey))
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     table = spectra()
@@ -67,6 +73,7 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     with duckdb.connect(str(folder / "found.duckdb"), read_only=True) as database:
         found = database.execute("SELECT * FROM gasnet ORDER BY id").fetchdf()
+        encoded = database.execute("SELECT * FROM encoded ORDER BY id").fetchdf()
     table = spectra()
     known = np.arange(ROWS) != 7
     right = found["spec_class"].to_numpy()[known] == table["class"][known]
@@ -85,7 +92,10 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert off[told].abs().max() < 0.05
     card = json.loads((folder / "store/models/gasnet/card.json").read_text())
     assert card["rows"]["simulated"]["train"] + card["rows"]["simulated"]["validation"] <= 260
-    assert set(card["calibration"]) == {"redshift_errors", "subclass", "network_errors"}
+    assert set(card["calibration"]) == {"redshift_errors", "subclass", "network_errors", "anomaly"}
+    assert (found["anomaly"].notna() <= known).all()
+    assert (encoded["spec_class"][known] == table["class"][known]).mean() > 0.4
+    assert "z_network" not in encoded and encoded["z_spec_model"][known].notna().all()
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
