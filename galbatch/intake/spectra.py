@@ -30,6 +30,10 @@ _WAVELENGTHS_OF: dict[Scale, Callable[[NDArray[np.float64]], NDArray[np.float64]
     "log10": lambda numbers: np.power(10.0, numbers),
     "ln": np.exp,
 }
+_WIDE = (
+    "column '{0}': it has flags that the survey's type for it has no bit for: write dtype: {1} for "
+    "the column in the survey"
+)
 _FEWEST = 2
 """Pixels of a spectrum that must fall on the axis."""
 
@@ -131,6 +135,14 @@ def plan_spectra(
     return SpectralPlan(grid.name, unit if settings.scale == "linear" else settings.unit, medium)
 
 
+def assumed(survey: Survey, header: SpectralHeader) -> tuple[str, ...]:
+    """What is taken for granted of a file's spectra, since neither it nor the survey says so."""
+    settings = survey.spectra
+    if settings is None or header.medium or "medium" in settings.model_fields_set:
+        return ()
+    return ("wavelengths are taken for those in vacuum: 'medium' under 'spectra' does not say it",)
+
+
 def on_axis(
     survey: Survey, plan: SpectralPlan, table: pa.Table, wavelengths: str
 ) -> tuple[pa.Table, list[Problem]]:
@@ -185,7 +197,12 @@ def on_axis(
         flux, ivar = step.spectra(values[settings.flux], values[settings.ivar])
         found[settings.flux][rows], found[settings.ivar][rows] = flux, ivar
         if settings.mask:
-            found[settings.mask][rows] = step.flags(values[settings.mask])
+            flags = step.flags(values[settings.mask])
+            found[settings.mask][rows] = flags
+            lost = (found[settings.mask][rows] != flags).any(axis=1)
+            problems.append(
+                (rows[lost], _WIDE.format(settings.mask, lists[settings.mask].values.dtype))
+            )
     for name, array in found.items():
         column = survey.column[name]
         kind = arrow_type(column.kind, column.shape, column.axes)
@@ -209,6 +226,12 @@ class _Lists:
     def row(self, row: int) -> NDArray[np.generic]:
         """The values of a row."""
         return self.values[self.first[row] : self.first[row] + self.lengths[row]]
+
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """The values of rows that have equally many, shape (n, m)."""
+        width = int(self.lengths[rows[0]]) if len(rows) else 0
+        found: NDArray[np.generic] = self.values[self.first[rows, None] + np.arange(width)]
+        return found
 
 
 def _lists(column: pa.ChunkedArray) -> _Lists:
@@ -258,17 +281,26 @@ def _groups(
         if len(kept):
             yield kept, None
         return
+    kept = np.setdiff1d(np.arange(rows), list(left_out))
+    if not len(kept):
+        return
+    # Those of a file are mostly the same: what is left is looked at one by one.
+    first = grids.row(kept[0])
+    alike = kept[grids.lengths[kept] == len(first)]
+    alike = alike[(grids.rows(alike) == first).all(axis=1)]
     of: dict[bytes, list[int]] = {}
-    for row in range(rows):
-        if row not in left_out:
-            of.setdefault(grids.row(row).tobytes(), []).append(row)
-    for same in of.values():
-        yield np.array(same, dtype=np.int64), np.asarray(grids.row(same[0]), dtype=np.float64)
+    for row in np.setdiff1d(kept, alike).tolist():
+        of.setdefault(grids.row(row).tobytes(), []).append(row)
+    # A grid with a missing number equals none, itself included.
+    groups = [alike] if len(alike) else []
+    for same in (*groups, *of.values()):
+        found = np.asarray(same, dtype=np.int64)
+        yield found, np.asarray(grids.row(int(found[0])), dtype=np.float64)
 
 
 def _taken(lists: _Lists, rows: NDArray[np.int64], step: ToAxis) -> NDArray[np.generic]:
     """The values of rows that have equally many, shape (n, m), from the shortest wavelength."""
-    stacked = np.stack([lists.row(int(row)) for row in rows])
+    stacked = lists.rows(rows)
     return stacked[:, ::-1] if step.falling else stacked
 
 

@@ -172,6 +172,8 @@ class Family(Protocol[S]):
     """Of its code: a model of another version is refused."""
     needs_labels: bool = True
     """Whether rows must have labels to teach it; otherwise any row does."""
+    streams: bool = False
+    """Whether a fit reads the catalogue itself, a part at a time; otherwise it is given rows."""
 
     @property
     def optional_columns(self) -> frozenset[str]:
@@ -194,7 +196,10 @@ class Family(Protocol[S]):
         return {}
 
     def training_bytes(self, settings: S, survey: Survey) -> int:
-        """Memory that a row to train on takes, beside the row of the catalogue."""
+        """Memory that a row to train on takes, beside the row of the catalogue.
+
+        Of a family that `streams`: what its fit takes, whatever the rows.
+        """
         return 0
 
     def predicting_bytes(self, settings: S, survey: Survey) -> int:

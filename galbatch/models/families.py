@@ -48,6 +48,7 @@ FAMILIES: dict[str, Entry] = {
         "galbatch.models.sed_autoencoder:SedAutoencoderFamily",
         "galbatch.training.sed_autoencoder:SedAutoencoderTrainer",
     ),
+    "som": Entry("galbatch.models.som:SomFamily", "galbatch.training.som:SomTrainer"),
     "thesis": Entry(
         "galbatch.models.thesis:ThesisFamily", "galbatch.training.thesis:ThesisTrainer"
     ),

@@ -28,6 +28,7 @@ from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
+from galbatch.spec.map_models import SomModel
 from galbatch.spec.model_settings import Epochs, ModelSettings
 from galbatch.spec.spectral_models import Chi2ScanModel, GasnetModel, SedAutoencoderModel
 from galbatch.spec.training import TrainingProcesses
@@ -226,7 +227,7 @@ class ThesisModel(ModelSettings):
 
 
 _Shipped = Annotated[
-    PhotometricModel | ThesisModel | Chi2ScanModel | GasnetModel | SedAutoencoderModel,
+    PhotometricModel | ThesisModel | Chi2ScanModel | GasnetModel | SedAutoencoderModel | SomModel,
     Field(discriminator="kind"),
 ]
 

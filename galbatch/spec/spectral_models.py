@@ -7,12 +7,11 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from galbatch.spec.base import Location, Settings, Slug, must_rise
+from galbatch.spec.map_models import Cells, PropertyNames, SomWidth
 from galbatch.spec.model_settings import Epochs, ModelSettings
 from galbatch.spec.spectra import Wavelength
 
 TriedRedshift = Annotated[float, Field(ge=-0.1, le=20)]
-SomWidth = Annotated[float, Field(ge=0.01, le=200)]
-Cells = Annotated[int, Field(ge=2, le=200)]
 
 
 class TemplateFile(Settings):
@@ -158,6 +157,7 @@ class SedAutoencoderModel(ModelSettings):
     som_width: tuple[SomWidth, SomWidth] = (4.0, 0.35)
     """Of the neighbourhood in cells, in the first and in the last pass. A smaller last one has a
     smaller error of quantisation, and a larger one of topology."""
+    properties: PropertyNames = ()
     max_rows: int = Field(default=100_000, ge=100, le=100_000_000)
 
     @model_validator(mode="after")

@@ -24,7 +24,6 @@ from galbatch.spectra.scan import (
     Scanner,
     ScanResult,
     ScanSettings,
-    fitted_rows,
     joined,
     scanner_of,
 )
@@ -151,7 +150,7 @@ class _EncodedScanner:
     def __init__(
         self, grid: LogGrid, bases: tuple[Basis, ...], count: int, settings: ScanSettings
     ) -> None:
-        self._count, self._settings = count, settings
+        self._count = count
         singles = (*(_single(base) for base in bases[:count]), *bases[count:])
         self._scanner: Scanner = scanner_of(grid, singles, replace(settings, fast=False))
         stacks = self._scanner.stacks
@@ -166,10 +165,8 @@ class _EncodedScanner:
 
     def __call__(self, flux: Array, ivar: Array, shares: NDArray[np.floating]) -> ScanResult:
         """Fit a batch."""
-        scanner, settings = self._scanner, self._settings
-        batch = weigh(flux, ivar, settings.degree)
-        fitted = fitted_rows(batch, settings)
-        result = scanner.empty(batch)
+        scanner = self._scanner
+        batch, fitted, result = scanner.ready(flux, ivar)
         if fitted.any():
             batch = batch.rows(fitted)
             lines = {

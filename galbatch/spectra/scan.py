@@ -211,7 +211,7 @@ def curves(
     _check(flux, ivar, grid)
     scanner = scanner_of(grid, tuple(bases), settings)
     batch = weigh(flux, ivar, settings.degree)
-    bad = ~fitted_rows(batch, settings)
+    bad = ~_fitted(batch, settings)
     found: dict[int, tuple[Array, Array]] = {}
     for stack, exact in zip(scanner.stacks, scanner.exact(namespace(flux)), strict=True):
         values = to_numpy(exact(batch))
@@ -265,8 +265,11 @@ def scanner_of(grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) 
     return Scanner(grid, bases, settings)
 
 
-def fitted_rows(batch: Weighted, settings: ScanSettings) -> NDArray[np.bool_]:
-    """Which rows of a batch have enough pixels with data."""
+_LOUDEST = 1e18
+"""Chi-square without a model: more is no spectrum, and products of it have no float32."""
+
+
+def _fitted(batch: Weighted, settings: ScanSettings) -> NDArray[np.bool_]:
     enough = (batch.pixels >= settings.fewest) & (batch.none > 0)
     return to_numpy(enough)
 
@@ -310,9 +313,7 @@ class Scanner:
     def __call__(self, flux: Any, ivar: Any) -> ScanResult:
         """Fit a batch."""
         xp, settings = namespace(flux), self._settings
-        batch = weigh(flux, ivar, settings.degree)
-        fitted = fitted_rows(batch, settings)
-        result = self.empty(batch)
+        batch, fitted, result = self.ready(flux, ivar)
         if not fitted.any():
             return result
         fast = settings.fast and xp is np
@@ -327,6 +328,17 @@ class Scanner:
             fitted[fitted] = astray
             self.judge(batch, made, False, result, fitted)
         return result
+
+    def ready(self, flux: Any, ivar: Any) -> tuple[Weighted, NDArray[np.bool_], ScanResult]:
+        """A batch, which of its rows can be fitted, and a result where none is yet."""
+        xp, settings = namespace(flux), self._settings
+        batch = weigh(flux, ivar, settings.degree)
+        beyond = to_numpy(batch.none) > _LOUDEST
+        if beyond.any():
+            batch = weigh(flux, xp.where(batch.none[:, None] > _LOUDEST, 0, ivar), settings.degree)
+        result = self._empty(batch)
+        result.flags[beyond] |= int(SpecFlag.BAD_IVAR)
+        return batch, _fitted(batch, settings), result
 
     def judge(
         self,
@@ -421,8 +433,7 @@ class Scanner:
             covered[row] = stack.covered(basis, stack.first + spot)
         return models, covered
 
-    def empty(self, batch: Weighted) -> ScanResult:
-        """A result of rows that are not fitted."""
+    def _empty(self, batch: Weighted) -> ScanResult:
         rows = len(batch.pixels)
         words = max(len(base.subclass) for base in self._bases) or 1
 

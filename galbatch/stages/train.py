@@ -84,6 +84,8 @@ class Train:
         if isinstance(source, MockSource):
             rows, sampled = min(rows, source.rows), min(sampled, source.rows)
         family = family_of(model.kind)
+        if family.streams:
+            return family.training_bytes(model, site.survey)
         made = family.training_bytes(model, site.survey)
         row = row_bytes(site, family.inputs(model, site.survey))
         return (rows + sampled) * (3 * row + made)

@@ -181,3 +181,26 @@ def test_numbers_that_would_be_rounded_are_refused() -> None:
     _, problems = taken([AXIS], flux=[np.ones(PIXELS)])
     ((rows, said),) = problems
     assert rows == [0] and "expected float32, the file holds float64" in said
+
+
+def test_flags_beyond_the_column_s_bits_are_refused() -> None:
+    flags = np.zeros((2, PIXELS), np.int64)
+    flags[1, 7] = 1 << 40
+    arrays, problems = taken([AXIS, AXIS], mask=flags)
+    ((rows, reason),) = problems
+    assert rows == [1] and "write dtype: int64" in reason and not arrays["mask"][0].any()
+
+
+def test_rows_with_the_same_wavelengths_and_others_keep_their_own() -> None:
+    shifted = 10 ** (FIRST + STEP * (np.arange(PIXELS - 30) + 10))
+    broken = AXIS.copy()
+    broken[3] = np.nan
+    order = [AXIS, shifted, broken, AXIS, shifted, AXIS]
+    arrays, problems = taken(order)
+    assert [rows for rows, _ in problems] == [[2]]
+    for row, grid in enumerate(order):
+        if grid is not broken:
+            expected = np.full(PIXELS, np.nan)
+            first = 0 if grid is AXIS else 10
+            expected[first : first + len(grid)] = np.arange(len(grid))
+            np.testing.assert_array_equal(arrays["flux"][row], expected)
