@@ -23,6 +23,7 @@ from galbatch.spec.survey import Survey
 from galbatch.spectra import anomalies
 from galbatch.spectra.anomalies import numbers_of, strangeness
 from galbatch.spectra.clean import signal_to_noise
+from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.network_input import NetworkInput
@@ -34,6 +35,10 @@ Array = NDArray[np.float64]
 VERSION = 2
 NETWORK = "subclass"
 STAR = "STAR"
+_FIT_BYTES = 2**29
+"""What networks make of a batch, and simulated spectra on their way."""
+_AT_REST_BYTES = 2**19
+"""Of a spectrum at rest while a basis is learned from it."""
 _REDDEST = 7000.0
 """Angstrom: H alpha of near galaxies, which their subclass is told by."""
 
@@ -156,6 +161,14 @@ class GasnetFamily(ScanFamily):
                 f"Angstrom, expected {_REDDEST:.0f} at least",
                 "subclasses of galaxies are told by H alpha: a chi2_scan model needs none",
             )
+
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: simulated spectra, those at rest, and what networks make."""
+        assert isinstance(settings, GasnetModel)
+        inputs = NetworkInput(SpectrumReader(survey).grid).size
+        # Two bytes each; a tenth ends the fit, in single precision, and is handed over once more.
+        held = settings.mocks * inputs * 2 * 7 // 5
+        return _FIT_BYTES + max(held, settings.at_rest * _AT_REST_BYTES)
 
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Gasnet:
         """See `Family.load`."""

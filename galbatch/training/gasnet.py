@@ -231,8 +231,10 @@ def simulated(
     targets = of_every_subclass(
         np.random.default_rng([*seed, 1]), rows, longest=float(grid.wavelengths[-1])
     )
+    # The inputs are by far the most: they are written where they stay.
+    inputs = np.empty((rows, maker.size), np.float16)
     parts: list[Simulated] = []
-    done = 0
+    done = kept = 0
     # Its products are small: threads would wait for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         for mocks in spectra_in_chunks(targets, grid, (*seed, 2), Observing()):
@@ -241,18 +243,19 @@ def simulated(
             found = scanning(flux, ivar)
             label = _labels(mocks.kind, mocks.subclass)
             made = Simulated(
-                maker(flux, ivar, found.z).astype(np.float16), label,
+                np.empty((len(mocks), 0), np.float16), label,
                 label != _labels(mocks.kind, mocks.subclass_measured), found.kind, found.subclass,
                 found.z, found.z_err, mocks.redshift, anomalies.numbers_of(found).T,
                 signal_to_noise(flux, ivar), mocks.signal_to_noise,
             )  # fmt: skip
-            parts.append(made.part(label >= 0))
-            done += len(mocks)
+            known = label >= 0
+            parts.append(made.part(known))
+            inputs[kept : kept + known.sum()] = maker(flux, ivar, found.z)[known]
+            kept, done = kept + int(known.sum()), done + len(mocks)
             progress(done, rows, "simulated spectra")
-    names = vars(parts[0])
-    return Simulated(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    )
+    names = set(vars(parts[0])) - {"inputs"}
+    others = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Simulated(inputs=inputs[:kept], **others)
 
 
 def _labels(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.int64]:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from small import galbatch
+from world import site_of
 
 from galbatch.mock.spectra import every_subclass_columns
 from galbatch.mock.targets import THIRTEEN
 from galbatch.spectra.grids import LogGrid
+from galbatch.stages.train import Train
 
 GRID = LogGrid(3.6, 1e-4, 2600)
 ROWS = 40
@@ -55,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
             model,
             {
                 **model, "name": "encoded", "coefficients": "encoder", "redshift_network": False,
-                "mocks": 200, "epochs": 1,
+                "mocks": 200, "epochs": 1, "filters": [4],
             },
         ],
         "sinks": [{"kind": "duckdb", "path": "found.duckdb"}],
@@ -106,3 +108,18 @@ def test_spectra_without_h_alpha_are_refused(folder: Path) -> None:
     (folder / "survey.yaml").write_text(yaml.safe_dump(survey))
     done = galbatch("run", "job.yaml", cwd=folder)
     assert done.returncode == 2 and "end at 6455 Angstrom" in done.stderr.splitlines()[-1]
+
+
+def test_a_fit_is_promised_what_it_simulates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    job = yaml.safe_load((folder / "job.yaml").read_text())
+
+    def promised(**settings: int) -> int:
+        job["models"] = [{**job["models"][0], **settings}]
+        (folder / "job.yaml").write_text(yaml.safe_dump(job))
+        return Train().memory(site_of(folder))
+
+    least = promised(mocks=260)
+    # 10,000 numbers of two bytes each, and half as much again.
+    assert 2e9 < promised(mocks=100_000) - least < 5e9
+    assert promised(mocks=260, at_rest=10_000) - least > 2e9
