@@ -26,6 +26,7 @@ import argparse
 import itertools
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,14 @@ from galbatch.spectra.errors import calibrate
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanSettings, scan
 from galbatch.spectra.templates import KINDS, Basis
-from galbatch.training.gasnet import SUBCLASSES, Simulated, fitted_network, learned_bases, simulated
+from galbatch.training.gasnet import (
+    SUBCLASSES,
+    Scanning,
+    Simulated,
+    fitted_network,
+    learned_bases,
+    simulated,
+)
 
 HELD_OUT = 5200
 TREES = 6000
@@ -61,13 +69,13 @@ def main() -> None:
     start = time.process_time()
     bases = learned_bases(settings, GRID)
     print(f"{len(bases)} bases learned in {time.process_time() - start:.0f} CPU-s")
-    start = time.process_time()
-    held = simulated(HELD_OUT, (1, 4), GRID, bases, asked, quiet)
+    start, scanning = time.process_time(), partial(scan, grid=GRID, bases=bases, settings=asked)
+    held = simulated(HELD_OUT, (1, 4), GRID, scanning, quiet)
     print(f"{HELD_OUT} mocks made and scanned in {time.process_time() - start:.0f} CPU-s")
     if arguments.only != "B":
         redshifts(bases, asked, held)
     if arguments.only != "A":
-        subclasses(settings, bases, asked, held)
+        subclasses(settings, scanning, held)
 
 
 def quiet(done: int, total: int, text: str) -> None:
@@ -119,12 +127,10 @@ def table(
         )
 
 
-def subclasses(
-    settings: GasnetModel, bases: tuple[Basis, ...], asked: ScanSettings, held: Simulated
-) -> None:
+def subclasses(settings: GasnetModel, scanning: Scanning, held: Simulated) -> None:
     """Print table B."""
     start = time.process_time(), time.monotonic()
-    taught = simulated(settings.mocks, (settings.seed, 4), GRID, bases, asked, quiet)
+    taught = simulated(settings.mocks, (settings.seed, 4), GRID, scanning, quiet)
     print(f"\n{settings.mocks} mocks in {time.process_time() - start[0]:.0f} CPU-s")
     start = time.process_time(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -208,10 +208,11 @@ class Family(Protocol[S]):
         return rows
 
     def training_bytes(self, settings: S, survey: Survey) -> int:
-        """Memory that a row to train on takes, beside the row of the catalogue.
+        """Memory that a row to train on takes, beside the row of the catalogue."""
+        return 0
 
-        Of a family that `streams`: what its fit takes, whatever the rows.
-        """
+    def fit_bytes(self, settings: S, survey: Survey) -> int:
+        """Memory that a fit takes whatever its rows: what it simulates, or streams through."""
         return 0
 
     def predicting_bytes(self, settings: S, survey: Survey) -> int:

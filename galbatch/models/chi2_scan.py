@@ -24,7 +24,7 @@ from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
 from galbatch.spectra.templates import KINDS, Basis
 from galbatch.values import PredictedColumn, Target
 
-VERSION = 1
+VERSION = 2
 BASES = "bases.npz"
 _BATCH = 256
 """Rows that are read together."""
@@ -58,6 +58,10 @@ COLUMNS: tuple[PredictedColumn, ...] = (
     ),
     PredictedColumn("z_second", "float64", "", "src.redshift", "Redshift of the second minimum"),
     PredictedColumn("class_second", "string", "", "src.class", "Class of the second minimum"),
+    PredictedColumn(
+        "residual_peak", "float32", "", "stat.fit.residual;stat.max",
+        "Largest mean of what the best fit leaves of 5 or 25 pixels side by side, in its errors",
+    ),
     PredictedColumn(
         "spec_flags", "int32", "", "meta.code.qual",
         "Sum of bits, 0 for none: "
@@ -114,13 +118,16 @@ class Chi2Scan:
 
     def _predict(self, table: pa.Table) -> pa.Table:
         flux, ivar = self._reader.read(table)
-        found = scan(flux, ivar, self._reader.grid, self._bases, self._scan)
+        found = self._scanned(flux, ivar)
         values = self._values(flux, ivar, found)
         if self._settings.keep_model:
             fitted = models(found, self._reader.grid, self._bases)
             values["spec_model"] = fitted
             values["spec_residual"] = np.where(ivar > 0, flux - fitted, np.nan)
         return tabulate(self.columns, values)
+
+    def _scanned(self, flux: NDArray[np.float64], ivar: NDArray[np.float64]) -> ScanResult:
+        return scan(flux, ivar, self._reader.grid, self._bases, self._scan)
 
     def _values(
         self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult
@@ -141,6 +148,7 @@ class Chi2Scan:
             "d_score": found.d_score,
             "z_second": found.z_second,
             "class_second": found.kind_second,
+            "residual_peak": found.residual,
             "spec_flags": found.flags,
         }
 

@@ -12,6 +12,7 @@ from galbatch.arrays import to_numpy, upload, worker_namespace
 from galbatch.errors import SpecError
 from galbatch.models.base import Card
 from galbatch.models.chi2_scan import Chi2Scan, ScanFamily
+from galbatch.models.gasnet_encoder import Encoder
 from galbatch.models.gasnet_redshifts import COLUMNS as REDSHIFT_COLUMNS
 from galbatch.models.gasnet_redshifts import NETWORK as REDSHIFTS
 from galbatch.models.gasnet_redshifts import calibrated, extragalactic, redshifts, shown
@@ -19,7 +20,10 @@ from galbatch.models.runtime import Network, open_network
 from galbatch.quality.calibration import SoftmaxScale
 from galbatch.spec.spectral_models import GasnetModel, ScanningModel
 from galbatch.spec.survey import Survey
+from galbatch.spectra import anomalies
+from galbatch.spectra.anomalies import numbers_of, strangeness
 from galbatch.spectra.clean import signal_to_noise
+from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.network_input import NetworkInput
@@ -31,6 +35,10 @@ Array = NDArray[np.float64]
 VERSION = 2
 NETWORK = "subclass"
 STAR = "STAR"
+_FIT_BYTES = 2**29
+"""What networks make of a batch, and simulated spectra on their way."""
+_AT_REST_BYTES = 2**19
+"""Of a spectrum at rest while a basis is learned from it."""
 _REDDEST = 7000.0
 """Angstrom: H alpha of near galaxies, which their subclass is told by."""
 
@@ -41,6 +49,11 @@ COLUMNS = (
     ),
     PredictedColumn(
         "gas_prob", "float32", "", "stat.probability;src.class", "Its probability, calibrated"
+    ),
+    PredictedColumn(
+        "anomaly", "float32", "", "stat.probability;meta.code.qual",
+        "Share of simulated spectra of its class, seen as well, that are as strange by chi-square, "
+        "D or residual_peak: small where strange",
     ),
 )  # fmt: skip
 
@@ -60,8 +73,10 @@ class Gasnet(Chi2Scan):
         self._folder, self._own = folder, settings
         self._input = NetworkInput(self._reader.grid)
         self._names = np.array(card.recipe["subclasses"])
+        self._usual = anomalies.from_json(card.calibration["anomaly"])
         self._network_errors = from_json(card.calibration["network_errors"])
         self._scale = SoftmaxScale.from_json(card.calibration["subclass"])
+        self._encoder: Encoder | None = None
         self._networks: dict[tuple[str, str], Network] = {}
 
     @property
@@ -76,14 +91,23 @@ class Gasnet(Chi2Scan):
         chances = self._scale.apply(self._told(NETWORK, inputs))
         none = (found.flags & int(SpecFlag.NODATA)) != 0
         best = chances.argmax(axis=1)
-        made = super()._values(flux, ivar, found)
+        made, seen = super()._values(flux, ivar, found), signal_to_noise(flux, ivar)
         if self._own.redshift_network:
-            made |= self._redshifts(inputs, best, found, signal_to_noise(flux, ivar))
+            made |= self._redshifts(inputs, best, found, seen)
         return {
             **made,
             "gas_subclass": np.where(none, "", self._names[best]),
+            "anomaly": strangeness(self._usual, found.kind, seen, numbers_of(found)),
             "gas_prob": np.where(none, np.nan, chances.max(axis=1)),
         }
+
+    def _scanned(self, flux: Array, ivar: Array) -> ScanResult:
+        if self._own.coefficients == "solved":
+            return super()._scanned(flux, ivar)
+        if self._encoder is None:
+            xp = worker_namespace()
+            self._encoder = Encoder(self._folder, self._reader.grid, self._bases, self._scan, xp)
+        return self._encoder.scan(flux, ivar)
 
     def _redshifts(
         self, inputs: NDArray[np.float32], best: NDArray[np.intp], found: ScanResult, seen: Array
@@ -137,6 +161,14 @@ class GasnetFamily(ScanFamily):
                 f"Angstrom, expected {_REDDEST:.0f} at least",
                 "subclasses of galaxies are told by H alpha: a chi2_scan model needs none",
             )
+
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: simulated spectra, those at rest, and what networks make."""
+        assert isinstance(settings, GasnetModel)
+        inputs = NetworkInput(SpectrumReader(survey).grid).size
+        # Two bytes each; a tenth ends the fit, in single precision, and is handed over once more.
+        held = settings.mocks * inputs * 2 * 7 // 5
+        return _FIT_BYTES + max(held, settings.at_rest * _AT_REST_BYTES)
 
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Gasnet:
         """See `Family.load`."""

@@ -86,6 +86,33 @@ def build_redshifts(inputs: NetworkInput, subclasses: int) -> Any:
     )
 
 
+def build_encoder(inputs: NetworkInput, kinds: int, vectors: int) -> Any:
+    """Spectra as observed, of shape (n, 2 inputs.observed), to shares of the vectors of bases.
+
+    Parameters
+    ----------
+    inputs : NetworkInput
+    kinds : int
+        Bases.
+    vectors : int
+        Of each.
+
+    Returns
+    -------
+    keras.Model
+        Of shape (n, kinds, vectors), not below 0, with the sum 1 along the last axis.
+    """
+    spectra = keras.Input((2 * inputs.observed,), name="spectra")
+    flow = layers.Permute((2, 1))(layers.Reshape((2, inputs.observed))(spectra))
+    flow = layers.Conv1D(16, 9, strides=3, padding="same", activation="silu")(flow)
+    flow = layers.Conv1D(16, 5, strides=2, padding="same", activation="silu")(flow)
+    flow = layers.LayerNormalization()(layers.Dense(_DENSE)(layers.Flatten()(flow)))
+    flow = layers.Dropout(_DROPOUT / 2)(layers.Activation("silu")(flow))
+    flow = layers.Dense(_DENSE, activation="silu")(flow)
+    flow = layers.Reshape((kinds, vectors))(layers.Dense(kinds * vectors)(flow))
+    return keras.Model(spectra, layers.Softmax(axis=-1, name="shares")(flow))
+
+
 def _convolved(settings: GasnetModel, flow: Any) -> Any:
     first, *others = settings.filters
     flow = layers.Conv1D(first, 9, strides=4, padding="same")(flow)

@@ -86,6 +86,10 @@ class GasnetModel(ScanningModel):
     ] = (24, 32, 48, 64)
     """Of the residual block at each scale; every one has half the pixels of that before."""
     kernel: int = Field(default=3, ge=1, le=99)
+    coefficients: Literal["solved", "encoder"] = "solved"
+    """How much of each template is in a spectrum: `solved` at every redshift, which finds more; or
+    said beforehand by an `encoder` for ten templates that are nowhere below 0, as GaSNet-III does
+    it."""
     redshift_network: bool = True
     """Ten small networks for each subclass of galaxies and quasars, which tell the redshift too:
     `z_network` beside `z_spec_model`."""

@@ -71,6 +71,11 @@ class NetworkInput:
         """The inverse of `off`: the true redshifts."""
         return self.grid.redshifts(self.shifts(redshift) + BIN * off)
 
+    def as_observed(self, flux: Array, ivar: Array) -> NDArray[np.float32]:
+        """The first two channels alone, which need no redshift, of shape (n, 2 observed)."""
+        sums, level = _sums(flux, ivar)
+        return np.concatenate(_channels(sums, self.observed, level), axis=1)
+
     def __call__(self, flux: Array, ivar: Array, redshift: Array) -> NDArray[np.float32]:
         """Inputs of spectra.
 
@@ -85,9 +90,7 @@ class NetworkInput:
         -------
         ndarray of float32, shape (n, size)
         """
-        weights = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
-        sums = np.stack([weights, np.where(weights > 0, weights * flux, 0.0)])
-        level = _level(flux, weights)
+        sums, level = _sums(flux, ivar)
         shifts = self.shifts(redshift)
         start = round((REST.first - self.grid.first) / self.grid.step)
         at = start + shifts[:, None] + np.arange(REST.points)
@@ -102,6 +105,13 @@ class NetworkInput:
         weight, weighted = moved
         at_rest = np.where(weight > 0, weighted / np.where(weight > 0, weight, 1.0), 0.0)
         return np.concatenate([*made, line_numbers(at_rest, weight, REST)], axis=1)
+
+
+def _sums(flux: Array, ivar: Array) -> tuple[Array, Array]:
+    """Weights and weighted flux, of shape (2, n, m), and the level of each spectrum."""
+    weights = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
+    sums = np.stack([weights, np.where(weights > 0, weights * flux, 0.0)])
+    return sums, _level(flux, weights)
 
 
 def _level(flux: Array, weights: Array) -> Array:
