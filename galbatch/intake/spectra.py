@@ -135,6 +135,14 @@ def plan_spectra(
     return SpectralPlan(grid.name, unit if settings.scale == "linear" else settings.unit, medium)
 
 
+def assumed(survey: Survey, header: SpectralHeader) -> tuple[str, ...]:
+    """What is taken for granted of a file's spectra, since neither it nor the survey says so."""
+    settings = survey.spectra
+    if settings is None or header.medium or "medium" in settings.model_fields_set:
+        return ()
+    return ("wavelengths are taken for those in vacuum: 'medium' under 'spectra' does not say it",)
+
+
 def on_axis(
     survey: Survey, plan: SpectralPlan, table: pa.Table, wavelengths: str
 ) -> tuple[pa.Table, list[Problem]]:

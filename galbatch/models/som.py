@@ -103,8 +103,8 @@ class SomFamily(Family[SomModel]):
         """See `Family.inputs`."""
         return tuple(dict.fromkeys([*settings.columns, *(settings.properties or ())]))
 
-    def training_bytes(self, settings: SomModel, survey: Survey) -> int:
-        """See `Family.training_bytes`: products of every two numbers of a row, for every core."""
+    def fit_bytes(self, settings: SomModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: products of every two numbers of a row, for every core."""
         numbers = sum(int(np.prod(survey.column[name].shape)) for name in settings.columns)
         return 2**28 + 16 * 8 * numbers**2
 

@@ -86,6 +86,13 @@ class GasnetModel(ScanningModel):
     ] = (24, 32, 48, 64)
     """Of the residual block at each scale; every one has half the pixels of that before."""
     kernel: int = Field(default=3, ge=1, le=99)
+    coefficients: Literal["solved", "encoder"] = "solved"
+    """How much of each template is in a spectrum: `solved` at every redshift, which finds more; or
+    said beforehand by an `encoder` for ten templates that are nowhere below 0, as GaSNet-III does
+    it."""
+    redshift_network: bool = True
+    """Ten small networks for each subclass of galaxies and quasars, which tell the redshift too:
+    `z_network` beside `z_spec_model`."""
     epochs: Epochs | None = None
     """At most; by default 12."""
     patience: Epochs = 4
@@ -93,6 +100,11 @@ class GasnetModel(ScanningModel):
     learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
     max_rows: int = Field(default=100, ge=100, le=100_000_000)
     """Rows of the catalogue that are given to the fit, which looks at none."""
+
+    @property
+    def most_epochs(self) -> int:
+        """`epochs`, or its default."""
+        return self.epochs or 12
 
 
 class SedAutoencoderModel(ModelSettings):
