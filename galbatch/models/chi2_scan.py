@@ -157,6 +157,7 @@ class ScanFamily(Family[ScanningModel]):
     """What families that fit templates to spectra share."""
 
     needs_labels = False
+    streams = True
 
     @property
     def optional_columns(self) -> frozenset[str]:
@@ -180,10 +181,6 @@ class ScanFamily(Family[ScanningModel]):
         """See `Family.inputs`."""
         return SpectrumReader(survey).inputs
 
-    def training_bytes(self, settings: ScanningModel, survey: Survey) -> int:
-        """See `Family.training_bytes`."""
-        return 4 * 8 * len(survey.wavelengths)
-
     def batch_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.batch_bytes`."""
         return _BATCH_BYTES
@@ -197,14 +194,13 @@ class Chi2ScanFamily(ScanFamily):
     """Fits of templates to spectra."""
 
     version = VERSION
-    streams = True
 
     def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
         """See `Family.teaching`: the errors of redshifts are calibrated where one is known."""
         return labelled.get("redshift", 0)
 
-    def training_bytes(self, settings: ScanningModel, survey: Survey) -> int:
-        """See `Family.training_bytes`: rows are scanned in batches, as predictions are made."""
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: rows are scanned in batches, as predictions are made."""
         return 2 * _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Chi2Scan:

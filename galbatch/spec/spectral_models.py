@@ -98,8 +98,6 @@ class GasnetModel(ScanningModel):
     patience: Epochs = 4
     batch: int = Field(default=64, ge=1, le=100_000)
     learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
-    max_rows: int = Field(default=100, ge=100, le=100_000_000)
-    """Rows of the catalogue that are given to the fit, which looks at none."""
 
     @property
     def most_epochs(self) -> int:
