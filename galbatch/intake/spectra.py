@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,8 @@ _WIDE = (
     "column '{0}': it has flags that the survey's type for it has no bit for: write dtype: {1} for "
     "the column in the survey"
 )
+_WHOLE = {"float32": 2.0**24, "float64": 2.0**53}
+"""Integers up to these are floats without rounding."""
 _FEWEST = 2
 """Pixels of a spectrum that must fall on the axis."""
 
@@ -173,14 +175,9 @@ def on_axis(
     grids = _lists(table[wavelengths]) if wavelengths else None
     points = len(axis) if plan.grid is None else plan.grid.points
     rounded = {
-        name: f"expected {survey.column[name].kind}, the file holds {one.values.dtype}, which that "
-        f"would round: write dtype: {one.values.dtype} for the column in the survey"
+        name: reason
         for name, one in lists.items()
-        if not np.can_cast(one.values.dtype, survey.column[name].kind, "same_kind")
-        or (
-            one.values.dtype.kind == "f"
-            and one.values.itemsize > np.dtype(survey.column[name].kind).itemsize
-        )
+        if (reason := _rounded(one, survey.column[name].kind))
     }
     problems = list(_unequal(settings, lists, grids, points, rounded))
     left_out = {int(row) for rows, _ in problems for row in rows}
@@ -200,14 +197,33 @@ def on_axis(
             flags = step.flags(values[settings.mask])
             found[settings.mask][rows] = flags
             lost = (found[settings.mask][rows] != flags).any(axis=1)
-            problems.append(
-                (rows[lost], _WIDE.format(settings.mask, lists[settings.mask].values.dtype))
-            )
+            problems.append((rows[lost], _WIDE.format(settings.mask, lists[settings.mask].dtype)))
     for name, array in found.items():
         column = survey.column[name]
         kind = arrow_type(column.kind, column.shape, column.axes)
         table = table.set_column(table.schema.get_field_index(name), name, from_numpy(array, kind))
     return table.drop_columns([wavelengths] if wavelengths else []), problems
+
+
+def _rounded(lists: _Lists, kind: str) -> str:
+    """Why the numbers of a column cannot be those of the store as they are; or nothing."""
+    held, wanted = lists.dtype, np.dtype(kind)
+    if wanted.kind in "iu":
+        if held.kind in "iu":
+            return ""
+        return f"expected integers, the file holds {held}"
+    if held.kind in "iu":
+        # Without nulls in them, which are no numbers.
+        known = lists.values[np.isfinite(lists.values)]
+        exact = not len(known) or np.abs(known.astype(np.float64)).max() <= _WHOLE[kind]
+    else:
+        exact = held.kind == "f" and held.itemsize <= wanted.itemsize
+    if exact:
+        return ""
+    return (
+        f"expected {kind}, the file holds {held}, which that would round: write dtype: "
+        f"{'float64' if held.kind in 'iu' else held} for the column in the survey"
+    )
 
 
 class _NoGrid(Exception):
@@ -219,6 +235,8 @@ class _Lists:
     """A list in each row."""
 
     values: NDArray[np.generic]
+    dtype: np.dtype[Any]
+    """Of the file's numbers; the values are floats where some of its integers are null."""
     first: NDArray[np.int64]
     lengths: NDArray[np.int64]
     """-1 where there is no list."""
@@ -243,7 +261,7 @@ def _lists(column: pa.ChunkedArray) -> _Lists:
     if pa.types.is_floating(flat.type):
         flat = pc.fill_null(flat, np.nan)
     first = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))[:-1]])
-    return _Lists(np.asarray(flat), first, lengths)
+    return _Lists(np.asarray(flat), np.dtype(flat.type.to_pandas_dtype()), first, lengths)
 
 
 def _unequal(
