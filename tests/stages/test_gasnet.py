@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
             model,
             {
                 **model, "name": "encoded", "coefficients": "encoder", "redshift_network": False,
-                "mocks": 200, "epochs": 1, "filters": [4],
+                "mocks": 200, "epochs": 1, "at_rest": 50, "filters": [4],
             },
         ],
         "sinks": [{"kind": "duckdb", "path": "found.duckdb"}],
