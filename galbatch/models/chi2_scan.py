@@ -22,13 +22,15 @@ from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
 from galbatch.spectra.templates import KINDS, Basis
-from galbatch.values import PredictedColumn
+from galbatch.values import PredictedColumn, Target
 
 VERSION = 2
 BASES = "bases.npz"
 _BATCH = 256
 """Rows that are read together."""
-_ROW_BYTES = 2**20
+_BATCH_BYTES = 2**29
+"""Of a batch's curves of chi-square, and of templates laid out for them."""
+_ROW_BYTES = 512
 
 _PROBABILITIES = tuple(f"prob_{kind.lower()}" for kind in KINDS)
 _CLASSES = ", ".join(KINDS)
@@ -155,6 +157,7 @@ class ScanFamily(Family[ScanningModel]):
     """What families that fit templates to spectra share."""
 
     needs_labels = False
+    streams = True
 
     @property
     def optional_columns(self) -> frozenset[str]:
@@ -178,9 +181,9 @@ class ScanFamily(Family[ScanningModel]):
         """See `Family.inputs`."""
         return SpectrumReader(survey).inputs
 
-    def training_bytes(self, settings: ScanningModel, survey: Survey) -> int:
-        """See `Family.training_bytes`."""
-        return 4 * 8 * len(survey.wavelengths)
+    def batch_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def predicting_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
@@ -191,6 +194,14 @@ class Chi2ScanFamily(ScanFamily):
     """Fits of templates to spectra."""
 
     version = VERSION
+
+    def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
+        """See `Family.teaching`: the errors of redshifts are calibrated where one is known."""
+        return labelled.get("redshift", 0)
+
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: rows are scanned in batches, as predictions are made."""
+        return 2 * _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Chi2Scan:
         """See `Family.load`."""

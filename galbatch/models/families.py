@@ -40,6 +40,9 @@ FAMILIES: dict[str, Entry] = {
     "gasnet": Entry(
         "galbatch.models.gasnet:GasnetFamily", "galbatch.training.gasnet:GasnetTrainer"
     ),
+    "infovae": Entry(
+        "galbatch.models.infovae:InfoVaeFamily", "galbatch.training.infovae:InfoVaeTrainer"
+    ),
     "photometric": Entry(
         "galbatch.models.photometric:PhotometricFamily",
         "galbatch.training.photometric:PhotometricTrainer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanResult
-from galbatch.values import PredictedColumn
+from galbatch.values import PredictedColumn, Target
 
 Array = NDArray[np.float64]
 
@@ -161,6 +162,10 @@ class GasnetFamily(ScanFamily):
                 f"Angstrom, expected {_REDDEST:.0f} at least",
                 "subclasses of galaxies are told by H alpha: a chi2_scan model needs none",
             )
+
+    def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
+        """See `Family.teaching`: simulated spectra alone do."""
+        return 0
 
     def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.fit_bytes`: simulated spectra, those at rest, and what networks make."""

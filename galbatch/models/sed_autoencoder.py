@@ -24,8 +24,8 @@ from galbatch.values import PredictedColumn
 
 VERSION = 2
 _BATCH = 512
-_ROW_BYTES = 2**18
-"""What layers hold of a batch, shared by the rows of a partition."""
+_BATCH_BYTES = 2**30
+"""What layers hold of a batch."""
 
 
 class SedReader:
@@ -191,7 +191,11 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
 
     def predicting_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return _ROW_BYTES
+        return 4 * settings.latents + 64
+
+    def batch_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: SedAutoencoderModel) -> SedAutoencoder:
         """See `Family.load`."""

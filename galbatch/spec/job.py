@@ -30,7 +30,12 @@ from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
 from galbatch.spec.map_models import SomModel
 from galbatch.spec.model_settings import Epochs, ModelSettings
-from galbatch.spec.spectral_models import Chi2ScanModel, GasnetModel, SedAutoencoderModel
+from galbatch.spec.spectral_models import (
+    Chi2ScanModel,
+    GasnetModel,
+    InfoVaeModel,
+    SedAutoencoderModel,
+)
 from galbatch.spec.training import TrainingProcesses
 from galbatch.values import Target
 
@@ -227,7 +232,13 @@ class ThesisModel(ModelSettings):
 
 
 _Shipped = Annotated[
-    PhotometricModel | ThesisModel | Chi2ScanModel | GasnetModel | SedAutoencoderModel | SomModel,
+    PhotometricModel
+    | ThesisModel
+    | Chi2ScanModel
+    | GasnetModel
+    | SedAutoencoderModel
+    | InfoVaeModel
+    | SomModel,
     Field(discriminator="kind"),
 ]
 

@@ -153,8 +153,9 @@ def fit_here(
         raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
     split = split_of(job, survey)
     rows = site.layout, survey, split, catalogue, settings
-    parts = streamed_rows(*rows) if family_of(settings.kind).streams else ()
-    table, role, census = no_rows() if parts else training_rows(*rows)
+    streams = family_of(settings.kind).streams
+    parts = streamed_rows(*rows) if streams else ()
+    table, role, census = no_rows() if streams else training_rows(*rows)
     from galbatch.training.fit import train
 
     with pretrained_folder(settings) as before:
@@ -172,7 +173,7 @@ def fit_here(
             parts=parts,
         )
     taught = sum(sum(counts.values()) for counts in card.rows.values())
-    return FitResult(taught if parts else table.num_rows, card.fingerprint)
+    return FitResult(taught if streams else table.num_rows, card.fingerprint)
 
 
 def _end_with_parent(parent: int | None) -> None:

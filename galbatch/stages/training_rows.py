@@ -136,10 +136,15 @@ def streamed_rows(
     Returns
     -------
     tuple of PartitionRows
+        None where no row teaches it.
     """
-    reads = (survey.id.column, *family_of(model.kind).inputs(model, survey))
+    family = family_of(model.kind)
+    reads = (survey.id.column, *family.inputs(model, survey))
     columns = tuple(_known_columns(survey, catalogue, [*reads, *label_columns(survey)]))
-    share = min(1.0, model.max_rows / max(catalogue.rows, 1))
+    teaching = family.teaching(catalogue.rows, catalogue.facts.totals.labelled)
+    if not teaching:
+        return ()
+    share = min(1.0, model.max_rows / teaching)
     return tuple(
         PartitionRows(layout, survey, split, partition, columns, share, model.seed)
         for partition in catalogue.partitions

@@ -20,6 +20,7 @@ from galbatch.models.base import Card, survey_record
 from galbatch.models.maps import LearnedMap
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.models.sed_autoencoder import VERSION, SedReader
+from galbatch.quality.metrics import participation_ratio
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import SedAutoencoderModel
@@ -267,7 +268,7 @@ def _scores(
         "reconstruction": {
             "mse": mse,
             "pca_mse": _pca_mse(spectra[sample.taught], spectra[watched], sample.settings.latents),
-            "directions": _participation(coded[sample.taught]),
+            "directions": participation_ratio(coded[sample.taught]),
         }
     }
 
@@ -289,10 +290,3 @@ def _principal(
     kept = min(components, *rows.shape)
     _, strengths, axes = randomized_svd(rows - mean, kept, n_iter=7, random_state=0)
     return mean, np.asarray(strengths, np.float64), np.asarray(axes, np.float64)
-
-
-def _participation(rows: NDArray[np.float32]) -> float:
-    """How many directions latents really use: (sum of variances)**2 / sum of their squares."""
-    values = np.linalg.eigvalsh(np.cov(rows.astype(np.float64), rowvar=False).reshape(
-        rows.shape[1], rows.shape[1]))  # fmt: skip
-    return float(values.sum() ** 2 / (values**2).sum())

@@ -25,7 +25,7 @@ from galbatch.spec.labels import Condition, StarLabel
 from galbatch.spec.map_models import SomModel
 from galbatch.spec.messages import describe_error
 from galbatch.spec.mock import MockSky
-from galbatch.spec.spectral_models import SedAutoencoderModel, TemplateFile
+from galbatch.spec.spectral_models import InfoVaeModel, SedAutoencoderModel, TemplateFile
 from galbatch.spec.survey import Flag, Sentinel, Survey
 
 # Without limits, as they are compared with (or stand in) a column of the catalogue, of any unit.
@@ -203,8 +203,8 @@ def test_the_walk_finds_every_number() -> None:
         found = {one for one in fields if one[0] is root}
         # A pair is two numbers to the schema.
         two = {"galaxy_range", "ra", "dec", "magnitudes", "redshifts", "normalise", "som",
-               "som_width", "cells", "width"}  # fmt: skip
-        of = (StarLabel, MockSky, TemplateFile, SedAutoencoderModel, SomModel)
+               "som_width", "cells", "width", "rest"}  # fmt: skip
+        of = (StarLabel, MockSky, TemplateFile, SedAutoencoderModel, SomModel, InfoVaeModel)
         pairs = sum(field in two for _, m, field in found if m in of)
         # And a number or a pair is three.
         pairs += 2 * sum(field == "workers" and m in (QueueCluster, GroupChanges)
