@@ -25,6 +25,7 @@ from galbatch.spectra.scan import (
     Scanner,
     ScanResult,
     ScanSettings,
+    filled,
     joined,
     scanner_of,
 )
@@ -78,15 +79,14 @@ def encoded_scan(
             f"expected {shares.shape[2]} vectors in each of the first {count} bases, and one in "
             f"all others, got {[len(base.vectors) for base in bases]}",
         )
-    scanner = _encoded(grid, tuple(bases), count, settings)
-    if not len(flux):
-        return scanner(flux, ivar, shares)
-    return joined(
-        [
-            scanner(flux[part], ivar[part], shares[part])
-            for part in (slice(start, start + _ROWS) for start in range(0, len(flux), _ROWS))
-        ]
-    )
+    scanner, rows = _encoded(grid, tuple(bases), count, settings), len(flux)
+    # Batches of one size: else the last bits of a row would depend on how many come with it.
+    flux, ivar, shares = (filled(values, -rows % _ROWS) for values in (flux, ivar, shares))
+    found = [
+        scanner(flux[part], ivar[part], shares[part])
+        for part in (slice(start, start + _ROWS) for start in range(0, len(flux), _ROWS))
+    ]
+    return joined(found, rows) if found else scanner(flux, ivar, shares)
 
 
 def encoded_curve(
@@ -186,33 +186,39 @@ class _EncodedScanner:
         scanner = self._scanner
         batch, fitted, result = scanner.ready(flux, ivar)
         if fitted.any():
-            batch, own = batch.rows(fitted), shares[fitted]
-            astray = self._judge(batch, own, scanner.near, result, fitted)
+            lines = {
+                number: self._lines(number, member, shares)
+                for number, member in self._of_stack.items()
+            }
+            astray = self._judge(batch, lines, scanner.near, result, fitted)
             if astray.any():
-                fitted[fitted] = astray
-                self._judge(batch.rows(astray), own[astray], scanner.exact(np), result, fitted)
+                self._judge(batch, lines, scanner.exact(np), result, astray)
         return replace(result, coefficients=self._shared(result, shares))
 
     def _judge(
         self,
         batch: Weighted,
-        shares: NDArray[np.floating],
+        lines: dict[int, Array],
         engines: Sequence[Curves],
         result: ScanResult,
         rows: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
-        """See `Scanner.judge`; the engines are those of bases without shares."""
+        """Judge some rows of a batch, see `Scanner.judge`; engines are of bases without shares.
+
+        Curves are those of the whole batch: the last bits of a row must not depend on others.
+        Returns which rows of the batch are astray.
+        """
         stacks = self._scanner.stacks
-        lines = {
-            number: self._lines(number, member, shares) for number, member in self._of_stack.items()
-        }
         engines = [
             _OwnLines(stacks[number], lines[number]) if number in lines else engine
             for number, engine in enumerate(engines)
         ]
-        made = [engine(batch) for engine in engines]
-        fits = _Fits(batch, stacks, lines)
-        return self._scanner.judge(batch, made, engines, result, rows, fits)
+        made = [engine(batch)[rows] for engine in engines]
+        batch = batch.rows(rows)
+        fits = _Fits(batch, stacks, {number: own[rows] for number, own in lines.items()})
+        astray = np.zeros(len(rows), dtype=bool)
+        astray[rows] = self._scanner.judge(batch, made, engines, result, rows, fits)
+        return astray
 
     def _lines(self, number: int, member: int, shares: NDArray[np.floating]) -> Array:
         """Of each row, as the stack of single vectors has them."""

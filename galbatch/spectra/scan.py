@@ -168,7 +168,7 @@ def scan(
     step = _ROWS if xp is np else _ROWS_OF_A_CARD
     if xp is np and settings.fast:
         # Batches of one size: else the last bits of a row would depend on how many come with it.
-        flux, ivar = (_filled(values, -rows % step) for values in (flux, ivar))
+        flux, ivar = (filled(values, -rows % step) for values in (flux, ivar))
     found = [
         scanner(flux[start : start + step], ivar[start : start + step])
         for start in range(0, len(flux), step)
@@ -184,11 +184,11 @@ def joined(parts: Sequence[ScanResult], rows: int | None = None) -> ScanResult:
     )
 
 
-def _filled(values: NDArray[Any], more: int) -> NDArray[Any]:
+def filled(values: NDArray[Any], more: int) -> NDArray[Any]:
     """With so many rows of zeros at the end, which have no data."""
     if not more:
         return values
-    return np.concatenate([values, np.zeros((more, values.shape[1]), values.dtype)])
+    return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
 def curves(
