@@ -48,6 +48,10 @@ FAMILIES: dict[str, Entry] = {
         "galbatch.models.sed_autoencoder:SedAutoencoderFamily",
         "galbatch.training.sed_autoencoder:SedAutoencoderTrainer",
     ),
+    "ssp_mixture": Entry(
+        "galbatch.models.ssp_mixture:SspMixtureFamily",
+        "galbatch.training.ssp_mixture:SspMixtureTrainer",
+    ),
     "thesis": Entry(
         "galbatch.models.thesis:ThesisFamily", "galbatch.training.thesis:ThesisTrainer"
     ),

@@ -24,6 +24,7 @@ from galbatch.spec.job import Job
 from galbatch.spec.labels import Condition, StarLabel
 from galbatch.spec.messages import describe_error
 from galbatch.spec.mock import MockSky
+from galbatch.spec.population_models import SspMixtureModel
 from galbatch.spec.spectral_models import SedAutoencoderModel, TemplateFile
 from galbatch.spec.survey import Flag, Sentinel, Survey
 
@@ -201,8 +202,8 @@ def test_the_walk_finds_every_number() -> None:
         found = {one for one in fields if one[0] is root}
         # A pair is two numbers to the schema.
         two = {"galaxy_range", "ra", "dec", "magnitudes", "redshifts", "normalise", "som",
-               "som_width"}  # fmt: skip
-        of = (StarLabel, MockSky, TemplateFile, SedAutoencoderModel)
+               "som_width", "dispersion", "extinction", "gas", "signal_to_noise"}  # fmt: skip
+        of = (StarLabel, MockSky, TemplateFile, SedAutoencoderModel, SspMixtureModel)
         pairs = sum(field in two for _, m, field in found if m in of)
         # And a number or a pair is three.
         pairs += 2 * sum(field == "workers" and m in (QueueCluster, GroupChanges)
