@@ -1,6 +1,6 @@
 """Mixtures of stellar populations: networks of three kinds, beside non-negative least squares.
 
-    python benchmarks/ssp_mixture.py [--mixtures 30000] [--epochs 15] [--held 3000] [--fitted 200]
+    python benchmarks/ssp_mixture.py [--mixtures 40000] [--epochs 20] [--held 5000] [--fitted 100]
 
 On the library that is shipped, and on MILES's 156 populations if GALBATCH_DATA has `ssp_miles`.
 
@@ -87,10 +87,10 @@ class Taught:
 def main() -> None:
     """Print the tables for each library."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--mixtures", type=int, default=30_000)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--held", type=int, default=3000)
-    parser.add_argument("--fitted", type=int, default=200)
+    parser.add_argument("--mixtures", type=int, default=40_000)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--held", type=int, default=5000)
+    parser.add_argument("--fitted", type=int, default=100)
     parser.add_argument("--only", choices=("shipped", "miles"))
     words = parser.parse_args()
     prepare_tensorflow()

@@ -180,7 +180,7 @@ class SspMixture:
             if name == QUANTILES:
                 return networks.build_quantiles(settings, inputs, counts)
             numbers = self._parameters.numbers
-            _, embedding, sampler = networks.build_flow(settings, inputs, len(counts), numbers)
+            _, embedding, sampler = networks.build_flow(settings, inputs, counts, numbers)
             return embedding if name == EMBEDDING else sampler
 
         key = name, xp.__name__

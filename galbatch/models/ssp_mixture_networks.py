@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -17,13 +18,24 @@ from keras import layers, ops
 
 from galbatch.models.network import StackedDense
 from galbatch.spec.population_models import SspMixtureModel
-from galbatch.spectra.mixture_parameters import LEVELS
+from galbatch.spectra.mixture_parameters import LEVELS, OF_GALAXY
 
 EMBEDDING = 64
 """Numbers that a spectrum becomes for the couplings."""
+_OF_POPULATIONS, _OF_GALAXY = 1.4, 0.62
+"""Of `width`: ages ask for wider networks than motions, in the same sum of weights."""
+_NOTHING = 1e-6
 _COUPLED = 96
 _LARGEST = 3.0
 """Logarithm of the scale of a coupling, at most."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Networks of one width, and how many quantities each has."""
+
+    width: int
+    counts: tuple[int, ...]
 
 
 def build_quantiles(settings: SspMixtureModel, inputs: int, counts: Sequence[int]) -> Any:
@@ -43,16 +55,21 @@ def build_quantiles(settings: SspMixtureModel, inputs: int, counts: Sequence[int
         Of quantities from -1 to 1.
     """
     size = len(LEVELS)
-    members = len(counts) if settings.network == "separate" else 1
-    width = settings.width if members > 1 else single_width(settings, inputs, len(counts))
     spectra = keras.Input((inputs,), name="spectra")
-    flow = _trunk(settings, spectra, width, members)
-    if members == 1:
-        flow = StackedDense(sum(counts) * size, 1, 0.1, name="last")(flow)[0]
+    if settings.network == "separate":
+        flow = ops.concatenate(
+            [
+                part
+                for at, members in enumerate(_groups(settings, counts))
+                for part in _side_by_side(settings, spectra, members, f"group_{at}")
+            ],
+            axis=1,
+        )
     else:
-        flow = StackedDense(max(counts) * size, members, 0.1, name="last")(flow)
-        own = [flow[place, :, : count * size] for place, count in enumerate(counts)]
-        flow = ops.concatenate(own, axis=1)
+        width = single_width(settings, inputs, counts)
+        flow = StackedDense(sum(counts) * size, 1, 0.1, name="last")(
+            _trunk(settings, spectra, width, 1)
+        )[0]
     found = ops.reshape(flow, (-1, sum(counts), size))
     middle = size // 2
     steps = ops.softplus(found - 1.0)
@@ -64,28 +81,72 @@ def build_quantiles(settings: SspMixtureModel, inputs: int, counts: Sequence[int
     return keras.Model(spectra, ops.stack(made, axis=2))
 
 
-def single_width(settings: SspMixtureModel, inputs: int, kinds: int) -> int:
-    """Units in a layer of one network with as many weights as one for each kind has."""
-    after = settings.layers - 1
-    wanted = kinds * (inputs * settings.width + after * settings.width**2)
-    if not after:
-        return kinds * settings.width
-    return round((math.sqrt(inputs**2 + 4 * after * wanted) - inputs) / (2 * after))
+def _groups(settings: SspMixtureModel, counts: Sequence[int]) -> tuple[_Group, _Group]:
+    """Networks of the populations, and narrower ones of what moves, dims and adds to them all."""
+    first = len(counts) - len(OF_GALAXY)
+    return (
+        _Group(round(_OF_POPULATIONS * settings.width), tuple(counts[:first])),
+        _Group(round(_OF_GALAXY * settings.width), tuple(counts[first:])),
+    )
 
 
-class QuantileLoss(keras.losses.Loss):  # type: ignore[misc]
-    """The mean over quantities and levels of the loss that quantiles make least.
+def _side_by_side(settings: SspMixtureModel, spectra: Any, group: _Group, name: str) -> list[Any]:
+    """What each network of a group gives, (n, its quantities times levels)."""
+    size = len(LEVELS)
+    flow = _trunk(settings, spectra, group.width, len(group.counts), name)
+    last = StackedDense(max(group.counts) * size, len(group.counts), 0.1, name=f"{name}_last")
+    flow = last(flow)
+    return [flow[at, :, : count * size] for at, count in enumerate(group.counts)]
 
-    Koenker & Bassett (1978), Econometrica 46, 33. An unknown quantity, NaN, counts for nothing.
+
+def single_width(settings: SspMixtureModel, inputs: int, counts: Sequence[int]) -> int:
+    """Units in a layer of one network with as many weights as one for each kind has.
+
+    Parameters
+    ----------
+    settings : SspMixtureModel
+    inputs : int
+    counts : sequence of int
+        Quantities of each kind of parameter.
+
+    Returns
+    -------
+    int
     """
+    after, size = settings.layers - 1, len(LEVELS)
+    wanted = sum(
+        len(group.counts) * group.width * (inputs + after * group.width + max(group.counts) * size)
+        for group in _groups(settings, counts)
+    )
+    first = inputs + sum(counts) * size
+    if not after:
+        return round(wanted / first)
+    return round((math.sqrt(first**2 + 4 * after * wanted) - first) / (2 * after))
 
-    def call(self, labels: Any, outputs: Any) -> Any:
-        """Loss of each row: labels (n, quantities), outputs (n, quantities, levels)."""
-        known = ops.logical_not(ops.isnan(labels))
-        off = ops.where(known, labels, ops.zeros_like(labels))[:, :, None] - outputs
-        levels = ops.convert_to_tensor(np.array(LEVELS, np.float32))
-        each = ops.mean(ops.maximum(levels * off, (levels - 1.0) * off), axis=-1)
-        return ops.mean(ops.where(known, each, ops.zeros_like(each)), axis=-1)
+
+def quantile_loss(labels: Any, outputs: Any) -> Any:
+    """The mean over quantities of the logarithm of the loss that quantiles make least.
+
+    Koenker & Bassett (1978), Econometrica 46, 33. By the logarithm of its mean over the rows no
+    quantity weighs more because it is less well known. Unknown ones, NaN, count for nothing.
+
+    Parameters
+    ----------
+    labels : tensor, shape (n, quantities)
+    outputs : tensor, shape (n, quantities, levels)
+
+    Returns
+    -------
+    tensor
+        One number.
+    """
+    known = ops.logical_not(ops.isnan(labels))
+    off = ops.where(known, labels, ops.zeros_like(labels))[:, :, None] - outputs
+    levels = ops.convert_to_tensor(np.array(LEVELS, np.float32))
+    each = ops.mean(ops.maximum(levels * off, (levels - 1.0) * off), axis=-1)
+    total = ops.sum(ops.where(known, each, ops.zeros_like(each)), axis=0)
+    mean = total / ops.maximum(ops.sum(ops.cast(known, "float32"), axis=0), 1.0)
+    return ops.mean(ops.log(mean + _NOTHING))
 
 
 def mean_output(labels: Any, outputs: Any) -> Any:
@@ -177,15 +238,15 @@ class Couplings(layers.Layer):  # type: ignore[misc]
         return _LARGEST * ops.tanh(found[:, :width] / _LARGEST), found[:, width:]
 
 
-def build_flow(settings: SspMixtureModel, inputs: int, kinds: int, numbers: int) -> Any:
+def build_flow(settings: SspMixtureModel, inputs: int, counts: Sequence[int], numbers: int) -> Any:
     """The networks of the invertible model, which share their weights.
 
     Parameters
     ----------
     settings : SspMixtureModel
     inputs : int
-    kinds : int
-        Of parameters.
+    counts : sequence of int
+        Quantities of each kind of parameter.
     numbers : int
         That make up a mixture.
 
@@ -198,7 +259,7 @@ def build_flow(settings: SspMixtureModel, inputs: int, kinds: int, numbers: int)
     """
     couplings = Couplings(numbers, settings.couplings, name="couplings")
     spectra = keras.Input((inputs,), name="spectra")
-    width = single_width(settings, inputs, kinds)
+    width = single_width(settings, inputs, counts)
     embedded = StackedDense(EMBEDDING, 1, 0.5, name="last")(_trunk(settings, spectra, width, 1))[0]
     embedding = keras.Model(spectra, embedded, name="embedding")
     both = keras.Input((inputs + numbers,))
@@ -210,11 +271,13 @@ def build_flow(settings: SspMixtureModel, inputs: int, kinds: int, numbers: int)
     return likelihood, embedding, keras.Model(given, drawn)
 
 
-def _trunk(settings: SspMixtureModel, spectra: Any, width: int, members: int) -> Any:
+def _trunk(
+    settings: SspMixtureModel, spectra: Any, width: int, members: int, name: str = "trunk"
+) -> Any:
     """Layers of networks side by side: (n, inputs) to (members, n, width)."""
     flow = ops.expand_dims(spectra, 0)
     for place in range(settings.layers):
-        dense = StackedDense(width, members, math.sqrt(2.0), name=f"dense_{place}")
+        dense = StackedDense(width, members, math.sqrt(2.0), name=f"{name}_{place}")
         flow = layers.Activation("silu")(dense(flow))
         if settings.dropout:
             flow = layers.Dropout(settings.dropout, seed=settings.seed + place)(flow)

@@ -51,7 +51,7 @@ from galbatch.training.mixture_rows import (
 
 _EPOCHS = 40
 _PARITY_ROWS = 64
-_CALIBRATING = 3000
+_CALIBRATING = 4000
 """Rows that intervals are calibrated with, at most, at each of some levels of noise."""
 _LEVELS_OF_NOISE = 5
 _COMPONENT_ROWS = 6000
@@ -218,7 +218,7 @@ def _quantiles(
 
     watched = mocks.features(part["validation"], np.random.default_rng([settings.seed, 3]))
     found = _fit(
-        settings, built, networks.QuantileLoss(), TrainingRows(shown, labels[part["train"]]),
+        settings, built, networks.quantile_loss, TrainingRows(shown, labels[part["train"]]),
         (watched, labels[part["validation"]]), folder, progress,
     )  # fmt: skip
     model = built()
@@ -239,7 +239,8 @@ def _flow(
     from galbatch.training.export import export
 
     inputs, part = mocks.noise.components.size, shares(len(mocks))
-    sizes = (inputs, len(parameters.kinds), parameters.numbers)
+    counts = [len(names) for names in parameters.kinds.values()]
+    sizes = (inputs, counts, parameters.numbers)
     rng = np.random.default_rng([settings.seed, 3])
     numbers = parameters.encode(mocks.mixtures, rng)
     mean, scale = numbers.mean(axis=0), numbers.std(axis=0) + 1e-6
