@@ -122,6 +122,8 @@ class SspMixture:
         features = features_within(self._components, found, self._noise)
         quantiles, together = self._quantiles(features)
         quantiles = self._scale.apply(quantiles, np.log10(np.maximum(found.signal_to_noise, 0.1)))
+        low, high = self._parameters.ranges.T[:, :, None]
+        quantiles = np.clip(quantiles, low, high)
         for name, place in self._places.items():
             if name.startswith("velocity"):
                 speed = 1.0 + quantiles[:, place] / LIGHT

@@ -112,6 +112,8 @@ def test_populations_of_spectra_as_observed(network: str, folder: Path) -> None:
     low, high = (found[f"ssp_velocity_{end}"].to_numpy()[known] for end in ("low", "high"))
     middle = found["ssp_velocity"].to_numpy()[known]
     assert (low <= middle).all() and (middle <= high).all()
+    for end in ("", "_low", "_high"):
+        assert found[f"ssp_extinction{end}"][known].between(0, 0.5).all()
     beside = (1 + table["z"][known]) * (1 + middle / 299_792.458) - 1
     np.testing.assert_allclose(found["ssp_redshift"].to_numpy()[known], beside, atol=1e-6)
     assert ("ssp_age_metallicity_corr" in found) == (network == "invertible")
