@@ -15,19 +15,22 @@ from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.spec.spectral_models import ScanningModel
 from galbatch.spec.survey import Survey
+from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
 from galbatch.spectra.templates import KINDS, Basis
-from galbatch.values import PredictedColumn
+from galbatch.values import PredictedColumn, Target
 
-VERSION = 1
+VERSION = 2
 BASES = "bases.npz"
 _BATCH = 256
 """Rows that are read together."""
-_ROW_BYTES = 2**20
+_BATCH_BYTES = 2**29
+"""Of a batch's curves of chi-square, and of templates laid out for them."""
+_ROW_BYTES = 512
 
 _PROBABILITIES = tuple(f"prob_{kind.lower()}" for kind in KINDS)
 _CLASSES = ", ".join(KINDS)
@@ -55,6 +58,10 @@ COLUMNS: tuple[PredictedColumn, ...] = (
     ),
     PredictedColumn("z_second", "float64", "", "src.redshift", "Redshift of the second minimum"),
     PredictedColumn("class_second", "string", "", "src.class", "Class of the second minimum"),
+    PredictedColumn(
+        "residual_peak", "float32", "", "stat.fit.residual;stat.max",
+        "Largest mean of what the best fit leaves of 5 or 25 pixels side by side, in its errors",
+    ),
     PredictedColumn(
         "spec_flags", "int32", "", "meta.code.qual",
         "Sum of bits, 0 for none: "
@@ -111,7 +118,7 @@ class Chi2Scan:
 
     def _predict(self, table: pa.Table) -> pa.Table:
         flux, ivar = self._reader.read(table)
-        found = scan(flux, ivar, self._reader.grid, self._bases, self._scan)
+        found = self._scanned(flux, ivar)
         values = self._values(flux, ivar, found)
         if self._settings.keep_model:
             fitted = models(found, self._reader.grid, self._bases)
@@ -119,14 +126,17 @@ class Chi2Scan:
             values["spec_residual"] = np.where(ivar > 0, flux - fitted, np.nan)
         return tabulate(self.columns, values)
 
+    def _scanned(self, flux: NDArray[np.float64], ivar: NDArray[np.float64]) -> ScanResult:
+        return scan(flux, ivar, self._reader.grid, self._bases, self._scan)
+
     def _values(
         self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult
     ) -> dict[str, NDArray[Any]]:
         """Those of all columns but the arrays."""
-        errors = np.full(len(found.z), np.nan)
+        errors, seen = np.full(len(found.z), np.nan), signal_to_noise(flux, ivar)
         for kind, model in self._errors.items():
             rows = found.kind == kind
-            errors[rows] = model.errors(found.z_err[rows], found.z[rows])
+            errors[rows] = model.errors(found.z_err[rows], found.z[rows], seen[rows])
         return {
             "spec_class": found.kind,
             "spec_subclass": found.subclass,
@@ -138,6 +148,7 @@ class Chi2Scan:
             "d_score": found.d_score,
             "z_second": found.z_second,
             "class_second": found.kind_second,
+            "residual_peak": found.residual,
             "spec_flags": found.flags,
         }
 
@@ -146,6 +157,7 @@ class ScanFamily(Family[ScanningModel]):
     """What families that fit templates to spectra share."""
 
     needs_labels = False
+    streams = True
 
     @property
     def optional_columns(self) -> frozenset[str]:
@@ -169,9 +181,9 @@ class ScanFamily(Family[ScanningModel]):
         """See `Family.inputs`."""
         return SpectrumReader(survey).inputs
 
-    def training_bytes(self, settings: ScanningModel, survey: Survey) -> int:
-        """See `Family.training_bytes`."""
-        return 4 * 8 * len(survey.wavelengths)
+    def batch_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def predicting_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
@@ -182,6 +194,14 @@ class Chi2ScanFamily(ScanFamily):
     """Fits of templates to spectra."""
 
     version = VERSION
+
+    def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
+        """See `Family.teaching`: the errors of redshifts are calibrated where one is known."""
+        return labelled.get("redshift", 0)
+
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: rows are scanned in batches, as predictions are made."""
+        return 2 * _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Chi2Scan:
         """See `Family.load`."""

@@ -14,19 +14,18 @@ from galbatch.arrays import to_numpy as on_host
 from galbatch.arrays import upload, worker_namespace
 from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
-from galbatch.maps.som import Scaling, Som
 from galbatch.models.base import Card, Family, tabulate
+from galbatch.models.maps import LearnedMap, check_properties, map_columns
 from galbatch.models.runtime import Network, open_network
 from galbatch.spec.spectral_models import SedAutoencoderModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.axis import ToAxis, to_axis
 from galbatch.values import PredictedColumn
 
-VERSION = 1
-MAPS = "maps.npz"
+VERSION = 2
 _BATCH = 512
-_ROW_BYTES = 2**18
-"""What layers hold of a batch, shared by the rows of a partition."""
+_BATCH_BYTES = 2**30
+"""What layers hold of a batch."""
 
 
 class SedReader:
@@ -107,18 +106,12 @@ class SedAutoencoder:
                             (self._settings.latents,), ("latent_number",)),
             PredictedColumn("reconstruction_mse", "float32", "", "stat.fit.residual",
                             "Mean squared error of the normalised spectrum made of its latents"),
-            PredictedColumn("cluster", "int32", "", "meta.code.class",
-                            "Cluster of the latents (k-means), -1 for none"),
-            PredictedColumn("som_x", "int32", "", "meta.code.class",
-                            "Column of the cell on the map, -1 for none"),
-            PredictedColumn("som_y", "int32", "", "meta.code.class", "Row of the cell on the map"),
-            PredictedColumn("som_error", "float32", "", "stat.error",
-                            "Distance from the cell, in spreads of the latents"),
+            *map_columns("the latents"),
         )  # fmt: skip
 
     @cached_property
-    def _maps(self) -> tuple[Scaling, Som, NDArray[np.float64]]:
-        return load_maps(self._folder, self._settings.som)
+    def _map(self) -> LearnedMap:
+        return LearnedMap.load(self._folder)
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
@@ -135,19 +128,10 @@ class SedAutoencoder:
         coded = self._network("encoder", xp)(features)
         made = on_host(self._network("decoder", xp)(coded))
         latents = on_host(coded).astype(np.float64)
-        scaling, som, centres = self._maps
-        scaled = scaling(latents)
-        cells, _, distance = som.nearest(scaled)
-        clusters = ((scaled[:, None].astype(np.float64) - centres) ** 2).sum(axis=2).argmin(axis=1)
-        x, y = som.places(cells)
-        known = good[:, None]
         values = {
-            "latent": np.where(known, latents, np.nan),
+            "latent": np.where(good[:, None], latents, np.nan),
             "reconstruction_mse": np.where(good, ((made - spectra) ** 2).mean(axis=1), np.nan),
-            "cluster": np.where(good, clusters, -1),
-            "som_x": np.where(good, x, -1),
-            "som_y": np.where(good, y, -1),
-            "som_error": np.where(good, distance, np.nan),
+            **self._map.values(latents, good),
         }
         return tabulate(self.columns, values)
 
@@ -188,6 +172,7 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
                 where, f"the spectra of survey '{survey.name}' are as they were observed",
                 "an autoencoder of this kind reads spectra at rest: say frame: rest if they are",
             )  # fmt: skip
+        check_properties(survey, settings.properties, f"{where}.properties")
         low, high = survey.wavelengths[0], survey.wavelengths[-1]
         if not low < settings.normalise[0] < settings.normalise[1] < high:
             raise SpecError(
@@ -198,7 +183,7 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
     def inputs(self, settings: SedAutoencoderModel, survey: Survey) -> tuple[str, ...]:
         """See `Family.inputs`."""
         assert survey.spectra is not None
-        return (survey.spectra.flux, survey.spectra.ivar)
+        return (survey.spectra.flux, survey.spectra.ivar, *settings.properties)
 
     def training_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
         """See `Family.training_bytes`."""
@@ -206,33 +191,12 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
 
     def predicting_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return _ROW_BYTES
+        return 4 * settings.latents + 64
+
+    def batch_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: SedAutoencoderModel) -> SedAutoencoder:
         """See `Family.load`."""
         return SedAutoencoder(card, folder, settings)
-
-
-def save_maps(folder: Path, scaling: Scaling, som: Som, centres: NDArray[np.float64]) -> None:
-    """Write the map and the clusters of latents.
-
-    Parameters
-    ----------
-    folder : Path
-    scaling : Scaling
-        Of the latents.
-    som : Som
-    centres : ndarray, shape (k, directions)
-        Of the clusters, among scaled latents.
-    """
-    np.savez(
-        folder / MAPS, allow_pickle=False, mean=scaling.mean, matrix=scaling.matrix,
-        cells=som.cells, centres=centres,
-    )  # fmt: skip
-
-
-def load_maps(folder: Path, shape: tuple[int, int]) -> tuple[Scaling, Som, NDArray[np.float64]]:
-    """The inverse of `save_maps`."""
-    with np.load(folder / MAPS, allow_pickle=False) as arrays:
-        scaling = Scaling(arrays["mean"], arrays["matrix"])
-        return scaling, Som(shape, arrays["cells"]), arrays["centres"]

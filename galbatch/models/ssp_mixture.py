@@ -36,13 +36,14 @@ QUANTILES, EMBEDDING, SAMPLER = "quantiles", "embedding", "sampler"
 """Names of networks."""
 _BATCH = 512
 _ROWS_OF_DRAWS = 64
-_ROW_BYTES = 2**19
+_FIT_BYTES = 2**29
+"""A simulated chunk at full resolution, and the mixtures that components are taken of."""
 
 Array = NDArray[np.float64]
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-class RestReader:
+class MixtureReader:
     """Spectra of rows at rest, as principal components of mixtures.
 
     Parameters
@@ -91,7 +92,7 @@ class SspMixture:
 
     def __init__(self, card: Card, folder: Path, settings: SspMixtureModel) -> None:
         self.card, self._folder, self._settings = card, folder, settings
-        self._reader = RestReader(Survey.model_validate(card.reading), settings)
+        self._reader = MixtureReader(Survey.model_validate(card.reading), settings)
         self._scale = QuantileScale.from_json(card.calibration["quantiles"])
         self._noise: tuple[float, float] = tuple(card.recipe["signal_to_noise"])
         limits = {kind: (low, high) for kind, (low, high) in card.recipe["limits"].items()}
@@ -229,19 +230,30 @@ class SspMixtureFamily(Family[SspMixtureModel]):
 
     def inputs(self, settings: SspMixtureModel, survey: Survey) -> tuple[str, ...]:
         """See `Family.inputs`."""
-        return RestReader(survey, settings).inputs
+        return MixtureReader(survey, settings).inputs
 
     def needed(self, settings: SspMixtureModel, survey: Survey) -> dict[str, str]:
         """See `Family.needed`."""
-        return {settings.redshift: f"models.{settings.name}.redshift"} if settings.redshift else {}
+        return {settings.redshift: "redshift"} if settings.redshift else {}
 
     def training_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
         """See `Family.training_bytes`."""
         return 8 * 8 * len(survey.wavelengths)
 
+    def fit_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`."""
+        # Components and numbers of a mixture; a fifth of them once more as a network reads them.
+        kept = 4 * settings.spectral_components + 8 * 40
+        return _FIT_BYTES + settings.mixtures * kept * 3 // 2
+
     def predicting_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return _ROW_BYTES
+        return 8 * len(self.inputs(settings, survey)) + 4 * 32
+
+    def batch_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        draws = settings.draws if settings.network == "invertible" else 0
+        return _BATCH * 12 * 8 * len(survey.wavelengths) + _ROWS_OF_DRAWS * draws * 4 * 1024
 
     def load(self, card: Card, folder: Path, settings: SspMixtureModel) -> SspMixture:
         """See `Family.load`."""

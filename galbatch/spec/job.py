@@ -28,9 +28,15 @@ from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
+from galbatch.spec.map_models import SomModel
 from galbatch.spec.model_settings import Epochs, ModelSettings
 from galbatch.spec.population_models import SspMixtureModel
-from galbatch.spec.spectral_models import Chi2ScanModel, GasnetModel, SedAutoencoderModel
+from galbatch.spec.spectral_models import (
+    Chi2ScanModel,
+    GasnetModel,
+    InfoVaeModel,
+    SedAutoencoderModel,
+)
 from galbatch.spec.training import TrainingProcesses
 from galbatch.values import Target
 
@@ -232,6 +238,8 @@ _Shipped = Annotated[
     | Chi2ScanModel
     | GasnetModel
     | SedAutoencoderModel
+    | InfoVaeModel
+    | SomModel
     | SspMixtureModel,
     Field(discriminator="kind"),
 ]

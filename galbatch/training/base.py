@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,6 +19,10 @@ from galbatch.training.group import FitGroup
 
 OnEpoch = Callable[[int, int, str], None]
 """Is told (epochs done, epochs at most, losses)."""
+
+CataloguePart = Callable[[], Iterable[tuple[pa.Table, NDArray[np.int8]]]]
+"""Reads a part of the catalogue again: pieces of it with the role of each row, none of them `TEST`,
+in the same order each time."""
 
 S = TypeVar("S", bound=ModelSettings, contravariant=True)
 
@@ -42,6 +47,9 @@ class TrainingData:
     group : FitGroup, optional
         The other processes that do this fit, each with the same data. Only what the chief writes
         is kept.
+    parts : sequence of callable
+        All rows of the catalogue that are not held out, for a family that `streams`: its `table`
+        has none.
     """
 
     survey: Survey
@@ -51,6 +59,7 @@ class TrainingData:
     pretrained: Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     group: FitGroup | None = None
+    parts: Sequence[CataloguePart] = ()
 
 
 @dataclass(frozen=True)

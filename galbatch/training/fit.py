@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from galbatch.models.families import FAMILIES, named
 from galbatch.sample.census import Census, take_census
 from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.base import OnEpoch, Trainer, TrainingData
+from galbatch.training.base import CataloguePart, OnEpoch, Trainer, TrainingData
 from galbatch.training.group import FitGroup
 
 
@@ -46,6 +46,7 @@ def train(
     pretrained: Path | None = None,
     origin: Mapping[str, Any] | None = None,
     group: FitGroup | None = None,
+    parts: Sequence[CataloguePart] = (),
 ) -> Card:
     """Train a model and save it.
 
@@ -85,5 +86,5 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if census is None:
         census = take_census(survey, table, roles, settings.seed)
-    data = TrainingData(survey, table, roles, census, pretrained, origin or {}, group)
+    data = TrainingData(survey, table, roles, census, pretrained, origin or {}, group, parts)
     return trainer_of(settings.kind).train(settings, data, folder, progress)

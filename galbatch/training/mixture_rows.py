@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.mock.mixtures import Mixer, drawn_mixtures
-from galbatch.models.ssp_mixture import RestReader
+from galbatch.models.ssp_mixture import MixtureReader
 from galbatch.spectra.components import LIGHT, SpectralComponents, to_rest, usable
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.mixture_parameters import MixtureParameters, Mixtures
@@ -75,7 +75,7 @@ class NoisePatterns:
 
 def patterns_of(
     table: pa.Table,
-    reader: RestReader,
+    reader: MixtureReader,
     components: SpectralComponents,
     limits: tuple[float, float] | None,
 ) -> NoisePatterns | None:
@@ -84,7 +84,7 @@ def patterns_of(
     Parameters
     ----------
     table : pa.Table
-    reader : RestReader
+    reader : MixtureReader
     components : SpectralComponents
     limits : pair of float or None
         Signals to noise to draw from; by default those of the rows.

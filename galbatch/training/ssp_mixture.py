@@ -23,7 +23,7 @@ from galbatch.models.ssp_mixture import (
     QUANTILES,
     SAMPLER,
     VERSION,
-    RestReader,
+    MixtureReader,
     of_draws,
     parameters_of,
     save_components,
@@ -70,7 +70,7 @@ class SspMixtureTrainer(Trainer[SspMixtureModel]):
         self, settings: SspMixtureModel, data: TrainingData, folder: Path, progress: OnEpoch
     ) -> Card:
         """See `Trainer.train`."""
-        reader = RestReader(data.survey, settings)
+        reader = MixtureReader(data.survey, settings)
         library = library_of(settings)
         parameters = parameters_of(settings, limits_of(settings, library))
         mixer, grid = Mixer(library), _grid_at_rest(settings, library, reader.axis)

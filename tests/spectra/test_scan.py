@@ -224,6 +224,23 @@ def test_little_coverage_and_outliers_are_flagged() -> None:
     assert np.all(scan(spoilt, ivar, GRID, BASES, ScanSettings()).flags & SpecFlag.MANY_OUTLIERS)
 
 
+@pytest.mark.parametrize("factor", [1e34, 1e4, 0.02, 1e-4, 1e-34])
+def test_inverse_variances_of_another_unit_are_flagged(factor: float) -> None:
+    flux, ivar, _, _ = observed(12, 5, 10)
+    assert not np.any(scan(flux, ivar, GRID, BASES, ScanSettings()).flags & SpecFlag.BAD_IVAR)
+    found = scan(flux, ivar * factor, GRID, BASES, ScanSettings())
+    assert np.all(found.flags & SpecFlag.BAD_IVAR)
+
+
+def test_galaxies_that_are_at_rest_already_are_flagged() -> None:
+    flux, ivar, _, shifts = observed(13, 10, 10)
+    found = scan(flux, ivar, GRID, BASES, ScanSettings())
+    assert not np.any(found.flags[shifts > 3] & SpecFlag.AT_REST)
+    at_rest = spectrum(BASES[0], 0, (1.0, 0.2, 0.1))[None]
+    found = scan(at_rest, np.full_like(at_rest, 400.0), GRID, BASES, ScanSettings())
+    assert found.kind[0] == "GALAXY" and found.flags[0] & SpecFlag.AT_REST
+
+
 def test_a_quasar_of_absorbed_lines_is_flagged() -> None:
     basis = quasar()
     grid, smooth = basis.grid, np.exp(-1.5 * np.linspace(-1, 1, basis.grid.points))

@@ -128,6 +128,18 @@ def test_classes_and_redshifts(folder: Path) -> None:
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
 
+def test_what_is_taken_for_granted_is_said_before_anything_runs(folder: Path) -> None:
+    said = galbatch("validate", "job.yaml", cwd=folder).stdout
+    assert "wavelengths are taken for those in vacuum" in said
+    assert "column 'flux' has no unit: taken for flux per wavelength" in said
+    words = yaml.safe_load((folder / "survey.yaml").read_text())
+    words["spectra"]["medium"] = "vacuum"
+    words["columns"][2]["unit"] = "1e-17 erg / (s cm2 Angstrom)"
+    (folder / "survey.yaml").write_text(yaml.safe_dump(words))
+    said = galbatch("validate", "job.yaml", cwd=folder).stdout
+    assert "taken for" not in said
+
+
 def test_the_best_model_is_kept_where_it_is_asked_for(folder: Path) -> None:
     assert galbatch("run", "job.yaml", cwd=folder).returncode == 0
     asked = galbatch("run", "job.yaml", "--set", "models.chi2_scan.keep_model=true", cwd=folder)
