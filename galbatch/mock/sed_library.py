@@ -6,21 +6,20 @@ there is neither gas nor dust. `ssp.npz` holds the populations (`tools/build_ssp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
+from galbatch.mock.kinematics import broadened
 from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.populations import Populations
 from galbatch.spectra.resample import edges_of, resampler
 
 AGES = (0.0, 8.45)
-"""Gyr. A population of no age is that of the youngest of the grid, `YOUNGEST`."""
-YOUNGEST = 0.01
+"""Gyr. A population of no age is that of the youngest of the grid."""
 METALLICITIES = (-0.5, 0.2)
 """log10 in units of the Sun's."""
 DISPERSIONS = (100.0, 300.0)
@@ -32,50 +31,6 @@ RANGE = (3600.0, 7350.0)
 _LIGHT = 299_792.458
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Populations:
-    """Spectra of single populations.
-
-    Parameters
-    ----------
-    ages, metallicities : ndarray
-        log10 of Gyr, and of the Sun's.
-    logarithms : ndarray, shape (metallicities, ages, points)
-        ln of the flux per solar mass formed.
-    grid : LogGrid
-    """
-
-    ages: Array
-    metallicities: Array
-    logarithms: Array
-    grid: LogGrid
-
-    def spectra(self, age: Array, metallicity: Array) -> Array:
-        """Between the populations: straight in the logarithms of all three, shape (n, points).
-
-        Parameters
-        ----------
-        age : ndarray, shape (n,)
-            Gyr.
-        metallicity : ndarray, shape (n,)
-            log10 in units of the Sun's.
-        """
-        old, share_old = _between(self.ages, np.log10(np.maximum(age, YOUNGEST)))
-        rich, share_rich = _between(self.metallicities, metallicity)
-        found = np.zeros((len(age), self.grid.points))
-        for more, weight in ((0, 1 - share_rich), (1, share_rich)):
-            for later, other in ((0, 1 - share_old), (1, share_old)):
-                found += (weight * other)[:, None] * self.logarithms[rich + more, old + later]
-        return np.asarray(np.exp(found))
-
-
-def _between(nodes: Array, values: Array) -> tuple[NDArray[np.int64], Array]:
-    """The node below each value, and the share of the way to the next."""
-    below = np.clip(np.searchsorted(nodes, values, side="right") - 1, 0, len(nodes) - 2)
-    share = (values - nodes[below]) / (nodes[below + 1] - nodes[below])
-    return below.astype(np.int64), np.clip(share, 0.0, 1.0)
 
 
 @lru_cache(maxsize=1)
@@ -128,17 +83,7 @@ def library_columns(
     }
     grid = populations().grid
     light = populations().spectra(made["age"], made["metallicity"])
-    light = _broadened(light, made["dispersion"] / (_LIGHT * np.log(10.0) * grid.step))
+    moved = broadened(light, made["dispersion"] / (_LIGHT * np.log(10.0) * grid.step))
     onto = resampler(grid.edges, edges_of(wavelengths))
-    flux = onto.flux(light) * made["mass"][:, None]
+    flux = onto.flux(moved) * made["mass"][:, None]
     return made | {"flux": flux, "ivar": np.ones_like(flux)}
-
-
-def _broadened(spectra: Array, pixels: Array) -> Array:
-    """Spectra folded with Gaussians of so many pixels, each its own; the ends stay level."""
-    ends = int(np.ceil(6 * pixels.max()))
-    longer = np.pad(spectra, ((0, 0), (ends, ends)), mode="edge")
-    length = longer.shape[1]
-    cycles = scipy.fft.rfftfreq(length)
-    folded = scipy.fft.rfft(longer) * np.exp(-2.0 * (np.pi * cycles * pixels[:, None]) ** 2)
-    return np.asarray(scipy.fft.irfft(folded, length)[:, ends : length - ends])
