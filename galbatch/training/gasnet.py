@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,7 +36,7 @@ from galbatch.spectra.scan import ScanResult, ScanSettings, scan
 from galbatch.spectra.templates import Basis, star_bases
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
 from galbatch.training.gasnet_encoder import fitted_encoder
-from galbatch.training.gasnet_fit import WORK, Lesson, as_they_are, fit_network
+from galbatch.training.gasnet_fit import Lesson, as_they_are, fit_network
 from galbatch.training.gasnet_redshifts import answers_of, fitted_redshifts, redshift_errors
 from galbatch.training.libraries import libraries
 
@@ -92,7 +91,6 @@ class GasnetTrainer(Trainer[GasnetModel]):
             {"lineage": [dict(data.origin)] if data.origin else [], "history": history},
         ).sealed([*encoder, *weights, *(base.vectors for base in bases)])  # fmt: skip
         card.save(folder)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
         return card
 
 

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from galbatch.models.gasnet import VERSION
 from galbatch.spec.spectral_models import GasnetModel
-from galbatch.training.base import Fitted, OnEpoch, Schedule
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule
 from galbatch.training.data import Mine, TrainingRows
 
-WORK = "work"
-"""Folder of what a fit needs to go on; not of the model."""
 _PARITY_ROWS = 64
 
 

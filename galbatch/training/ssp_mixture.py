@@ -38,7 +38,7 @@ from galbatch.spectra.components import FEWEST, LIGHT
 from galbatch.spectra.grids import SDSS_STEP, LogGrid
 from galbatch.spectra.mixture_parameters import LEVELS, MixtureParameters
 from galbatch.spectra.populations import Populations, read_populations
-from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import Mine, TrainingRows
 from galbatch.training.libraries import libraries
 from galbatch.training.mixture_rows import (
@@ -311,7 +311,7 @@ def _fit(
         rows,
         watched,
         Schedule(settings.batch, epochs, settings.patience, settings.seed),
-        folder / "work",
+        folder / WORK,
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         f"models.{settings.name}",
         report,
