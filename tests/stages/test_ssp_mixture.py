@@ -104,6 +104,7 @@ def test_populations_of_spectra_as_observed(network: str, folder: Path) -> None:
     assert np.isnan(lists["weight"][~known]).all()
     weight = lists["weight"][known]
     np.testing.assert_allclose(weight.sum(axis=1), 1, rtol=1e-5)
+    assert (np.diff(weight, axis=1) <= 0).all()
     for name in ("log_age", "metallicity"):
         np.testing.assert_array_equal(np.isnan(lists[name][known]), weight == 0)
     truth = table["truth"].light_weighted["light_log_age"][known]
