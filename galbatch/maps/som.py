@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from operator import add
 from typing import Any
 
@@ -23,45 +23,70 @@ RowPart = Callable[[], Iterable[NDArray[np.floating]]]
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """Does something with each part and gives what came of it, in the order of the parts: `map`, or
 that of a pool of threads or processes. What is made of it does not depend on which."""
+_WIDE = 1e30
 _CHUNK = 8192
 """Rows whose distances to all cells are held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sums over rows, from which their mean and covariance follow.
+    """Mean and scatter of rows, which those of several parts are joined to.
+
+    Chan, Golub & LeVeque (1983), The American Statistician 37, 242: sums about the mean, which keep
+    their digits where the mean is far from zero.
 
     Parameters
     ----------
     count : int
-    total : ndarray, shape (d,)
-    squares : ndarray, shape (d, d)
-        Sum of the products of every two numbers of a row.
+    mean : ndarray, shape (d,)
+    products : ndarray, shape (d, d)
+        Sum of the products of every two numbers of a row, each less its mean.
     """
 
     count: int
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    products: NDArray[np.float64]
 
     @classmethod
     def of(cls, pieces: Iterable[NDArray[np.floating]]) -> Moments | None:
-        """Of rows in pieces of shape (n, d); None where there is no piece."""
+        """Of rows in pieces of shape (n, d); None where there is no row."""
         found: Moments | None = None
         for piece in pieces:
+            if not len(piece):
+                continue
             rows = np.asarray(piece, np.float64)
-            more = cls(len(rows), rows.sum(axis=0), rows.T @ rows)
+            mean = rows.mean(axis=0)
+            rows = rows - mean
+            more = cls(len(rows), mean, rows.T @ rows)
             found = more if found is None else found + more
         return found
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(
-            self.count + other.count, self.total + other.total, self.squares + other.squares
-        )
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        between = np.outer(apart, apart) * (self.count * other.count / count)
+        mean = self.mean + apart * (other.count / count)
+        return Moments(count, mean, self.products + other.products + between)
+
+    @property
+    def spreads(self) -> NDArray[np.float64]:
+        """Standard deviation of each number; 0 where all rows have the same but for rounding."""
+        found = np.sqrt(np.diag(self.products) / self.count)
+        rounding = 4 * np.finfo(np.float64).eps * np.abs(self.mean)
+        return np.asarray(np.where(found > rounding, found, 0.0))
 
     def scaling(self, most: int | None = None) -> Scaling:
-        """The directions with the largest spread, all that have any by default."""
-        mean = self.total / self.count
-        values, vectors = np.linalg.eigh(self.squares / self.count - np.outer(mean, mean))
+        """The directions with the largest spread, all that have any by default.
+
+        Numbers are brought to one spread first, so that their units do not matter.
+        """
+        spreads = self.spreads
+        used = np.flatnonzero(spreads > 0)
+        if not len(used):
+            raise ValueError("a map needs rows that differ")
+        scale = spreads[used]
+        correlation = self.products[np.ix_(used, used)] / self.count / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(correlation)
         order = np.argsort(values)[::-1]
         values, vectors = values[order], vectors[:, order]
         # What rounding alone makes of a direction without spread is no direction.
@@ -70,7 +95,9 @@ class Moments:
         # The sign of a direction is nobody's choice: its largest part is positive.
         largest = np.abs(vectors[:, :kept]).argmax(axis=0)
         signs = np.sign(vectors[largest, np.arange(kept)])
-        return Scaling(mean, vectors[:, :kept] * signs / np.sqrt(values[:kept]))
+        matrix = np.zeros((len(spreads), kept))
+        matrix[used] = vectors[:, :kept] * signs / np.sqrt(values[:kept]) / scale[:, None]
+        return Scaling(self.mean, matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +108,7 @@ class Scaling:
     ----------
     mean : ndarray, shape (d,)
     matrix : ndarray, shape (d, k)
-        The first directions of the rows' covariance, each divided by its spread.
+        The first directions of the rows' correlation, each divided by its spread.
     """
 
     mean: NDArray[np.float64]
@@ -92,9 +119,15 @@ class Scaling:
 
         In float32 where rows are: what their own digits leave open is as large as what its sums do.
         """
-        kind = np.float32 if rows.dtype == np.float32 else np.float64
+        kind = np.float32 if rows.dtype == np.float32 and self._is_narrow else np.float64
         moved = np.subtract(rows, self.mean.astype(kind), dtype=kind)
         return np.asarray(moved @ self.matrix.astype(kind), np.float32)
+
+    @cached_property
+    def _is_narrow(self) -> bool:
+        """Whether its numbers are those of float32."""
+        largest = max(float(np.abs(self.matrix).max()), float(np.abs(self.mean).max()))
+        return largest < _WIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,9 +363,12 @@ def _flat(parts: Sequence[RowPart], shape: tuple[int, int], each: Each) -> NDArr
     moments = [one for one in each(_moments_of_part, parts) if one is not None]
     if not moments:
         raise ValueError("a map needs rows, got 0")
-    plane = reduce(add, moments).scaling(2)
-    spreads = 1.0 / np.linalg.norm(plane.matrix, axis=0)
-    return _on_plane(plane.mean, (plane.matrix * spreads**2).T, shape)
+    together = reduce(add, moments)
+    values, vectors = np.linalg.eigh(together.products / together.count)
+    order = np.argsort(values)[::-1][:2]
+    signs = np.sign(vectors[np.abs(vectors[:, order]).argmax(axis=0), order])
+    directions = vectors[:, order] * signs * np.sqrt(np.maximum(values[order], 0.0))
+    return _on_plane(together.mean, directions.T, shape)
 
 
 def _moments_of_part(part: RowPart) -> Moments | None:

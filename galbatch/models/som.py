@@ -19,6 +19,7 @@ from galbatch.spec.survey import Survey
 from galbatch.values import PredictedColumn
 
 VERSION = 1
+_LARGEST = 1e100
 PIECE = 8192
 """Rows whose numbers are beside each other in memory at a time."""
 
@@ -40,7 +41,7 @@ def read_numbers(
     rows : ndarray, shape (n, d)
         float32 where all columns are, else float64; zeros where one of a row's numbers is missing.
     good : ndarray of bool, shape (n,)
-        Rows with all their numbers.
+        Rows with all their numbers, none of them so large that its square is none.
     """
     parts: list[NDArray[Any]] = []
     good = np.ones(table.num_rows, bool)
@@ -50,7 +51,7 @@ def read_numbers(
         good &= np.asarray(column.is_valid())
         parts.append(values if values.dtype == np.float32 else values.astype(np.float64))
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    good &= np.isfinite(rows).all(axis=1)
+    good &= (np.abs(rows) < _LARGEST).all(axis=1)
     return (rows if good.all() else np.where(good[:, None], rows, 0)), good
 
 

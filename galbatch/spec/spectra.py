@@ -79,7 +79,8 @@ class Spectra(Settings):
     sky: Annotated[tuple[SkyResidual, ...], Field(max_length=100)] = (
         SkyResidual(low=5565, high=5590),
     )
-    """Where no pixel is used: by default around the line of oxygen at 5577 Angstrom."""
+    """Where no pixel of an observed spectrum is used: by default around the line of oxygen at 5577
+    Angstrom."""
     mock: SpectralMock | None = None
     """How a simulated catalogue looks, of a survey without bands."""
 

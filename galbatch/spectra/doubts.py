@@ -20,9 +20,10 @@ _HALF, _SIDE = 0.008, 0.016
 _COVERED = 0.18
 _SMALL = 0.01
 _OUTLIERS, _FAR = 0.05, 5.0
-_QUIET, _LOUD = 1 / 5**2, 50.0**2
-"""Of the variance that inverse variances say: errors that are 5 times too large, or 50 times too
-small. Sharp lines of bright stars alone may look like ten."""
+_QUIET, _LOUD = 1 / 10**2, 50.0**2
+"""Of the variance that inverse variances say: errors that are 10 times too large, or 50 times too
+small. Sharp lines of bright stars alone may look like ten; pixels of a grid that is finer than what
+was measured scatter by some times less than their errors."""
 _MEDIAN = 0.4549
 """Of chi-square with one degree of freedom."""
 _NEAR = 5e-4
@@ -92,7 +93,9 @@ def doubts(fits: Fits, batch: Weighted, grid: LogGrid) -> NDArray[np.int64]:
         SpecFlag.MANY_OUTLIERS: far.sum(axis=1) > _OUTLIERS * batch.pixels,
         SpecFlag.Z_FITLIMIT: fits.at_end,
         SpecFlag.NEGATIVE_EMISSION: absorbed,
-        SpecFlag.BAD_IVAR: (fits.chi2 < _QUIET * fits.dof) | (_unrest(batch) > _LOUD),
+        SpecFlag.BAD_IVAR: (fits.chi2 < _QUIET * fits.dof)
+        | (fits.chi2 > _LOUD * fits.dof)
+        | (_unrest(batch) > _LOUD),
         SpecFlag.AT_REST: (fits.kind != "STAR") & (abs(fits.z) < _NEAR),
     }
     flags = np.zeros(len(weights), dtype=np.int64)
@@ -140,9 +143,12 @@ def _unrest(batch: Weighted) -> Array:
     variances = [np.divide(1.0, one, out=np.zeros(one.shape), where=known) for one in weights]
     expected = variances[0] + 4 * variances[1] + variances[2]
     squares = (left - 2 * middle + right) ** 2
-    # Where there are no three, a pixel differs as it should.
-    ratio = np.divide(squares, expected, out=np.full(known.shape, _MEDIAN), where=known)
-    return np.asarray(np.median(ratio, axis=1) / _MEDIAN)
+    ratio = np.divide(squares, expected, out=np.full(known.shape, np.inf), where=known)
+    ratio.sort(axis=1)
+    middle_one = np.maximum(known.sum(axis=1) - 1, 0) // 2
+    found = np.take_along_axis(ratio, middle_one[:, None], axis=1)[:, 0]
+    # Without three neighbours nothing is known.
+    return np.asarray(np.where(np.isfinite(found), found, 0.0) / _MEDIAN)
 
 
 def _threes(values: Array) -> tuple[Array, Array, Array]:

@@ -30,8 +30,8 @@ class SpecFlag(IntFlag):
         Too few pixels with data, or no flux at all: the row has no numbers.
     BAD_IVAR
         The inverse variances are not of this flux: the fit's chi-square per degree of freedom is
-        below 1/25, or neighbouring pixels differ by more than 50 times their errors. Of another
-        unit, say; with NODATA where the signal is more than 1e9 times its error.
+        below 1/100 or above 2500, or neighbouring pixels differ by more than 50 times their errors.
+        Of another unit, say; with NODATA where the signal is more than 1e9 times its error.
     AT_REST
         A galaxy or QSO with a redshift within 0.0005 of zero: its wavelengths may be those at rest
         already, or it is a star.

@@ -104,8 +104,7 @@ class _Sample:
 
 def _sample(settings: SedAutoencoderModel, data: TrainingData) -> _Sample:
     reader = SedReader(data.survey, settings)
-    assert data.survey.spectra is not None
-    inputs = (data.survey.spectra.flux, data.survey.spectra.ivar)
+    inputs = reader.inputs
     parts = [
         reader.read(data.table.slice(start, _STEP))
         for start in range(0, data.table.num_rows, _STEP)

@@ -126,13 +126,18 @@ class _Census:
     validation: int
     left_out: int
     digest: str
+    same: tuple[str, ...]
 
     @property
     def warnings(self) -> list[str]:
         """What the user is told."""
-        if not self.left_out:
-            return []
-        return [f"{self.left_out:,} rows are not on the map: one of their numbers is missing"]
+        found = [f"column '{name}': all rows have the same numbers" for name in self.same]
+        if self.left_out:
+            found.append(
+                f"{self.left_out:,} rows are not on the map: one of their numbers is missing, or "
+                "too large to be one"
+            )
+        return found
 
 
 def _counted(settings: SomModel, parts: Sequence[CataloguePart], each: Each) -> _Census:
@@ -149,11 +154,26 @@ def _counted(settings: SomModel, parts: Sequence[CataloguePart], each: Each) -> 
             )
     digest = hashlib.sha256("".join(one[4] for one in found).encode()).hexdigest()
     together = reduce(add, moments)
-    if not (np.diag(together.squares) * together.count > together.total**2 * (1 + 1e-12)).any():
+    same = _without_spread(settings, together, parts)
+    if len(same) == len(settings.columns):
         raise SpecError(
             f"models.{settings.name}.columns", "all rows have the same numbers: nothing to map"
         )
-    return _Census(together, training, validation, left_out, digest)
+    return _Census(together, training, validation, left_out, digest, same)
+
+
+def _without_spread(
+    settings: SomModel, moments: Moments, parts: Sequence[CataloguePart]
+) -> tuple[str, ...]:
+    """Columns in which all rows have the same numbers."""
+    table = next(table for part in parts for table, _ in part())
+    sizes = [read_numbers(table.slice(0, 1), [name])[0].shape[1] for name in settings.columns]
+    ends = np.cumsum(sizes)
+    return tuple(
+        name
+        for name, size, end in zip(settings.columns, sizes, ends, strict=True)
+        if not (moments.spreads[end - size : end] > 0).any()
+    )
 
 
 def _counted_part(

@@ -99,6 +99,18 @@ def test_scaled_rows_have_the_same_spread_everywhere() -> None:
         scaling_of([])
 
 
+@pytest.mark.parametrize("scale", [1e-17, 1e-3, 1e12])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_neither_units_nor_offsets_change_what_a_map_sees(scale: float, offset: float) -> None:
+    rows = sheet().astype(np.float64)
+    expected = np.abs(scaling_of([rows])(rows))
+    moved = rows.copy()
+    moved[:, 1] = (moved[:, 1] + offset) * scale
+    found = scaling_of(np.array_split(moved, 7))
+    assert found.matrix.shape[1] == 5
+    np.testing.assert_allclose(np.abs(found(moved)), expected, atol=1e-3)
+
+
 def test_clusters_that_are_there_are_found() -> None:
     rng = np.random.default_rng(5)
     middles = np.array([[0, 0], [8, 0], [0, 8]])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from toy_bases import GRID, galaxy, observed, quasar, spectrum, toy_bases
 
 from galbatch.errors import SpecError
+from galbatch.spectra.clean import cleaned
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.prior import with_prior
@@ -224,12 +225,13 @@ def test_little_coverage_and_outliers_are_flagged() -> None:
     assert np.all(scan(spoilt, ivar, GRID, BASES, ScanSettings()).flags & SpecFlag.MANY_OUTLIERS)
 
 
-@pytest.mark.parametrize("factor", [1e34, 1e4, 0.02, 1e-4, 1e-34])
+@pytest.mark.parametrize("factor", [1e34, 1e12, 1e8, 1e4, 0.002, 1e-4, 1e-34])
 def test_inverse_variances_of_another_unit_are_flagged(factor: float) -> None:
     flux, ivar, _, _ = observed(12, 5, 10)
     assert not np.any(scan(flux, ivar, GRID, BASES, ScanSettings()).flags & SpecFlag.BAD_IVAR)
-    found = scan(flux, ivar * factor, GRID, BASES, ScanSettings())
-    assert np.all(found.flags & SpecFlag.BAD_IVAR)
+    for wrong in (ivar * factor, cleaned(flux, ivar * factor, GRID)):
+        found = scan(flux, wrong, GRID, BASES, ScanSettings())
+        assert np.all(found.flags & SpecFlag.BAD_IVAR)
 
 
 def test_galaxies_that_are_at_rest_already_are_flagged() -> None:

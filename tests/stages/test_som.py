@@ -25,7 +25,7 @@ def rows() -> dict[str, Any]:
     rng = np.random.default_rng(4)
     group = np.arange(ROWS) % 3
     u, v = np.array([[0, 9, 0], [0, 0, 9]])[:, group] + rng.uniform(-1, 1, (2, ROWS))
-    latent = np.stack([u, v, 0.1 * u * v, 0.3 * u], axis=1)
+    latent = np.stack([u, v, u + 0.1 * v, v - 0.1 * u], axis=1)
     return {
         "id": np.arange(ROWS) + 1,
         "size": rng.normal(size=ROWS) + 5,
@@ -116,6 +116,19 @@ def test_what_cannot_be_mapped_is_refused(
     assert done.returncode == 2 and not (tmp_path / "store").exists()
     for word in words:
         assert word in done.stderr
+
+
+def test_columns_that_say_nothing_and_numbers_that_are_none_are_told(tmp_path: Path) -> None:
+    table = rows()
+    table["size"][:] = 2.5
+    table["age"][:30] = 1e300
+    make(tmp_path, table, columns=["size", "latent", "age"], properties=[])
+    done = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = json.loads(next((tmp_path / "store").rglob("models/*/card.json")).read_text())
+    first, second = card["training"]["warnings"]
+    assert first == "column 'size': all rows have the same numbers"
+    assert "rows are not on the map: one of their numbers is missing, or too large" in second
 
 
 @pytest.mark.parametrize("what", ["all the same", "all missing"])
