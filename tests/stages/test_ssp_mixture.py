@@ -131,3 +131,11 @@ def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
     done = galbatch("run", "job.yaml", cwd=folder)
     assert done.returncode == 2
     assert "name the column with the redshift" in done.stderr.splitlines()[-1]
+
+
+def test_a_library_is_read_before_anything_runs(folder: Path) -> None:
+    (folder / "ssp.parquet").write_text("no table")
+    change = "models.ssp_mixture.templates={file: ssp.parquet}"
+    done = galbatch("run", "job.yaml", "--set", change, cwd=folder)
+    assert done.returncode == 2 and not (folder / "store").exists()
+    assert "ssp.parquet: cannot be read as a library" in done.stderr.splitlines()[-1]
