@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from galbatch.mock.attenuation import dust_transmission
 from galbatch.mock.gas import HIGH, NAMES, OXYGEN, RATIO
@@ -134,7 +135,8 @@ def judge(settings: SspMixtureModel, held_out: int, by_least_squares: int) -> No
         found = {name: model(features, signal) for name, model in models.items()}
         by_kind(parameters, known, {name: one[0] for name, one in found.items()})
         coverage(parameters, known, found, signal)
-        beside_least_squares(parameters, mixer, noise, models, by_least_squares)
+        with threadpool_limits(limits=1, user_api="blas"):
+            beside_least_squares(parameters, mixer, noise, models, by_least_squares)
         together(parameters, known, *found["invertible"][::2])
 
 
@@ -276,10 +278,12 @@ def by_nnls(
     weights, least = np.zeros((len(flux), len(spectra))), np.full(len(flux), np.inf)
     for place in np.unique(nearest):
         rows = np.flatnonzero(nearest == place)
-        for dimmed in dust:
-            templates = np.concatenate([spectra * dimmed, lines])
-            width = np.full(len(templates), DISPERSIONS[place] / pixel)
-            templates = broadened(templates, width)[:, kept]
+        # Dust is smooth: it makes no difference whether light is dimmed before it is broadened.
+        width = np.full(len(spectra) + len(lines), DISPERSIONS[place] / pixel)
+        wide = broadened(np.concatenate([spectra, lines]), width)[:, kept]
+        for dimmed in dust[:, kept]:
+            templates = wide.copy()
+            templates[: len(spectra)] *= dimmed
             found, chi2 = nonnegative_weights(still[rows], ivar[rows], templates)
             better = chi2 < least[rows]
             weights[rows[better]] = found[better, : len(spectra)]

@@ -28,6 +28,7 @@ from galbatch.spectra.components import LIGHT, Compressed, SpectralComponents, t
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.mixture_flags import MixtureFlag
 from galbatch.spectra.mixture_parameters import LEVELS, LIGHT_WEIGHTED, MixtureParameters
+from galbatch.spectra.populations import read_populations
 from galbatch.values import PredictedColumn
 
 VERSION = 1
@@ -211,7 +212,7 @@ class SspMixtureFamily(Family[SspMixtureModel]):
         return frozenset(every - (least or set()))
 
     def check(self, settings: SspMixtureModel, survey: Survey) -> None:
-        """See `Family.check`."""
+        """See `Family.check`: a library that is there can be read, too."""
         where = f"models.{settings.name}"
         if survey.spectra is None:
             raise SpecError(where, f"survey '{survey.name}' has no 'spectra'")
@@ -227,6 +228,10 @@ class SspMixtureFamily(Family[SspMixtureModel]):
                 f"the spectra of survey '{survey.name}' are as they were observed",
                 "name the column with the redshift that brings them to rest",
             )
+        library = settings.templates
+        # One that is not here may be where the fit is made, which says so if it is not.
+        if library is not None and Path(library.file).is_file():
+            read_populations(Path(library.file), library.medium)
 
     def inputs(self, settings: SspMixtureModel, survey: Survey) -> tuple[str, ...]:
         """See `Family.inputs`."""

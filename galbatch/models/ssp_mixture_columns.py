@@ -118,10 +118,14 @@ def values_of(
     weight = np.where(weight < 0.5 * settings.least_weight, 0.0, weight)
     total = weight.sum(axis=1, keepdims=True)
     weight = np.divide(weight, total, where=total != 0, out=np.full_like(weight, np.nan))
+    # Medians of weights that fall need not fall.
+    order = np.argsort(-weight, axis=1, kind="stable")
+    weight = np.take_along_axis(weight, order, axis=1)
     values: dict[str, NDArray[Any]] = {"ssp_weight": weight}
     none = ~(weight > 0)
     for kind in (*OF_STARS, *(OF_GALAXY if settings.own else ())):
-        found = 10.0 ** each(kind) if kind == "log_gas" else each(kind)
+        found = np.take_along_axis(each(kind), order, axis=1)
+        found = 10.0**found if kind == "log_gas" else found
         values[f"ssp_{kind.replace('log_gas', 'gas')}"] = np.where(none, np.nan, found)
     for kind in (*(() if settings.own else OF_GALAXY), *LIGHT_WEIGHTED):
         for suffix, level in (("", 2), ("_low", 1), ("_high", 3)):

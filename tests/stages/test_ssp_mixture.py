@@ -104,6 +104,7 @@ def test_populations_of_spectra_as_observed(network: str, folder: Path) -> None:
     assert np.isnan(lists["weight"][~known]).all()
     weight = lists["weight"][known]
     np.testing.assert_allclose(weight.sum(axis=1), 1, rtol=1e-5)
+    assert (np.diff(weight, axis=1) <= 0).all()
     for name in ("log_age", "metallicity"):
         np.testing.assert_array_equal(np.isnan(lists[name][known]), weight == 0)
     truth = table["truth"].light_weighted["light_log_age"][known]
@@ -130,3 +131,11 @@ def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
     done = galbatch("run", "job.yaml", cwd=folder)
     assert done.returncode == 2
     assert "name the column with the redshift" in done.stderr.splitlines()[-1]
+
+
+def test_a_library_is_read_before_anything_runs(folder: Path) -> None:
+    (folder / "ssp.parquet").write_text("no table")
+    change = "models.ssp_mixture.templates={file: ssp.parquet}"
+    done = galbatch("run", "job.yaml", "--set", change, cwd=folder)
+    assert done.returncode == 2 and not (folder / "store").exists()
+    assert "ssp.parquet: cannot be read as a library" in done.stderr.splitlines()[-1]
