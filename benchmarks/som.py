@@ -1,19 +1,26 @@
 """The batch map beside MiniSom on the same rows: both errors, and CPU time on one core.
 
-    python benchmarks/som.py [--rows 10000] [--many 1000000]
+    python benchmarks/som.py [--rows 10000] [--many 1000000] [--xpysom]
 
 MiniSom (`pip install minisom`, in the development environment) takes one pass and ten over the
 rows, from random weights; the map here 20 passes. Rows are latents of a smooth family of six
 parameters in 256 directions, as they are and whitened. Targets: neither error worse than MiniSom's
 after ten passes, in at most a tenth of its CPU time; 500,000 rows a second, core and pass.
+`--xpysom` runs that batch map too, 40 epochs in an environment of its own (uv).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +33,9 @@ from galbatch.maps.som import Som, fit_som, narrowing, scaling_of, sums_by_cell
 SHAPE = (10, 10)
 WIDTHS = narrowing(4.0, 0.35, 20).tolist()
 CHUNK = 100_000
+EPOCHS = 40
+SCRIPT = Path(__file__).parent / "peers" / "maps.py"
+TOOLS = str(Path(__file__).parents[1] / ".tools" / "bin")
 
 
 def latents(rows: int, seed: int = 0) -> NDArray[np.float32]:
@@ -45,7 +55,31 @@ def by_minisom(rows: NDArray[np.float32], updates: int) -> Som:
 
 
 def by_batch(rows: NDArray[np.float32]) -> Som:
-    return fit_som(lambda: [rows], SHAPE, widths=WIDTHS)
+    return fit_som([lambda: [rows]], SHAPE, widths=WIDTHS)
+
+
+def by_xpysom(rows: NDArray[np.float32]) -> tuple[Som, float]:
+    """Its map, and its CPU seconds."""
+    uv = shutil.which("uv") or shutil.which("uv", path=TOOLS)
+    if uv is None:
+        sys.exit("uv, which makes the environment of XPySom, is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        given, out = Path(folder, "rows.npy"), Path(folder, "out.npz")
+        np.save(given, rows, allow_pickle=False)
+        environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+        subprocess.run(
+            [uv, "run", "--quiet", "--no-project", "--script", str(SCRIPT), str(given),
+             *map(str, SHAPE), str(EPOCHS), str(out)],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
+        with np.load(out) as found:
+            return Som(SHAPE, found["cells"]), float(found["seconds"])
+
+
+def told(what: str, name: str, som: Som, seconds: float, rows: NDArray[np.float32]) -> None:
+    errors = som.errors([rows])
+    print(f"{what:20} {name:22} {seconds:7.3f} {errors.quantisation:13.4f} "
+          f"{errors.topographic:12.4f}")  # fmt: skip
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
@@ -58,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--many", type=int, default=1_000_000)
+    parser.add_argument("--xpysom", action="store_true")
     words = parser.parse_args()
     raw = latents(words.rows)
     whitened = scaling_of([raw])(raw)
@@ -73,12 +108,12 @@ def main() -> None:
         spent = {}
         for name, make in cases.items():
             som, spent[name] = timed(make)
-            errors = som.errors([rows])
-            print(f"{what:20} {name:22} {spent[name]:7.3f} {errors.quantisation:13.4f} "
-                  f"{errors.topographic:12.4f}")  # fmt: skip
+            told(what, name, som, spent[name], rows)
+        if words.xpysom:
+            told(what, f"XPySom, {EPOCHS} epochs", *by_xpysom(rows), rows)
         ratio = spent["batch, 20 passes"] / spent["MiniSom, ten passes"]
         print(f"{'':20} batch / MiniSom's ten: {ratio:.3f} of the CPU time (target 0.1)")
-    cells = fit_som(lambda: [raw], SHAPE, widths=WIDTHS[:1]).cells
+    cells = fit_som([lambda: [raw]], SHAPE, widths=WIDTHS[:1]).cells
     part = latents(CHUNK, 2)
     parts = max(words.many // CHUNK, 1)
     _, seconds = timed(lambda: [sums_by_cell(part, cells) for _ in range(parts)])

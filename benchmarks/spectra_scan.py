@@ -1,14 +1,15 @@
 """Classes and redshifts of 110 real spectra by the scan of templates, and what it costs.
 
-    GALBATCH_DATA=... python benchmarks/spectra_scan.py [--quick]
+    GALBATCH_DATA=... python benchmarks/spectra_scan.py [--quick] [--redrock]
 
 The spectra (`sdss_spectra_110`) are examples that the authors of GaSNet-III kept: a third at
 random, the rest because their chi-square was the largest or their D the least. Labels are those of
 SDSS's pipeline, which was made with templates such as these (`spectral_templates`): agreement is
 not independent. They are judges, and nothing is tuned on them. Noise of their own errors is added
-until it is four and eight times as large (median S/N 2.3 and 1.2), with several seeds; the goals
-beside the figures are those of the issue. CPU time is that of one core, and the plain loop is a
-weighted least squares at each shift for a few spectra.
+until it is four and eight times as large (median S/N 2.3 and 1.2), with several seeds; goals stand
+beside the figures. CPU time is that of one core, and the plain loop is a weighted least squares at
+each shift for a few spectra. `--redrock` runs redrock too, on the same spectra, in an environment
+of its own (uv); its galaxies are the same eigenspectra, its quasars and stars its own.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import os
 
 os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1"))
 
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +53,8 @@ FIRST = {
     4: (0.916, 0.937, 0.746, 0.900),
     8: (0.833, 0.743, 0.459, 0.853),
 }
+SCRIPT = Path(__file__).parent / "peers" / "redshifts.py"
+TOOLS = str(Path(__file__).parents[1] / ".tools" / "bin")
 LOOPED = 2
 EACH = 40
 """Of the loop's shifts one in so many is timed."""
@@ -100,7 +106,7 @@ def auc(score: Array, wrong: NDArray[np.bool_]) -> float:
     return float(((low < high) + 0.5 * (low == high)).mean())
 
 
-def judged(found: ScanResult, sample: Sample) -> dict[str, float]:
+def judged(found: ScanResult | Peer, sample: Sample) -> dict[str, float]:
     off = (found.z - sample.z) / (1 + sample.z)
     made = {"class": float((found.kind == sample.kind).mean())}
     for kind, limits in (("GALAXY", (0.001,)), ("QSO", (0.001, 0.003, 0.01)), ("STAR", (0.001,))):
@@ -151,6 +157,42 @@ def timed(
     return found, (time.process_time() - start) / len(found.z) * 1e3
 
 
+@dataclass(frozen=True)
+class Peer:
+    """What redrock says of the spectra, in the words of `judged`."""
+
+    kind: NDArray[np.str_]
+    z: Array
+    d_score: Array
+    delta_chi2: Array
+    chi2: Array
+    dof: Array
+
+
+def by_redrock(spectra: tuple[Array, Array], folder: Path) -> tuple[Peer, float]:
+    """The result, and CPU milliseconds of a spectrum."""
+    uv = shutil.which("uv") or shutil.which("uv", path=TOOLS)
+    if uv is None:
+        sys.exit("uv, which makes redrock's environment, is not installed")
+    flux, ivar = spectra
+    with tempfile.TemporaryDirectory() as place:
+        given, out = Path(place, "spectra.npz"), Path(place, "out.npz")
+        wavelength = 10.0 ** (GRID.first + GRID.step * np.arange(GRID.points))
+        np.savez(given, allow_pickle=False, flux=flux, ivar=ivar, wavelength=wavelength)
+        eigenspectra = folder / "spectral_templates" / "spEigenGal-56436.fits"
+        environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+        subprocess.run(
+            [uv, "run", "--quiet", "--no-project", "--script", str(SCRIPT), str(given),
+             str(folder / "redrock_templates"), str(eigenspectra), str(out)],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
+        with np.load(out) as found:
+            dof = (ivar > 0).sum(axis=1).astype(np.float64)
+            peer = Peer(found["kind"], found["z"], found["delta_chi2"] / found["chi2"],
+                        found["delta_chi2"], found["chi2"], dof)  # fmt: skip
+            return peer, float(found["seconds"]) / len(flux) * 1e3
+
+
 def line(name: str, values: Sequence[float], extra: str = "") -> str:
     scatter = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"  {name:<14} {np.nanmean(values):9.3f}{scatter}{extra}"
@@ -172,9 +214,10 @@ def show(factor: int, results: list[dict[str, float]]) -> None:
 
 def main() -> None:
     quick = "--quick" in sys.argv
-    folder = Path(os.environ.get("GALBATCH_DATA", "../shared/data"))
+    folder = Path(os.environ.get("GALBATCH_DATA", "data"))
     if not (folder / "sdss_spectra_110").is_dir():
-        sys.exit(f"no spectra: {folder / 'sdss_spectra_110'} is not a folder (set GALBATCH_DATA)")
+        print(f"skipped: {folder / 'sdss_spectra_110'} is not a folder (set GALBATCH_DATA)")
+        return
     sample, bases = load_sample(folder), load_bases(folder)
     for settings in (FAST, FULL):
         scan(sample.flux[:4], sample.ivar[:4], GRID, bases, settings)
@@ -192,6 +235,10 @@ def main() -> None:
         print(f"noise x {factor}, {seeds} seed(s), {len(sample.z)} spectra")
         show(factor, results)
         print(line("same as full", alike, "   goal 0.995"))
+        if "--redrock" in sys.argv and factor < 8:
+            peer, spent_by_it = by_redrock(sample.noisier(factor, 0), folder)
+            print(f"redrock, one seed, {spent_by_it:.0f} CPU ms a spectrum")
+            show(factor, [judged(peer, sample)])
         cost[factor] = (
             float(np.median([one for one, _ in spent])),
             float(np.median([two for _, two in spent])),

@@ -190,6 +190,24 @@ class ClustersTried:
 
 
 @dataclass(frozen=True, eq=False)
+class PropertyShown:
+    """What the rows of cells and clusters are like in one property.
+
+    Parameters
+    ----------
+    name : str
+    cells : ndarray, shape (x, y)
+        Its median; NaN where no row has it.
+    clusters : tuple of (float or None, float or None)
+        Median and spread in each.
+    """
+
+    name: str
+    cells: NDArray[Any]
+    clusters: tuple[tuple[float | None, float | None], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class MapShown:
     """A self-organising map, and clusters.
 
@@ -207,6 +225,9 @@ class MapShown:
         How many clusters there are.
     tried : tuple of ClustersTried
         Numbers of clusters.
+    rows : tuple of int
+        Of each cluster.
+    properties : tuple of PropertyShown
     """
 
     hits: NDArray[Any]
@@ -216,6 +237,8 @@ class MapShown:
     topographic: float
     k: int
     tried: tuple[ClustersTried, ...] = ()
+    rows: tuple[int, ...] = ()
+    properties: tuple[PropertyShown, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,18 @@ from galbatch.store.rows import read_rows
 
 Table = dict[str, NDArray[Any]]
 ARRAYS = ("spectrum", "ivar", "mask")
+OWN_GRIDS = "parquet, a grid for each row"
 
 
-def survey(pixels: int = 4096) -> Survey:
-    """Positions, one band, redshifts, and a spectrum with its inverse variance and mask."""
+def survey(pixels: int = 4096, *, own_grids: bool = False) -> Survey:
+    """Positions, one band, redshifts, and a spectrum with its inverse variance and mask.
+
+    With `own_grids` files may have wavelengths for each row.
+    """
+    words = {"flux": "spectrum", "ivar": "ivar", "mask": "mask"}
     return Survey.model_validate(
         {
+            **({"spectra": words} if own_grids else {}),
             "name": "spectra",
             "title": "A spectroscopic survey",
             "id": {"column": "ID"},
@@ -94,6 +100,38 @@ def table_of(ids: NDArray[np.int64], pixels: int) -> Table:
     }
 
 
+def cut(ids: NDArray[np.int64], pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first and last pixel of the axis that the files have of a row with an id."""
+    return ids % 7, pixels - ids % 5
+
+
+def with_own_grids(ids: NDArray[np.int64], pixels: int) -> Table:
+    """The arrays of ids where a row of the files has wavelengths of its own."""
+    first, last = (one[:, None] for one in cut(ids, pixels))
+    at = np.arange(pixels)
+    inside = (at >= first) & (at < last)
+    outside = {"spectrum": np.float32(np.nan), "ivar": np.float32(0), "mask": np.uint8(0)}
+    return {
+        name: np.where(inside, values, outside[name])
+        for name, values in arrays_of(ids, pixels).items()
+    }
+
+
+def write_own_grids(table: Table, path: Path) -> None:
+    """Lists of the pixels that a row has, some of them from the longest wavelength on."""
+    columns = {name: pa.array(values) for name, values in table.items() if values.ndim == 1}
+    ids, pixels = table["ID"], table["spectrum"].shape[1]
+    spans = list(zip(*cut(ids, pixels), ids % 2 == 1, strict=True))
+    wavelengths = np.broadcast_to(10 ** (3.55 + 1e-4 * np.arange(pixels)), (len(ids), pixels))
+    arrays = {name: table[name] for name in ARRAYS} | {"wavelength": wavelengths}
+    for name, values in arrays.items():
+        rows = [values[row, first:last] for row, (first, last, _) in enumerate(spans)]
+        columns[name] = pa.array(
+            [one[::-1] if falls else one for one, (*_, falls) in zip(rows, spans, strict=True)]
+        )
+    pq.write_table(pa.table(columns), path, row_group_size=100)
+
+
 def write_fits(table: Table, path: Path) -> None:
     columns = [
         fits.Column(name, f"{values[0].size}{CODES[values.dtype.name]}", array=values)
@@ -146,6 +184,7 @@ WRITERS: dict[str, tuple[str, Callable[[Table, Path], None]]] = {
     "hdf5": ("h5", write_hdf5),
     "zarr": ("zarr", write_zarr),
     "parquet": ("parquet", write_parquet),
+    OWN_GRIDS: ("parquet", write_own_grids),
 }
 
 
@@ -154,7 +193,9 @@ class Spectra:
 
     def __init__(self, folder: Path, pixels: int = 4096, kind: str = "parquet") -> None:
         self.folder, self.pixels, self.kind = folder, pixels, kind
-        self.survey = survey(pixels)
+        own_grids = kind == OWN_GRIDS
+        self.survey = survey(pixels, own_grids=own_grids)
+        self._arrays_of = with_own_grids if own_grids else arrays_of
         ending = WRITERS[kind][0]
         self.words = job_words(
             survey="spectra",
@@ -197,6 +238,6 @@ class Spectra:
             for part in read_rows(site.layout, partition, ["ID", "r", *ARRAYS]):
                 numbers = part["ID"].to_numpy()
                 seen += numbers.tolist()
-                for name, values in arrays_of(numbers, self.pixels).items():
+                for name, values in self._arrays_of(numbers, self.pixels).items():
                     np.testing.assert_array_equal(to_numpy(part[name]), values)
         assert sorted(seen) == sorted(ids)

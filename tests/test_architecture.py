@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sample": BASE | {"flux"},
     "quality": BASE,
     "mock": BASE | {"flux", "spectra", "intake"},
-    "models": BASE | {"flux", "spectra", "maps", "quality"},
+    "models": BASE | {"flux", "spectra", "maps", "sample", "quality"},
     "training": BASE | {"flux", "spectra", "maps", "sample", "quality", "mock", "models"},
     **dict.fromkeys(EDGES, BASE),
     "sinks": BASE,

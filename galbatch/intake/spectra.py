@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,12 @@ _WAVELENGTHS_OF: dict[Scale, Callable[[NDArray[np.float64]], NDArray[np.float64]
     "log10": lambda numbers: np.power(10.0, numbers),
     "ln": np.exp,
 }
+_WIDE = (
+    "column '{0}': it has flags that the survey's type for it has no bit for: write dtype: {1} for "
+    "the column in the survey"
+)
+_WHOLE = {"float32": 2.0**24, "float64": 2.0**53}
+"""Integers up to these are floats without rounding."""
 _FEWEST = 2
 """Pixels of a spectrum that must fall on the axis."""
 
@@ -131,6 +137,14 @@ def plan_spectra(
     return SpectralPlan(grid.name, unit if settings.scale == "linear" else settings.unit, medium)
 
 
+def assumed(survey: Survey, header: SpectralHeader) -> tuple[str, ...]:
+    """What is taken for granted of a file's spectra, since neither it nor the survey says so."""
+    settings = survey.spectra
+    if settings is None or header.medium or "medium" in settings.model_fields_set:
+        return ()
+    return ("wavelengths are taken for those in vacuum: 'medium' under 'spectra' does not say it",)
+
+
 def on_axis(
     survey: Survey, plan: SpectralPlan, table: pa.Table, wavelengths: str
 ) -> tuple[pa.Table, list[Problem]]:
@@ -161,14 +175,9 @@ def on_axis(
     grids = _lists(table[wavelengths]) if wavelengths else None
     points = len(axis) if plan.grid is None else plan.grid.points
     rounded = {
-        name: f"expected {survey.column[name].kind}, the file holds {one.values.dtype}, which that "
-        f"would round: write dtype: {one.values.dtype} for the column in the survey"
+        name: reason
         for name, one in lists.items()
-        if not np.can_cast(one.values.dtype, survey.column[name].kind, "same_kind")
-        or (
-            one.values.dtype.kind == "f"
-            and one.values.itemsize > np.dtype(survey.column[name].kind).itemsize
-        )
+        if (reason := _rounded(one, survey.column[name].kind))
     }
     problems = list(_unequal(settings, lists, grids, points, rounded))
     left_out = {int(row) for rows, _ in problems for row in rows}
@@ -185,12 +194,36 @@ def on_axis(
         flux, ivar = step.spectra(values[settings.flux], values[settings.ivar])
         found[settings.flux][rows], found[settings.ivar][rows] = flux, ivar
         if settings.mask:
-            found[settings.mask][rows] = step.flags(values[settings.mask])
+            flags = step.flags(values[settings.mask])
+            found[settings.mask][rows] = flags
+            lost = (found[settings.mask][rows] != flags).any(axis=1)
+            problems.append((rows[lost], _WIDE.format(settings.mask, lists[settings.mask].dtype)))
     for name, array in found.items():
         column = survey.column[name]
         kind = arrow_type(column.kind, column.shape, column.axes)
         table = table.set_column(table.schema.get_field_index(name), name, from_numpy(array, kind))
     return table.drop_columns([wavelengths] if wavelengths else []), problems
+
+
+def _rounded(lists: _Lists, kind: str) -> str:
+    """Why the numbers of a column cannot be those of the store as they are; or nothing."""
+    held, wanted = lists.dtype, np.dtype(kind)
+    if wanted.kind in "iu":
+        if held.kind in "iu":
+            return ""
+        return f"expected integers, the file holds {held}"
+    if held.kind in "iu":
+        # Without nulls in them, which are no numbers.
+        known = lists.values[np.isfinite(lists.values)]
+        exact = not len(known) or np.abs(known.astype(np.float64)).max() <= _WHOLE[kind]
+    else:
+        exact = held.kind == "f" and held.itemsize <= wanted.itemsize
+    if exact:
+        return ""
+    return (
+        f"expected {kind}, the file holds {held}, which that would round: write dtype: "
+        f"{'float64' if held.kind in 'iu' else held} for the column in the survey"
+    )
 
 
 class _NoGrid(Exception):
@@ -202,6 +235,8 @@ class _Lists:
     """A list in each row."""
 
     values: NDArray[np.generic]
+    dtype: np.dtype[Any]
+    """Of the file's numbers; the values are floats where some of its integers are null."""
     first: NDArray[np.int64]
     lengths: NDArray[np.int64]
     """-1 where there is no list."""
@@ -209,6 +244,12 @@ class _Lists:
     def row(self, row: int) -> NDArray[np.generic]:
         """The values of a row."""
         return self.values[self.first[row] : self.first[row] + self.lengths[row]]
+
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """The values of rows that have equally many, shape (n, m)."""
+        width = int(self.lengths[rows[0]]) if len(rows) else 0
+        found: NDArray[np.generic] = self.values[self.first[rows, None] + np.arange(width)]
+        return found
 
 
 def _lists(column: pa.ChunkedArray) -> _Lists:
@@ -220,7 +261,7 @@ def _lists(column: pa.ChunkedArray) -> _Lists:
     if pa.types.is_floating(flat.type):
         flat = pc.fill_null(flat, np.nan)
     first = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))[:-1]])
-    return _Lists(np.asarray(flat), first, lengths)
+    return _Lists(np.asarray(flat), np.dtype(flat.type.to_pandas_dtype()), first, lengths)
 
 
 def _unequal(
@@ -258,17 +299,26 @@ def _groups(
         if len(kept):
             yield kept, None
         return
+    kept = np.setdiff1d(np.arange(rows), list(left_out))
+    if not len(kept):
+        return
+    # Those of a file are mostly the same: what is left is looked at one by one.
+    first = grids.row(kept[0])
+    alike = kept[grids.lengths[kept] == len(first)]
+    alike = alike[(grids.rows(alike) == first).all(axis=1)]
     of: dict[bytes, list[int]] = {}
-    for row in range(rows):
-        if row not in left_out:
-            of.setdefault(grids.row(row).tobytes(), []).append(row)
-    for same in of.values():
-        yield np.array(same, dtype=np.int64), np.asarray(grids.row(same[0]), dtype=np.float64)
+    for row in np.setdiff1d(kept, alike).tolist():
+        of.setdefault(grids.row(row).tobytes(), []).append(row)
+    # A grid with a missing number equals none, itself included.
+    groups = [alike] if len(alike) else []
+    for same in (*groups, *of.values()):
+        found = np.asarray(same, dtype=np.int64)
+        yield found, np.asarray(grids.row(int(found[0])), dtype=np.float64)
 
 
 def _taken(lists: _Lists, rows: NDArray[np.int64], step: ToAxis) -> NDArray[np.generic]:
     """The values of rows that have equally many, shape (n, m), from the shortest wavelength."""
-    stacked = np.stack([lists.row(int(row)) for row in rows])
+    stacked = lists.rows(rows)
     return stacked[:, ::-1] if step.falling else stacked
 
 

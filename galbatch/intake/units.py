@@ -93,6 +93,7 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
         else:
             own[name] = arrived
         notes += [note] if note else []
+    notes += _spectral(survey, stated, factors, file)
     factors = {name: factor for name, factor in factors.items() if factor != 1.0}
     in_degrees = {
         name
@@ -101,6 +102,40 @@ def plan_units(survey: Survey, stated: Mapping[str, str], file: str) -> UnitPlan
         or (units.is_sexagesimal(stated[name]) and "d" in stated[name].lower())
     }
     return UnitPlan(factors, positions, frozenset(in_degrees), own, tuple(notes))
+
+
+def _spectral(
+    survey: Survey, stated: Mapping[str, str], factors: dict[str, float], file: str
+) -> list[str]:
+    """Notes on the units of spectra; sets the factor of the inverse variances.
+
+    Raises
+    ------
+    SpecError
+        If the flux is per frequency, or the inverse variances are of another unit.
+    """
+    spectra = survey.spectra
+    if spectra is None or spectra.flux not in stated:
+        return []
+    flux, ivar = (survey.column[name] for name in (spectra.flux, spectra.ivar))
+    where = f"{file}: column '{flux.name}'"
+    arrived = stated[flux.name] or flux.unit
+    if not arrived:
+        return [f"column '{flux.name}' has no unit: taken for flux per wavelength"]
+    if units.is_per_frequency(arrived):
+        raise _contradiction(where, arrived, "flux per wavelength (erg/s/cm2/Angstrom, say)")
+    scale = factors.get(flux.name, 1.0)
+    said = stated.get(ivar.name, "")
+    if not said:
+        factors[ivar.name] = scale**-2
+        note = f"column '{ivar.name}' has no unit: taken for that of '{flux.name}' to the power -2"
+        return [note] if scale != 1.0 else []
+    own = units.variance_factor(said, arrived)
+    if own is None and None not in (units.unit(said), units.unit(arrived)):
+        where = f"{file}: column '{ivar.name}'"
+        raise _contradiction(where, said, f"'({arrived})-2', as '{flux.name}' is in '{arrived}'")
+    factors[ivar.name] = (1.0 if own is None else own) * scale**-2
+    return []
 
 
 def _angle_note(column: Column, where: str, arrived: str) -> str:

@@ -32,10 +32,20 @@ class KDiagnosis:
     stability: float
 
 
-def cluster_centres(rows: NDArray[np.floating], k: int, seed: int) -> NDArray[np.float64]:
-    """Centres of clusters by k-means, the largest cluster first, shape (k, d)."""
-    found = KMeans(k, n_init=_STARTS, random_state=seed).fit(rows)
-    sizes = np.bincount(found.labels_, minlength=k)
+def cluster_centres(
+    rows: NDArray[np.floating], k: int, seed: int, weights: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """Centres of clusters by k-means, the largest cluster first, shape (k, d).
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, d)
+    k, seed : int
+    weights : ndarray, shape (n,), optional
+        Of each row; all the same by default.
+    """
+    found = KMeans(k, n_init=_STARTS, random_state=seed).fit(rows, sample_weight=weights)
+    sizes = np.bincount(found.labels_, weights, minlength=k)
     order = np.argsort(-sizes, kind="stable")
     return np.asarray(found.cluster_centers_[order], np.float64)
 

@@ -10,15 +10,94 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial, reduce
+from operator import add
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-RowParts = Callable[[], Iterable[NDArray[np.floating]]]
-"""Gives the rows again, in parts of shape (n, d), in the same order each time."""
+RowPart = Callable[[], Iterable[NDArray[np.floating]]]
+"""Gives a part of the rows again, in pieces of shape (n, d), in the same order each time."""
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Does something with each part and gives what came of it, in the order of the parts: `map`, or
+that of a pool of threads or processes. What is made of it does not depend on which."""
+_WIDE = 1e30
 _CHUNK = 8192
 """Rows whose distances to all cells are held at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and scatter of rows, which those of several parts are joined to.
+
+    Chan, Golub & LeVeque (1983), The American Statistician 37, 242: sums about the mean, which keep
+    their digits where the mean is far from zero.
+
+    Parameters
+    ----------
+    count : int
+    mean : ndarray, shape (d,)
+    products : ndarray, shape (d, d)
+        Sum of the products of every two numbers of a row, each less its mean.
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    products: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pieces: Iterable[NDArray[np.floating]]) -> Moments | None:
+        """Of rows in pieces of shape (n, d); None where there is no row."""
+        found: Moments | None = None
+        for piece in pieces:
+            if not len(piece):
+                continue
+            rows = np.asarray(piece, np.float64)
+            mean = rows.mean(axis=0)
+            rows = rows - mean
+            more = cls(len(rows), mean, rows.T @ rows)
+            found = more if found is None else found + more
+        return found
+
+    def __add__(self, other: Moments) -> Moments:
+        count = self.count + other.count
+        apart = other.mean - self.mean
+        between = np.outer(apart, apart) * (self.count * other.count / count)
+        mean = self.mean + apart * (other.count / count)
+        return Moments(count, mean, self.products + other.products + between)
+
+    @property
+    def spreads(self) -> NDArray[np.float64]:
+        """Standard deviation of each number; 0 where all rows have the same but for rounding."""
+        found = np.sqrt(np.diag(self.products) / self.count)
+        rounding = 4 * np.finfo(np.float64).eps * np.abs(self.mean)
+        return np.asarray(np.where(found > rounding, found, 0.0))
+
+    def scaling(self, most: int | None = None) -> Scaling:
+        """The directions with the largest spread, all that have any by default.
+
+        Numbers are brought to one spread first, so that their units do not matter.
+        """
+        spreads = self.spreads
+        used = np.flatnonzero(spreads > 0)
+        if not len(used):
+            raise ValueError("a map needs rows that differ")
+        scale = spreads[used]
+        correlation = self.products[np.ix_(used, used)] / self.count / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(correlation)
+        order = np.argsort(values)[::-1]
+        values, vectors = values[order], vectors[:, order]
+        # What rounding alone makes of a direction without spread is no direction.
+        kept = int((values > 1e-10 * values[0]).sum())
+        kept = min(kept, most or kept)
+        # The sign of a direction is nobody's choice: its largest part is positive.
+        largest = np.abs(vectors[:, :kept]).argmax(axis=0)
+        signs = np.sign(vectors[largest, np.arange(kept)])
+        matrix = np.zeros((len(spreads), kept))
+        matrix[used] = vectors[:, :kept] * signs / np.sqrt(values[:kept]) / scale[:, None]
+        return Scaling(self.mean, matrix)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +108,26 @@ class Scaling:
     ----------
     mean : ndarray, shape (d,)
     matrix : ndarray, shape (d, k)
-        The first directions of the rows' covariance, each divided by its spread.
+        The first directions of the rows' correlation, each divided by its spread.
     """
 
     mean: NDArray[np.float64]
     matrix: NDArray[np.float64]
 
     def __call__(self, rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Of rows of shape (n, d), shape (n, k)."""
-        return np.asarray((rows - self.mean) @ self.matrix, np.float32)
+        """Of rows of shape (n, d), shape (n, k).
+
+        In float32 where rows are: what their own digits leave open is as large as what its sums do.
+        """
+        kind = np.float32 if rows.dtype == np.float32 and self._is_narrow else np.float64
+        moved = np.subtract(rows, self.mean.astype(kind), dtype=kind)
+        return np.asarray(moved @ self.matrix.astype(kind), np.float32)
+
+    @cached_property
+    def _is_narrow(self) -> bool:
+        """Whether its numbers are those of float32."""
+        largest = max(float(np.abs(self.matrix).max()), float(np.abs(self.mean).max()))
+        return largest < _WIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +226,17 @@ class SomErrors:
     topographic: float
     hits: NDArray[np.int64]
 
+    def __add__(self, other: SomErrors) -> SomErrors:
+        """Of the rows of both."""
+        rows = self.rows + other.rows
+        mine, its = self.rows / max(rows, 1), other.rows / max(rows, 1)
+        return SomErrors(
+            rows,
+            mine * self.quantisation + its * other.quantisation,
+            mine * self.topographic + its * other.topographic,
+            self.hits + other.hits,
+        )
+
 
 def scaling_of(parts: Iterable[NDArray[np.floating]], most: int | None = None) -> Scaling:
     """Directions and spreads of rows.
@@ -150,47 +251,36 @@ def scaling_of(parts: Iterable[NDArray[np.floating]], most: int | None = None) -
     -------
     Scaling
     """
-    count = 0
-    total = squares = None
-    for part in parts:
-        rows = np.asarray(part, np.float64)
-        count += len(rows)
-        total = rows.sum(axis=0) if total is None else total + rows.sum(axis=0)
-        product = rows.T @ rows
-        squares = product if squares is None else squares + product
-    if total is None or squares is None or count < 2:
-        raise ValueError(f"a map needs rows, got {count}")
-    mean = total / count
-    values, vectors = np.linalg.eigh(squares / count - np.outer(mean, mean))
-    order = np.argsort(values)[::-1]
-    values, vectors = values[order], vectors[:, order]
-    # What rounding alone makes of a direction without spread is no direction.
-    kept = int((values > 1e-10 * values[0]).sum())
-    kept = min(kept, most or kept)
-    # The sign of a direction is nobody's choice: its largest part is positive.
-    largest = np.abs(vectors[:, :kept]).argmax(axis=0)
-    signs = np.sign(vectors[largest, np.arange(kept)])
-    return Scaling(mean, vectors[:, :kept] * signs / np.sqrt(values[:kept]))
+    found = Moments.of(parts)
+    if found is None or found.count < 2:
+        raise ValueError(f"a map needs rows, got {found.count if found else 0}")
+    return found.scaling(most)
 
 
 def fit_som(
-    parts: RowParts,
+    parts: Sequence[RowPart],
     shape: tuple[int, int],
     *,
     widths: Sequence[float],
+    plane: NDArray[np.float64] | None = None,
+    each: Each = map,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Som:
     """Learn a map.
 
-    It begins flat, along the two directions in which the rows spread most. The result does not
-    depend on chance, nor on how the rows are cut into parts, but for the last digits.
+    It begins flat, along two directions. The result does not depend on chance, on who does the
+    parts, nor on how the rows are cut into parts, but for the last digits of the latter.
 
     Parameters
     ----------
-    parts : callable
+    parts : sequence of callable
     shape : tuple of int
     widths : sequence of float
         Of the neighbourhood, in cells, in each pass; see `narrowing`.
+    plane : ndarray, shape (2, k), optional
+        The directions, as long as the spread of the rows along them, of rows whose mean is zero;
+        by default those in which the rows spread most. Whitened rows have none of these.
+    each : callable
     progress : callable
         Is told (passes done, passes in all).
 
@@ -198,21 +288,33 @@ def fit_som(
     -------
     Som
     """
-    cells = _flat(parts, shape)
+    cells = _flat(parts, shape, each) if plane is None else _on_plane(0.0, plane, shape)
     places = np.stack(np.unravel_index(np.arange(len(cells)), shape), axis=1)
     apart = ((places[:, None] - places[None]) ** 2).sum(axis=2)
     for number, width in enumerate(widths):
         sums, counts = np.zeros_like(cells), np.zeros(len(cells))
-        for part in parts():
-            more, rows = sums_by_cell(part, cells)
+        for more, rows in each(partial(_sums_of_part, cells=cells), parts):
             sums += more
             counts += rows
         near = np.exp(-apart / (2.0 * width**2))
         weight = near @ counts
         moved = weight > 1e-12 * counts.sum()
+        cells = cells.copy()
         cells[moved] = (near @ sums)[moved] / weight[moved, None]
         progress(number + 1, len(widths))
     return Som(shape, cells)
+
+
+def _sums_of_part(
+    part: RowPart, cells: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`sums_by_cell` of all rows of a part."""
+    sums, counts = np.zeros(cells.shape), np.zeros(len(cells))
+    for piece in part():
+        more, rows = sums_by_cell(piece, cells)
+        sums += more
+        counts += rows
+    return sums, counts
 
 
 def narrowing(first: float, last: float, passes: int) -> NDArray[np.float64]:
@@ -256,13 +358,29 @@ def _in_chunks(
         yield part, np.subtract(half, products, out=products)
 
 
-def _flat(parts: RowParts, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _flat(parts: Sequence[RowPart], shape: tuple[int, int], each: Each) -> NDArray[np.float64]:
     """Cells on the plane of the two directions with the largest spread."""
-    plane = scaling_of(parts(), 2)
-    spreads = 1.0 / np.linalg.norm(plane.matrix, axis=0)
-    directions = plane.matrix * spreads**2
-    if directions.shape[1] < 2:
-        directions = np.concatenate([directions, np.zeros_like(directions)], axis=1)
+    moments = [one for one in each(_moments_of_part, parts) if one is not None]
+    if not moments:
+        raise ValueError("a map needs rows, got 0")
+    together = reduce(add, moments)
+    values, vectors = np.linalg.eigh(together.products / together.count)
+    order = np.argsort(values)[::-1][:2]
+    signs = np.sign(vectors[np.abs(vectors[:, order]).argmax(axis=0), order])
+    directions = vectors[:, order] * signs * np.sqrt(np.maximum(values[order], 0.0))
+    return _on_plane(together.mean, directions.T, shape)
+
+
+def _moments_of_part(part: RowPart) -> Moments | None:
+    return Moments.of(part())
+
+
+def _on_plane(
+    mean: NDArray[np.float64] | float, directions: NDArray[np.float64], shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Cells from -1.5 to 1.5 spreads along each direction, of which there may be one alone."""
+    if len(directions) < 2:
+        directions = np.concatenate([directions, np.zeros_like(directions)])
     x, y = (np.linspace(-1.5, 1.5, size) if size > 1 else np.zeros(1) for size in shape)
     steps = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-    return np.asarray(plane.mean + steps @ directions.T, np.float64)
+    return np.asarray(mean + steps @ directions, np.float64)

@@ -176,6 +176,8 @@ class Family(Protocol[S]):
     """Of its code: a model of another version is refused."""
     needs_labels: bool = True
     """Whether rows must have labels to teach it; otherwise any row does."""
+    streams: bool = False
+    """Whether a fit reads the catalogue itself, a part at a time; otherwise it is given rows."""
 
     @property
     def optional_columns(self) -> frozenset[str]:
@@ -197,12 +199,32 @@ class Family(Protocol[S]):
         """Columns that a survey may lack, and this model must have: the setting that needs each."""
         return {}
 
+    def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
+        """How many rows of a catalogue teach it, of a family that `streams`.
+
+        Parameters
+        ----------
+        rows : int
+            Of the catalogue.
+        labelled : mapping of Target to int
+            With a label, by target.
+        """
+        return rows
+
     def training_bytes(self, settings: S, survey: Survey) -> int:
         """Memory that a row to train on takes, beside the row of the catalogue."""
         return 0
 
+    def fit_bytes(self, settings: S, survey: Survey) -> int:
+        """Memory that a fit takes whatever its rows: what it simulates, or streams through."""
+        return 0
+
     def predicting_bytes(self, settings: S, survey: Survey) -> int:
         """Memory that a row takes on its way through the model, with what is predicted for it."""
+        return 0
+
+    def batch_bytes(self, settings: S, survey: Survey) -> int:
+        """Memory that it predicts in, whatever the rows, where it takes some of them at a time."""
         return 0
 
     def load(self, card: Card, folder: Path, settings: S) -> Model:

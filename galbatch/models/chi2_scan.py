@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,42 +16,47 @@ from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.scan_shown import SHOWING, fits_shown, words_of
 from galbatch.shown import Portrait, RowShown, Showing
-from galbatch.spec.spectral_models import ScanningModel
+from galbatch.spec.spectral_models import Chi2ScanModel, ScanningModel
 from galbatch.spec.survey import Survey
+from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
 from galbatch.spectra.subclasses import stellar_letters
-from galbatch.spectra.templates import KINDS, Basis
-from galbatch.values import PredictedColumn
+from galbatch.spectra.templates import KINDS, Basis, read_templates
+from galbatch.values import PredictedColumn, Target
 
-VERSION = 1
+VERSION = 2
 BASES = "bases.npz"
 _BATCH = 256
 """Rows that are read together."""
-_ROW_BYTES = 2**20
+_BATCH_BYTES = 2**29
+"""Of a batch's curves of chi-square, and of templates laid out for them."""
+_ROW_BYTES = 512
 
 _PROBABILITIES = tuple(f"prob_{kind.lower()}" for kind in KINDS)
 _CLASSES = ", ".join(KINDS)
+_Z_ERROR = "Its 1-sigma error"
 COLUMNS: tuple[PredictedColumn, ...] = (
     PredictedColumn("spec_class", "string", "", "src.class", f"Class of the best fit: {_CLASSES}"),
     PredictedColumn("spec_subclass", "string", "", "src.class", "Template of the best fit"),
     *(
-        PredictedColumn(name, "float32", "", "stat.probability;src.class", f"Probability of {kind}")
+        PredictedColumn(
+            name, "float32", "", "stat.probability;src.class",
+            f"Probability of {kind}, if one of the templates is right: not calibrated",
+        )
         for name, kind in zip(_PROBABILITIES, KINDS, strict=True)
     ),
     PredictedColumn("z_spec_model", "float64", "", "src.redshift", "Redshift of the best fit"),
-    PredictedColumn(
-        "z_spec_err", "float32", "", "stat.error;src.redshift", "Its 1-sigma error, calibrated"
-    ),
+    PredictedColumn("z_spec_err", "float32", "", "stat.error;src.redshift", _Z_ERROR),
     PredictedColumn(
         "chi2_dof", "float32", "", "stat.fit.chi2", "Chi-square of the best fit, reduced"
     ),
     PredictedColumn(
         "delta_chi2", "float32", "", "stat.fit.chi2",
-        "How much worse the second minimum is, of another class or redshift",
+        "How much worse the second minimum is, of another class or redshift; infinite without one",
     ),
     PredictedColumn(
         "d_score", "float32", "", "stat.fit.goodness",
@@ -59,6 +64,10 @@ COLUMNS: tuple[PredictedColumn, ...] = (
     ),
     PredictedColumn("z_second", "float64", "", "src.redshift", "Redshift of the second minimum"),
     PredictedColumn("class_second", "string", "", "src.class", "Class of the second minimum"),
+    PredictedColumn(
+        "residual_peak", "float32", "", "stat.fit.residual;stat.max",
+        "Largest mean of what the best fit leaves of 5 or 25 pixels side by side, in its errors",
+    ),
     PredictedColumn(
         "spec_flags", "int32", "", "meta.code.qual",
         "Sum of bits, 0 for none: "
@@ -103,7 +112,15 @@ class Chi2Scan:
 
     @property
     def _scalars(self) -> tuple[PredictedColumn, ...]:
-        return COLUMNS
+        by = f"{_Z_ERROR}, calibrated on {self._calibrated_on}"
+        return tuple(
+            replace(one, description=by) if one.description == _Z_ERROR else one for one in COLUMNS
+        )
+
+    @property
+    def _calibrated_on(self) -> str:
+        rows = self.card.rows.get("redshift", {}).get("calibration", 0)
+        return f"{rows} known redshifts" if rows else "simulated spectra of SDSS"
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
@@ -115,7 +132,7 @@ class Chi2Scan:
 
     def _predict(self, table: pa.Table) -> pa.Table:
         flux, ivar = self._reader.read(table)
-        found = scan(flux, ivar, self._reader.grid, self._bases, self._scan)
+        found = self._scanned(flux, ivar)
         values = self._values(flux, ivar, found)
         if self._settings.keep_model:
             fitted = models(found, self._reader.grid, self._bases)
@@ -157,14 +174,17 @@ class Chi2Scan:
         kind, subclass = (words(predictions, name) for name in ("spec_class", "spec_subclass"))
         return self.subclasses(kind, subclass)
 
+    def _scanned(self, flux: NDArray[np.float64], ivar: NDArray[np.float64]) -> ScanResult:
+        return scan(flux, ivar, self._reader.grid, self._bases, self._scan)
+
     def _values(
         self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult
     ) -> dict[str, NDArray[Any]]:
         """Those of all columns but the arrays."""
-        errors = np.full(len(found.z), np.nan)
+        errors, seen = np.full(len(found.z), np.nan), signal_to_noise(flux, ivar)
         for kind, model in self._errors.items():
             rows = found.kind == kind
-            errors[rows] = model.errors(found.z_err[rows], found.z[rows])
+            errors[rows] = model.errors(found.z_err[rows], found.z[rows], seen[rows])
         return {
             "spec_class": found.kind,
             "spec_subclass": found.subclass,
@@ -176,6 +196,7 @@ class Chi2Scan:
             "d_score": found.d_score,
             "z_second": found.z_second,
             "class_second": found.kind_second,
+            "residual_peak": found.residual,
             "spec_flags": found.flags,
         }
 
@@ -184,6 +205,7 @@ class ScanFamily(Family[ScanningModel]):
     """What families that fit templates to spectra share."""
 
     needs_labels = False
+    streams = True
 
     @property
     def optional_columns(self) -> frozenset[str]:
@@ -207,9 +229,9 @@ class ScanFamily(Family[ScanningModel]):
         """See `Family.inputs`."""
         return SpectrumReader(survey).inputs
 
-    def training_bytes(self, settings: ScanningModel, survey: Survey) -> int:
-        """See `Family.training_bytes`."""
-        return 4 * 8 * len(survey.wavelengths)
+    def batch_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def predicting_bytes(self, settings: ScanningModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
@@ -221,9 +243,51 @@ class Chi2ScanFamily(ScanFamily):
 
     version = VERSION
 
+    def check(self, settings: ScanningModel, survey: Survey) -> None:
+        """See `Family.check`: templates that are there can be read, too."""
+        super().check(settings, survey)
+        assert isinstance(settings, Chi2ScanModel)
+        templates_of(settings, missing="left out")
+
+    def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
+        """See `Family.teaching`: the errors of redshifts are calibrated where one is known."""
+        return labelled.get("redshift", 0)
+
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: rows are scanned in batches, as predictions are made."""
+        return 2 * _BATCH_BYTES
+
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Chi2Scan:
         """See `Family.load`."""
         return Chi2Scan(card, folder, settings)
+
+
+def templates_of(
+    settings: Chi2ScanModel, missing: Literal["refused", "left out"] = "refused"
+) -> list[Basis]:
+    """The templates that a model is to fit.
+
+    Parameters
+    ----------
+    settings : Chi2ScanModel
+    missing : {"refused", "left out"}
+        What becomes of a file that is not there.
+
+    Raises
+    ------
+    SpecError
+        If one cannot be read.
+    """
+    found: list[Basis] = []
+    for number, one in enumerate(settings.templates):
+        if missing == "left out" and not Path(one.file).is_file():
+            continue
+        try:
+            found += read_templates(Path(one.file), one.of, one.redshifts, one.vectors)
+        except SpecError as error:
+            where = f"models.{settings.name}.templates.{number}: {error.where}"
+            raise SpecError(where, error.problem, error.hint) from error
+    return found
 
 
 def save_bases(folder: Path, bases: Sequence[Basis]) -> list[dict[str, Any]]:

@@ -35,6 +35,12 @@ def share_machine(number: int, count: int) -> None:
     tf.config.set_visible_devices(gpus[number::count], "GPU")
 
 
+def cores() -> int:
+    """That this process may use."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return found or 1
+
+
 def prepare_tensorflow() -> Any:
     """TensorFlow, with all cores of this process and no more GPU memory than it needs.
 
@@ -48,11 +54,10 @@ def prepare_tensorflow() -> Any:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import tensorflow as tf
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # RuntimeError: TensorFlow has started and these can no longer be changed.
     with contextlib.suppress(RuntimeError):
         # Dask sets OMP_NUM_THREADS to 1 for its workers, which TensorFlow would follow.
-        tf.config.threading.set_intra_op_parallelism_threads(cores or 1)
+        tf.config.threading.set_intra_op_parallelism_threads(cores())
         tf.config.threading.set_inter_op_parallelism_threads(2)
         for gpu in tf.config.list_physical_devices("GPU"):
             # cupy lives on the same device.

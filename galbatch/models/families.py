@@ -40,6 +40,9 @@ FAMILIES: dict[str, Entry] = {
     "gasnet": Entry(
         "galbatch.models.gasnet:GasnetFamily", "galbatch.training.gasnet:GasnetTrainer"
     ),
+    "infovae": Entry(
+        "galbatch.models.infovae:InfoVaeFamily", "galbatch.training.infovae:InfoVaeTrainer"
+    ),
     "photometric": Entry(
         "galbatch.models.photometric:PhotometricFamily",
         "galbatch.training.photometric:PhotometricTrainer",
@@ -47,6 +50,11 @@ FAMILIES: dict[str, Entry] = {
     "sed_autoencoder": Entry(
         "galbatch.models.sed_autoencoder:SedAutoencoderFamily",
         "galbatch.training.sed_autoencoder:SedAutoencoderTrainer",
+    ),
+    "som": Entry("galbatch.models.som:SomFamily", "galbatch.training.som:SomTrainer"),
+    "ssp_mixture": Entry(
+        "galbatch.models.ssp_mixture:SspMixtureFamily",
+        "galbatch.training.ssp_mixture:SspMixtureTrainer",
     ),
     "thesis": Entry(
         "galbatch.models.thesis:ThesisFamily", "galbatch.training.thesis:ThesisTrainer"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,36 @@ from galbatch.columns import words
 from galbatch.errors import SpecError
 from galbatch.models.base import Card
 from galbatch.models.chi2_scan import Chi2Scan, ScanFamily
+from galbatch.models.gasnet_encoder import Encoder
+from galbatch.models.gasnet_redshifts import COLUMNS as REDSHIFT_COLUMNS
+from galbatch.models.gasnet_redshifts import NETWORK as REDSHIFTS
+from galbatch.models.gasnet_redshifts import calibrated, extragalactic, redshifts, shown
 from galbatch.models.runtime import Network, open_network
 from galbatch.models.scan_shown import SHOWING
 from galbatch.quality.calibration import SoftmaxScale
 from galbatch.shown import NumberShown, Portrait, Showing
 from galbatch.spec.spectral_models import GasnetModel, ScanningModel
 from galbatch.spec.survey import Survey
+from galbatch.spectra import anomalies
+from galbatch.spectra.anomalies import numbers_of, strangeness
+from galbatch.spectra.clean import signal_to_noise
+from galbatch.spectra.columns import SpectrumReader
+from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanResult
 from galbatch.spectra.subclasses import folded
-from galbatch.values import PredictedColumn
+from galbatch.values import PredictedColumn, Target
 
-VERSION = 1
+Array = NDArray[np.float64]
+
+VERSION = 2
 NETWORK = "subclass"
+STAR = "STAR"
+_FIT_BYTES = 2**29
+"""What networks make of a batch, and simulated spectra on their way."""
+_AT_REST_BYTES = 2**19
+"""Of a spectrum at rest while a basis is learned from it."""
 _REDDEST = 7000.0
 """Angstrom: H alpha of near galaxies, which their subclass is told by."""
 
@@ -41,6 +56,11 @@ COLUMNS = (
     ),
     PredictedColumn(
         "gas_prob", "float32", "", "stat.probability;src.class", "Its probability, calibrated"
+    ),
+    PredictedColumn(
+        "anomaly", "float32", "", "stat.probability;meta.code.qual",
+        "Share of simulated spectra of its class, seen as well, that are as strange by chi-square, "
+        "D or residual_peak: small where strange",
     ),
 )  # fmt: skip
 
@@ -60,25 +80,35 @@ class Gasnet(Chi2Scan):
         self._folder, self._own = folder, settings
         self._input = NetworkInput(self._reader.grid)
         self._names = np.array(card.recipe["subclasses"])
+        self._usual = anomalies.from_json(card.calibration["anomaly"])
+        self._network_errors = from_json(card.calibration["network_errors"])
         self._scale = SoftmaxScale.from_json(card.calibration["subclass"])
-        self._networks: dict[str, Network] = {}
+        self._encoder: Encoder | None = None
+        self._networks: dict[tuple[str, str], Network] = {}
+
+    @property
+    def _calibrated_on(self) -> str:
+        return "simulated spectra"
 
     @property
     def _scalars(self) -> tuple[PredictedColumn, ...]:
-        return (*super()._scalars, *COLUMNS)
+        more = REDSHIFT_COLUMNS if self._own.redshift_network else ()
+        return (*super()._scalars, *COLUMNS, *more)
 
     def _values(
         self, flux: NDArray[np.float64], ivar: NDArray[np.float64], found: ScanResult
     ) -> dict[str, NDArray[Any]]:
-        xp = worker_namespace()
-        (inputs,) = upload(xp, self._input(flux, ivar, found.z))
-        logits = to_numpy(self._network(xp)(inputs)).astype(np.float64)
-        chances = self._scale.apply(logits)
+        inputs = self._input(flux, ivar, found.z)
+        chances = self._scale.apply(self._told(NETWORK, inputs))
         none = (found.flags & int(SpecFlag.NODATA)) != 0
         best = chances.argmax(axis=1)
+        made, seen = super()._values(flux, ivar, found), signal_to_noise(flux, ivar)
+        if self._own.redshift_network:
+            made |= self._redshifts(inputs, best, found, seen)
         return {
-            **super()._values(flux, ivar, found),
+            **made,
             "gas_subclass": np.where(none, "", self._names[best]),
+            "anomaly": strangeness(self._usual, found.kind, seen, numbers_of(found)),
             "gas_prob": np.where(none, np.nan, chances.max(axis=1)),
         }
 
@@ -106,18 +136,43 @@ class Gasnet(Chi2Scan):
         """Those of the network; see `SubclassModel.told_subclasses`."""
         return words(predictions, "gas_subclass")
 
-    def _network(self, xp: Any) -> Network:
+    def _scanned(self, flux: Array, ivar: Array) -> ScanResult:
+        if self._own.coefficients == "solved":
+            return super()._scanned(flux, ivar)
+        if self._encoder is None:
+            xp = worker_namespace()
+            self._encoder = Encoder(self._folder, self._reader.grid, self._bases, self._scan, xp)
+        return self._encoder.scan(flux, ivar)
+
+    def _redshifts(
+        self, inputs: NDArray[np.float32], best: NDArray[np.intp], found: ScanResult, seen: Array
+    ) -> dict[str, Array]:
+        """Of what neither the network nor the scan takes for a star."""
+        told = self._told(REDSHIFTS, shown(inputs, self._input, np.zeros(len(inputs), np.intp)))
+        z, error = redshifts(told, best, found.z, self._input)
+        names = np.where(found.kind == STAR, "", self._names[best])
+        error = calibrated(error, z, seen, names, self._network_errors)
+        return {"z_network": np.where(np.isfinite(error), z, np.nan), "z_network_err": error}
+
+    def _told(self, name: str, inputs: NDArray[np.float32]) -> Array:
+        xp = worker_namespace()
+        (given,) = upload(xp, inputs)
+        return np.asarray(to_numpy(self._network(name, xp)(given)), np.float64)
+
+    def _network(self, name: str, xp: Any) -> Network:
         def built() -> Any:
             from galbatch.models.device import prepare_tensorflow
 
             prepare_tensorflow()
-            from galbatch.models.gasnet_networks import build
+            from galbatch.models.gasnet_networks import build, build_redshifts
 
+            if name == REDSHIFTS:
+                return build_redshifts(self._input, len(extragalactic(self._names.tolist())))
             return build(self._own, self._input, len(self._names))
 
-        key = xp.__name__
+        key = name, xp.__name__
         if key not in self._networks:
-            self._networks[key] = open_network(self._folder, NETWORK, partial(built), xp)
+            self._networks[key] = open_network(self._folder, name, built, xp)
         return self._networks[key]
 
 
@@ -125,6 +180,11 @@ class GasnetFamily(ScanFamily):
     """Classes and redshifts that simulated spectra teach."""
 
     version = VERSION
+
+    @property
+    def optional_columns(self) -> frozenset[str]:
+        """With those of `redshift_network`; see `Family.optional_columns`."""
+        return super().optional_columns | {column.name for column in REDSHIFT_COLUMNS}
 
     def check(self, settings: ScanningModel, survey: Survey) -> None:
         """See `Family.check`."""
@@ -136,6 +196,18 @@ class GasnetFamily(ScanFamily):
                 f"Angstrom, expected {_REDDEST:.0f} at least",
                 "subclasses of galaxies are told by H alpha: a chi2_scan model needs none",
             )
+
+    def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
+        """See `Family.teaching`: simulated spectra alone do."""
+        return 0
+
+    def fit_bytes(self, settings: ScanningModel, survey: Survey) -> int:
+        """See `Family.fit_bytes`: simulated spectra, those at rest, and what networks make."""
+        assert isinstance(settings, GasnetModel)
+        inputs = NetworkInput(SpectrumReader(survey).grid).size
+        # Two bytes each; a tenth ends the fit, in single precision, and is handed over once more.
+        held = settings.mocks * inputs * 2 * 7 // 5
+        return _FIT_BYTES + max(held, settings.at_rest * _AT_REST_BYTES)
 
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Gasnet:
         """See `Family.load`."""

@@ -1,4 +1,4 @@
-"""The classifier of subclasses as a Keras model. Imports TensorFlow."""
+"""The networks of subclasses and of redshifts as Keras models. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 import keras
 from keras import layers
 
+from galbatch.models.gasnet_redshifts import SUB_NETWORKS
 from galbatch.spec.spectral_models import GasnetModel
 from galbatch.spectra.network_input import NetworkInput
 
 _DENSE = 128
 _LINES = 64
 _DROPOUT = 0.2
+_SUB_UNITS = 32
+_PIXELS = 4.0
+"""Of the network's, that a sub-network's output of 1 stands for."""
 
 
 def build(settings: GasnetModel, inputs: NetworkInput, classes: int) -> Any:
@@ -45,6 +49,68 @@ def build(settings: GasnetModel, inputs: NetworkInput, classes: int) -> Any:
     flow = layers.Dense(_DENSE, activation="relu")(flow)
     flow = layers.Dropout(_DROPOUT)(flow)
     return keras.Model(spectra, layers.Dense(classes, name="logits")(flow))
+
+
+def build_redshifts(inputs: NetworkInput, subclasses: int) -> Any:
+    """Ten sub-networks for each subclass, on features that all share.
+
+    The input is a spectrum at rest, of shape (n, 2 inputs.rest + 1): both channels, and by how
+    many pixels it was moved to the red for this once. The output has the shape
+    (n, SUB_NETWORKS, 2 subclasses): of each subclass where the spectrum is against that place, in
+    pixels, then the natural logarithms of the errors.
+
+    Parameters
+    ----------
+    inputs : NetworkInput
+    subclasses : int
+
+    Returns
+    -------
+    keras.Model
+    """
+    spectra = keras.Input((2 * inputs.rest + 1,), name="spectra")
+    flow = layers.Reshape((2, inputs.rest))(spectra[:, :-1])
+    flow = layers.Permute((2, 1))(flow)
+    flow = layers.Conv1D(16, 9, strides=3, padding="same", activation="silu")(flow)
+    flow = layers.Conv1D(8, 5, strides=2, padding="same", activation="silu")(flow)
+    flow = layers.LayerNormalization()(layers.Dense(_DENSE)(layers.Flatten()(flow)))
+    flow = layers.Dropout(_DROPOUT / 2)(layers.Activation("silu")(flow))
+    flow = layers.Dense(_DENSE, activation="silu")(flow)
+    own = layers.Dense(SUB_NETWORKS * _SUB_UNITS, activation="silu")(flow)
+    own = layers.Reshape((SUB_NETWORKS, _SUB_UNITS))(own)
+    told = layers.EinsumDense("bnh,nhs->bns", (SUB_NETWORKS, 2 * subclasses), bias_axes="ns")(own)
+    moved = layers.Reshape((1, 1))(spectra[:, -1:])
+    places = _PIXELS * told[:, :, :subclasses] - moved
+    return keras.Model(
+        spectra, layers.Concatenate(axis=2, name="told")([places, told[:, :, subclasses:]])
+    )
+
+
+def build_encoder(inputs: NetworkInput, kinds: int, vectors: int) -> Any:
+    """Spectra as observed, of shape (n, 2 inputs.observed), to shares of the vectors of bases.
+
+    Parameters
+    ----------
+    inputs : NetworkInput
+    kinds : int
+        Bases.
+    vectors : int
+        Of each.
+
+    Returns
+    -------
+    keras.Model
+        Of shape (n, kinds, vectors), not below 0, with the sum 1 along the last axis.
+    """
+    spectra = keras.Input((2 * inputs.observed,), name="spectra")
+    flow = layers.Permute((2, 1))(layers.Reshape((2, inputs.observed))(spectra))
+    flow = layers.Conv1D(16, 9, strides=3, padding="same", activation="silu")(flow)
+    flow = layers.Conv1D(16, 5, strides=2, padding="same", activation="silu")(flow)
+    flow = layers.LayerNormalization()(layers.Dense(_DENSE)(layers.Flatten()(flow)))
+    flow = layers.Dropout(_DROPOUT / 2)(layers.Activation("silu")(flow))
+    flow = layers.Dense(_DENSE, activation="silu")(flow)
+    flow = layers.Reshape((kinds, vectors))(layers.Dense(kinds * vectors)(flow))
+    return keras.Model(spectra, layers.Softmax(axis=-1, name="shares")(flow))
 
 
 def _convolved(settings: GasnetModel, flow: Any) -> Any:

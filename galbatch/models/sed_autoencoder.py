@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from galbatch.arrays import to_numpy as on_host
 from galbatch.arrays import upload, worker_namespace
-from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
-from galbatch.maps.som import Scaling, Som
 from galbatch.models.base import Card, Family, tabulate
+from galbatch.models.maps import LearnedMap, check_properties, map_columns
 from galbatch.models.runtime import Network, open_network
 from galbatch.shown import (
-    ClustersTried,
-    MapShown,
     NumberShown,
     Portrait,
     Role,
@@ -30,10 +27,10 @@ from galbatch.shown import (
 from galbatch.spec.spectral_models import SedAutoencoderModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.axis import ToAxis, to_axis
+from galbatch.spectra.columns import SpectrumReader
 from galbatch.values import PredictedColumn
 
-VERSION = 1
-MAPS = "maps.npz"
+VERSION = 2
 SHOWING = Showing(
     (
         Role("the best reconstruction", "reconstruction_mse", "smallest"),
@@ -44,8 +41,8 @@ SHOWING = Showing(
     ("cluster",),
 )
 _BATCH = 512
-_ROW_BYTES = 2**18
-"""What layers hold of a batch, shared by the rows of a partition."""
+_BATCH_BYTES = 2**30
+"""What layers hold of a batch."""
 
 
 class SedReader:
@@ -59,9 +56,9 @@ class SedReader:
     """
 
     def __init__(self, survey: Survey, settings: SedAutoencoderModel) -> None:
-        spectra = survey.spectra
-        assert spectra is not None
-        self._spectra, self._axis = spectra, np.array(survey.wavelengths)
+        self._reader, self._axis = SpectrumReader(survey), np.array(survey.wavelengths)
+        self.inputs = self._reader.inputs
+        """Columns that are read."""
         self._window = settings.normalise
         self.grid = np.linspace(self._axis[0], self._axis[-1], settings.points)
 
@@ -82,11 +79,12 @@ class SedReader:
         tuple of ndarray, shapes (n, points) and (n,)
             Zeros where a spectrum cannot be used: a pixel without data, or no flux in the window.
         """
-        flux = np.asarray(to_numpy(table[self._spectra.flux]), np.float64)
-        ivar = np.asarray(to_numpy(table[self._spectra.ivar]), np.float64)
+        flux, ivar = self._reader.on_axis(table)
         moved, weights = self._to_grid.spectra(flux, ivar)
         # The outermost pixels of the grid reach half a pixel further than the axis.
-        moved, weights = _ends_filled(moved), _ends_filled(weights)
+        ends = (weights[:, [0, -1]] == 0) & (ivar[:, [0, -1]] > 0)
+        for part in (moved, weights):
+            part[:, [0, -1]] = np.where(ends, part[:, [1, -2]], part[:, [0, -1]])
         low, high = self._window
         inside = (self.grid >= low) & (self.grid <= high)
         level = moved[:, inside].mean(axis=1)
@@ -95,12 +93,6 @@ class SedReader:
             good &= level > 0
         scaled = np.where(good[:, None], moved, 0.0) / np.where(good, level, 1.0)[:, None]
         return scaled.astype(np.float32), good
-
-
-def _ends_filled(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    found = np.array(values, np.float64)
-    found[:, 0], found[:, -1] = found[:, 1], found[:, -2]
-    return found
 
 
 class SedAutoencoder:
@@ -126,18 +118,12 @@ class SedAutoencoder:
                             (self._settings.latents,), ("latent_number",)),
             PredictedColumn("reconstruction_mse", "float32", "", "stat.fit.residual",
                             "Mean squared error of the normalised spectrum made of its latents"),
-            PredictedColumn("cluster", "int32", "", "meta.code.class",
-                            "Cluster of the latents (k-means), -1 for none"),
-            PredictedColumn("som_x", "int32", "", "meta.code.class",
-                            "Column of the cell on the map, -1 for none"),
-            PredictedColumn("som_y", "int32", "", "meta.code.class", "Row of the cell on the map"),
-            PredictedColumn("som_error", "float32", "", "stat.error",
-                            "Distance from the cell, in spreads of the latents"),
+            *map_columns("the latents"),
         )  # fmt: skip
 
     @cached_property
-    def _maps(self) -> tuple[Scaling, Som, NDArray[np.float64]]:
-        return load_maps(self._folder, self._settings.som)
+    def _map(self) -> LearnedMap:
+        return LearnedMap.load(self._folder)
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
@@ -150,19 +136,10 @@ class SedAutoencoder:
     def _predict(self, table: pa.Table) -> pa.Table:
         spectra, good = self._reader.read(table)
         latents, made = self._reconstructed(spectra)
-        scaling, som, centres = self._maps
-        scaled = scaling(latents)
-        cells, _, distance = som.nearest(scaled)
-        clusters = nearest_centres(scaled, centres)
-        x, y = som.places(cells)
-        known = good[:, None]
         values = {
-            "latent": np.where(known, latents, np.nan),
+            "latent": np.where(good[:, None], latents, np.nan),
             "reconstruction_mse": np.where(good, ((made - spectra) ** 2).mean(axis=1), np.nan),
-            "cluster": np.where(good, clusters, -1),
-            "som_x": np.where(good, x, -1),
-            "som_y": np.where(good, y, -1),
-            "som_error": np.where(good, distance, np.nan),
+            **self._map.values(latents, good),
         }
         return tabulate(self.columns, values)
 
@@ -211,17 +188,7 @@ class SedAutoencoder:
                 f"that the {latents} latents really use (participation ratio)",
             ),
         )  # fmt: skip
-        record, shape = self.card.training["som"], self._settings.som
-        _, som, centres = self._maps
-        return Portrait(
-            numbers,
-            MapShown(
-                np.reshape(record["hits"], shape), np.array(record["u_matrix"]),
-                nearest_centres(som.cells, centres).reshape(shape),
-                record["quantisation_error"], record["topographic_error"], len(centres),
-                tuple(ClustersTried(**one) for one in self.card.training["clusters"]["tried"]),
-            ),
-        )  # fmt: skip
+        return Portrait(numbers, self._map.shown(self.card.training))
 
     def _network(self, name: str, xp: Any) -> Network:
         def built() -> Any:
@@ -244,12 +211,6 @@ class SedAutoencoder:
         return self._networks[key]
 
 
-def nearest_centres(rows: NDArray[np.floating], centres: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The clusters of scaled latents, shape (n,), by the nearest of their centres."""
-    away = ((rows[:, None].astype(np.float64) - centres) ** 2).sum(axis=2)
-    return np.asarray(away.argmin(axis=1))
-
-
 class SedAutoencoderFamily(Family[SedAutoencoderModel]):
     """Autoencoders of spectra."""
 
@@ -266,6 +227,7 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
                 where, f"the spectra of survey '{survey.name}' are as they were observed",
                 "an autoencoder of this kind reads spectra at rest: say frame: rest if they are",
             )  # fmt: skip
+        check_properties(survey, settings.properties, f"{where}.properties")
         low, high = survey.wavelengths[0], survey.wavelengths[-1]
         if not low < settings.normalise[0] < settings.normalise[1] < high:
             raise SpecError(
@@ -275,8 +237,7 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
 
     def inputs(self, settings: SedAutoencoderModel, survey: Survey) -> tuple[str, ...]:
         """See `Family.inputs`."""
-        assert survey.spectra is not None
-        return (survey.spectra.flux, survey.spectra.ivar)
+        return (*SpectrumReader(survey).inputs, *settings.properties)
 
     def training_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
         """See `Family.training_bytes`."""
@@ -284,33 +245,12 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
 
     def predicting_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return _ROW_BYTES
+        return 4 * settings.latents + 64
+
+    def batch_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: SedAutoencoderModel) -> SedAutoencoder:
         """See `Family.load`."""
         return SedAutoencoder(card, folder, settings)
-
-
-def save_maps(folder: Path, scaling: Scaling, som: Som, centres: NDArray[np.float64]) -> None:
-    """Write the map and the clusters of latents.
-
-    Parameters
-    ----------
-    folder : Path
-    scaling : Scaling
-        Of the latents.
-    som : Som
-    centres : ndarray, shape (k, directions)
-        Of the clusters, among scaled latents.
-    """
-    np.savez(
-        folder / MAPS, allow_pickle=False, mean=scaling.mean, matrix=scaling.matrix,
-        cells=som.cells, centres=centres,
-    )  # fmt: skip
-
-
-def load_maps(folder: Path, shape: tuple[int, int]) -> tuple[Scaling, Som, NDArray[np.float64]]:
-    """The inverse of `save_maps`."""
-    with np.load(folder / MAPS, allow_pickle=False) as arrays:
-        scaling = Scaling(arrays["mean"], arrays["matrix"])
-        return scaling, Som(shape, arrays["cells"]), arrays["centres"]

@@ -366,3 +366,20 @@ def binomial_error(fraction: float, rows: int) -> float:
     # Agresti & Coull (1998): no outlier among a few rows does not mean no uncertainty.
     centre = (fraction * rows + 2.0) / (rows + 4.0)
     return float(np.sqrt(centre * (1.0 - centre) / (rows + 4.0)))
+
+
+def participation_ratio(rows: NDArray[np.floating]) -> float:
+    """How many directions rows really use: the squared sum of variances over that of their squares.
+
+    Parameters
+    ----------
+    rows : array, shape (n, k)
+
+    Returns
+    -------
+    float
+        From 1 to k, whatever the axes.
+    """
+    covariance = np.cov(np.asarray(rows, np.float64), rowvar=False)
+    variances = np.linalg.eigvalsh(np.atleast_2d(covariance))
+    return float(variances.sum() ** 2 / (variances**2).sum())

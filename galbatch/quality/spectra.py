@@ -257,7 +257,8 @@ def ranking(rows: KnownSpectra, name: str) -> Ranking | None:
     above = len(score) - np.searchsorted(np.sort(score), limits)
     failing = int(failed.sum()) - np.searchsorted(np.sort(score[failed]), limits)
     return Ranking(
-        name, len(score), int(failed.sum()), auc(_ranks(-score), failed), auc(_ranks(rows.chi2), failed),
+        name, len(score), int(failed.sum()), auc(_ranks(-score), failed),
+        auc(_ranks(rows.chi2), failed),
         tuple(limits.tolist()), tuple((above / len(score)).tolist()),
         tuple((failing / above).tolist()),
     )  # fmt: skip

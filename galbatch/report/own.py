@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from markupsafe import Markup
 
 from galbatch.quality.spectra import (
@@ -26,6 +27,8 @@ from galbatch.shown import MapShown
 
 _VALUES = 20
 """Of a column, that are counted on the page."""
+_PROPERTIES = 6
+"""Drawn on a map, at most; the table of clusters has all."""
 _WORTHLESS, _WEAK = 0.6, 0.8
 """Areas under a ROC curve; 0.5 is chance."""
 
@@ -151,7 +154,10 @@ def own_sections(data: ReportData) -> tuple[Section, ...]:
                 tables=_judged_tables(own), words=_judged_words(own),
             ),
             Section(f"spectra{end}", f"Single spectra{of}", _row_figures(own.rows, colour)),
-            Section(f"map{end}", f"Map and clusters{of}", _map_figures(own.portrait.map)),
+            Section(
+                f"map{end}", f"Map and clusters{of}", _map_figures(own.portrait.map),
+                tables=_cluster_tables(own.portrait.map),
+            ),
         ]  # fmt: skip
     return tuple(section for section in found if section.figures or section.tables)
 
@@ -349,6 +355,16 @@ def _map_figures(found: MapShown | None) -> tuple[PageFigure, ...]:
             f"The cluster of each cell, of {found.k}, the largest is 0; grey where no row is.",
         ),
     ]
+    shown += [
+        PageFigure(
+            f"{one.name} on the map",
+            data_uri(figures.cells(one.cells, one.name)),
+            f"Its median in each cell, over {counted(sum(found.rows), 'row')}; empty where no row "
+            "has it.",
+        )
+        for one in found.properties[:_PROPERTIES]
+        if np.isfinite(one.cells).any()
+    ]
     if found.tried:
         best = max(found.tried, key=lambda one: one.silhouette)
         used = next((one for one in found.tried if one.k == found.k), None)
@@ -367,6 +383,31 @@ def _map_figures(found: MapShown | None) -> tuple[PageFigure, ...]:
             )
         )
     return tuple(shown)
+
+
+def _cluster_tables(found: MapShown | None) -> tuple[PageTable, ...]:
+    """What the rows of each cluster are like."""
+    if found is None or not found.properties:
+        return ()
+    lines = tuple(
+        (
+            str(cluster), thousands(rows),
+            *(_with_spread(*one.clusters[cluster]) for one in found.properties),
+        )
+        for cluster, rows in enumerate(found.rows)
+    )  # fmt: skip
+    caption = (
+        "Median, and half the distance from the 16th to the 84th percentile, over "
+        f"{counted(sum(found.rows), 'row')}."
+    )
+    header = ("cluster", "rows", *(one.name for one in found.properties))
+    return (PageTable("What clusters are like", header, lines, caption),)
+
+
+def _with_spread(median: float | None, spread: float | None) -> str:
+    if median is None or spread is None:
+        return NOTHING
+    return f"{median:.4g} ± {spread:.2g}"
 
 
 def own_numbers(own: OwnReport) -> Mapping[str, object]:

@@ -28,8 +28,15 @@ from galbatch.spec.cluster import Cluster, LocalCluster
 from galbatch.spec.formats import Format
 from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
+from galbatch.spec.map_models import SomModel
 from galbatch.spec.model_settings import Epochs, ModelSettings
-from galbatch.spec.spectral_models import Chi2ScanModel, GasnetModel, SedAutoencoderModel
+from galbatch.spec.population_models import SspMixtureModel
+from galbatch.spec.spectral_models import (
+    Chi2ScanModel,
+    GasnetModel,
+    InfoVaeModel,
+    SedAutoencoderModel,
+)
 from galbatch.spec.training import TrainingProcesses
 from galbatch.values import Target
 
@@ -226,7 +233,14 @@ class ThesisModel(ModelSettings):
 
 
 _Shipped = Annotated[
-    PhotometricModel | ThesisModel | Chi2ScanModel | GasnetModel | SedAutoencoderModel,
+    PhotometricModel
+    | ThesisModel
+    | Chi2ScanModel
+    | GasnetModel
+    | SedAutoencoderModel
+    | InfoVaeModel
+    | SomModel
+    | SspMixtureModel,
     Field(discriminator="kind"),
 ]
 

@@ -6,13 +6,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from galbatch.spec.base import Location, Settings, Slug, must_rise
+from galbatch.spec.base import Location, Name, Settings, Slug, must_rise
+from galbatch.spec.map_models import Cells, PropertyNames, SomWidth
 from galbatch.spec.model_settings import Epochs, ModelSettings
 from galbatch.spec.spectra import Wavelength
 
 TriedRedshift = Annotated[float, Field(ge=-0.1, le=20)]
-SomWidth = Annotated[float, Field(ge=0.01, le=200)]
-Cells = Annotated[int, Field(ge=2, le=200)]
 
 
 class TemplateFile(Settings):
@@ -87,13 +86,23 @@ class GasnetModel(ScanningModel):
     ] = (24, 32, 48, 64)
     """Of the residual block at each scale; every one has half the pixels of that before."""
     kernel: int = Field(default=3, ge=1, le=99)
+    coefficients: Literal["solved", "encoder"] = "solved"
+    """How much of each template is in a spectrum: `solved` at every redshift; or
+    said beforehand by an `encoder` for ten templates that are nowhere below 0, as GaSNet-III does
+    it."""
+    redshift_network: bool = True
+    """Ten small networks for each subclass of galaxies and quasars, which tell the redshift too:
+    `z_network` beside `z_spec_model`."""
     epochs: Epochs | None = None
     """At most; by default 12."""
     patience: Epochs = 4
     batch: int = Field(default=64, ge=1, le=100_000)
     learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
-    max_rows: int = Field(default=100, ge=100, le=100_000_000)
-    """Rows of the catalogue that are given to the fit, which looks at none."""
+
+    @property
+    def most_epochs(self) -> int:
+        """`epochs`, or its default."""
+        return self.epochs or 12
 
 
 class SedAutoencoderModel(ModelSettings):
@@ -146,6 +155,7 @@ class SedAutoencoderModel(ModelSettings):
     som_width: tuple[SomWidth, SomWidth] = (4.0, 0.35)
     """Of the neighbourhood in cells, in the first and in the last pass. A smaller last one has a
     smaller error of quantisation, and a larger one of topology."""
+    properties: PropertyNames = ()
     max_rows: int = Field(default=100_000, ge=100, le=100_000_000)
 
     @model_validator(mode="after")
@@ -161,4 +171,52 @@ class SedAutoencoderModel(ModelSettings):
             )
         if self.som_width[0] < self.som_width[1]:
             raise ValueError("som_width: the first must not be smaller than the last")
+        return self
+
+
+class InfoVaeModel(ModelSettings):
+    """Galaxies' spectra in six numbers that are spread like a normal distribution.
+
+    After Portillo et al. (2020, AJ 160, 45; arXiv:2002.10464): an InfoVAE (Zhao, Song & Ermon 2017,
+    arXiv:1706.02262) of spectra at rest. Its decoder makes a spectrum of any six numbers.
+    """
+
+    kind: Literal["infovae"]
+    name: Slug = "infovae"
+    latents: int = Field(default=6, ge=1, le=256)
+    """Numbers that a spectrum becomes."""
+    rest: tuple[Wavelength, Wavelength] = (3388.0, 8318.0)
+    """The range at rest, in Angstrom. By default what spectra of SDSS have of galaxies up to a
+    redshift of 0.36, in parts; a spectrum that has less than half of it gets no latents."""
+    pixels: int = Field(default=1000, ge=50, le=5000)
+    """Of the range, even in the logarithm of the wavelength."""
+    redshift: Name | None = None
+    """Column with the redshift of spectra as observed; by default that of the survey's label."""
+    redshifts: tuple[TriedRedshift, TriedRedshift] = (0.002, 0.36)
+    """Spectra as observed at other redshifts get no latents and teach nothing: stars are below."""
+    components: int = Field(default=10, ge=1, le=50)
+    """Directions that are learned of the spectra, to fill pixels without data by."""
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)
+    ] = (549, 110)
+    """Units of the layers between pixels and latents; the decoder has them the other way round."""
+    alpha: float = Field(default=0.0, ge=0, le=1)
+    """1 - alpha is the weight of the Kullback-Leibler divergence of each spectrum."""
+    mmd_weight: float = Field(default=1e4, ge=0, le=1e9)
+    """Lambda: lambda + alpha - 1 is the weight of the maximum mean discrepancy between the latents
+    and a normal distribution."""
+    epochs: Epochs | None = None
+    """At most; by default 100."""
+    patience: Epochs = 10
+    batch: int = Field(default=64, ge=2, le=100_000)
+    learning_rate: float = Field(default=1e-3, ge=1e-8, le=1)
+    """Of Adam; falls to nothing along a cosine."""
+    max_rows: int = Field(default=100_000, ge=100, le=100_000_000)
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        must_rise(*self.rest)
+        must_rise(*self.redshifts)
+        if self.mmd_weight + self.alpha < 1:
+            raise ValueError("mmd_weight: with alpha it must not be below 1")
         return self

@@ -365,9 +365,19 @@ class Survey(Settings):
             )
         if axis.unit and units.factor(axis.unit, "Angstrom") != 1.0:
             raise ValueError(f"axes: '{axis.name}' has unit '{axis.unit}', expected Angstrom")
+        ivar = self.column[self.spectra.ivar]
+        if units.is_per_frequency(flux.unit):
+            raise ValueError(
+                f"spectra: '{flux.name}' has unit '{flux.unit}', expected flux per wavelength "
+                "(erg/s/cm2/Angstrom, say)"
+            )
+        if flux.unit and ivar.unit and units.variance_factor(ivar.unit, flux.unit) != 1.0:
+            raise ValueError(
+                f"spectra: '{ivar.name}' has unit '{ivar.unit}', expected ({flux.unit})-2"
+            )
         mock = self.spectra.mock
-        if mock is not None and (mock.of == "sed_library") != (self.spectra.frame == "rest"):
-            raise ValueError("spectra.mock: 'sed_library' is at rest, 'subclasses' as observed")
+        if mock is not None and mock.at_rest != (self.spectra.frame == "rest"):
+            raise ValueError("spectra.mock: 'subclasses' are as observed, the others at rest")
         for name in (*mock.columns, *mock.constants) if mock else ():
             if name not in self.column:
                 raise ValueError(f"spectra.mock: '{name}' is not in 'columns'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from functools import lru_cache
@@ -63,7 +64,7 @@ def unit(text: str) -> UnitBase | None:
             text = re.sub(spelling, known, text, flags=re.IGNORECASE)
         # In a flux density, A is no ampere.
         if "erg" in text or text.startswith("W"):
-            text = re.sub(r"\bA\b", "Angstrom", text)
+            text = re.sub(r"\bA(?![A-Za-z])", "Angstrom", text)
         found = _parsed(text) or _parsed(re.sub(r"^1E", "1e", text))
     return found
 
@@ -129,6 +130,48 @@ def factor(arrived: str, wanted: str, wavelength: float | None = None) -> float 
         except u.UnitConversionError:
             return None
     return found
+
+
+def is_per_frequency(text: str) -> bool:
+    """Whether it names a flux density or luminosity per frequency, or a magnitude of such."""
+    import astropy.units as u
+
+    found = unit(text)
+    if found is None:
+        return is_other_magnitude(text)
+    return (
+        found.is_equivalent(u.mag)
+        or factor(text, "uJy") is not None
+        or found.is_equivalent(u.erg / u.s / u.Hz)
+    )
+
+
+def variance_factor(arrived: str, flux: str) -> float | None:
+    """The factor that converts inverse variances to those of fluxes in a unit.
+
+    Parameters
+    ----------
+    arrived : str
+        Unit of the inverse variances.
+    flux : str
+        Unit of the fluxes.
+
+    Returns
+    -------
+    float or None
+        None where one of them is no unit, or they are not of one thing.
+    """
+    import astropy.units as u
+
+    theirs, ours = unit(arrived), unit(flux)
+    if theirs is None or ours is None:
+        return None
+    try:
+        found = float(theirs.to(ours**-2))
+    except u.UnitConversionError:
+        return None
+    # Powers of ten have rounding errors.
+    return 1.0 if math.isclose(found, 1.0, rel_tol=1e-9) else found
 
 
 def _from_maggies(value: float) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from galbatch.spectra.resample import Resampler, edges_of, resampler
 
@@ -15,9 +17,14 @@ _WHOLE = 0.01
 """Of a pixel: grids that are apart by so much less than whole pixels are the same grid."""
 _EVEN = 1e-3
 """Of a pixel: how far the wavelengths of an even grid may be from evenness."""
+_GAP = 1.8
+"""Of the steps around it: a longer step has pixels missing in it."""
+_AROUND = 31
+_LONGEST = 50_000
+"""Pixels of a gap; in a longer one only the two at its ends stand."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ToAxis:
     """How spectra come from their wavelengths onto an axis.
 
@@ -32,6 +39,9 @@ class ToAxis:
     falling : bool
         Whether the spectra come from the longest wavelength to the shortest: who uses this turns
         them round before.
+    places : ndarray of int, shape (pixels,), or None
+        Where pixels are missing between theirs: the places of theirs in the grid without gaps that
+        `shift` and `resampler` are of.
     """
 
     points: int
@@ -39,6 +49,7 @@ class ToAxis:
     shift: int | None
     resampler: Resampler | None
     falling: bool
+    places: NDArray[np.intp] | None = None
 
     @property
     def covered(self) -> int:
@@ -52,26 +63,30 @@ class ToAxis:
         """Flux densities and their inverse variances on the axis.
 
         On the same grid each number stays what it is. On another one the flux is conserved; a pixel
-        that takes from one without data has an inverse variance of 0.
+        that takes from one without data has an inverse variance of 0, and the inverse variances may
+        be added up: see `Resampler.independent`.
 
         Parameters
         ----------
         flux, ivar : ndarray, shape (n, pixels)
-            From the shortest wavelength to the longest.
+            From the shortest wavelength to the longest; integers become float64.
 
         Returns
         -------
         tuple of ndarray, shape (n, points)
-            NaN and 0 where the spectra do not reach.
+            NaN and 0 where the spectra do not reach, and in their gaps.
         """
+        flux, ivar = (
+            self._whole(_floats(one), empty) for one, empty in ((flux, np.nan), (ivar, 0))
+        )
         if self.resampler is None:
             return self._placed(flux, np.nan), self._placed(ivar, 0.0)
-        moved, inverse = self.resampler.both(flux, ivar)
+        moved, inverse = self.resampler.independent(flux, ivar)
         return np.where(self.resampler.covered, moved, np.nan), inverse
 
     def flags(self, mask: NDArray[Any]) -> NDArray[np.int64]:
         """Flags on the axis: all those of the pixels that a pixel takes from."""
-        values = np.asarray(mask).astype(np.int64)
+        values = self._whole(np.asarray(mask).astype(np.int64), 0)
         if self.resampler is None:
             return self._placed(values, 0)
         found = np.zeros((len(values), self.points), np.int64)
@@ -86,8 +101,17 @@ class ToAxis:
         """The pixels of the axis that come from these of the spectra."""
         assert self.shift is not None
         first = max(self.shift, 0)
-        last = max(first, min(self.shift + self.pixels, self.points))
+        pixels = self.pixels if self.places is None else int(self.places[-1]) + 1
+        last = max(first, min(self.shift + pixels, self.points))
         return slice(first, last), slice(first - self.shift, last - self.shift)
+
+    def _whole(self, values: NDArray[Any], empty: float) -> NDArray[Any]:
+        """With the pixels that are missing between theirs."""
+        if self.places is None:
+            return values
+        found = np.full((len(values), int(self.places[-1]) + 1), empty, values.dtype)
+        found[:, self.places] = values
+        return found
 
     def _placed(self, values: NDArray[Any], empty: float) -> NDArray[Any]:
         found = np.full((len(values), self.points), empty, values.dtype)
@@ -114,10 +138,66 @@ def to_axis(wavelengths: NDArray[np.float64], axis: NDArray[np.float64]) -> ToAx
     ToAxis
     """
     falling = bool(wavelengths[0] > wavelengths[-1])
-    rising = wavelengths[::-1] if falling else wavelengths
+    rising, places = _without_gaps(wavelengths[::-1] if falling else wavelengths)
     shift = _whole_shift(rising, axis)
     between = None if shift is not None else resampler(edges_of(rising), edges_of(axis))
-    return ToAxis(len(axis), len(rising), shift, between, falling)
+    return ToAxis(len(axis), len(wavelengths), shift, between, falling, places)
+
+
+def _floats(values: NDArray[Any]) -> NDArray[Any]:
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+
+_Scale = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _power(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.power(10.0, logarithms))
+
+
+_SCALES: tuple[tuple[_Scale, _Scale], ...] = ((np.log10, _power), (np.asarray, np.asarray))
+
+
+def _missing(
+    wavelengths: NDArray[np.float64], there: _Scale, back: _Scale
+) -> tuple[float, NDArray[np.int64], _Scale, _Scale]:
+    """How uneven a grid is in a scale, how many pixels are missing in each step, and the scale."""
+    steps = np.diff(there(wavelengths))
+    usual = median_filter(steps, _AROUND, mode="nearest")
+    missing = np.where(steps > _GAP * usual, np.rint(steps / usual) - 1, 0).astype(np.int64)
+    sound = steps[missing == 0]
+    uneven = float(sound.std() / sound.mean()) if len(sound) else np.inf
+    return uneven, missing, there, back
+
+
+def _without_gaps(
+    wavelengths: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.intp] | None]:
+    """A grid with the pixels that are missing in it, and the places of those it has.
+
+    A pixel reaches half way to its neighbour: over a gap that would be far beyond itself.
+    """
+    if len(wavelengths) < 3:
+        return wavelengths, None
+    _, missing, there, back = min(
+        (_missing(wavelengths, *scale) for scale in _SCALES), key=lambda one: one[0]
+    )
+    if not missing.any():
+        return wavelengths, None
+    values, parts = there(wavelengths), []
+    for place in np.flatnonzero(missing):
+        low, high, many = values[place], values[place + 1], int(missing[place])
+        between = np.linspace(low, high, many + 2)[1:-1]
+        parts.append(between if many <= _LONGEST else between[[0, -1]])
+    added = dict(zip(np.flatnonzero(missing).tolist(), parts, strict=True))
+    counts = np.array([len(added.get(place, ())) for place in range(len(missing))])
+    places = np.concatenate([[0], np.cumsum(1 + counts)])
+    whole = np.empty(int(places[-1]) + 1)
+    whole[places] = wavelengths
+    rest = np.ones(len(whole), bool)
+    rest[places] = False
+    whole[rest] = back(np.concatenate(parts))
+    return whole, places.astype(np.intp)
 
 
 def _whole_shift(wavelengths: NDArray[np.float64], axis: NDArray[np.float64]) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galbatch.arrays import constant, namespace
 from galbatch.spectra.grids import LogGrid
@@ -122,3 +123,21 @@ def cleaned(
     bad = ~has_data(flux, ivar) | spikes(flux, ivar, sigmas)
     bad = bad | near_sky_lines(grid, lines, xp)
     return xp.where(bad, 0.0, ivar)
+
+
+def signal_to_noise(flux: NDArray[np.float64], ivar: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median over the pixels with data.
+
+    Parameters
+    ----------
+    flux, ivar : ndarray, shape (n, m)
+        An inverse variance of 0 where there is no data.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        0 without data.
+    """
+    known = np.where(ivar > 0, flux * np.sqrt(np.maximum(ivar, 0.0)), np.nan)
+    known[~(ivar > 0).any(axis=1), 0] = 0.0
+    return np.asarray(np.nanmedian(known, axis=1), np.float64)

@@ -20,10 +20,22 @@ _HALF, _SIDE = 0.008, 0.016
 _COVERED = 0.18
 _SMALL = 0.01
 _OUTLIERS, _FAR = 0.05, 5.0
+_QUIET, _LOUD = 1 / 10**2, 50.0**2
+"""Of the variance that inverse variances say: errors that are 10 times too large, or 50 times too
+small. Sharp lines of bright stars alone may look like ten; pixels of a grid that is finer than what
+was measured scatter by some times less than their errors."""
+_MEDIAN = 0.4549
+"""Of chi-square with one degree of freedom."""
+_NEAR = 5e-4
 _SEEN = 5.0
 """Sigmas of the mean flux."""
 _BY_CHANCE = 30.0
 """Chi-square that the best of some ten thousand hypotheses of four vectors gains of noise alone."""
+
+_NOTHING = 1e-6
+"""Of the largest weight of a spectrum."""
+WINDOWS = (5, 25)
+"""Pixels side by side; 350 and 1,700 km/s on SDSS's grid: narrow and broad lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +93,67 @@ def doubts(fits: Fits, batch: Weighted, grid: LogGrid) -> NDArray[np.int64]:
         SpecFlag.MANY_OUTLIERS: far.sum(axis=1) > _OUTLIERS * batch.pixels,
         SpecFlag.Z_FITLIMIT: fits.at_end,
         SpecFlag.NEGATIVE_EMISSION: absorbed,
+        SpecFlag.BAD_IVAR: (fits.chi2 < _QUIET * fits.dof)
+        | (fits.chi2 > _LOUD * fits.dof)
+        | (_unrest(batch) > _LOUD),
+        SpecFlag.AT_REST: (fits.kind != "STAR") & (abs(fits.z) < _NEAR),
     }
     flags = np.zeros(len(weights), dtype=np.int64)
     for flag, rows in found.items():
         flags[rows] |= int(flag)
     return flags
+
+
+def residual_peaks(left: Array, weights: Array) -> Array:
+    """The largest mean of what a fit leaves over neighbouring pixels, in its own errors.
+
+    Parameters
+    ----------
+    left : ndarray, shape (n, m)
+        Flux less model.
+    weights : ndarray, shape (n, m)
+        Inverse variances, 0 where there is no data.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Of each number of pixels in `WINDOWS`, whatever the sign; noise alone has about 4.
+    """
+    sums = np.cumsum(np.stack([weights * left, weights]), axis=-1)
+    largest = np.zeros(len(left))
+    for width in WINDOWS:
+        if width >= left.shape[1]:
+            continue
+        total, weight = sums[:, :, width:] - sums[:, :, :-width]
+        # A difference of sums has rounding where there is no data.
+        known = weight > _NOTHING * weight.max(axis=1, keepdims=True)
+        root = np.sqrt(np.where(known, weight, 1.0))
+        own = np.where(known, np.abs(total) / root, 0.0)
+        largest = np.maximum(largest, own.max(axis=1))
+    return largest
+
+
+def _unrest(batch: Weighted) -> Array:
+    """How much more neighbouring pixels differ than their errors say, as a ratio of variances.
+
+    Of second differences, by their median: a slope and a few lines do not count.
+    """
+    (left, middle, right), weights = _threes(batch.flux), _threes(batch.weights)
+    known = np.logical_and.reduce([one > 0 for one in weights])
+    variances = [np.divide(1.0, one, out=np.zeros(one.shape), where=known) for one in weights]
+    expected = variances[0] + 4 * variances[1] + variances[2]
+    squares = (left - 2 * middle + right) ** 2
+    ratio = np.divide(squares, expected, out=np.full(known.shape, np.inf), where=known)
+    ratio.sort(axis=1)
+    middle_one = np.maximum(known.sum(axis=1) - 1, 0) // 2
+    found = np.take_along_axis(ratio, middle_one[:, None], axis=1)[:, 0]
+    # Without three neighbours nothing is known.
+    return np.asarray(np.where(np.isfinite(found), found, 0.0) / _MEDIAN)
+
+
+def _threes(values: Array) -> tuple[Array, Array, Array]:
+    """Neighbouring pixels, of every fourth three."""
+    return values[:, :-2:4], values[:, 1:-1:4], values[:, 2::4]
 
 
 def _has_negative_line(model: Array, weights: Array, redshift: float, grid: LogGrid) -> bool:

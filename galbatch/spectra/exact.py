@@ -54,6 +54,12 @@ class ExactFits:
                 found[key] = own / scales, left @ self._batch.lower[key[0]]
         return [found[key] for key in wanted]
 
+    def window(self, key: Key) -> Array:
+        """What a spectrum meets of a basis at a shift, as its stack has it: of shape (k, m)."""
+        _, number, basis, spot = key
+        stack = self._stacks[number]
+        return stack.window(stack.lines, basis, stack.first + spot)
+
     def _by_stack(self, keys: Iterable[Key]) -> dict[int, list[Key]]:
         groups: dict[int, list[Key]] = {}
         for key in sorted(keys):
@@ -68,7 +74,7 @@ class ExactFits:
         # The row's own below, and the vectors under its weights: one product for both.
         against, held = np.empty((count + size, stack.grid.points)), -1
         for place, (row, _, basis, spot) in enumerate(keys):
-            window = stack.window(stack.lines, basis, stack.first + spot)
+            window = self.window((row, number, basis, spot))
             if row != held:
                 against[:count], held = batch.rest[row], row
             np.multiply(window, batch.weights[row], out=against[count:])

@@ -1,4 +1,4 @@
-"""What may be wrong with a fit, in bits that have the names and the places of SDSS's ZWARNING."""
+"""What may be wrong with a fit: up to bit 9 with the names and the places of SDSS's ZWARNING."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ class SpecFlag(IntFlag):
         Known by who observed, and never set here.
     NODATA
         Too few pixels with data, or no flux at all: the row has no numbers.
+    BAD_IVAR
+        The inverse variances are not of this flux: the fit's chi-square per degree of freedom is
+        below 1/100 or above 2500, or neighbouring pixels differ by more than 50 times their errors.
+        Of another unit, say; with NODATA where the signal is more than 1e9 times its error.
+    AT_REST
+        A galaxy or QSO with a redshift within 0.0005 of zero: its wavelengths may be those at rest
+        already, or it is a star.
     """
 
     SKY = 1 << 0
@@ -40,3 +47,5 @@ class SpecFlag(IntFlag):
     UNPLUGGED = 1 << 7
     BAD_TARGET = 1 << 8
     NODATA = 1 << 9
+    BAD_IVAR = 1 << 16
+    AT_REST = 1 << 17

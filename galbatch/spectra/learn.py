@@ -6,8 +6,11 @@ the first vector of quasars has no part in many of them to compare with: none is
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from galbatch.errors import SpecError
 from galbatch.spectra.grids import LogGrid
@@ -15,6 +18,8 @@ from galbatch.spectra.templates import REDSHIFTS, Basis
 
 Array = NDArray[np.float64]
 
+_FACTORING, _REFILLED = 60, 4
+"""Iterations of a factorisation, and how often pixels that are not seen are filled."""
 _ROUNDS = 15
 """Of alternating least squares, where pixels are missing."""
 _RIDGE = 1e-6
@@ -94,6 +99,48 @@ def principal_vectors(spectra: NDArray[np.floating], seen: NDArray[np.bool_], si
             vectors = _ordered(found, _vectors(found, values, weights))
     vectors = vectors * np.where(vectors.sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
     return np.asarray(vectors * np.sqrt(vectors.shape[1]), np.float64)
+
+
+def non_negative_basis(
+    name: str,
+    kind: str,
+    spectra: NDArray[np.floating],
+    seen: NDArray[np.bool_],
+    grid: LogGrid,
+    size: int,
+) -> Basis:
+    """Vectors that are nowhere below 0, whose sums with shares above 0 describe spectra.
+
+    Parameters
+    ----------
+    name, kind, spectra, seen, grid, size
+        As of `learned_basis`. What is below 0 in spectra is taken for 0, and pixels that are not
+        seen for what the vectors make of them.
+
+    Returns
+    -------
+    Basis
+        Each vector has a mean square of 1.
+    """
+    from sklearn.decomposition import non_negative_factorization
+
+    values = np.where(seen, np.maximum(spectra, 0.0), 0.0).astype(np.float32)
+    level = values.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    filled = np.where(seen, values, level.astype(np.float32))
+    shares, vectors = None, None
+    for round_ in range(1 if seen.all() else _REFILLED):
+        with warnings.catch_warnings():
+            # It is stopped before it converges, and goes on where it stopped.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            shares, vectors, _ = non_negative_factorization(
+                filled, W=shares, H=vectors, n_components=size, max_iter=_FACTORING,
+                init="custom" if round_ else "nndsvda", random_state=0,
+            )  # fmt: skip
+        shares, vectors = shares.astype(np.float32), vectors.astype(np.float32)
+        filled = np.where(seen, values, shares @ vectors)
+    found = np.asarray(vectors, np.float64)
+    found /= np.maximum(np.sqrt((found**2).mean(axis=1, keepdims=True)), 1e-12)
+    return Basis(name, kind, "", found, grid, REDSHIFTS[kind])
 
 
 def coefficients(

@@ -53,6 +53,29 @@ class NetworkInput:
         """Numbers of a spectrum: two channels as observed, then two at rest, then the lines."""
         return 2 * (self.observed + self.rest) + COUNT
 
+    @property
+    def at_rest(self) -> slice:
+        """Which of the numbers are the two channels at rest."""
+        return slice(2 * self.observed, 2 * (self.observed + self.rest))
+
+    def shifts(self, redshift: Array) -> NDArray[np.intp]:
+        """Whole pixels by which spectra are moved to rest, of shape (n,)."""
+        return np.rint(np.log10(1.0 + np.nan_to_num(redshift)) / self.grid.step).astype(np.intp)
+
+    def off(self, redshift: Array, truth: Array) -> Array:
+        """How many of the network's pixels a spectrum at rest is too far to the red, (n,)."""
+        true = np.log10(1.0 + truth) / self.grid.step
+        return np.asarray((true - self.shifts(redshift)) / BIN, np.float64)
+
+    def redshifts(self, redshift: Array, off: Array) -> Array:
+        """The inverse of `off`: the true redshifts."""
+        return self.grid.redshifts(self.shifts(redshift) + BIN * off)
+
+    def as_observed(self, flux: Array, ivar: Array) -> NDArray[np.float32]:
+        """The first two channels alone, which need no redshift, of shape (n, 2 observed)."""
+        sums, level = _sums(flux, ivar)
+        return np.concatenate(_channels(sums, self.observed, level), axis=1)
+
     def __call__(self, flux: Array, ivar: Array, redshift: Array) -> NDArray[np.float32]:
         """Inputs of spectra.
 
@@ -67,10 +90,8 @@ class NetworkInput:
         -------
         ndarray of float32, shape (n, size)
         """
-        weights = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
-        sums = np.stack([weights, np.where(weights > 0, weights * flux, 0.0)])
-        level = _level(flux, weights)
-        shifts = np.rint(np.log10(1.0 + np.nan_to_num(redshift)) / self.grid.step).astype(np.intp)
+        sums, level = _sums(flux, ivar)
+        shifts = self.shifts(redshift)
         start = round((REST.first - self.grid.first) / self.grid.step)
         at = start + shifts[:, None] + np.arange(REST.points)
         inside = (at >= 0) & (at < self.grid.points)
@@ -84,6 +105,13 @@ class NetworkInput:
         weight, weighted = moved
         at_rest = np.where(weight > 0, weighted / np.where(weight > 0, weight, 1.0), 0.0)
         return np.concatenate([*made, line_numbers(at_rest, weight, REST)], axis=1)
+
+
+def _sums(flux: Array, ivar: Array) -> tuple[Array, Array]:
+    """Weights and weighted flux, of shape (2, n, m), and the level of each spectrum."""
+    weights = np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0)
+    sums = np.stack([weights, np.where(weights > 0, weights * flux, 0.0)])
+    return sums, _level(flux, weights)
 
 
 def _level(flux: Array, weights: Array) -> Array:

@@ -92,6 +92,8 @@ class Resampler:
     def __init__(self, old: NDArray[np.floating], new: NDArray[np.floating]) -> None:
         self._shares = overlaps(old, new)
         self._squares = self._shares.power(2)
+        widths = scipy.sparse.diags_array(np.diff(new)), scipy.sparse.diags_array(1 / np.diff(old))
+        self._parts = (widths[0] @ self._shares @ widths[1]).tocsr()
         covered = np.asarray(self._shares.sum(axis=1)).ravel()
         self.covered: NDArray[np.bool_] = covered >= 1 - _FULL
         """Of shape (p,): new pixels that the old grid covers in full."""
@@ -125,7 +127,7 @@ class Resampler:
         flux, ivar : ndarray, shape (n, p)
             Both 0 where a pixel is not covered in full by pixels with data. What neighbours
             share of an old pixel makes their errors depend on each other, which an inverse
-            variance cannot tell.
+            variance cannot tell: see `independent`.
         """
         flux, ivar = np.asarray(flux, np.float64), np.asarray(ivar, np.float64)
         good = np.isfinite(flux) & np.isfinite(ivar) & (ivar > 0)
@@ -135,6 +137,20 @@ class Resampler:
         moved = (self._shares @ np.where(good, flux, 0.0).T).T
         inverse = np.divide(1.0, variance, where=full, out=np.zeros_like(variance))
         return np.where(full, moved, 0.0), inverse
+
+    def independent(
+        self, flux: NDArray[np.floating], ivar: NDArray[np.floating]
+    ) -> tuple[Array, Array]:
+        """As `both`, with inverse variances that may be added up as if pixels were independent.
+
+        Each old pixel gives its inverse variance to the new ones by how much of it they cover, so
+        that none counts twice: the sum over a range of wavelengths is what it was. Where the new
+        grid is finer than the old, or lies between its pixels, a single pixel scatters by less
+        than its inverse variance says.
+        """
+        moved, inverse = self.both(flux, ivar)
+        given = (self._parts @ np.where(np.isfinite(ivar) & (ivar > 0), ivar, 0.0).T).T
+        return moved, np.minimum(inverse, given)
 
 
 @lru_cache(maxsize=16)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from galbatch.arrays import download, namespace, to_numpy
 from galbatch.errors import SpecError
 from galbatch.spectra.choose import Chooser, Chosen
 from galbatch.spectra.curves import FEW_SHIFTS, ExactCurves
-from galbatch.spectra.doubts import Fits, doubts
+from galbatch.spectra.doubts import Fits, doubts, residual_peaks
 from galbatch.spectra.exact import ExactFits, Key
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
@@ -109,6 +109,8 @@ class ScanResult:
         Of the classes in the order of `templates.KINDS`. See `scan`.
     flags : ndarray of int64
         Bits of `flags.SpecFlag`.
+    residual : ndarray of float64
+        See `doubts.residual_peaks`.
     """
 
     kind: NDArray[np.str_]
@@ -128,6 +130,7 @@ class ScanResult:
     pixels: NDArray[np.int64]
     probabilities: Array
     flags: NDArray[np.int64]
+    residual: Array
 
 
 def scan(
@@ -160,29 +163,32 @@ def scan(
         When the arrays do not fit the grid, or a basis meets no pixel of it.
     """
     _check(flux, ivar, grid)
-    scanner = _scanner(grid, tuple(bases), settings)
+    scanner = scanner_of(grid, tuple(bases), settings)
     xp, rows = namespace(flux), len(flux)
     step = _ROWS if xp is np else _ROWS_OF_A_CARD
     if xp is np and settings.fast:
         # Batches of one size: else the last bits of a row would depend on how many come with it.
-        flux, ivar = (_filled(values, -rows % step) for values in (flux, ivar))
+        flux, ivar = (filled(values, -rows % step) for values in (flux, ivar))
     found = [
         scanner(flux[start : start + step], ivar[start : start + step])
         for start in range(0, len(flux), step)
     ]
+    return joined(found, rows) if found else scanner(flux, ivar)
+
+
+def joined(parts: Sequence[ScanResult], rows: int | None = None) -> ScanResult:
+    """One result of several, of the first rows."""
     names = [field.name for field in fields(ScanResult)]
-    if not found:
-        return scanner(flux, ivar)
     return ScanResult(
-        **{name: np.concatenate([getattr(part, name) for part in found])[:rows] for name in names}
+        **{name: np.concatenate([getattr(part, name) for part in parts])[:rows] for name in names}
     )
 
 
-def _filled(values: NDArray[Any], more: int) -> NDArray[Any]:
+def filled(values: NDArray[Any], more: int) -> NDArray[Any]:
     """With so many rows of zeros at the end, which have no data."""
     if not more:
         return values
-    return np.concatenate([values, np.zeros((more, values.shape[1]), values.dtype)])
+    return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
 def curves(
@@ -203,7 +209,7 @@ def curves(
         For each basis, of shapes (s,) and (n, s); NaN where there are too few pixels.
     """
     _check(flux, ivar, grid)
-    scanner = _scanner(grid, tuple(bases), settings)
+    scanner = scanner_of(grid, tuple(bases), settings)
     batch = weigh(flux, ivar, settings.degree)
     bad = ~_fitted(batch, settings)
     found: dict[int, tuple[Array, Array]] = {}
@@ -254,8 +260,13 @@ def _check(flux: Any, ivar: Any, grid: LogGrid) -> None:
 
 
 @lru_cache(maxsize=4)
-def _scanner(grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) -> _Scanner:
-    return _Scanner(grid, bases, settings)
+def scanner_of(grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) -> Scanner:
+    """Bases laid out for a grid; kept as long as the same objects are given."""
+    return Scanner(grid, bases, settings)
+
+
+_LOUDEST = 1e18
+"""Chi-square without a model: more is no spectrum, and products of it have no float32."""
 
 
 def _fitted(batch: Weighted, settings: ScanSettings) -> NDArray[np.bool_]:
@@ -263,7 +274,20 @@ def _fitted(batch: Weighted, settings: ScanSettings) -> NDArray[np.bool_]:
     return to_numpy(enough)
 
 
-class _Scanner:
+class Curves(Protocol):
+    """What makes chi-square of a stack at some of its shifts."""
+
+    shifts: NDArray[np.int64]
+    """Places of the shifts."""
+    slack: float
+    """How far it may be off, in parts of a margin."""
+
+    def __call__(self, batch: Weighted) -> Any:
+        """Chi-square, of shape (n, b, shifts)."""
+        ...
+
+
+class Scanner:
     """Bases laid out for a grid."""
 
     def __init__(self, grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) -> None:
@@ -281,7 +305,7 @@ class _Scanner:
         self._exact: dict[Any, list[ExactCurves]] = {}
 
     @cached_property
-    def _near(self) -> list[NearCurves | ExactCurves]:
+    def near(self) -> list[Curves]:
         """Quick curves of each stack; exact ones where several vectors have few shifts.
 
         What coarse pixels leave of vectors that are nearly alike is not enough for a fit.
@@ -302,34 +326,44 @@ class _Scanner:
     def __call__(self, flux: Any, ivar: Any) -> ScanResult:
         """Fit a batch."""
         xp, settings = namespace(flux), self._settings
-        batch = weigh(flux, ivar, settings.degree)
-        fitted = _fitted(batch, settings)
-        result = self._empty(batch)
+        batch, fitted, result = self.ready(flux, ivar)
         if not fitted.any():
             return result
-        fast = settings.fast and xp is np
-        made = [to_numpy(engine(batch)) for engine in (self._near if fast else self.exact(xp))]
+        engines: Sequence[Curves] = self.near if settings.fast and xp is np else self.exact(xp)
+        made = [to_numpy(engine(batch)) for engine in engines]
         batch = _on_host(batch)
         if not fitted.all():
             batch, made = batch.rows(fitted), [curve[fitted] for curve in made]
-        astray = self._judge(batch, made, fast, result, fitted)
-        if fast and astray.any():
-            batch = batch.rows(astray)
-            made = [engine(batch) for engine in self.exact(np)]
+        astray = self.judge(batch, made, engines, result, fitted)
+        if astray.any():
+            batch, engines = batch.rows(astray), self.exact(np)
             fitted[fitted] = astray
-            self._judge(batch, made, False, result, fitted)
+            self.judge(batch, [engine(batch) for engine in engines], engines, result, fitted)
         return result
 
-    def _judge(
+    def ready(self, flux: Any, ivar: Any) -> tuple[Weighted, NDArray[np.bool_], ScanResult]:
+        """A batch, which of its rows can be fitted, and a result where none is yet."""
+        xp, settings = namespace(flux), self._settings
+        batch = weigh(flux, ivar, settings.degree)
+        beyond = to_numpy(batch.none) > _LOUDEST
+        if beyond.any():
+            batch = weigh(flux, xp.where(batch.none[:, None] > _LOUDEST, 0, ivar), settings.degree)
+        result = self._empty(batch)
+        result.flags[beyond] |= int(SpecFlag.BAD_IVAR)
+        return batch, _fitted(batch, settings), result
+
+    def judge(
         self,
         batch: Weighted,
         made: list[Array],
-        fast: bool,
+        engines: Sequence[Curves],
         result: ScanResult,
         rows: NDArray[np.bool_],
+        fits: ExactFits | None = None,
     ) -> NDArray[np.bool_]:
         """Find the best of curves and write it into a result's rows.
 
+        Curves of another kind than those of the stacks come with exact fits of their own.
         Returns where a quick curve goes far below what is there, so that the best may have been
         left out.
         """
@@ -337,21 +371,21 @@ class _Scanner:
         least = np.min([curve.min(axis=(1, 2)) for curve in made], axis=0)
         for curve, stack in zip(made, stacks, strict=True):
             curve += settings.penalty * stack.size
-        engines: Sequence[NearCurves | ExactCurves] = self._near if fast else self.exact(np)
+        fast = any(engine.slack > 0 for engine in engines)
         spots = [engine.shifts for engine in engines]
         soften = np.maximum(1.0, least / np.maximum(batch.pixels, 1))
         slack = np.array([engine.slack for engine in engines])[:, None]
         margin = settings.margin * slack + settings.share * (batch.chi2 - least)
         wide = np.maximum(3 * margin.max(axis=0), _WIDE * soften)
         minima = minima_of(made, spots, stacks, wide, self._apart, soften, self._width)
-        fits = ExactFits(batch, stacks)
+        fits = fits or ExactFits(batch, stacks)
         chooser = Chooser(minima, fits, stacks, settings.penalty, margin, self._apart, self._width)
         chosen = chooser.chosen(exact=not fast)
         for name, values in self._told(batch, fits, chosen).items():
             getattr(result, name)[rows] = values
         lowest = np.min([curve.min(axis=(1, 2)) for curve in made], axis=0)
         best = chosen.minima.score[chosen.best] + chosen.minima.bonus[chosen.best]
-        return np.asarray(best > lowest + wide - margin.max(axis=0))
+        return np.asarray(fast & (best > lowest + wide - margin.max(axis=0)))
 
     def _told(self, batch: Weighted, fits: ExactFits, chosen: Chosen) -> dict[str, Any]:
         """The columns of `ScanResult` for the rows of a batch."""
@@ -360,7 +394,7 @@ class _Scanner:
                         best.place.tolist(), strict=True))  # fmt: skip
         members = [self.stacks[stack].members[basis] for _, stack, basis, _ in keys]
         coefficients, polynomial = self._solved(fits, keys)
-        models, covered = self._models(keys, coefficients, polynomial)
+        models, covered = self._models(fits, keys, coefficients, polynomial)
         kind = np.array(KINDS)[best.kind]
         z, z_err = _parabola(chosen.around, best.shift, grid)
         chi2 = (batch.weights * (batch.flux - models) ** 2).sum(axis=1)
@@ -375,7 +409,8 @@ class _Scanner:
             "basis": members, "shift": best.shift, "z": z, "z_err": z_err, "chi2": chi2,
             "dof": dof, "coefficients": coefficients, "polynomial": polynomial,
             "probabilities": weights / weights.sum(axis=1, keepdims=True),
-            "flags": doubts(judged, batch, grid), **second,
+            "flags": doubts(judged, batch, grid),
+            "residual": residual_peaks(batch.flux - models, batch.weights), **second,
         }  # fmt: skip
 
     def _second(self, chosen: Chosen, chi2: Array) -> dict[str, Any]:
@@ -397,16 +432,16 @@ class _Scanner:
         return coefficients, polynomial
 
     def _models(
-        self, keys: list[Key], coefficients: Array, polynomial: Array
+        self, fits: ExactFits, keys: list[Key], coefficients: Array, polynomial: Array
     ) -> tuple[Array, NDArray[np.bool_]]:
         table = polynomials(self._grid.points, self._settings.degree)
         models = np.empty((len(keys), self._grid.points))
         covered = np.zeros(models.shape, dtype=bool)
-        for row, (_, number, basis, spot) in enumerate(keys):
+        for row, key in enumerate(keys):
+            _, number, basis, spot = key
             stack = self.stacks[number]
-            window = stack.window(stack.lines, basis, stack.first + spot)
             own = coefficients[row, : stack.size] * stack.scales[basis]
-            models[row] = polynomial[row] @ table + own @ window
+            models[row] = polynomial[row] @ table + own @ fits.window(key)
             covered[row] = stack.covered(basis, stack.first + spot)
         return models, covered
 
@@ -427,7 +462,7 @@ class _Scanner:
             kind_second=np.zeros(rows, "U6"), z_second=numbers(),
             coefficients=numbers(self._size), polynomial=numbers(self._settings.degree + 1),
             pixels=to_numpy(batch.pixels).copy(), probabilities=numbers(len(KINDS)),
-            flags=np.full(rows, int(SpecFlag.NODATA), dtype=np.int64),
+            flags=np.full(rows, int(SpecFlag.NODATA), dtype=np.int64), residual=numbers(),
         )  # fmt: skip
 
 

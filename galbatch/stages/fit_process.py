@@ -30,7 +30,7 @@ from galbatch.stages.base import OnProgress
 from galbatch.stages.fit_members import FAILED, Members, meeting
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
-from galbatch.stages.training_rows import split_of, training_rows
+from galbatch.stages.training_rows import no_rows, split_of, streamed_rows, training_rows
 from galbatch.store import fence
 from galbatch.store.layout import Layout
 from galbatch.store.locations import local_copy, location
@@ -152,7 +152,10 @@ def fit_here(
     if catalogue is None:
         raise TransientError(str(site.layout.root), "the catalogue changed meanwhile")
     split = split_of(job, survey)
-    table, role, census = training_rows(site.layout, survey, split, catalogue, settings)
+    rows = site.layout, survey, split, catalogue, settings
+    streams = family_of(settings.kind).streams
+    parts = streamed_rows(*rows) if streams else ()
+    table, role, census = no_rows() if streams else training_rows(*rows)
     from galbatch.training.fit import train
 
     with pretrained_folder(settings) as before:
@@ -167,8 +170,10 @@ def fit_here(
             pretrained=before,
             origin=lineage_of(site),
             group=group,
+            parts=parts,
         )
-    return FitResult(table.num_rows, card.fingerprint)
+    taught = sum(sum(counts.values()) for counts in card.rows.values())
+    return FitResult(taught if streams else table.num_rows, card.fingerprint)
 
 
 def _end_with_parent(parent: int | None) -> None:

@@ -28,7 +28,7 @@ from galbatch.intake.positions import (
     is_sexagesimal,
     wrapped,
 )
-from galbatch.intake.spectra import SpectralPlan, on_axis, plan_spectra
+from galbatch.intake.spectra import SpectralPlan, assumed, on_axis, plan_spectra
 from galbatch.intake.types import arrow_type, wanted_type
 from galbatch.intake.units import UnitPlan, converted, plan_units
 from galbatch.readers.base import Batch, Header, Reader
@@ -88,7 +88,7 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     stated = {resolution.names[column.name]: column.unit for column in columns}
     own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
     left_out = f"the store has its own {', '.join(own)}: left out"
-    notes = (*header.notes, *([left_out] if own else []))
+    notes = (*header.notes, *([left_out] if own else []), *assumed(survey, header))
     spectra = plan_spectra(survey, columns, header, file)
     return Intake(resolution, plan_units(survey, stated, file), notes, spectra=spectra)
 

@@ -108,7 +108,10 @@ class Predict:
         predicting = sum(
             family_of(model.kind).predicting_bytes(model, site.survey) for model in site.job.models
         )
-        own = PROCESS + rows * (2 * row_bytes(site) + predicting) + arrays_memory(site)
+        batches = sum(
+            family_of(model.kind).batch_bytes(model, site.survey) for model in site.job.models
+        )
+        own = PROCESS + rows * (2 * row_bytes(site) + predicting) + batches + arrays_memory(site)
         return max(own, ingest_memory(site))
 
     def pending(self, snapshot: Snapshot) -> Pending[Work, None]:

@@ -84,9 +84,12 @@ class Train:
         if isinstance(source, MockSource):
             rows, sampled = min(rows, source.rows), min(sampled, source.rows)
         family = family_of(model.kind)
+        whole = family.fit_bytes(model, site.survey)
+        if family.streams:
+            return whole
         made = family.training_bytes(model, site.survey)
         row = row_bytes(site, family.inputs(model, site.survey))
-        return (rows + sampled) * (3 * row + made)
+        return whole + (rows + sampled) * (3 * row + made)
 
     def pending(self, snapshot: Snapshot) -> Pending[Fit, None]:
         """Models that are not trained as the job says."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,8 +17,14 @@ from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.group import FitGroup
 
+WORK = "work"
+"""Folder in a model's own, with the state of its fit while that lasts; then it is removed."""
 OnEpoch = Callable[[int, int, str], None]
 """Is told (epochs done, epochs at most, losses)."""
+
+CataloguePart = Callable[[], Iterable[tuple[pa.Table, NDArray[np.int8]]]]
+"""Reads a part of the catalogue again: pieces of it with the role of each row, none of them `TEST`,
+in the same order each time."""
 
 S = TypeVar("S", bound=ModelSettings, contravariant=True)
 
@@ -42,6 +49,9 @@ class TrainingData:
     group : FitGroup, optional
         The other processes that do this fit, each with the same data. Only what the chief writes
         is kept.
+    parts : sequence of callable
+        All rows of the catalogue that are not held out, for a family that `streams`: its `table`
+        has none.
     """
 
     survey: Survey
@@ -51,6 +61,7 @@ class TrainingData:
     pretrained: Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     group: FitGroup | None = None
+    parts: Sequence[CataloguePart] = ()
 
 
 @dataclass(frozen=True)

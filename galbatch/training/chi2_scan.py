@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from galbatch.errors import SpecError
 from galbatch.models.base import Card, survey_record
-from galbatch.models.chi2_scan import VERSION, save_bases
+from galbatch.models.chi2_scan import VERSION, save_bases, templates_of
 from galbatch.sample.labels import labels
 from galbatch.sample.rows import columns_digest
-from galbatch.sample.split import TEST
-from galbatch.spec.spectral_models import Chi2ScanModel, TemplateFile
+from galbatch.spec.spectral_models import Chi2ScanModel
 from galbatch.spec.survey import Survey
+from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import SIMULATED, ErrorModel, calibrate, to_json
 from galbatch.spectra.scan import ScanSettings, scan
-from galbatch.spectra.templates import Basis, read_templates
+from galbatch.spectra.templates import Basis
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
 
-_ROWS = 1024
+_ROWS = 256
 
 
 class Chi2ScanTrainer(Trainer[Chi2ScanModel]):
@@ -34,13 +36,9 @@ class Chi2ScanTrainer(Trainer[Chi2ScanModel]):
     ) -> Card:
         """See `Trainer.train`."""
         reader = SpectrumReader(data.survey)
-        bases = [
-            base.at_phase(reader.grid)
-            for number, one in enumerate(settings.templates)
-            for base in _read(one, f"models.{settings.name}.templates.{number}")
-        ]
+        bases = [base.at_phase(reader.grid) for base in templates_of(settings)]
         asked = ScanSettings(degree=settings.polynomial)
-        errors, rows = _calibrated(settings, data, reader, bases, asked, progress)
+        errors, rows = _calibrated(data, reader, bases, asked, progress)
         card = Card(
             settings.name, settings.kind, VERSION, data.survey.name, (), reader.inputs, (), {},
             columns_digest(data.table, ()).hexdigest(), {"redshift": {"calibration": rows}},
@@ -53,22 +51,7 @@ class Chi2ScanTrainer(Trainer[Chi2ScanModel]):
         return card
 
 
-def _read(one: TemplateFile, where: str) -> list[Basis]:
-    """The templates of a file.
-
-    Raises
-    ------
-    SpecError
-        If there is no such file, or it has none.
-    """
-    try:
-        return read_templates(Path(one.file), one.of, one.redshifts, one.vectors)
-    except SpecError as error:
-        raise SpecError(f"{where}: {error.where}", error.problem, error.hint) from error
-
-
 def _calibrated(
-    settings: Chi2ScanModel,
     data: TrainingData,
     reader: SpectrumReader,
     bases: list[Basis],
@@ -76,26 +59,42 @@ def _calibrated(
     progress: OnEpoch,
 ) -> tuple[dict[str, ErrorModel], int]:
     """The errors by redshifts that are known, and how many these are."""
-    truth = _known_redshifts(data.survey, data)
-    rows = np.flatnonzero(np.isfinite(truth))
-    if not len(rows):
-        return dict(SIMULATED), 0
-    found = []
+    found: list[_Known] = []
     # Its products are small: threads would wait for each other.
     with threadpool_limits(limits=1, user_api="blas"):
-        for start in range(0, len(rows), _ROWS):
-            some = data.table.take(rows[start : start + _ROWS])
-            found.append(scan(*reader.read(some), reader.grid, bases, asked))
-            progress(min(start + _ROWS, len(rows)), len(rows), "calibration")
-    joined = [
-        np.concatenate([getattr(part, name) for part in found]) for name in ("kind", "z", "z_err")
-    ]
-    return calibrate(joined[0], joined[1], joined[2], truth[rows]), len(rows)
+        for number, part in enumerate(data.parts):
+            for table, _ in part():
+                found += _scanned(data.survey, table, reader, bases, asked)
+            progress(number + 1, len(data.parts), "calibration")
+    if not found:
+        return dict(SIMULATED), 0
+    kind, z, z_err, truth, seen = (np.concatenate(values) for values in zip(*found, strict=True))
+    return calibrate(kind, z, z_err, truth, seen), len(truth)
 
 
-def _known_redshifts(survey: Survey, data: TrainingData) -> NDArray[np.float64]:
-    """Of the rows, where there is a label and they are not held out; NaN elsewhere."""
-    known = labels(survey, data.table).get("redshift")
+class _Known(NamedTuple):
+    """Rows whose redshift is known: what the scan says of them, and their signal to noise."""
+
+    kind: NDArray[np.str_]
+    z: NDArray[np.float64]
+    z_err: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    seen: NDArray[np.float64]
+
+
+def _scanned(
+    survey: Survey,
+    table: pa.Table,
+    reader: SpectrumReader,
+    bases: list[Basis],
+    asked: ScanSettings,
+) -> Iterator[_Known]:
+    known = labels(survey, table).get("redshift")
     if known is None:
-        return np.full(data.table.num_rows, np.nan)
-    return np.where(np.asarray(data.roles) == TEST, np.nan, known)
+        return
+    rows = np.flatnonzero(np.isfinite(known))
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        spectra = reader.read(table.take(some))
+        one = scan(*spectra, reader.grid, bases, asked)
+        yield _Known(one.kind, one.z, one.z_err, known[some], signal_to_noise(*spectra))

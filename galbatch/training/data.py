@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 8192
-JUDGED_AT_ONCE = 8192
+_MOST = 8192
+_NUMBERS = 2**23
+"""Of features that are looked at together: 32 MiB, and a network's layers as often as it has."""
 
 Mine = NDArray[np.bool_] | None
 """Which of some rows are this process' to make; None for all."""
@@ -86,7 +87,8 @@ def stream(
     """
     steps = steps_in_epoch(len(sample), batch)
     # Python is asked for many batches at once: its call costs as much as a small network's step.
-    many = max(_CHUNK // batch, 1)
+    one = sample.inputs(np.arange(1), np.random.default_rng(0), None)
+    many = max(rows_together(one.shape[1]) // batch, 1)
     mine = np.zeros(batch, bool)
     mine[share or slice(None)] = True
     size = int(mine.sum())
@@ -103,7 +105,6 @@ def stream(
                 answers = sample.labels[rows if wanted is None else rows[wanted]]
                 yield inputs.reshape(*cut, -1), answers.reshape(*cut, -1)
 
-    one = sample.inputs(np.arange(1), np.random.default_rng(0), None)
     signature = (
         tf.TensorSpec((None, size, one.shape[1]), tf.float32),
         tf.TensorSpec((None, size, sample.labels.shape[1]), tf.float32),
@@ -135,6 +136,11 @@ def even(rows: int, at_most: int, replicas: int) -> int:
     int
     """
     return max(min(at_most, rows) // replicas, 1) * replicas
+
+
+def rows_together(width: int) -> int:
+    """Rows of so many features that are made or judged together."""
+    return max(min(_MOST, _NUMBERS // width), 1)
 
 
 def once(

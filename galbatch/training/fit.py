@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from galbatch.models.families import FAMILIES, named
 from galbatch.sample.census import Census, take_census
 from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.base import OnEpoch, Trainer, TrainingData
+from galbatch.training.base import WORK, CataloguePart, OnEpoch, Trainer, TrainingData
 from galbatch.training.group import FitGroup
 
 
@@ -46,6 +47,7 @@ def train(
     pretrained: Path | None = None,
     origin: Mapping[str, Any] | None = None,
     group: FitGroup | None = None,
+    parts: Sequence[CataloguePart] = (),
 ) -> Card:
     """Train a model and save it.
 
@@ -85,5 +87,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if census is None:
         census = take_census(survey, table, roles, settings.seed)
-    data = TrainingData(survey, table, roles, census, pretrained, origin or {}, group)
-    return trainer_of(settings.kind).train(settings, data, folder, progress)
+    data = TrainingData(survey, table, roles, census, pretrained, origin or {}, group, parts)
+    card = trainer_of(settings.kind).train(settings, data, folder, progress)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    return card

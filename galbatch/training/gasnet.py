@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,35 @@ from galbatch.mock.targets import GALAXY, QSO, THIRTEEN, of_every_subclass
 from galbatch.models.base import Card, survey_record
 from galbatch.models.chi2_scan import save_bases
 from galbatch.models.gasnet import NETWORK, VERSION
+from galbatch.models.gasnet_encoder import VECTORS, Encoder
+from galbatch.models.gasnet_redshifts import extragalactic
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.quality.calibration import fit_softmax_scale
 from galbatch.sample.rows import columns_digest
 from galbatch.spec.spectral_models import GasnetModel
-from galbatch.spectra.clean import cleaned
+from galbatch.spectra import anomalies
+from galbatch.spectra.clean import cleaned, signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
-from galbatch.spectra.errors import calibrate, to_json
+from galbatch.spectra.errors import ErrorModel, calibrate, to_json
 from galbatch.spectra.grids import LogGrid
-from galbatch.spectra.learn import learned_basis
+from galbatch.spectra.learn import learned_basis, non_negative_basis
 from galbatch.spectra.network_input import NetworkInput
-from galbatch.spectra.scan import ScanSettings, scan
+from galbatch.spectra.scan import ScanResult, ScanSettings, scan
 from galbatch.spectra.subclasses import folded
 from galbatch.spectra.templates import Basis, star_bases
-from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
-from galbatch.training.data import Mine, TrainingRows
+from galbatch.training.base import OnEpoch, Trainer, TrainingData
+from galbatch.training.gasnet_encoder import fitted_encoder
+from galbatch.training.gasnet_fit import Lesson, as_they_are, fit_network
+from galbatch.training.gasnet_redshifts import answers_of, fitted_redshifts, redshift_errors
 from galbatch.training.libraries import libraries
 
 SUBCLASSES = tuple(f"{kind} {subclass}".strip() for kind, subclass in THIRTEEN)
 """What the network tells apart."""
-_EPOCHS = 12
-_PARITY_ROWS = 64
 _HELD_OUT = 10
 """Of so many simulated spectra one is not learned from."""
+
+
+Scanning = Callable[[NDArray[np.float64], NDArray[np.float64]], ScanResult]
 
 
 class GasnetTrainer(Trainer[GasnetModel]):
@@ -54,13 +60,21 @@ class GasnetTrainer(Trainer[GasnetModel]):
         reader = SpectrumReader(data.survey)
         bases = learned_bases(settings, reader.grid)
         asked = ScanSettings(degree=settings.polynomial)
-        mocks = simulated(settings.mocks, (settings.seed, 4), reader.grid, bases, asked, progress)
-        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth)
+        scanning, encoder = _scanning(settings, reader.grid, bases, asked, folder, progress)
+        mocks = simulated(settings.mocks, (settings.seed, 4), reader.grid, scanning, progress)
+        errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth, mocks.seen)
+        usual = anomalies.learn_strangeness(mocks.kind, mocks.seen, mocks.strange.T)
         weights, history = fitted_network(settings, reader.grid, mocks, folder, progress)
         held = mocks.part(_held_out(mocks))
         logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs.astype(np.float32))
         scale = fit_softmax_scale(logits, held.label.astype(np.float64))
         right = logits.argmax(axis=1) == held.label
+        of_networks: dict[str, ErrorModel] = {}
+        if settings.redshift_network:
+            more, of_networks = _with_redshifts(
+                settings, reader.grid, mocks, logits.argmax(axis=1), folder, progress
+            )
+            weights = [*weights, *more]
         counts = {"train": len(mocks.label) - len(held.label), "validation": len(held.label)}
         card = Card(
             settings.name, settings.kind, VERSION, data.survey.name, (), reader.inputs, (), {},
@@ -69,13 +83,31 @@ class GasnetTrainer(Trainer[GasnetModel]):
                 "bases": save_bases(folder, bases), "scan": asdict(asked),
                 "subclasses": list(SUBCLASSES),
             },
-            {"redshift_errors": to_json(errors), "subclass": scale.to_json()},
+            {
+                "redshift_errors": to_json(errors), "subclass": scale.to_json(),
+                "network_errors": to_json(of_networks), "anomaly": anomalies.to_json(usual),
+            },
             {"subclass": {"accuracy": float(right.mean())}},
             settings.training_settings(), survey_record(data.survey), libraries(),
             {"lineage": [dict(data.origin)] if data.origin else [], "history": history},
-        ).sealed([*weights, *(base.vectors for base in bases)])  # fmt: skip
+        ).sealed([*encoder, *weights, *(base.vectors for base in bases)])  # fmt: skip
         card.save(folder)
         return card
+
+
+def _scanning(
+    settings: GasnetModel,
+    grid: LogGrid,
+    bases: tuple[Basis, ...],
+    asked: ScanSettings,
+    folder: Path,
+    progress: OnEpoch,
+) -> tuple[Scanning, list[NDArray[Any]]]:
+    """The scan that the settings ask for, and the weights of its encoder if it has one."""
+    if settings.coefficients == "solved":
+        return partial(scan, grid=grid, bases=bases, settings=asked), []
+    weights = fitted_encoder(settings, grid, bases, (settings.seed, 5), folder, progress)
+    return Encoder(folder, grid, bases, asked, np).scan, weights
 
 
 def learned_bases(settings: GasnetModel, grid: LogGrid) -> tuple[Basis, ...]:
@@ -95,8 +127,10 @@ def learned_bases(settings: GasnetModel, grid: LogGrid) -> tuple[Basis, ...]:
     galaxies = galaxies_at_rest(settings.at_rest, (settings.seed, 1))
     quasars = quasars_at_rest(settings.at_rest, (settings.seed, 2))
     stars = stars_at_rest(settings.stars, (settings.seed, 3))
+    encoded = settings.coefficients == "encoder"
+    learn = non_negative_basis if encoded else learned_basis
     learned = [
-        learned_basis(f"learned {kind}", kind, one.flux, one.seen, one.grid, size)
+        learn(f"learned {kind}", kind, one.flux, one.seen, one.grid, VECTORS if encoded else size)
         for kind, one, size in (
             (GALAXY, galaxies, settings.galaxies), (QSO, quasars, settings.quasars),
         )
@@ -104,6 +138,27 @@ def learned_bases(settings: GasnetModel, grid: LogGrid) -> tuple[Basis, ...]:
     names = [str(name) for name in stars.subclass]
     found = (*learned, *star_bases(names, stars.flux, stars.grid))
     return tuple(base.at_phase(grid) for base in found)
+
+
+def _with_redshifts(
+    settings: GasnetModel,
+    grid: LogGrid,
+    mocks: Simulated,
+    place: NDArray[np.intp],
+    folder: Path,
+    progress: OnEpoch,
+) -> tuple[list[NDArray[Any]], dict[str, ErrorModel]]:
+    """Fit the networks of redshifts: their weights, and the errors of the subclasses.
+
+    `place` is what the network of subclasses says of those that are held out.
+    """
+    maker, names = NetworkInput(grid), extragalactic(list(SUBCLASSES))
+    held = _held_out(mocks)
+    answers = answers_of(mocks.label, mocks.z, mocks.truth, maker, len(names))
+    weights = fitted_redshifts(settings, maker, mocks.inputs, answers, held, folder, progress)
+    known = mocks.z[held], mocks.truth[held], mocks.seen[held]
+    told = np.array(SUBCLASSES)[place]
+    return weights, redshift_errors(folder, maker, mocks.inputs[held], told, place, known, names)
 
 
 @dataclass(frozen=True)
@@ -122,7 +177,12 @@ class Simulated:
         That the scan finds.
     z, z_err, truth : ndarray of float64
         Redshift by the scan, its error by the curvature of chi-square, and the true one.
+    strange : ndarray of float64, shape (n, 3)
+        See `anomalies.numbers_of`.
+    seen : ndarray of float64
+        Median signal to noise, as `clean.signal_to_noise` has it.
     signal_to_noise : ndarray of float32
+        The same of the flux without noise.
     """
 
     inputs: NDArray[np.float16]
@@ -133,6 +193,8 @@ class Simulated:
     z: NDArray[np.float64]
     z_err: NDArray[np.float64]
     truth: NDArray[np.float64]
+    strange: NDArray[np.float64]
+    seen: NDArray[np.float64]
     signal_to_noise: NDArray[np.float32]
 
     def part(self, rows: NDArray[np.bool_]) -> Simulated:
@@ -144,8 +206,7 @@ def simulated(
     rows: int,
     seed: tuple[int, ...],
     grid: LogGrid,
-    bases: tuple[Basis, ...],
-    asked: ScanSettings,
+    scanning: Scanning,
     progress: OnEpoch,
 ) -> Simulated:
     """Observe as many simulated objects of every subclass, and scan them.
@@ -156,8 +217,8 @@ def simulated(
         Those that turn out to be of none of the 13 are left out.
     seed : tuple of int
     grid : LogGrid
-    bases : tuple of Basis
-    asked : ScanSettings
+    scanning : callable
+        The scan of (flux, inverse variance).
     progress : callable
 
     Returns
@@ -168,27 +229,31 @@ def simulated(
     targets = of_every_subclass(
         np.random.default_rng([*seed, 1]), rows, longest=float(grid.wavelengths[-1])
     )
+    # The inputs are by far the most: they are written where they stay.
+    inputs = np.empty((rows, maker.size), np.float16)
     parts: list[Simulated] = []
-    done = 0
+    done = kept = 0
     # Its products are small: threads would wait for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         for mocks in spectra_in_chunks(targets, grid, (*seed, 2), Observing()):
             flux = mocks.flux.astype(np.float64)
             ivar = cleaned(flux, mocks.ivar.astype(np.float64), grid)
-            found = scan(flux, ivar, grid, bases, asked)
+            found = scanning(flux, ivar)
             label = _labels(mocks.kind, mocks.subclass)
             made = Simulated(
-                maker(flux, ivar, found.z).astype(np.float16), label,
+                np.empty((len(mocks), 0), np.float16), label,
                 label != _labels(mocks.kind, mocks.subclass_measured), found.kind, found.subclass,
-                found.z, found.z_err, mocks.redshift, mocks.signal_to_noise,
+                found.z, found.z_err, mocks.redshift, anomalies.numbers_of(found).T,
+                signal_to_noise(flux, ivar), mocks.signal_to_noise,
             )  # fmt: skip
-            parts.append(made.part(label >= 0))
-            done += len(mocks)
+            known = label >= 0
+            parts.append(made.part(known))
+            inputs[kept : kept + known.sum()] = maker(flux, ivar, found.z)[known]
+            kept, done = kept + int(known.sum()), done + len(mocks)
             progress(done, rows, "simulated spectra")
-    names = vars(parts[0])
-    return Simulated(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    )
+    names = set(vars(parts[0])) - {"inputs"}
+    others = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Simulated(inputs=inputs[:kept], **others)
 
 
 def _labels(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -225,53 +290,28 @@ def fitted_network(
     SpecError
         If a subclass has no spectrum, or the fit diverges.
     """
-    from galbatch.models.gasnet_networks import build
-    from galbatch.training.export import export
-    from galbatch.training.loop import fit
+    from keras.losses import CategoricalCrossentropy
 
-    where = f"models.{settings.name}"
+    from galbatch.models.gasnet_networks import build
+
     known = set(mocks.label.tolist())
     missing = [name for place, name in enumerate(SUBCLASSES) if place not in known]
     if missing:
         raise SpecError(
-            f"{where}.mocks", f"none of {len(mocks.label)} spectra is {missing[0]}", "make it more"
+            f"models.{settings.name}.mocks",
+            f"none of {len(mocks.label)} spectra is {missing[0]}",
+            "make it more",
         )
-    epochs, maker = settings.epochs or _EPOCHS, NetworkInput(grid)
-    held = _held_out(mocks)
-    answers = np.eye(len(SUBCLASSES), dtype=np.float32)[mocks.label]
-
-    def compiled(steps: int) -> Any:
-        import keras
-
-        model = build(settings, maker, len(SUBCLASSES))
-        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
-        return model
-
-    def report(epoch: int, text: str) -> None:
-        progress(epoch, epochs, text)
-
-    facts = [VERSION, asdict(grid), settings.training_settings()]
-    taught = np.flatnonzero(~held)
-
-    def shown(
-        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
-    ) -> NDArray[np.float32]:
-        chosen = taught[rows if mine is None else rows[mine]]
-        return mocks.inputs[chosen].astype(np.float32)
-
-    fitted = fit(
-        compiled,
-        TrainingRows(shown, answers[taught]),
-        (mocks.inputs[held].astype(np.float32), answers[held]),
-        Schedule(settings.batch, epochs, settings.patience, settings.seed),
-        folder / "work",
-        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-        where,
-        report,
+    maker, held = NetworkInput(grid), _held_out(mocks)
+    lesson = Lesson(
+        NETWORK,
+        lambda: build(settings, maker, len(SUBCLASSES)),
+        CategoricalCrossentropy(from_logits=True),
+        settings.learning_rate,
+        as_they_are(mocks.inputs),
+        np.eye(len(SUBCLASSES), dtype=np.float32)[mocks.label],
+        np.flatnonzero(~held),
+        np.flatnonzero(held),
     )
-    model = build(settings, maker, len(SUBCLASSES))
-    model.set_weights(fitted.weights)
-    export(model, folder, NETWORK, mocks.inputs[taught[:_PARITY_ROWS]].astype(np.float32))
+    fitted = fit_network(settings, lesson, folder, progress)
     return fitted.weights, fitted.history

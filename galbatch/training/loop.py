@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from galbatch.errors import SpecError
 from galbatch.training.base import Fitted, Schedule
 from galbatch.training.checkpoint import Checkpoint
-from galbatch.training.data import JUDGED_AT_ONCE, TrainingRows, even, once, steps_in_epoch, stream
+from galbatch.training.data import TrainingRows, even, once, rows_together, steps_in_epoch, stream
 from galbatch.training.group import FitGroup
 from galbatch.training.together import fit_together
 
@@ -70,7 +70,7 @@ def fit(
     replicas = strategy.num_replicas_in_sync
     everybody = replicas * (group.count if group else 1)
     batch = even(len(sample), schedule.batch, everybody)
-    steps = steps_in_epoch(len(sample), batch)
+    steps, judged = steps_in_epoch(len(sample), batch), rows_together(validation[0].shape[1])
     checkpoint = Checkpoint(work, key, schedule.patience, report)
     with strategy.scope():
         model = compiled(steps * schedule.epochs)
@@ -84,7 +84,7 @@ def fit(
         elif done < schedule.epochs and not checkpoint.finished:
             model.fit(
                 stream(tf, sample, batch, schedule.seed, done, schedule.epochs),
-                validation_data=once(tf, *validation, JUDGED_AT_ONCE, replicas),
+                validation_data=once(tf, *validation, judged, replicas),
                 initial_epoch=done,
                 epochs=schedule.epochs,
                 steps_per_epoch=steps,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
+from galbatch.flux.columns import numbers
 from galbatch.maps.som import Scaling, Som, fit_som, narrowing, scaling_of
 from galbatch.models.base import Card, survey_record
+from galbatch.models.maps import LearnedMap
 from galbatch.models.runtime import OnnxNetwork
-from galbatch.models.sed_autoencoder import VERSION, SedReader, save_maps
+from galbatch.models.sed_autoencoder import VERSION, SedReader
+from galbatch.quality.metrics import participation_ratio
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import SedAutoencoderModel
-from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
+from galbatch.training.maps import clustered, map_record, property_record
 
 _EPOCHS = {"convolutional": 50, "dense": 60}
 _LEAST_SPREAD = 0.01
 """Of the first component's: others are divided by no less, since rounding errors grow by it."""
 _PARITY_ROWS = 64
 _STEP = 512
-_DIAGNOSED = 3000
-"""Rows that numbers of clusters are tried with, at most: distances of all pairs are looked at."""
-_NUMBERS = range(2, 11)
 
 
 class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
@@ -48,8 +49,11 @@ class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
         made = _in_steps(OnnxNetwork(folder / "decoder.onnx"), coded)
         scaling = scaling_of([coded[sample.taught]])
         som, maps = _mapped(settings, scaling, coded, sample.taught)
-        centres, clusters = _clustered(settings, scaling(coded[sample.taught]))
-        save_maps(folder, scaling, som, centres)
+        rows = scaling(coded[sample.taught])
+        centres, clusters = clustered(rows, settings.clusters, settings.seed)
+        learned = LearnedMap(scaling, som, centres)
+        learned.save(folder)
+        places = learned.places(scaling(coded))
         card = Card(
             name=settings.name,
             kind=settings.kind,
@@ -72,8 +76,9 @@ class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
                 "history": history,
                 "som": maps,
                 "clusters": clusters,
+                "properties": property_record(learned, *places, sample.properties),
             },
-        ).sealed([*weights, som.cells, centres])
+        ).sealed([*weights, *learned.arrays])
         card.save(folder)
         return card
 
@@ -89,6 +94,7 @@ class _Sample:
     inputs: tuple[str, ...]
     digest: str
     where: str
+    properties: dict[str, NDArray[np.float64]]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -98,8 +104,7 @@ class _Sample:
 
 def _sample(settings: SedAutoencoderModel, data: TrainingData) -> _Sample:
     reader = SedReader(data.survey, settings)
-    assert data.survey.spectra is not None
-    inputs = (data.survey.spectra.flux, data.survey.spectra.ivar)
+    inputs = reader.inputs
     parts = [
         reader.read(data.table.slice(start, _STEP))
         for start in range(0, data.table.num_rows, _STEP)
@@ -118,7 +123,10 @@ def _sample(settings: SedAutoencoderModel, data: TrainingData) -> _Sample:
             )  # fmt: skip
     used = taught | watched
     digest = columns_digest(data.table, inputs).hexdigest()
-    return _Sample(settings, spectra[used], taught[used], reader.grid, inputs, digest, where)
+    properties = {name: numbers(data.table, name)[used] for name in settings.properties}
+    return _Sample(
+        settings, spectra[used], taught[used], reader.grid, inputs, digest, where, properties
+    )
 
 
 def _trained(
@@ -185,7 +193,7 @@ def _fit(
         TrainingRows(fixed(taught), taught),
         (watched, watched),
         Schedule(settings.batch, epochs, settings.patience, settings.seed),
-        folder / "work",
+        folder / WORK,
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         sample.where,
         report,
@@ -241,33 +249,11 @@ def _mapped(
     taught: NDArray[np.bool_],
 ) -> tuple[Som, dict[str, Any]]:
     """The map of the latents, and how good it is on spectra that it has not seen."""
-    rows = coded[taught]
-
-    def parts() -> Iterator[NDArray[np.float32]]:
-        yield scaling(rows)
-
+    rows, watched = scaling(coded[taught]), scaling(coded[~taught])
     widths = narrowing(*settings.som_width, settings.som_passes)
-    som = fit_som(parts, settings.som, widths=widths.tolist())
-    errors = som.errors([scaling(coded[~taught])])
-    return som, {
-        "quantisation_error": errors.quantisation,
-        "topographic_error": errors.topographic,
-        "hits": som.errors(parts()).hits.tolist(),
-        "u_matrix": som.u_matrix().tolist(),
-    }
-
-
-def _clustered(
-    settings: SedAutoencoderModel, rows: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Centres of the clusters, and what speaks for which number of them."""
-    from galbatch.maps.clusters import cluster_centres, diagnose
-
-    drawn = np.random.default_rng(settings.seed).permutation(len(rows))[:_DIAGNOSED]
-    numbers = range(_NUMBERS.start, min(_NUMBERS.stop, len(drawn) - 1))
-    centres = cluster_centres(rows, settings.clusters, settings.seed)
-    tried = diagnose(rows[drawn], numbers, settings.seed)
-    return centres, {"tried": [asdict(one) for one in tried]}
+    plane = np.eye(2, rows.shape[1])
+    som = fit_som([lambda: [rows]], settings.som, widths=widths.tolist(), plane=plane)
+    return som, map_record(som, som.errors([rows]), som.errors([watched]))
 
 
 def _scores(
@@ -281,7 +267,7 @@ def _scores(
         "reconstruction": {
             "mse": mse,
             "pca_mse": _pca_mse(spectra[sample.taught], spectra[watched], sample.settings.latents),
-            "directions": _participation(coded[sample.taught]),
+            "directions": participation_ratio(coded[sample.taught]),
         }
     }
 
@@ -303,10 +289,3 @@ def _principal(
     kept = min(components, *rows.shape)
     _, strengths, axes = randomized_svd(rows - mean, kept, n_iter=7, random_state=0)
     return mean, np.asarray(strengths, np.float64), np.asarray(axes, np.float64)
-
-
-def _participation(rows: NDArray[np.float32]) -> float:
-    """How many directions latents really use: (sum of variances)**2 / sum of their squares."""
-    values = np.linalg.eigvalsh(np.cov(rows.astype(np.float64), rowvar=False).reshape(
-        rows.shape[1], rows.shape[1]))  # fmt: skip
-    return float(values.sum() ** 2 / (values**2).sum())

@@ -18,9 +18,9 @@ from galbatch.errors import SpecError
 from galbatch.training.base import Schedule
 from galbatch.training.checkpoint import Checkpoint, variables_of
 from galbatch.training.data import (
-    JUDGED_AT_ONCE,
     TrainingRows,
     judged_at_once,
+    rows_together,
     steps_in_epoch,
     stream,
 )
@@ -110,8 +110,9 @@ class Together:
         float
         """
         mine = self._group.share(len(labels))
-        starts = range(mine.start, mine.stop, JUDGED_AT_ONCE)
-        parts = [slice(start, min(start + JUDGED_AT_ONCE, mine.stop)) for start in starts]
+        together = rows_together(features.shape[1])
+        starts = range(mine.start, mine.stop, together)
+        parts = [slice(start, min(start + together, mine.stop)) for start in starts]
         losses = [float(self._judged(features[part], labels[part], False)) for part in parts]
         whole = self._group.sum(np.array([sum(losses)], np.float32))
         return float(whole[0]) / len(labels)
@@ -228,6 +229,6 @@ def _judged(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The validation rows that one process alone would look at."""
     features, labels = validation
-    batch = judged_at_once(len(labels), JUDGED_AT_ONCE)
+    batch = judged_at_once(len(labels), rows_together(features.shape[1]))
     count = len(labels) // batch * batch
     return features[:count], labels[:count]

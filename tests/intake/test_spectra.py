@@ -46,7 +46,12 @@ def table(grids: Sequence[NDArray[np.float64]], **changed: Sequence[Any]) -> pa.
         "mask": [np.zeros(len(grid), np.int32) for grid in grids],
         "lam": grids,
     } | changed
-    return pa.table({name: pa.array([*rows]) for name, rows in columns.items()})
+    return pa.table(
+        {
+            name: rows if isinstance(rows, pa.Array) else pa.array([*rows])
+            for name, rows in columns.items()
+        }
+    )
 
 
 def taken(
@@ -131,7 +136,9 @@ def test_a_linear_grid_conserves_flux_and_variance() -> None:
     widths = (edges[2:] - edges[:-2]) / 2
     inside = (grid > AXIS[0]) & (grid < AXIS[-1])
     assert (arrays["flux"][0] * widths).sum() == pytest.approx(flux[inside].sum() * 1.3, rel=1e-2)
-    assert np.isfinite(arrays["flux"]).all() and (arrays["ivar"] >= 4).all()
+    assert np.isfinite(arrays["flux"]).all()
+    # No pixel of the file counts twice, though the axis has pixels half as wide.
+    assert arrays["ivar"].sum() == pytest.approx(4 * (AXIS[-1] - AXIS[0]) / 1.3, rel=1e-2)
 
 
 def test_a_pixel_without_data_leaves_its_neighbours_alone() -> None:
@@ -181,3 +188,80 @@ def test_numbers_that_would_be_rounded_are_refused() -> None:
     _, problems = taken([AXIS], flux=[np.ones(PIXELS)])
     ((rows, said),) = problems
     assert rows == [0] and "expected float32, the file holds float64" in said
+
+
+def test_flags_beyond_the_column_s_bits_are_refused() -> None:
+    flags = np.zeros((2, PIXELS), np.int64)
+    flags[1, 7] = 1 << 40
+    arrays, problems = taken([AXIS, AXIS], mask=flags)
+    ((rows, reason),) = problems
+    assert rows == [1] and "write dtype: int64" in reason and not arrays["mask"][0].any()
+
+
+def test_rows_with_the_same_wavelengths_and_others_keep_their_own() -> None:
+    shifted = 10 ** (FIRST + STEP * (np.arange(PIXELS - 30) + 10))
+    broken = AXIS.copy()
+    broken[3] = np.nan
+    order = [AXIS, shifted, broken, AXIS, shifted, AXIS]
+    arrays, problems = taken(order)
+    assert [rows for rows, _ in problems] == [[2]]
+    for row, grid in enumerate(order):
+        if grid is not broken:
+            expected = np.full(PIXELS, np.nan)
+            first = 0 if grid is AXIS else 10
+            expected[first : first + len(grid)] = np.arange(len(grid))
+            np.testing.assert_array_equal(arrays["flux"][row], expected)
+
+
+@pytest.mark.parametrize("dropped", ["a gap", "one in five"])
+def test_pixels_that_are_left_out_of_a_grid_stay_without_data(dropped: str) -> None:
+    kept = np.ones(PIXELS, bool)
+    if dropped == "a gap":
+        kept[100:250] = False
+    else:
+        kept[np.random.default_rng(2).choice(np.arange(1, PIXELS - 1), PIXELS // 5, False)] = False
+    flux = np.arange(PIXELS, dtype=np.float32)
+    arrays, problems = taken(
+        [AXIS[kept], AXIS[kept][::-1]],
+        flux=[flux[kept], flux[kept][::-1]],
+        ivar=[np.full(kept.sum(), 3, np.float32)] * 2,
+        mask=[np.full(kept.sum(), 5, np.int32)] * 2,
+    )
+    assert not problems
+    for row in range(2):
+        np.testing.assert_array_equal(arrays["flux"][row], np.where(kept, flux, np.nan))
+        np.testing.assert_array_equal(arrays["ivar"][row], np.where(kept, 3, 0))
+        np.testing.assert_array_equal(arrays["mask"][row], np.where(kept, 5, 0))
+
+
+@pytest.mark.parametrize("step", [0.4, 1.0, 3.0])
+def test_a_gap_of_another_grid_stays_without_data(step: float) -> None:
+    grid = np.arange(AXIS[0] - 5, AXIS[-1] + 5, step)
+    grid = grid[(grid < 3700) | (grid > 3750)]
+    arrays, problems = taken([grid], flux=[np.ones(len(grid), np.float32)],
+                             ivar=[np.ones(len(grid), np.float32)])  # fmt: skip
+    assert not problems
+    at = np.array(AXIS)
+    inside = (at > 3700 + step) & (at < 3750 - step)
+    beside = (at < 3700 - step - 1) | (at > 3750 + step + 1)
+    assert not arrays["ivar"][0][inside].any() and (arrays["ivar"][0][beside] > 0).all()
+
+
+def test_integers_are_missing_where_there_are_none() -> None:
+    arrays, problems = taken([AXIS[50:]], flux=[np.arange(PIXELS - 50, dtype=np.int32)])
+    assert not problems and np.isnan(arrays["flux"][0][:50]).all()
+    assert arrays["flux"][0][50:].tolist() == list(range(PIXELS - 50))
+    ((rows, reason),) = taken([AXIS], flux=[np.full(PIXELS, 2**24 + 1, np.int32)])[1]
+    assert rows == [0] and "would round" in reason
+
+
+def test_a_null_among_integers_is_a_missing_pixel() -> None:
+    flux: list[int | None] = list(range(PIXELS))
+    flux[7] = None
+    arrays, problems = taken([AXIS], flux=pa.array([flux], pa.list_(pa.int16())))
+    assert not problems and np.isnan(arrays["flux"][0][7]) and arrays["flux"][0][8] == 8
+
+
+def test_a_mask_of_floats_is_told_what_it_is() -> None:
+    ((_, reason),) = taken([AXIS], mask=[np.zeros(PIXELS, np.float32)])[1]
+    assert "expected integers, the file holds float32" in reason

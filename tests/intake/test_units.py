@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from galbatch.columns import from_numpy, to_numpy
 from galbatch.errors import SpecError
@@ -176,3 +177,82 @@ def test_arrays_are_converted_and_keep_their_type() -> None:
     np.testing.assert_array_equal(to_numpy(found)[[0, 2]], expected)
     with pytest.raises(SpecError, match="its unit is 'h', expected int16 numbers in 's', which"):
         plan_units(made, {"counts": "h"}, "a.fits")
+
+
+def spectral(flux: str = "1e-17 erg / (s cm2 Angstrom)", ivar: str = "") -> Survey:
+    """A survey of spectra with these units."""
+    grid = {"shape": [300], "dimensions": ["wavelength"]}
+    return Survey.model_validate(
+        {
+            "name": "spectra",
+            "title": "Spectra",
+            "id": {"column": "id"},
+            "spectra": {"flux": "flux", "ivar": "ivar"},
+            "columns": [
+                {"name": "id"},
+                {"name": "flux", "unit": flux, **grid},
+                {"name": "ivar", "unit": ivar, **grid},
+            ],
+            "axes": [{"name": "wavelength", "start": 4000, "step": 2, "points": 300}],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("flux", "ivar", "factors"),
+    [
+        ("", "", {}),
+        ("1e-17 erg/s/cm2/A", "", {}),
+        ("1e-17 erg/s/cm2/A", "1e34 s2 cm4 A2 / erg2", {}),
+        # The inverse variances follow where the file says nothing of them, or says the same.
+        ("1e-16 erg/s/cm2/A", "", {"flux": 10.0, "ivar": 0.01}),
+        ("1e-16 erg/s/cm2/A", "1e32 cm4 A2 s2 / erg2", {"flux": 10.0, "ivar": 0.01}),
+        ("W/m2/um", "", {"flux": 1e16, "ivar": 1e-32}),
+        ("", "1e32 cm4 A2 s2 / erg2", {"ivar": 0.01}),
+    ],
+)
+def test_inverse_variances_come_into_the_unit_of_the_flux(
+    flux: str, ivar: str, factors: dict[str, float]
+) -> None:
+    plan = plan_units(spectral(), {"flux": flux, "ivar": ivar}, "a.fits")
+    assert plan.factors == pytest.approx(factors)
+    assert bool(plan.notes) == ("flux" in factors)
+
+
+def test_flux_without_a_unit_is_told() -> None:
+    (note,) = plan_units(spectral(flux=""), {"flux": "", "ivar": ""}, "a.fits").notes
+    assert note == "column 'flux' has no unit: taken for flux per wavelength"
+
+
+@pytest.mark.parametrize("survey_says", ["", "1e-17 erg / (s cm2 Angstrom)"])
+@pytest.mark.parametrize(
+    ("flux", "ivar", "says"),
+    [
+        ("mJy", "", "column 'flux': its unit is 'mJy', expected"),
+        ("nanomaggies", "", "column 'flux': its unit is 'nanomaggies', expected"),
+        ("erg/s/cm2/Hz", "", "column 'flux': its unit is 'erg/s/cm2/Hz', expected"),
+        ("erg/s/cm2/A", "mJy-2", "column 'ivar': its unit is 'mJy-2', expected '\\(erg/s/cm2/A\\)"),
+        ("erg/s/cm2/A", "erg/s/cm2/A", "column 'ivar': its unit is 'erg/s/cm2/A', expected"),
+    ],
+)
+def test_spectra_per_frequency_and_errors_of_another_unit_are_refused(
+    survey_says: str, flux: str, ivar: str, says: str
+) -> None:
+    with pytest.raises(SpecError, match=says):
+        plan_units(spectral(survey_says), {"flux": flux, "ivar": ivar}, "a.fits")
+
+
+@pytest.mark.parametrize(
+    ("flux", "ivar", "says"),
+    [
+        ("mJy", "", "'flux' has unit 'mJy', expected flux per wavelength"),
+        (
+            "erg/s/cm2/A",
+            "1e34 s2 cm4 A2 / erg2",
+            "'ivar' has unit .*, expected \\(erg/s/cm2/A\\)-2",
+        ),
+    ],
+)
+def test_a_survey_says_units_that_agree(flux: str, ivar: str, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        spectral(flux, ivar)

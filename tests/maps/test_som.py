@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from galbatch.maps.clusters import cluster_centres, diagnose
-from galbatch.maps.som import Som, fit_som, narrowing, scaling_of, sums_by_cell
+from galbatch.maps.som import RowPart, Som, fit_som, narrowing, scaling_of, sums_by_cell
 
 WIDTHS = narrowing(2.0, 0.4, 12).tolist()
 
@@ -19,18 +21,41 @@ def sheet(rows: int = 3000, seed: int = 1) -> NDArray[np.float32]:
     return np.stack(found, axis=1).astype(np.float32)
 
 
+def cut_into(rows: NDArray[np.float32], many: int) -> list[RowPart]:
+    return [lambda part=part: np.array_split(part, 2) for part in np.array_split(rows, many)]
+
+
 @pytest.mark.parametrize("cut", [1, 7, 1000])
 def test_the_map_is_the_same_however_rows_are_cut(cut: int) -> None:
     rows = sheet()
-    whole = fit_som(lambda: [rows], (5, 4), widths=WIDTHS)
-    parts = fit_som(lambda: np.array_split(rows, cut), (5, 4), widths=WIDTHS)
+    whole = fit_som([lambda: [rows]], (5, 4), widths=WIDTHS)
+    parts = fit_som(cut_into(rows, cut), (5, 4), widths=WIDTHS)
     np.testing.assert_allclose(parts.cells, whole.cells, atol=1e-4)
     np.testing.assert_array_equal(parts.nearest(rows)[0], whole.nearest(rows)[0])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_map_has_the_same_bytes_whoever_does_the_parts(threads: int) -> None:
+    rows = sheet()
+    plane = np.eye(2, 7)
+    whole = fit_som(cut_into(rows, 9), (5, 4), widths=WIDTHS, plane=plane)
+    with ThreadPoolExecutor(threads) as pool:
+        found = fit_som(cut_into(rows, 9), (5, 4), widths=WIDTHS, plane=plane, each=pool.map)
+    assert found.cells.tobytes() == whole.cells.tobytes()
+
+
+def test_errors_of_parts_add_up() -> None:
+    rows = sheet()
+    som = fit_som([lambda: [rows]], (5, 4), widths=WIDTHS)
+    whole, parts = som.errors([rows]), som.errors([rows[:700]]) + som.errors([rows[700:]])
+    assert parts.rows == whole.rows and (parts.hits == whole.hits).all()
+    assert parts.quantisation == pytest.approx(whole.quantisation)
+    assert parts.topographic == pytest.approx(whole.topographic)
+
+
 def test_a_sheet_is_unfolded() -> None:
     rows = sheet()
-    som = fit_som(lambda: [rows], (8, 8), widths=WIDTHS)
+    som = fit_som([lambda: [rows]], (8, 8), widths=WIDTHS)
     errors = som.errors([sheet(seed=2)])
     assert errors.rows == 3000 == errors.hits.sum()
     assert errors.topographic < 0.1 and (errors.hits > 0).mean() > 0.9
@@ -72,6 +97,18 @@ def test_scaled_rows_have_the_same_spread_everywhere() -> None:
     np.testing.assert_allclose(np.cov(scaled, rowvar=False), np.eye(5), atol=2e-2)
     with pytest.raises(ValueError, match="needs rows"):
         scaling_of([])
+
+
+@pytest.mark.parametrize("scale", [1e-17, 1e-3, 1e12])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_neither_units_nor_offsets_change_what_a_map_sees(scale: float, offset: float) -> None:
+    rows = sheet().astype(np.float64)
+    expected = np.abs(scaling_of([rows])(rows))
+    moved = rows.copy()
+    moved[:, 1] = (moved[:, 1] + offset) * scale
+    found = scaling_of(np.array_split(moved, 7))
+    assert found.matrix.shape[1] == 5
+    np.testing.assert_allclose(np.abs(found(moved)), expected, atol=1e-3)
 
 
 def test_clusters_that_are_there_are_found() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from toy_bases import GRID, galaxy, observed, quasar, spectrum, toy_bases
 
 from galbatch.errors import SpecError
+from galbatch.spectra.clean import cleaned
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.prior import with_prior
@@ -222,6 +223,24 @@ def test_little_coverage_and_outliers_are_flagged() -> None:
     spoilt = flux.copy()
     spoilt[:, ::12] += 5
     assert np.all(scan(spoilt, ivar, GRID, BASES, ScanSettings()).flags & SpecFlag.MANY_OUTLIERS)
+
+
+@pytest.mark.parametrize("factor", [1e34, 1e12, 1e8, 1e4, 0.002, 1e-4, 1e-34])
+def test_inverse_variances_of_another_unit_are_flagged(factor: float) -> None:
+    flux, ivar, _, _ = observed(12, 5, 10)
+    assert not np.any(scan(flux, ivar, GRID, BASES, ScanSettings()).flags & SpecFlag.BAD_IVAR)
+    for wrong in (ivar * factor, cleaned(flux, ivar * factor, GRID)):
+        found = scan(flux, wrong, GRID, BASES, ScanSettings())
+        assert np.all(found.flags & SpecFlag.BAD_IVAR)
+
+
+def test_galaxies_that_are_at_rest_already_are_flagged() -> None:
+    flux, ivar, _, shifts = observed(13, 10, 10)
+    found = scan(flux, ivar, GRID, BASES, ScanSettings())
+    assert not np.any(found.flags[shifts > 3] & SpecFlag.AT_REST)
+    at_rest = spectrum(BASES[0], 0, (1.0, 0.2, 0.1))[None]
+    found = scan(at_rest, np.full_like(at_rest, 400.0), GRID, BASES, ScanSettings())
+    assert found.kind[0] == "GALAXY" and found.flags[0] & SpecFlag.AT_REST
 
 
 def test_a_quasar_of_absorbed_lines_is_flagged() -> None:

@@ -128,6 +128,18 @@ def test_classes_and_redshifts(folder: Path) -> None:
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
 
+def test_what_is_taken_for_granted_is_said_before_anything_runs(folder: Path) -> None:
+    said = galbatch("validate", "job.yaml", cwd=folder).stdout
+    assert "wavelengths are taken for those in vacuum" in said
+    assert "column 'flux' has no unit: taken for flux per wavelength" in said
+    words = yaml.safe_load((folder / "survey.yaml").read_text())
+    words["spectra"]["medium"] = "vacuum"
+    words["columns"][2]["unit"] = "1e-17 erg / (s cm2 Angstrom)"
+    (folder / "survey.yaml").write_text(yaml.safe_dump(words))
+    said = galbatch("validate", "job.yaml", cwd=folder).stdout
+    assert "taken for" not in said
+
+
 def test_the_best_model_is_kept_where_it_is_asked_for(folder: Path) -> None:
     assert galbatch("run", "job.yaml", cwd=folder).returncode == 0
     asked = galbatch("run", "job.yaml", "--set", "models.chi2_scan.keep_model=true", cwd=folder)
@@ -193,6 +205,28 @@ def test_mistakes_are_said_in_a_line(changes: list[str], said: str, folder: Path
     done = galbatch("run", "job.yaml", *words, cwd=folder)
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut short", "no FITS", "without COEFF0", "redrock without RRTYPE"]
+)
+def test_templates_that_cannot_be_read_are_found_before_anything_runs(
+    damage: str, folder: Path
+) -> None:
+    path = folder / "galaxy.fits"
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:4000])
+    elif damage == "no FITS":
+        path.write_text("wavelength,flux")
+    else:
+        image = fits.ImageHDU(GALAXY[None], name="BASIS_VECTORS" if "redrock" in damage else "A")
+        first = fits.PrimaryHDU(None if "redrock" in damage else GALAXY[None])
+        fits.HDUList([first, image]).writeto(path, overwrite=True)
+    for command in ("validate", "run"):
+        done = galbatch(command, "job.yaml", cwd=folder)
+        assert done.returncode == 2
+        assert "models.chi2_scan.templates.0: galaxy.fits" in done.stderr.splitlines()[-1]
+    assert not (folder / "store").exists()
 
 
 def test_desi_s_arms_come_onto_the_axis_of_its_survey(tmp_path: Path) -> None:

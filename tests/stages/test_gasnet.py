@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from small import galbatch
+from world import site_of
 
 from galbatch.mock.spectra import every_subclass_columns
 from galbatch.mock.targets import THIRTEEN
 from galbatch.spectra.grids import LogGrid
+from galbatch.stages.train import Train
 
 GRID = LogGrid(3.6, 1e-4, 2600)
 ROWS = 40
@@ -51,10 +53,16 @@ def folder(tmp_path: Path) -> Path:
         "survey": "survey.yaml",
         "source": {"kind": "files", "paths": ["spectra.npz"]},
         "store": "store",
-        "models": [model],
+        "models": [
+            model,
+            {
+                **model, "name": "encoded", "coefficients": "encoder", "redshift_network": False,
+                "mocks": 200, "epochs": 1, "at_rest": 50, "filters": [4],
+            },
+        ],
         "sinks": [{"kind": "duckdb", "path": "found.duckdb"}],
         "cluster": {"kind": "serial"},
-    }
+    }  # fmt: skip
     (tmp_path / "survey.yaml").write_text(yaml.safe_dump(survey))
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     table = spectra()
@@ -67,6 +75,7 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     with duckdb.connect(str(folder / "found.duckdb"), read_only=True) as database:
         found = database.execute("SELECT * FROM gasnet ORDER BY id").fetchdf()
+        encoded = database.execute("SELECT * FROM encoded ORDER BY id").fetchdf()
     table = spectra()
     known = np.arange(ROWS) != 7
     right = found["spec_class"].to_numpy()[known] == table["class"][known]
@@ -78,9 +87,18 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert found["gas_prob"][known].between(1 / 13 - 1e-6, 1).all()
     assert found["gas_subclass"][7] == "" and np.isnan(found["gas_prob"][7])
     assert found["spec_flags"][7] & 512
+    star = (found["spec_class"] == "STAR") | found["gas_subclass"].str.startswith("STAR")
+    told = found["z_network"].notna()
+    assert (told == (known & ~star)).all() and (found["z_network_err"][told] > 0).all()
+    off = (found["z_network"] - found["z_spec_model"]) / (1 + found["z_spec_model"])
+    assert off[told].abs().max() < 0.05
+    assert not (folder / "store/models/gasnet/work").exists()
     card = json.loads((folder / "store/models/gasnet/card.json").read_text())
     assert card["rows"]["simulated"]["train"] + card["rows"]["simulated"]["validation"] <= 260
-    assert set(card["calibration"]) == {"redshift_errors", "subclass"}
+    assert set(card["calibration"]) == {"redshift_errors", "subclass", "network_errors", "anomaly"}
+    assert (found["anomaly"].notna() <= known).all()
+    assert (encoded["spec_class"][known] == table["class"][known]).mean() > 0.4
+    assert "z_network" not in encoded and encoded["z_spec_model"][known].notna().all()
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
@@ -91,3 +109,18 @@ def test_spectra_without_h_alpha_are_refused(folder: Path) -> None:
     (folder / "survey.yaml").write_text(yaml.safe_dump(survey))
     done = galbatch("run", "job.yaml", cwd=folder)
     assert done.returncode == 2 and "end at 6455 Angstrom" in done.stderr.splitlines()[-1]
+
+
+def test_a_fit_is_promised_what_it_simulates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    job = yaml.safe_load((folder / "job.yaml").read_text())
+
+    def promised(**settings: int) -> int:
+        job["models"] = [{**job["models"][0], **settings}]
+        (folder / "job.yaml").write_text(yaml.safe_dump(job))
+        return Train().memory(site_of(folder))
+
+    least = promised(mocks=260)
+    # 10,000 numbers of two bytes each, and half as much again.
+    assert 2e9 < promised(mocks=100_000) - least < 5e9
+    assert promised(mocks=260, at_rest=10_000) - least > 2e9
