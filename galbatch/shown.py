@@ -103,7 +103,7 @@ class SpectrumShown:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class Chi2Curve:
     """A curve of chi-square against redshift.
 
     Parameters
@@ -144,7 +144,7 @@ class RowShown:
         What the model finds, in sentences.
     spectrum : SpectrumShown or None
         None without data.
-    curves : tuple of Line
+    curves : tuple of Chi2Curve
         Of the class of the best minimum, and of the second's where that is another.
     minima : tuple of Minimum
         The best and the second one, where there are any.
@@ -152,7 +152,7 @@ class RowShown:
 
     words: str
     spectrum: SpectrumShown | None
-    curves: tuple[Line, ...] = ()
+    curves: tuple[Chi2Curve, ...] = ()
     minima: tuple[Minimum, ...] = ()
 
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.shown import Line, Minimum, Role, RowShown, Showing, SpectralColumns, SpectrumShown
+from galbatch.shown import (
+    Chi2Curve,
+    Minimum,
+    Role,
+    RowShown,
+    Showing,
+    SpectralColumns,
+    SpectrumShown,
+)
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import ScanResult, ScanSettings, curves, models
@@ -119,7 +127,7 @@ def words_of(found: ScanResult, errors: NDArray[np.floating], row: int, beside: 
 
 def _minima(
     made: Sequence[tuple[Array, Array]], bases: Sequence[Basis], found: ScanResult, row: int
-) -> tuple[tuple[Line, ...], tuple[Minimum, ...]]:
+) -> tuple[tuple[Chi2Curve, ...], tuple[Minimum, ...]]:
     """Curves of the classes of the best and the second minimum, and where on them these are."""
     wanted = [(str(found.kind[row]), float(found.z[row]))]
     if found.kind_second[row]:
@@ -133,7 +141,7 @@ def _minima(
 
 def _lowest(
     made: Sequence[tuple[Array, Array]], bases: Sequence[Basis], kind: str, row: int
-) -> Line:
+) -> Chi2Curve:
     """The lowest chi-square of any template of a class at each redshift."""
     own = [curve for curve, base in zip(made, bases, strict=True) if base.kind == kind]
     z = np.concatenate([redshifts for redshifts, _ in own])
@@ -141,4 +149,4 @@ def _lowest(
     order = np.argsort(z, kind="stable")
     z, chi2 = z[order], chi2[order]
     starts = np.flatnonzero(np.concatenate([[True], np.diff(z) > _SAME * (1 + z[1:])]))
-    return Line(kind, z[starts], np.minimum.reduceat(chi2, starts))
+    return Chi2Curve(kind, z[starts], np.minimum.reduceat(chi2, starts))

@@ -15,7 +15,7 @@ from galbatch.report.data import OwnReport, RowOfReport
 from galbatch.stages.catalogue import Catalogue
 from galbatch.stages.known_spectra import KnownRows
 from galbatch.stages.predictions import predicted
-from galbatch.stages.shown_rows import Ranking, RowPlace, rows_to_show
+from galbatch.stages.shown_rows import BestRows, RowPlace, rows_to_show
 from galbatch.stages.site import Site
 from galbatch.stages.state import Snapshot
 from galbatch.store.rows import read_places
@@ -40,7 +40,7 @@ def own_report(
     """
     site, showing = snapshot.site, model.showing
     columns = catalogue.facts.columns
-    rankings = [Ranking(role) for role in showing.roles]
+    rankings = [BestRows(role) for role in showing.roles]
     counts: dict[str, Counter[str]] = {name: Counter() for name in showing.counted}
     known = None
     if showing.judged is not None and isinstance(model, SubclassModel):

@@ -36,7 +36,7 @@ class RowPlace:
     place: int
 
 
-class Ranking:
+class BestRows:
     """The rows that suit a role best; memory does not grow with the survey.
 
     Parameters
@@ -89,12 +89,12 @@ class Ranking:
         return tuple(place for _, _, place in kept[:MOST])
 
 
-def rows_to_show(rankings: Sequence[Ranking]) -> dict[RowPlace, str]:
+def rows_to_show(rankings: Sequence[BestRows]) -> dict[RowPlace, str]:
     """Which rows are shown, and why.
 
     Parameters
     ----------
-    rankings : sequence of Ranking
+    rankings : sequence of BestRows
 
     Returns
     -------

@@ -15,7 +15,7 @@ from galbatch.quality.metrics import redshift_residual
 from galbatch.quality.spectra import WITHIN, KnownSpectra, Ranking
 from galbatch.report.figures.base import MARKERS, literal
 from galbatch.report.style import MUTED, TRUTH, WARNING, WIDTH, colour_of, styled
-from galbatch.shown import Line, Minimum, SpectrumShown
+from galbatch.shown import Chi2Curve, Minimum, SpectrumShown
 
 _POINTS = 1200
 """Along a curve, at most: more than a column of the page can show."""
@@ -73,12 +73,12 @@ def spectrum(shown: SpectrumShown, colour: str) -> Figure:
 
 
 @styled
-def chi2_curves(lines: Sequence[Line], minima: Sequence[Minimum]) -> Figure:
+def chi2_curves(lines: Sequence[Chi2Curve], minima: Sequence[Minimum]) -> Figure:
     """Chi-square against redshift, a panel for each class, with both minima marked.
 
     Parameters
     ----------
-    lines : sequence of Line
+    lines : sequence of Chi2Curve
         At least one.
     minima : sequence of Minimum
         The best one first.
