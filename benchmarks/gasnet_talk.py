@@ -55,7 +55,7 @@ from galbatch.training.gasnet_redshifts import answers_of, fitted_redshifts, red
 Array = NDArray[np.float64]
 Scanning = Callable[[Array, Array], ScanResult]
 
-HELD_OUT = 5200
+HELD_OUT = 2600
 ASKED = ScanSettings()
 GOOD = {GALAXY: 0.001, QSO: 0.003}
 # MAD and GF of galaxies and of quasars, and seconds for a spectrum and core.

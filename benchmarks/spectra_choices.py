@@ -63,7 +63,10 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    folder = Path(os.environ.get("GALBATCH_DATA", "../shared/data"))
+    folder = Path(os.environ.get("GALBATCH_DATA", "data"))
+    if not (folder / "spectral_templates").is_dir():
+        print(f"skipped: {folder / 'spectral_templates'} is not a folder (set GALBATCH_DATA)")
+        return
     for signal in SIGNALS:
         flux, ivar, kind, z = sample(asked.each, asked.seed, signal)
         limit = np.array([LIMITS[one] for one in kind])

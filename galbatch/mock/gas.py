@@ -59,11 +59,12 @@ _LINES: dict[str, tuple[float, float, float]] = {
 NAMES = tuple(_LINES)
 WAVELENGTHS = np.array([wave for wave, *_ in _LINES.values()])
 BALMER = np.array([name.startswith("H_") for name in NAMES])
-_RATIO = np.array([ratio for _, *ratio in _LINES.values()]).T
-_OXYGEN = [NAMES.index("[O_III] 4960"), NAMES.index("[O_III] 5008")]
+RATIO = np.array([ratio for _, *ratio in _LINES.values()]).T
+"""Flux over H beta of young stars and of nuclei, shape (2, lines)."""
+OXYGEN = [NAMES.index("[O_III] 4960"), NAMES.index("[O_III] 5008")]
 _NITROGEN = [NAMES.index("[N_II] 6550"), NAMES.index("[N_II] 6585")]
 _LOW = [NAMES.index(n) for n in ("[O_I] 6302", "[O_I] 6366", "[N_I] 5201")]
-_HIGH = [NAMES.index(n) for n in ("[Ne_III] 3870", "[Ne_III] 3969", "[O_III] 4364", "He_II 4687")]
+HIGH = [NAMES.index(n) for n in ("[Ne_III] 3870", "[Ne_III] 3969", "[O_III] 4364", "He_II 4687")]
 _ALPHA = NAMES.index("H_alpha")
 
 SEYFERTS = 0.45
@@ -120,8 +121,8 @@ def lines_of_galaxies(targets: Targets, rng: np.random.Generator, dust: Array) -
     flux = young[:, None] * of_stars + nuclear[:, None] * of_nucleus
     flux = flux * fading * np.where(BALMER, 1.0, scatter)
     # What two lines of one ion have is fixed by their transition probabilities.
-    for weak, strong in (_OXYGEN, _NITROGEN):
-        flux[:, weak] = flux[:, strong] * _RATIO[0, weak]
+    for weak, strong in (OXYGEN, _NITROGEN):
+        flux[:, weak] = flux[:, strong] * RATIO[0, weak]
 
     # Gas moves about as the stars do, forbidden lines of nuclei faster by a third.
     speed = targets.dispersion * 10.0 ** (0.1 * normal[5])
@@ -149,14 +150,14 @@ def _of_nuclei(seyfert: NDArray[np.bool_], normal: NDArray[np.float64]) -> Array
 
 
 def _ratios(kind: int, nitrogen: Array, oxygen: Array, low: Array) -> Array:
-    ratio = np.repeat(_RATIO[kind][None, :], len(nitrogen), axis=0)
+    ratio = np.repeat(RATIO[kind][None, :], len(nitrogen), axis=0)
     # High ionisation: weak lines go with [O III]; low ionisation is weaker in Seyferts.
-    ratio[:, _HIGH] *= (10.0**oxygen)[:, None] / (1.0, 5.0)[kind]
+    ratio[:, HIGH] *= (10.0**oxygen)[:, None] / (1.0, 5.0)[kind]
     ratio[:, _LOW] *= low[:, None]
     ratio /= ratio[:, _ALPHA, None]
-    alpha = _RATIO[kind, _ALPHA]
-    for line in _OXYGEN:
-        ratio[:, line] = _RATIO[kind, line] * 10.0**oxygen / alpha
+    alpha = RATIO[kind, _ALPHA]
+    for line in OXYGEN:
+        ratio[:, line] = RATIO[kind, line] * 10.0**oxygen / alpha
     for line in _NITROGEN:
-        ratio[:, line] = _RATIO[kind, line] * 10.0**nitrogen
+        ratio[:, line] = RATIO[kind, line] * 10.0**nitrogen
     return np.asarray(ratio)

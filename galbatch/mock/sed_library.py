@@ -1,26 +1,28 @@
 """A library of galaxies' spectra at rest: populations of one age and metallicity, after a thesis.
 
 Age, logarithm of the metallicity, velocity dispersion and stellar mass are uniform and independent;
-there is neither gas nor dust. `ssp.npz` holds the populations (`tools/build_ssp.py`).
+there is neither gas nor dust, or by choice both. `ssp.npz` holds the populations
+(`tools/build_ssp.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
+from galbatch.mock.kinematics import broadened
+from galbatch.mock.mixtures import Mixer
 from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.mixture_parameters import Mixtures
+from galbatch.spectra.populations import Populations
 from galbatch.spectra.resample import edges_of, resampler
 
 AGES = (0.0, 8.45)
-"""Gyr. A population of no age is that of the youngest of the grid, `YOUNGEST`."""
-YOUNGEST = 0.01
+"""Gyr. A population of no age is that of the youngest of the grid."""
 METALLICITIES = (-0.5, 0.2)
 """log10 in units of the Sun's."""
 DISPERSIONS = (100.0, 300.0)
@@ -29,53 +31,13 @@ MASSES = (1e8, 1e12)
 """Solar masses formed."""
 RANGE = (3600.0, 7350.0)
 """Angstrom, in vacuum: what the populations have, less what broadening takes at the ends."""
+EXTINCTIONS = (0.0, 0.6)
+"""E(B-V) of the stars in magnitudes, of a dusty library."""
+GAS = (-1.0, 2.0)
+"""log10 of the equivalent width of H beta in Angstrom, of a dusty library."""
 _LIGHT = 299_792.458
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Populations:
-    """Spectra of single populations.
-
-    Parameters
-    ----------
-    ages, metallicities : ndarray
-        log10 of Gyr, and of the Sun's.
-    logarithms : ndarray, shape (metallicities, ages, points)
-        ln of the flux per solar mass formed.
-    grid : LogGrid
-    """
-
-    ages: Array
-    metallicities: Array
-    logarithms: Array
-    grid: LogGrid
-
-    def spectra(self, age: Array, metallicity: Array) -> Array:
-        """Between the populations: straight in the logarithms of all three, shape (n, points).
-
-        Parameters
-        ----------
-        age : ndarray, shape (n,)
-            Gyr.
-        metallicity : ndarray, shape (n,)
-            log10 in units of the Sun's.
-        """
-        old, share_old = _between(self.ages, np.log10(np.maximum(age, YOUNGEST)))
-        rich, share_rich = _between(self.metallicities, metallicity)
-        found = np.zeros((len(age), self.grid.points))
-        for more, weight in ((0, 1 - share_rich), (1, share_rich)):
-            for later, other in ((0, 1 - share_old), (1, share_old)):
-                found += (weight * other)[:, None] * self.logarithms[rich + more, old + later]
-        return np.asarray(np.exp(found))
-
-
-def _between(nodes: Array, values: Array) -> tuple[NDArray[np.int64], Array]:
-    """The node below each value, and the share of the way to the next."""
-    below = np.clip(np.searchsorted(nodes, values, side="right") - 1, 0, len(nodes) - 2)
-    share = (values - nodes[below]) / (nodes[below + 1] - nodes[below])
-    return below.astype(np.int64), np.clip(share, 0.0, 1.0)
 
 
 @lru_cache(maxsize=1)
@@ -94,7 +56,7 @@ def populations() -> Populations:
 
 
 def library_columns(
-    wavelengths: Array, seed: tuple[int, ...], rows: int
+    wavelengths: Array, seed: tuple[int, ...], rows: int, *, dusty: bool = False
 ) -> dict[str, NDArray[Any]]:
     """Spectra of the library and what they were made of.
 
@@ -104,13 +66,16 @@ def library_columns(
         Of the pixels wanted, Angstrom in vacuum, within `RANGE`.
     seed : tuple of int
     rows : int
+    dusty : bool
+        With dust and lines of gas, both uniform as well: see `galbatch.mock.mixtures`.
 
     Returns
     -------
     dict of str to ndarray
         ``flux`` and ``ivar`` (n, m), ``age`` (Gyr), ``metallicity`` (log10 of the Sun's),
-        ``dispersion`` (km/s), ``mass`` (solar), each (n,). The flux has no noise, and the inverse
-        variance is 1.
+        ``dispersion`` (km/s), ``mass`` (solar), each (n,), and if dusty ``extinction`` (E(B-V))
+        and ``log_gas`` (log10 of the equivalent width of H beta in Angstrom). The flux has no
+        noise, and the inverse variance is 1.
 
     Raises
     ------
@@ -127,18 +92,32 @@ def library_columns(
         "mass": rng.uniform(*MASSES, rows),
     }
     grid = populations().grid
-    light = populations().spectra(made["age"], made["metallicity"])
-    light = _broadened(light, made["dispersion"] / (_LIGHT * np.log(10.0) * grid.step))
+    if dusty:
+        made |= {"extinction": rng.uniform(*EXTINCTIONS, rows), "log_gas": rng.uniform(*GAS, rows)}
+        moved = _mixer().at_rest(_alone(made), rng)
+    else:
+        light = populations().spectra(made["age"], made["metallicity"])
+        moved = broadened(light, made["dispersion"] / (_LIGHT * np.log(10.0) * grid.step))
     onto = resampler(grid.edges, edges_of(wavelengths))
-    flux = onto.flux(light) * made["mass"][:, None]
+    flux = onto.flux(moved) * made["mass"][:, None]
     return made | {"flux": flux, "ivar": np.ones_like(flux)}
 
 
-def _broadened(spectra: Array, pixels: Array) -> Array:
-    """Spectra folded with Gaussians of so many pixels, each its own; the ends stay level."""
-    ends = int(np.ceil(6 * pixels.max()))
-    longer = np.pad(spectra, ((0, 0), (ends, ends)), mode="edge")
-    length = longer.shape[1]
-    cycles = scipy.fft.rfftfreq(length)
-    folded = scipy.fft.rfft(longer) * np.exp(-2.0 * (np.pi * cycles * pixels[:, None]) ** 2)
-    return np.asarray(scipy.fft.irfft(folded, length)[:, ends : length - ends])
+@lru_cache(maxsize=1)
+def _mixer() -> Mixer:
+    return Mixer(populations())
+
+
+def _alone(made: dict[str, NDArray[Any]]) -> Mixtures:
+    """Mixtures of one population each."""
+    rows = len(made["age"])
+    youngest = 10.0 ** populations().ages[0]
+    parts = {name: made[name][:, None] for name in ("metallicity", "dispersion", "extinction",
+                                                    "log_gas")}  # fmt: skip
+    return Mixtures(
+        weight=np.ones((rows, 1)),
+        log_age=np.log10(np.maximum(made["age"], youngest))[:, None],
+        velocity=np.zeros((rows, 1)),
+        redshift=np.zeros(rows),
+        **parts,
+    )

@@ -50,7 +50,7 @@ def spectral_batches(
     if first % CHUNK:
         raise ValueError(f"first: expected a multiple of {CHUNK}, got {first}")
     assert survey.spectra is not None and survey.spectra.mock is not None
-    if survey.spectra.mock.of == "sed_library":
+    if survey.spectra.mock.at_rest:
         made = _of_the_library(survey, rows, seed, first)
     else:
         made = _of_every_subclass(_grid(survey), rows, seed, first, batch_rows)
@@ -81,6 +81,8 @@ def _of_the_library(
     survey: Survey, rows: int, seed: int, first: int
 ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
     """Spectra at rest, and the number of the first row of each lot."""
+    assert survey.spectra is not None and survey.spectra.mock is not None
+    dusty = survey.spectra.mock.of == "dusty_sed_library"
     wavelengths = np.array(survey.wavelengths)
     if wavelengths[0] < RANGE[0] or wavelengths[-1] > RANGE[1]:
         raise SpecError(
@@ -91,7 +93,7 @@ def _of_the_library(
 
     def lots() -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         for start in range(first, rows, CHUNK):
-            found = library_columns(wavelengths, (seed, 4, start // CHUNK), CHUNK)
+            found = library_columns(wavelengths, (seed, 4, start // CHUNK), CHUNK, dusty=dusty)
             yield start, {name: values[: rows - start] for name, values in found.items()}
 
     return lots()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
-from galbatch.spec.spectral_models import ScanningModel
+from galbatch.spec.spectral_models import Chi2ScanModel, ScanningModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
@@ -21,7 +21,7 @@ from galbatch.spectra.errors import from_json
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import ScanResult, ScanSettings, models, scan
-from galbatch.spectra.templates import KINDS, Basis
+from galbatch.spectra.templates import KINDS, Basis, read_templates
 from galbatch.values import PredictedColumn, Target
 
 VERSION = 2
@@ -34,23 +34,25 @@ _ROW_BYTES = 512
 
 _PROBABILITIES = tuple(f"prob_{kind.lower()}" for kind in KINDS)
 _CLASSES = ", ".join(KINDS)
+_Z_ERROR = "Its 1-sigma error"
 COLUMNS: tuple[PredictedColumn, ...] = (
     PredictedColumn("spec_class", "string", "", "src.class", f"Class of the best fit: {_CLASSES}"),
     PredictedColumn("spec_subclass", "string", "", "src.class", "Template of the best fit"),
     *(
-        PredictedColumn(name, "float32", "", "stat.probability;src.class", f"Probability of {kind}")
+        PredictedColumn(
+            name, "float32", "", "stat.probability;src.class",
+            f"Probability of {kind}, if one of the templates is right: not calibrated",
+        )
         for name, kind in zip(_PROBABILITIES, KINDS, strict=True)
     ),
     PredictedColumn("z_spec_model", "float64", "", "src.redshift", "Redshift of the best fit"),
-    PredictedColumn(
-        "z_spec_err", "float32", "", "stat.error;src.redshift", "Its 1-sigma error, calibrated"
-    ),
+    PredictedColumn("z_spec_err", "float32", "", "stat.error;src.redshift", _Z_ERROR),
     PredictedColumn(
         "chi2_dof", "float32", "", "stat.fit.chi2", "Chi-square of the best fit, reduced"
     ),
     PredictedColumn(
         "delta_chi2", "float32", "", "stat.fit.chi2",
-        "How much worse the second minimum is, of another class or redshift",
+        "How much worse the second minimum is, of another class or redshift; infinite without one",
     ),
     PredictedColumn(
         "d_score", "float32", "", "stat.fit.goodness",
@@ -106,7 +108,15 @@ class Chi2Scan:
 
     @property
     def _scalars(self) -> tuple[PredictedColumn, ...]:
-        return COLUMNS
+        by = f"{_Z_ERROR}, calibrated on {self._calibrated_on}"
+        return tuple(
+            replace(one, description=by) if one.description == _Z_ERROR else one for one in COLUMNS
+        )
+
+    @property
+    def _calibrated_on(self) -> str:
+        rows = self.card.rows.get("redshift", {}).get("calibration", 0)
+        return f"{rows} known redshifts" if rows else "simulated spectra of SDSS"
 
     def predict(self, table: pa.Table) -> pa.Table:
         """Predictions for a catalogue's rows; see `Model.predict`."""
@@ -195,6 +205,12 @@ class Chi2ScanFamily(ScanFamily):
 
     version = VERSION
 
+    def check(self, settings: ScanningModel, survey: Survey) -> None:
+        """See `Family.check`: templates that are there can be read, too."""
+        super().check(settings, survey)
+        assert isinstance(settings, Chi2ScanModel)
+        templates_of(settings, missing="left out")
+
     def teaching(self, rows: int, labelled: Mapping[Target, int]) -> int:
         """See `Family.teaching`: the errors of redshifts are calibrated where one is known."""
         return labelled.get("redshift", 0)
@@ -206,6 +222,34 @@ class Chi2ScanFamily(ScanFamily):
     def load(self, card: Card, folder: Path, settings: ScanningModel) -> Chi2Scan:
         """See `Family.load`."""
         return Chi2Scan(card, folder, settings)
+
+
+def templates_of(
+    settings: Chi2ScanModel, missing: Literal["refused", "left out"] = "refused"
+) -> list[Basis]:
+    """The templates that a model is to fit.
+
+    Parameters
+    ----------
+    settings : Chi2ScanModel
+    missing : {"refused", "left out"}
+        What becomes of a file that is not there.
+
+    Raises
+    ------
+    SpecError
+        If one cannot be read.
+    """
+    found: list[Basis] = []
+    for number, one in enumerate(settings.templates):
+        if missing == "left out" and not Path(one.file).is_file():
+            continue
+        try:
+            found += read_templates(Path(one.file), one.of, one.redshifts, one.vectors)
+        except SpecError as error:
+            where = f"models.{settings.name}.templates.{number}: {error.where}"
+            raise SpecError(where, error.problem, error.hint) from error
+    return found
 
 
 def save_bases(folder: Path, bases: Sequence[Basis]) -> list[dict[str, Any]]:

@@ -52,6 +52,10 @@ FAMILIES: dict[str, Entry] = {
         "galbatch.training.sed_autoencoder:SedAutoencoderTrainer",
     ),
     "som": Entry("galbatch.models.som:SomFamily", "galbatch.training.som:SomTrainer"),
+    "ssp_mixture": Entry(
+        "galbatch.models.ssp_mixture:SspMixtureFamily",
+        "galbatch.training.ssp_mixture:SspMixtureTrainer",
+    ),
     "thesis": Entry(
         "galbatch.models.thesis:ThesisFamily", "galbatch.training.thesis:ThesisTrainer"
     ),

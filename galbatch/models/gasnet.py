@@ -81,6 +81,10 @@ class Gasnet(Chi2Scan):
         self._networks: dict[tuple[str, str], Network] = {}
 
     @property
+    def _calibrated_on(self) -> str:
+        return "simulated spectra"
+
+    @property
     def _scalars(self) -> tuple[PredictedColumn, ...]:
         more = REDSHIFT_COLUMNS if self._own.redshift_network else ()
         return (*super()._scalars, *COLUMNS, *more)

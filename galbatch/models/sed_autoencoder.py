@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from galbatch.arrays import to_numpy as on_host
 from galbatch.arrays import upload, worker_namespace
-from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.maps import LearnedMap, check_properties, map_columns
@@ -20,6 +19,7 @@ from galbatch.models.runtime import Network, open_network
 from galbatch.spec.spectral_models import SedAutoencoderModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.axis import ToAxis, to_axis
+from galbatch.spectra.columns import SpectrumReader
 from galbatch.values import PredictedColumn
 
 VERSION = 2
@@ -39,9 +39,9 @@ class SedReader:
     """
 
     def __init__(self, survey: Survey, settings: SedAutoencoderModel) -> None:
-        spectra = survey.spectra
-        assert spectra is not None
-        self._spectra, self._axis = spectra, np.array(survey.wavelengths)
+        self._reader, self._axis = SpectrumReader(survey), np.array(survey.wavelengths)
+        self.inputs = self._reader.inputs
+        """Columns that are read."""
         self._window = settings.normalise
         self.grid = np.linspace(self._axis[0], self._axis[-1], settings.points)
 
@@ -62,11 +62,12 @@ class SedReader:
         tuple of ndarray, shapes (n, points) and (n,)
             Zeros where a spectrum cannot be used: a pixel without data, or no flux in the window.
         """
-        flux = np.asarray(to_numpy(table[self._spectra.flux]), np.float64)
-        ivar = np.asarray(to_numpy(table[self._spectra.ivar]), np.float64)
+        flux, ivar = self._reader.on_axis(table)
         moved, weights = self._to_grid.spectra(flux, ivar)
         # The outermost pixels of the grid reach half a pixel further than the axis.
-        moved, weights = _ends_filled(moved), _ends_filled(weights)
+        ends = (weights[:, [0, -1]] == 0) & (ivar[:, [0, -1]] > 0)
+        for part in (moved, weights):
+            part[:, [0, -1]] = np.where(ends, part[:, [1, -2]], part[:, [0, -1]])
         low, high = self._window
         inside = (self.grid >= low) & (self.grid <= high)
         level = moved[:, inside].mean(axis=1)
@@ -75,12 +76,6 @@ class SedReader:
             good &= level > 0
         scaled = np.where(good[:, None], moved, 0.0) / np.where(good, level, 1.0)[:, None]
         return scaled.astype(np.float32), good
-
-
-def _ends_filled(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    found = np.array(values, np.float64)
-    found[:, 0], found[:, -1] = found[:, 1], found[:, -2]
-    return found
 
 
 class SedAutoencoder:
@@ -182,8 +177,7 @@ class SedAutoencoderFamily(Family[SedAutoencoderModel]):
 
     def inputs(self, settings: SedAutoencoderModel, survey: Survey) -> tuple[str, ...]:
         """See `Family.inputs`."""
-        assert survey.spectra is not None
-        return (survey.spectra.flux, survey.spectra.ivar, *settings.properties)
+        return (*SpectrumReader(survey).inputs, *settings.properties)
 
     def training_bytes(self, settings: SedAutoencoderModel, survey: Survey) -> int:
         """See `Family.training_bytes`."""

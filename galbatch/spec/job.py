@@ -30,6 +30,7 @@ from galbatch.spec.grid import RedshiftGrid
 from galbatch.spec.labels import Condition
 from galbatch.spec.map_models import SomModel
 from galbatch.spec.model_settings import Epochs, ModelSettings
+from galbatch.spec.population_models import SspMixtureModel
 from galbatch.spec.spectral_models import (
     Chi2ScanModel,
     GasnetModel,
@@ -238,7 +239,8 @@ _Shipped = Annotated[
     | GasnetModel
     | SedAutoencoderModel
     | InfoVaeModel
-    | SomModel,
+    | SomModel
+    | SspMixtureModel,
     Field(discriminator="kind"),
 ]
 

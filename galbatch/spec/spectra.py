@@ -35,20 +35,26 @@ class SkyResidual(Settings):
 
 
 Truth = Literal[
-    "redshift", "class", "subclass", "signal_to_noise", "age", "metallicity", "dispersion", "mass"
-]
+    "redshift", "class", "subclass", "signal_to_noise", "age", "metallicity", "dispersion", "mass",
+    "extinction", "log_gas",
+]  # fmt: skip
 
 
 class SpectralMock(Settings):
     """How a simulated catalogue of spectra looks."""
 
-    of: Literal["subclasses", "sed_library"] = "subclasses"
+    of: Literal["subclasses", "sed_library", "dusty_sed_library"] = "subclasses"
     """Observed spectra of SDSS's subclasses, all as frequent; or galaxies at rest, each of one age
-    and metallicity, without noise."""
+    and metallicity, without noise, with dust and lines of gas too if `dusty_sed_library`."""
     columns: dict[str, Truth] = Field(default_factory=dict)
     """Which column of the catalogue holds what is known of a simulated object."""
     constants: dict[str, Constant] = Field(default_factory=dict)
     """Columns that hold one number everywhere. Others, but for id and position, are empty."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the spectra are at rest."""
+        return self.of != "subclasses"
 
 
 class Spectra(Settings):
@@ -81,7 +87,8 @@ class Spectra(Settings):
     sky: Annotated[tuple[SkyResidual, ...], Field(max_length=100)] = (
         SkyResidual(low=5565, high=5590),
     )
-    """Where no pixel is used: by default around the line of oxygen at 5577 Angstrom."""
+    """Where no pixel of an observed spectrum is used: by default around the line of oxygen at 5577
+    Angstrom."""
     mock: SpectralMock | None = None
     """How a simulated catalogue looks, of a survey without bands."""
 

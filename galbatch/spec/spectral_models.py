@@ -87,7 +87,7 @@ class GasnetModel(ScanningModel):
     """Of the residual block at each scale; every one has half the pixels of that before."""
     kernel: int = Field(default=3, ge=1, le=99)
     coefficients: Literal["solved", "encoder"] = "solved"
-    """How much of each template is in a spectrum: `solved` at every redshift, which finds more; or
+    """How much of each template is in a spectrum: `solved` at every redshift; or
     said beforehand by an `encoder` for ten templates that are nowhere below 0, as GaSNet-III does
     it."""
     redshift_network: bool = True

@@ -376,8 +376,8 @@ class Survey(Settings):
                 f"spectra: '{ivar.name}' has unit '{ivar.unit}', expected ({flux.unit})-2"
             )
         mock = self.spectra.mock
-        if mock is not None and (mock.of == "sed_library") != (self.spectra.frame == "rest"):
-            raise ValueError("spectra.mock: 'sed_library' is at rest, 'subclasses' as observed")
+        if mock is not None and mock.at_rest != (self.spectra.frame == "rest"):
+            raise ValueError("spectra.mock: 'subclasses' are as observed, the others at rest")
         for name in (*mock.columns, *mock.constants) if mock else ():
             if name not in self.column:
                 raise ValueError(f"spectra.mock: '{name}' is not in 'columns'")

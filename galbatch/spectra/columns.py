@@ -74,17 +74,33 @@ class SpectrumReader:
             The inverse variance is 0 where there are no data, the mask has a bad bit, the night sky
             leaves too much behind, or a single pixel stands out; the flux is finite.
         """
+        flux, ivar = self.on_axis(table)
+        flux, ivar = self._to_axis.spectra(np.where(np.isfinite(flux), flux, 0.0), ivar)
+        return np.nan_to_num(flux), cleaned(np.nan_to_num(flux), ivar, self.grid, lines=())
+
+    def on_axis(self, table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Flux and inverse variance on the survey's own axis.
+
+        Parameters
+        ----------
+        table : pa.Table
+            n rows with the columns `inputs`.
+
+        Returns
+        -------
+        tuple of ndarray, shape (n, points)
+            The inverse variance is 0 where there are no data, the mask has a bad bit, or the night
+            sky leaves too much behind.
+        """
         settings = self._spectra
         flux = np.asarray(to_numpy(table[settings.flux]), np.float64)
         ivar = np.asarray(to_numpy(table[settings.ivar]), np.float64)
         bad = ~has_data(flux, ivar)
         if settings.mask and settings.mask in table.column_names:
             bad |= self._flagged(to_numpy(table[settings.mask]))
-        for one in settings.sky:
+        for one in settings.sky if settings.frame == "observed" else ():
             bad |= (self._wavelengths >= one.low) & (self._wavelengths <= one.high)
-        ivar = np.where(bad, 0.0, ivar)
-        flux, ivar = self._to_axis.spectra(np.where(np.isfinite(flux), flux, 0.0), ivar)
-        return np.nan_to_num(flux), cleaned(np.nan_to_num(flux), ivar, self.grid, lines=())
+        return flux, np.where(bad, 0.0, ivar)
 
     def _flagged(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
         """Pixels with a bit that says that they are none."""

@@ -21,9 +21,11 @@ from galbatch.spectra.curves import constants_of, factors_of
 from galbatch.spectra.exact import ExactFits, Key
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import (
+    Curves,
     Scanner,
     ScanResult,
     ScanSettings,
+    filled,
     joined,
     scanner_of,
 )
@@ -57,7 +59,7 @@ def encoded_scan(
     shares : ndarray, shape (n, c, k)
         Of the first c bases' vectors.
     settings : ScanSettings
-        The fits are exact at every shift.
+        Curves of bases with shares are exact at every shift, the others quick.
 
     Returns
     -------
@@ -77,15 +79,14 @@ def encoded_scan(
             f"expected {shares.shape[2]} vectors in each of the first {count} bases, and one in "
             f"all others, got {[len(base.vectors) for base in bases]}",
         )
-    scanner = _encoded(grid, tuple(bases), count, settings)
-    if not len(flux):
-        return scanner(flux, ivar, shares)
-    return joined(
-        [
-            scanner(flux[part], ivar[part], shares[part])
-            for part in (slice(start, start + _ROWS) for start in range(0, len(flux), _ROWS))
-        ]
-    )
+    scanner, rows = _encoded(grid, tuple(bases), count, settings), len(flux)
+    # Batches of one size: else the last bits of a row would depend on how many come with it.
+    flux, ivar, shares = (filled(values, -rows % _ROWS) for values in (flux, ivar, shares))
+    found = [
+        scanner(flux[part], ivar[part], shares[part])
+        for part in (slice(start, start + _ROWS) for start in range(0, len(flux), _ROWS))
+    ]
+    return joined(found, rows) if found else scanner(flux, ivar, shares)
 
 
 def encoded_curve(
@@ -114,7 +115,7 @@ def encoded_curve(
     """
     (stack,) = stacked([basis], grid)
     lines = np.asarray(shares, np.float64) * stack.scales[0] @ stack.lines[0]
-    values = _curves(weigh(flux, ivar, settings.degree), stack, lines)[:, 0]
+    values = _OwnLines(stack, lines)(weigh(flux, ivar, settings.degree))[:, 0]
     return grid.redshifts(stack.first + np.arange(stack.shifts)), values
 
 
@@ -125,18 +126,35 @@ def _encoded(
     return _EncodedScanner(grid, bases, count, settings)
 
 
-def _curves(batch: Weighted, stack: Stack, lines: Array) -> Array:
-    """Chi-square at all shifts of a stack, of shape (n, 1, shifts), each row with its own line."""
-    shifts, length = stack.shifts, transform_length(stack.grid.points, stack.shifts)
-    own = np.conj(scipy.fft.rfft(wrapped(lines, shifts, length)))
-    squares = np.conj(scipy.fft.rfft(wrapped(lines * lines, shifts, length)))
-    weights = scipy.fft.rfft(batch.weights, length) * squares
-    rest = scipy.fft.rfft(batch.rest, length) * own[:, None]
-    products = scipy.fft.irfft(weights, length)[:, None, None, :shifts]
-    crossed = scipy.fft.irfft(rest, length)[:, None, :, None, :shifts]
-    single = replace(stack, bases=(_single(stack.bases[0]),))
-    factors = factors_of(products, crossed[:, :, 1:], constants_of(batch), single)
-    return np.asarray(batch.chi2[:, None, None] - factors.gain(crossed[:, :, 0]))
+class _OwnLines:
+    """Chi-square at all shifts of a stack, each row with its own line; see `scan.Curves`.
+
+    Parameters
+    ----------
+    stack : Stack
+        Of one vector, or of what lines are made of.
+    lines : ndarray, shape (n, shifts - 1 + m)
+        As those of the stack.
+    """
+
+    slack = 0.0
+
+    def __init__(self, stack: Stack, lines: Array) -> None:
+        self.shifts = np.arange(stack.shifts)
+        self._stack, self._lines = replace(stack, bases=(_single(stack.bases[0]),)), lines
+
+    def __call__(self, batch: Weighted) -> Array:
+        """Chi-square, of shape (n, 1, shifts)."""
+        stack, lines, shifts = self._stack, self._lines, len(self.shifts)
+        length = transform_length(stack.grid.points, shifts)
+        own = np.conj(scipy.fft.rfft(wrapped(lines, shifts, length)))
+        squares = np.conj(scipy.fft.rfft(wrapped(lines * lines, shifts, length)))
+        weights = scipy.fft.rfft(batch.weights, length) * squares
+        rest = scipy.fft.rfft(batch.rest, length) * own[:, None]
+        products = scipy.fft.irfft(weights, length)[:, None, None, :shifts]
+        crossed = scipy.fft.irfft(rest, length)[:, None, :, None, :shifts]
+        factors = factors_of(products, crossed[:, :, 1:], constants_of(batch), stack)
+        return np.asarray(batch.chi2[:, None, None] - factors.gain(crossed[:, :, 0]))
 
 
 def _single(base: Basis) -> Basis:
@@ -152,7 +170,7 @@ class _EncodedScanner:
     ) -> None:
         self._count = count
         singles = (*(_single(base) for base in bases[:count]), *bases[count:])
-        self._scanner: Scanner = scanner_of(grid, singles, replace(settings, fast=False))
+        self._scanner: Scanner = scanner_of(grid, singles, settings)
         stacks = self._scanner.stacks
         self._of_stack = {
             number: stack.members[0]
@@ -168,20 +186,39 @@ class _EncodedScanner:
         scanner = self._scanner
         batch, fitted, result = scanner.ready(flux, ivar)
         if fitted.any():
-            batch = batch.rows(fitted)
             lines = {
-                number: self._lines(number, member, shares[fitted])
+                number: self._lines(number, member, shares)
                 for number, member in self._of_stack.items()
             }
-            made = [
-                _curves(batch, stack, lines[number])
-                if number in lines
-                else scanner.exact(np)[number](batch)
-                for number, stack in enumerate(scanner.stacks)
-            ]
-            fits = _Fits(batch, scanner.stacks, lines)
-            scanner.judge(batch, made, False, result, fitted, fits)
+            astray = self._judge(batch, lines, scanner.near, result, fitted)
+            if astray.any():
+                self._judge(batch, lines, scanner.exact(np), result, astray)
         return replace(result, coefficients=self._shared(result, shares))
+
+    def _judge(
+        self,
+        batch: Weighted,
+        lines: dict[int, Array],
+        engines: Sequence[Curves],
+        result: ScanResult,
+        rows: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Judge some rows of a batch, see `Scanner.judge`; engines are of bases without shares.
+
+        Curves are those of the whole batch: the last bits of a row must not depend on others.
+        Returns which rows of the batch are astray.
+        """
+        stacks = self._scanner.stacks
+        engines = [
+            _OwnLines(stacks[number], lines[number]) if number in lines else engine
+            for number, engine in enumerate(engines)
+        ]
+        made = [engine(batch)[rows] for engine in engines]
+        batch = batch.rows(rows)
+        fits = _Fits(batch, stacks, {number: own[rows] for number, own in lines.items()})
+        astray = np.zeros(len(rows), dtype=bool)
+        astray[rows] = self._scanner.judge(batch, made, engines, result, rows, fits)
+        return astray
 
     def _lines(self, number: int, member: int, shares: NDArray[np.floating]) -> Array:
         """Of each row, as the stack of single vectors has them."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,7 @@ def scan(
     step = _ROWS if xp is np else _ROWS_OF_A_CARD
     if xp is np and settings.fast:
         # Batches of one size: else the last bits of a row would depend on how many come with it.
-        flux, ivar = (_filled(values, -rows % step) for values in (flux, ivar))
+        flux, ivar = (filled(values, -rows % step) for values in (flux, ivar))
     found = [
         scanner(flux[start : start + step], ivar[start : start + step])
         for start in range(0, len(flux), step)
@@ -184,11 +184,11 @@ def joined(parts: Sequence[ScanResult], rows: int | None = None) -> ScanResult:
     )
 
 
-def _filled(values: NDArray[Any], more: int) -> NDArray[Any]:
+def filled(values: NDArray[Any], more: int) -> NDArray[Any]:
     """With so many rows of zeros at the end, which have no data."""
     if not more:
         return values
-    return np.concatenate([values, np.zeros((more, values.shape[1]), values.dtype)])
+    return np.concatenate([values, np.zeros((more, *values.shape[1:]), values.dtype)])
 
 
 def curves(
@@ -274,6 +274,19 @@ def _fitted(batch: Weighted, settings: ScanSettings) -> NDArray[np.bool_]:
     return to_numpy(enough)
 
 
+class Curves(Protocol):
+    """What makes chi-square of a stack at some of its shifts."""
+
+    shifts: NDArray[np.int64]
+    """Places of the shifts."""
+    slack: float
+    """How far it may be off, in parts of a margin."""
+
+    def __call__(self, batch: Weighted) -> Any:
+        """Chi-square, of shape (n, b, shifts)."""
+        ...
+
+
 class Scanner:
     """Bases laid out for a grid."""
 
@@ -292,7 +305,7 @@ class Scanner:
         self._exact: dict[Any, list[ExactCurves]] = {}
 
     @cached_property
-    def _near(self) -> list[NearCurves | ExactCurves]:
+    def near(self) -> list[Curves]:
         """Quick curves of each stack; exact ones where several vectors have few shifts.
 
         What coarse pixels leave of vectors that are nearly alike is not enough for a fit.
@@ -316,17 +329,16 @@ class Scanner:
         batch, fitted, result = self.ready(flux, ivar)
         if not fitted.any():
             return result
-        fast = settings.fast and xp is np
-        made = [to_numpy(engine(batch)) for engine in (self._near if fast else self.exact(xp))]
+        engines: Sequence[Curves] = self.near if settings.fast and xp is np else self.exact(xp)
+        made = [to_numpy(engine(batch)) for engine in engines]
         batch = _on_host(batch)
         if not fitted.all():
             batch, made = batch.rows(fitted), [curve[fitted] for curve in made]
-        astray = self.judge(batch, made, fast, result, fitted)
-        if fast and astray.any():
-            batch = batch.rows(astray)
-            made = [engine(batch) for engine in self.exact(np)]
+        astray = self.judge(batch, made, engines, result, fitted)
+        if astray.any():
+            batch, engines = batch.rows(astray), self.exact(np)
             fitted[fitted] = astray
-            self.judge(batch, made, False, result, fitted)
+            self.judge(batch, [engine(batch) for engine in engines], engines, result, fitted)
         return result
 
     def ready(self, flux: Any, ivar: Any) -> tuple[Weighted, NDArray[np.bool_], ScanResult]:
@@ -344,7 +356,7 @@ class Scanner:
         self,
         batch: Weighted,
         made: list[Array],
-        fast: bool,
+        engines: Sequence[Curves],
         result: ScanResult,
         rows: NDArray[np.bool_],
         fits: ExactFits | None = None,
@@ -359,7 +371,7 @@ class Scanner:
         least = np.min([curve.min(axis=(1, 2)) for curve in made], axis=0)
         for curve, stack in zip(made, stacks, strict=True):
             curve += settings.penalty * stack.size
-        engines: Sequence[NearCurves | ExactCurves] = self._near if fast else self.exact(np)
+        fast = any(engine.slack > 0 for engine in engines)
         spots = [engine.shifts for engine in engines]
         soften = np.maximum(1.0, least / np.maximum(batch.pixels, 1))
         slack = np.array([engine.slack for engine in engines])[:, None]
@@ -373,7 +385,7 @@ class Scanner:
             getattr(result, name)[rows] = values
         lowest = np.min([curve.min(axis=(1, 2)) for curve in made], axis=0)
         best = chosen.minima.score[chosen.best] + chosen.minima.bonus[chosen.best]
-        return np.asarray(best > lowest + wide - margin.max(axis=0))
+        return np.asarray(fast & (best > lowest + wide - margin.max(axis=0)))
 
     def _told(self, batch: Weighted, fits: ExactFits, chosen: Chosen) -> dict[str, Any]:
         """The columns of `ScanResult` for the rows of a batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,19 +278,26 @@ def read_templates(
         If it is neither, or the class is not what the file says.
     """
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyUserWarning
 
     try:
-        with fits.open(path) as file:
-            is_redrock = "BASIS_VECTORS" in file
+        with warnings.catch_warnings():
+            # Of a file that is cut short, which is an error below.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            with fits.open(path) as file:
+                is_redrock = "BASIS_VECTORS" in file
+            if is_redrock:
+                bases = [read_redrock(path, redshifts)]
+            elif kind is None:
+                raise SpecError(str(path), "does not say its class", f"say it: of: {KINDS[0]}")
+            else:
+                bases = read_sdss(path, kind, redshifts, most)
     except FileNotFoundError:
         raise SpecError(str(path), "there is no such file") from None
-    except OSError as error:
-        raise SpecError(str(path), f"cannot be read as FITS: {error}") from error
-    if not is_redrock:
-        if kind is None:
-            raise SpecError(str(path), "does not say its class", f"say it: of: {KINDS[0]}")
-        return read_sdss(path, kind, redshifts, most)
-    basis = read_redrock(path, redshifts)
-    if kind not in (None, basis.kind):
-        raise SpecError(str(path), f"expected templates of {kind}, they are of {basis.kind}")
-    return [replace(basis, vectors=basis.vectors[:most])]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        # What astropy says of a file that is cut short, or lacks a keyword.
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise SpecError(str(path), f"cannot be read as templates: {reason}") from error
+    if is_redrock and kind not in (None, bases[0].kind):
+        raise SpecError(str(path), f"expected templates of {kind}, they are of {bases[0].kind}")
+    return [replace(one, vectors=one.vectors[:most]) for one in bases] if is_redrock else bases

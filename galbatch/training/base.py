@@ -17,6 +17,8 @@ from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
 from galbatch.training.group import FitGroup
 
+WORK = "work"
+"""Folder in a model's own, with the state of its fit while that lasts; then it is removed."""
 OnEpoch = Callable[[int, int, str], None]
 """Is told (epochs done, epochs at most, losses)."""
 

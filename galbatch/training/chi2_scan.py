@@ -12,18 +12,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from galbatch.errors import SpecError
 from galbatch.models.base import Card, survey_record
-from galbatch.models.chi2_scan import VERSION, save_bases
+from galbatch.models.chi2_scan import VERSION, save_bases, templates_of
 from galbatch.sample.labels import labels
 from galbatch.sample.rows import columns_digest
-from galbatch.spec.spectral_models import Chi2ScanModel, TemplateFile
+from galbatch.spec.spectral_models import Chi2ScanModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.clean import signal_to_noise
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.errors import SIMULATED, ErrorModel, calibrate, to_json
 from galbatch.spectra.scan import ScanSettings, scan
-from galbatch.spectra.templates import Basis, read_templates
+from galbatch.spectra.templates import Basis
 from galbatch.training.base import OnEpoch, Trainer, TrainingData
 
 _ROWS = 256
@@ -37,11 +36,7 @@ class Chi2ScanTrainer(Trainer[Chi2ScanModel]):
     ) -> Card:
         """See `Trainer.train`."""
         reader = SpectrumReader(data.survey)
-        bases = [
-            base.at_phase(reader.grid)
-            for number, one in enumerate(settings.templates)
-            for base in _read(one, f"models.{settings.name}.templates.{number}")
-        ]
+        bases = [base.at_phase(reader.grid) for base in templates_of(settings)]
         asked = ScanSettings(degree=settings.polynomial)
         errors, rows = _calibrated(data, reader, bases, asked, progress)
         card = Card(
@@ -54,20 +49,6 @@ class Chi2ScanTrainer(Trainer[Chi2ScanModel]):
         ).sealed([base.vectors for base in bases])  # fmt: skip
         card.save(folder)
         return card
-
-
-def _read(one: TemplateFile, where: str) -> list[Basis]:
-    """The templates of a file.
-
-    Raises
-    ------
-    SpecError
-        If there is no such file, or it has none.
-    """
-    try:
-        return read_templates(Path(one.file), one.of, one.redshifts, one.vectors)
-    except SpecError as error:
-        raise SpecError(f"{where}: {error.where}", error.problem, error.hint) from error
 
 
 def _calibrated(

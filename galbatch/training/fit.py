@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from galbatch.models.families import FAMILIES, named
 from galbatch.sample.census import Census, take_census
 from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
-from galbatch.training.base import CataloguePart, OnEpoch, Trainer, TrainingData
+from galbatch.training.base import WORK, CataloguePart, OnEpoch, Trainer, TrainingData
 from galbatch.training.group import FitGroup
 
 
@@ -87,4 +88,6 @@ def train(
     if census is None:
         census = take_census(survey, table, roles, settings.seed)
     data = TrainingData(survey, table, roles, census, pretrained, origin or {}, group, parts)
-    return trainer_of(settings.kind).train(settings, data, folder, progress)
+    card = trainer_of(settings.kind).train(settings, data, folder, progress)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    return card

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -36,15 +34,14 @@ from galbatch.spectra.learn import learned_basis, non_negative_basis
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanResult, ScanSettings, scan
 from galbatch.spectra.templates import Basis, star_bases
-from galbatch.training.base import OnEpoch, Schedule, Trainer, TrainingData
-from galbatch.training.data import Mine, TrainingRows
+from galbatch.training.base import OnEpoch, Trainer, TrainingData
 from galbatch.training.gasnet_encoder import fitted_encoder
+from galbatch.training.gasnet_fit import Lesson, as_they_are, fit_network
 from galbatch.training.gasnet_redshifts import answers_of, fitted_redshifts, redshift_errors
 from galbatch.training.libraries import libraries
 
 SUBCLASSES = tuple(f"{kind} {subclass}".strip() for kind, subclass in THIRTEEN)
 """What the network tells apart."""
-_PARITY_ROWS = 64
 _HELD_OUT = 10
 """Of so many simulated spectra one is not learned from."""
 
@@ -157,7 +154,7 @@ def _with_redshifts(
     maker, names = NetworkInput(grid), extragalactic(list(SUBCLASSES))
     held = _held_out(mocks)
     answers = answers_of(mocks.label, mocks.z, mocks.truth, maker, len(names))
-    weights, _ = fitted_redshifts(settings, maker, mocks.inputs, answers, held, folder, progress)
+    weights = fitted_redshifts(settings, maker, mocks.inputs, answers, held, folder, progress)
     known = mocks.z[held], mocks.truth[held], mocks.seen[held]
     told = np.array(SUBCLASSES)[place]
     return weights, redshift_errors(folder, maker, mocks.inputs[held], told, place, known, names)
@@ -299,53 +296,28 @@ def fitted_network(
     SpecError
         If a subclass has no spectrum, or the fit diverges.
     """
-    from galbatch.models.gasnet_networks import build
-    from galbatch.training.export import export
-    from galbatch.training.loop import fit
+    from keras.losses import CategoricalCrossentropy
 
-    where = f"models.{settings.name}"
+    from galbatch.models.gasnet_networks import build
+
     known = set(mocks.label.tolist())
     missing = [name for place, name in enumerate(SUBCLASSES) if place not in known]
     if missing:
         raise SpecError(
-            f"{where}.mocks", f"none of {len(mocks.label)} spectra is {missing[0]}", "make it more"
+            f"models.{settings.name}.mocks",
+            f"none of {len(mocks.label)} spectra is {missing[0]}",
+            "make it more",
         )
-    epochs, maker = settings.most_epochs, NetworkInput(grid)
-    held = _held_out(mocks)
-    answers = np.eye(len(SUBCLASSES), dtype=np.float32)[mocks.label]
-
-    def compiled(steps: int) -> Any:
-        import keras
-
-        model = build(settings, maker, len(SUBCLASSES))
-        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
-        return model
-
-    def report(epoch: int, text: str) -> None:
-        progress(epoch, epochs, text)
-
-    facts = [VERSION, asdict(grid), settings.training_settings()]
-    taught = np.flatnonzero(~held)
-
-    def shown(
-        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
-    ) -> NDArray[np.float32]:
-        chosen = taught[rows if mine is None else rows[mine]]
-        return mocks.inputs[chosen].astype(np.float32)
-
-    fitted = fit(
-        compiled,
-        TrainingRows(shown, answers[taught]),
-        (mocks.inputs[held].astype(np.float32), answers[held]),
-        Schedule(settings.batch, epochs, settings.patience, settings.seed),
-        folder / "work",
-        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-        where,
-        report,
+    maker, held = NetworkInput(grid), _held_out(mocks)
+    lesson = Lesson(
+        NETWORK,
+        lambda: build(settings, maker, len(SUBCLASSES)),
+        CategoricalCrossentropy(from_logits=True),
+        settings.learning_rate,
+        as_they_are(mocks.inputs),
+        np.eye(len(SUBCLASSES), dtype=np.float32)[mocks.label],
+        np.flatnonzero(~held),
+        np.flatnonzero(held),
     )
-    model = build(settings, maker, len(SUBCLASSES))
-    model.set_weights(fitted.weights)
-    export(model, folder, NETWORK, mocks.inputs[taught[:_PARITY_ROWS]].astype(np.float32))
+    fitted = fit_network(settings, lesson, folder, progress)
     return fitted.weights, fitted.history

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,9 @@ from galbatch.spectra.encoded import systems, unpacked
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.templates import Basis
-from galbatch.training.base import OnEpoch, Schedule
-from galbatch.training.data import Mine, TrainingRows
+from galbatch.training.base import OnEpoch
+from galbatch.training.gasnet_fit import Lesson, as_they_are, fit_network
 
-_PARITY_ROWS = 64
 _HELD_OUT = 10
 
 
@@ -64,45 +60,21 @@ def fitted_encoder(
         If the fit diverges.
     """
     from galbatch.models.gasnet_networks import build_encoder
-    from galbatch.training.export import export
-    from galbatch.training.loop import fit
 
     maker = NetworkInput(grid)
     inputs, answers = _lessons(settings, maker, bases, seed, progress)
     held = np.arange(len(inputs)) % _HELD_OUT == 0
-    taught = np.flatnonzero(~held)
-
-    def compiled(steps: int) -> Any:
-        import keras
-
-        model = build_encoder(maker, len(KINDS), VECTORS)
-        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-        model.compile(keras.optimizers.Adam(rate), _lost, jit_compile=False)
-        return model
-
-    def shown(
-        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
-    ) -> NDArray[np.float32]:
-        return inputs[taught[rows if mine is None else rows[mine]]].astype(np.float32)
-
-    def report(epoch: int, text: str) -> None:
-        progress(epoch, settings.most_epochs, f"encoder: {text}")
-
-    facts = [NETWORK, asdict(grid), settings.training_settings()]
-    fitted = fit(
-        compiled,
-        TrainingRows(shown, answers[taught]),
-        (inputs[held].astype(np.float32), answers[held]),
-        Schedule(settings.batch, settings.most_epochs, settings.patience, settings.seed),
-        folder / "work_encoder",
-        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-        f"models.{settings.name}",
-        report,
+    lesson = Lesson(
+        NETWORK,
+        lambda: build_encoder(maker, len(KINDS), VECTORS),
+        _lost,
+        settings.learning_rate,
+        as_they_are(inputs),
+        answers,
+        np.flatnonzero(~held),
+        np.flatnonzero(held),
     )
-    model = build_encoder(maker, len(KINDS), VECTORS)
-    model.set_weights(fitted.weights)
-    export(model, folder, NETWORK, inputs[taught[:_PARITY_ROWS]].astype(np.float32))
-    return fitted.weights
+    return fit_network(settings, lesson, folder, progress).weights
 
 
 def _lessons(

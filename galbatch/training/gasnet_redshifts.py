@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,14 @@ from galbatch.models.runtime import OnnxNetwork
 from galbatch.spec.spectral_models import GasnetModel
 from galbatch.spectra.errors import ErrorModel, calibrate
 from galbatch.spectra.network_input import NetworkInput
-from galbatch.training.base import OnEpoch, Schedule
-from galbatch.training.data import Mine, TrainingRows
+from galbatch.training.base import OnEpoch
+from galbatch.training.data import Mine
+from galbatch.training.gasnet_fit import Lesson, fit_network
 
 Array = NDArray[np.float64]
 
 _DEGREES = 4.0
 """Of freedom of Student's distribution, which redshifts are taken to have about the truth."""
-_PARITY_ROWS = 64
 _RATE = 2.0
 """Of the learning rate of the network of subclasses."""
 
@@ -37,7 +34,7 @@ def fitted_redshifts(
     held: NDArray[np.bool_],
     folder: Path,
     progress: OnEpoch,
-) -> tuple[list[NDArray[Any]], dict[str, list[float]]]:
+) -> list[NDArray[Any]]:
     """Fit the network and write it.
 
     Parameters
@@ -55,8 +52,8 @@ def fitted_redshifts(
 
     Returns
     -------
-    tuple
-        Its weights, and loss curves by name.
+    list of ndarray
+        Its weights.
 
     Raises
     ------
@@ -64,50 +61,34 @@ def fitted_redshifts(
         If there is nothing to learn from, or the fit diverges.
     """
     from galbatch.models.gasnet_networks import build_redshifts
-    from galbatch.training.export import export
-    from galbatch.training.loop import fit
 
-    where = f"models.{settings.name}"
-    usable = answers[:, 1:].any(axis=1)
+    usable, subclasses = answers[:, 1:].any(axis=1), answers.shape[1] - 1
     taught, judged = np.flatnonzero(usable & ~held), np.flatnonzero(usable & held)
     if not len(taught) or not len(judged):
-        raise SpecError(f"{where}.mocks", "too few galaxies and quasars", "make it more")
-    subclasses = answers.shape[1] - 1
+        raise SpecError(
+            f"models.{settings.name}.mocks", "too few galaxies and quasars", "make it more"
+        )
 
-    def compiled(steps: int) -> Any:
-        import keras
-
-        model = build_redshifts(maker, subclasses)
-        rate = keras.optimizers.schedules.CosineDecay(_RATE * settings.learning_rate, steps)
-        model.compile(keras.optimizers.Adam(rate), _loss(subclasses), jit_compile=False)
-        return model
-
-    def moved(
-        rows: NDArray[np.intp], generator: np.random.Generator, mine: Mine
+    def seen(
+        rows: NDArray[np.intp], generator: np.random.Generator | None, mine: Mine
     ) -> NDArray[np.float32]:
-        pixels = generator.integers(-FARTHEST, FARTHEST + 1, len(rows))
+        pixels = np.zeros(len(rows), np.intp)
+        if generator is not None:
+            pixels = generator.integers(-FARTHEST, FARTHEST + 1, len(rows))
         part = slice(None) if mine is None else mine
-        return shown(inputs[taught[rows[part]]], maker, pixels[part])
+        return shown(inputs[rows[part]], maker, pixels[part])
 
-    def report(epoch: int, text: str) -> None:
-        progress(epoch, settings.most_epochs, f"redshifts: {text}")
-
-    facts = ["redshifts", asdict(maker.grid), settings.training_settings()]
-    fitted = fit(
-        compiled,
-        TrainingRows(moved, answers[taught]),
-        (shown(inputs[judged], maker, np.zeros(len(judged), np.intp)), answers[judged]),
-        Schedule(settings.batch, settings.most_epochs, settings.patience, settings.seed),
-        folder / "work_redshifts",
-        hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
-        where,
-        report,
+    lesson = Lesson(
+        NETWORK,
+        lambda: build_redshifts(maker, subclasses),
+        _loss(subclasses),
+        _RATE * settings.learning_rate,
+        seen,
+        answers,
+        taught,
+        judged,
     )
-    model = build_redshifts(maker, subclasses)
-    model.set_weights(fitted.weights)
-    some = taught[:_PARITY_ROWS]
-    export(model, folder, NETWORK, shown(inputs[some], maker, np.zeros(len(some), np.intp)))
-    return fitted.weights, fitted.history
+    return fit_network(settings, lesson, folder, progress).weights
 
 
 def _loss(subclasses: int) -> Any:

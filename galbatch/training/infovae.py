@@ -22,7 +22,7 @@ from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import InfoVaeModel
 from galbatch.spectra.filling import FLOOR, Expected, expected_of, weighted_components
 from galbatch.spectra.learn import coefficients
-from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 
@@ -227,7 +227,7 @@ def _fit(sample: _Sample, folder: Path, progress: OnEpoch) -> Fitted:
         TrainingRows(fixed(shown), wanted),
         both(~sample.taught),
         Schedule(settings.batch, epochs, settings.patience, settings.seed),
-        folder / "work",
+        folder / WORK,
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         f"models.{settings.name}",
         report,

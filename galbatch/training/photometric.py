@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.capacity import (
     NetworkSize,
     fitting_batch,
@@ -88,7 +87,6 @@ class PhotometricTrainer(Trainer[PhotometricModel]):
         fitted = _fitted(sample, plan, folder, progress, data.group)
         card = _card(sample, plan, fitted, data, folder)
         card.save(folder)
-        shutil.rmtree(_work(folder), ignore_errors=True)
         return card
 
     def check_pretrained(self, settings: PhotometricModel, survey: Survey, folder: Path) -> None:
@@ -305,7 +303,7 @@ def _fitted(
         examples.sample,
         (examples.judged, examples.judged_labels),
         Schedule(plan.batch, plan.epochs, settings.patience, settings.seed),
-        _work(folder),
+        folder / WORK,
         _key(sample, plan.data),
         sample.where,
         lambda epoch, text: progress(epoch, plan.epochs, text),
@@ -317,11 +315,6 @@ def _fitted(
     curves = json.dumps({NETWORK: found.history}, indent=1)
     (folder / HISTORY).write_text(curves + "\n", encoding="utf-8")
     return found
-
-
-def _work(folder: Path) -> Path:
-    """Where the state of a fit is while it lasts."""
-    return folder / "work"
 
 
 def _key(sample: _Sample, data: str) -> str:

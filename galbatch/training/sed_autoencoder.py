@@ -24,7 +24,7 @@ from galbatch.quality.metrics import participation_ratio
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import SedAutoencoderModel
-from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 from galbatch.training.maps import clustered, map_record, property_record
@@ -104,8 +104,7 @@ class _Sample:
 
 def _sample(settings: SedAutoencoderModel, data: TrainingData) -> _Sample:
     reader = SedReader(data.survey, settings)
-    assert data.survey.spectra is not None
-    inputs = (data.survey.spectra.flux, data.survey.spectra.ivar)
+    inputs = reader.inputs
     parts = [
         reader.read(data.table.slice(start, _STEP))
         for start in range(0, data.table.num_rows, _STEP)
@@ -194,7 +193,7 @@ def _fit(
         TrainingRows(fixed(taught), taught),
         (watched, watched),
         Schedule(settings.batch, epochs, settings.patience, settings.seed),
-        folder / "work",
+        folder / WORK,
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         sample.where,
         report,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.group import FitGroup
 from galbatch.training.libraries import libraries
@@ -52,7 +51,6 @@ class ThesisTrainer(Trainer[ThesisModel]):
         (folder / HISTORY).write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
         card = _card(sample, trained)
         card.save(folder)
-        shutil.rmtree(folder / "work", ignore_errors=True)
         return card
 
 
@@ -217,7 +215,7 @@ def _train_one(
         TrainingRows(fixed(features[taught]), answers[taught]),
         (features[watched], answers[watched]),
         Schedule(network.batch, epochs, None, settings.seed),
-        folder / "work" / target,
+        folder / WORK / target,
         hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
         f"models.{settings.name}",
         report,

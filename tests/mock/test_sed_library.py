@@ -51,3 +51,23 @@ def test_parameters_are_uniform_and_rows_do_not_depend_on_batches() -> None:
 def test_what_the_library_does_not_have() -> None:
     with pytest.raises(ValueError, match="expected wavelengths from 3600"):
         library_columns(np.linspace(3000, 7000, 300), (1,), 5)
+
+
+def test_a_dusty_library_has_dust_and_lines() -> None:
+    made = library_columns(GRID, (5,), 600, dusty=True)
+    flux = made["flux"] / made["mass"][:, None]
+    colour = np.log(flux[:, GRID < 3900].mean(axis=1) / flux[:, GRID > 7000].mean(axis=1))
+    old = made["age"] > 4
+    assert np.corrcoef(made["extinction"][old], colour[old])[0, 1] < -0.75
+    # H beta is as wide as it says, above the line of the stars.
+    near = np.abs(GRID - 4862.7) < 20
+    level = np.median(flux[:, np.abs(GRID - 4862.7) < 60], axis=1)
+    width = ((flux[:, near] / level[:, None] - 1) * np.gradient(GRID)[near]).sum(axis=1)
+    strong = made["log_gas"] > 1.5
+    assert np.median(np.log10(width[strong]) - made["log_gas"][strong]) == pytest.approx(0, abs=0.1)
+
+
+def test_the_dusty_survey_has_a_column_for_everything_that_was_drawn() -> None:
+    table = next(sky_batches(load_survey("dusty_sed_library"), 20, 2, 20))
+    for name in ("age", "metallicity", "dispersion", "stellar_mass", "extinction", "h_beta"):
+        assert table[name].null_count == 0

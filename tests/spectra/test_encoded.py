@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from galbatch.errors import SpecError
 from galbatch.spectra.encoded import encoded_curve, encoded_scan, systems
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.learn import non_negative_basis
-from galbatch.spectra.scan import ScanSettings, curves, models, scan
+from galbatch.spectra.scan import ScanResult, ScanSettings, curves, models, scan
 from galbatch.spectra.solve import pairs
 from galbatch.spectra.templates import Basis
 from galbatch.spectra.weighted import weigh
@@ -42,6 +44,17 @@ def test_with_true_shares_it_finds_what_the_other_does() -> None:
     assert np.all(more > -1e-6) and np.all(more < 30)
     left = flux - models(found, GRID, BASES)
     np.testing.assert_allclose((ivar * left**2).sum(axis=1)[known], found.chi2[known])
+
+
+def test_a_row_does_not_depend_on_the_rows_that_come_with_it() -> None:
+    flux, ivar, _, _ = observed(9, 12, 2)
+    own = np.random.default_rng(1).dirichlet(np.ones(3), (36, 2))
+    whole = encoded_scan(flux, ivar, GRID, BASES, own, ScanSettings())
+    for part in (slice(0, 5), slice(5, 36)):
+        some = encoded_scan(flux[part], ivar[part], GRID, BASES, own[part], ScanSettings())
+        for field in fields(ScanResult):
+            one, other = getattr(some, field.name), getattr(whole, field.name)[part]
+            np.testing.assert_array_equal(one, other, err_msg=field.name)
 
 
 def test_its_curve_is_that_of_a_basis_of_one_vector() -> None:

@@ -207,6 +207,28 @@ def test_mistakes_are_said_in_a_line(changes: list[str], said: str, folder: Path
     assert said in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "damage", ["cut short", "no FITS", "without COEFF0", "redrock without RRTYPE"]
+)
+def test_templates_that_cannot_be_read_are_found_before_anything_runs(
+    damage: str, folder: Path
+) -> None:
+    path = folder / "galaxy.fits"
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:4000])
+    elif damage == "no FITS":
+        path.write_text("wavelength,flux")
+    else:
+        image = fits.ImageHDU(GALAXY[None], name="BASIS_VECTORS" if "redrock" in damage else "A")
+        first = fits.PrimaryHDU(None if "redrock" in damage else GALAXY[None])
+        fits.HDUList([first, image]).writeto(path, overwrite=True)
+    for command in ("validate", "run"):
+        done = galbatch(command, "job.yaml", cwd=folder)
+        assert done.returncode == 2
+        assert "models.chi2_scan.templates.0: galaxy.fits" in done.stderr.splitlines()[-1]
+    assert not (folder / "store").exists()
+
+
 def test_desi_s_arms_come_onto_the_axis_of_its_survey(tmp_path: Path) -> None:
     number, points = np.arange(2), 7781
     grid = 3600.0 + 0.8 * np.arange(points)

@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
             model,
             {
                 **model, "name": "encoded", "coefficients": "encoder", "redshift_network": False,
-                "mocks": 200, "epochs": 1, "filters": [4],
+                "mocks": 200, "epochs": 1, "at_rest": 50, "filters": [4],
             },
         ],
         "sinks": [{"kind": "duckdb", "path": "found.duckdb"}],
@@ -92,6 +92,7 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert (told == (known & ~star)).all() and (found["z_network_err"][told] > 0).all()
     off = (found["z_network"] - found["z_spec_model"]) / (1 + found["z_spec_model"])
     assert off[told].abs().max() < 0.05
+    assert not (folder / "store/models/gasnet/work").exists()
     card = json.loads((folder / "store/models/gasnet/card.json").read_text())
     assert card["rows"]["simulated"]["train"] + card["rows"]["simulated"]["validation"] <= 260
     assert set(card["calibration"]) == {"redshift_errors", "subclass", "network_errors", "anomaly"}
