@@ -151,6 +151,17 @@ def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is of lists of any kind."""
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is of texts."""
     return bool(

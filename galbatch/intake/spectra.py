@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
@@ -52,6 +52,14 @@ class NamedColumn(Protocol):
         """Empty where it says none."""
 
 
+class SharedAxis(NamedColumn, Protocol):
+    """Numbers that belong to all rows of a file."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """NaN where one is missing."""
+
+
 class SpectralHeader(Protocol):
     """What the header of a file says of all its spectra."""
 
@@ -62,6 +70,22 @@ class SpectralHeader(Protocol):
     @property
     def grid(self) -> EvenGrid | None:
         """The wavelengths of all of them; None where it does not say them."""
+
+    @property
+    def axes(self) -> Sequence[SharedAxis]:
+        """What lies beside the columns and may be their wavelengths."""
+
+
+@dataclass(frozen=True)
+class AnyGrid:
+    """Wavelengths of all spectra of a file, in its medium and in Angstrom."""
+
+    wavelengths: tuple[float, ...]
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return len(self.wavelengths)
 
 
 @dataclass(frozen=True)
@@ -76,20 +100,28 @@ class SpectralPlan:
         Of the wavelengths.
     medium : str
         ``vacuum`` or ``air``.
-    grid : EvenGrid or None
+    grid : EvenGrid, AnyGrid or None
         Of all spectra of the file.
     """
 
     spelling: str = ""
     unit: str = "Angstrom"
     medium: Medium = "vacuum"
-    grid: EvenGrid | None = None
+    grid: EvenGrid | AnyGrid | None = None
 
     def takes(self, survey: Survey, spelling: str, name: str) -> bool:
         """Whether a column of the file, by its spelling and its name in the store, is meant."""
         if self.spelling and spelling == self.spelling:
             return True
         return survey.spectra is not None and name in survey.spectra.columns
+
+
+def axis_of_all(survey: Survey, header: SpectralHeader) -> SharedAxis | None:
+    """What lies beside the columns of a file and holds the wavelengths of all of its rows."""
+    if survey.spectra is None or header.grid is not None:
+        return None
+    wanted = survey.spectra.wavelength.lower()
+    return next((one for one in header.axes if one.name.strip().lower() == wanted), None)
 
 
 def plan_spectra(
@@ -115,13 +147,14 @@ def plan_spectra(
     Raises
     ------
     SpecError
-        If the unit of the wavelengths is none, or the numbers would be rounded.
+        If the unit of the wavelengths is none, or those of all rows are no wavelengths.
     """
     settings = survey.spectra
     if settings is None:
         return None
     wanted = settings.wavelength.lower()
-    grid = next((one for one in columns if one.name.strip().lower() == wanted), None)
+    axis = axis_of_all(survey, header)
+    grid = axis or next((one for one in columns if one.name.strip().lower() == wanted), None)
     medium = header.medium or settings.medium
     if header.grid is not None:
         return SpectralPlan(medium=medium, grid=header.grid)
@@ -134,7 +167,15 @@ def plan_spectra(
             f"expected a unit of wavelengths, got '{unit}'",
             "say what it is with 'unit' under 'spectra'",
         )
-    return SpectralPlan(grid.name, unit if settings.scale == "linear" else settings.unit, medium)
+    unit = unit if settings.scale == "linear" else settings.unit
+    plan = SpectralPlan(grid.name, unit, medium)
+    if axis is None:
+        return plan
+    try:
+        found = _in_angstrom(np.array(axis.values), settings, plan)
+    except _NoGrid as reason:
+        raise SpecError(f"{file}: column '{axis.name}'", str(reason)) from None
+    return replace(plan, spelling="", grid=AnyGrid(tuple(found.tolist())))
 
 
 def assumed(survey: Survey, header: SpectralHeader) -> tuple[str, ...]:

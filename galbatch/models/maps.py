@@ -148,9 +148,8 @@ def check_numbers(survey: Survey, name: str, where: str) -> None:
             f"survey '{survey.name}' has no column '{name}'",
             did_you_mean(name, survey.column),
         )
-    dtype = survey.column[name].dtype
-    if dtype in ("string", "bool"):
-        raise SpecError(where, f"expected columns of numbers, '{name}' holds {dtype}")
+    if survey.column[name].dtype == "string":
+        raise SpecError(where, f"expected columns of numbers, '{name}' holds string")
 
 
 def check_properties(survey: Survey, names: Iterable[str], where: str) -> None:

@@ -49,12 +49,34 @@ class FileColumn:
     beside : bool
         Whether it lies beside the table (a FITS image, an HDF5 dataset of three axes) and may be
         something else: such a column is read only if the survey names it.
+    problem : str
+        Why it cannot be read, where a reader that says no type knows.
     """
 
     name: str
     type: pa.DataType | None = None
     unit: str = ""
     beside: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class FileAxis:
+    """Numbers that lie beside the columns and belong to all rows: wavelengths, perhaps.
+
+    Parameters
+    ----------
+    name : str
+        As the file spells it.
+    values : tuple of float
+        NaN where one is missing.
+    unit : str
+        As the file writes it; empty where it says none.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,9 @@ class Header:
         What its wavelengths are in, ``vacuum`` or ``air``; empty where it does not say so.
     grid : EvenGrid or None
         The wavelengths of all its spectra, where the format says them for all at once.
+    axes : tuple of FileAxis
+        Columns of numbers, or of one list of them, that have another number of rows than the
+        others: who does not need one notes that it is left out.
     """
 
     columns: tuple[FileColumn, ...]
@@ -80,6 +105,7 @@ class Header:
     apart: tuple[tuple[str, str], ...] = ()
     medium: Literal["", "vacuum", "air"] = ""
     grid: EvenGrid | None = None
+    axes: tuple[FileAxis, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:

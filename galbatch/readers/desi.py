@@ -14,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.errors import DataError, SpecError
-from galbatch.readers.fits_parts import even_grid, open_parts, table_columns
+from galbatch.readers.fits_parts import (
+    even_grid,
+    open_parts,
+    see_image,
+    see_table,
+    table_columns,
+)
 from galbatch.readers.groups import GroupColumn, row_type
 from galbatch.readers.spectra import PartsReader, SpectraFile
 from galbatch.values import EvenGrid
 
+_COADD = "a 'coadd' file of DESI"
 UNIT = "1e-17 erg / (s cm2 Angstrom)"
 _WHOLE = 0.01
 """Of a pixel: by so much less than whole pixels arms may be apart."""
@@ -34,11 +41,12 @@ class DesiCoaddReader(PartsReader):
 
     def parts(self, path: str, stack: ExitStack) -> SpectraFile:
         """The rows of FIBERMAP, and the arms together."""
-        file = open_parts(path, stack, ("FIBERMAP",), "a 'coadd' file of DESI")
+        file = open_parts(path, stack, ("FIBERMAP",), _COADD)
         names = {one.name for one in file}
         arms = [name.removesuffix("_FLUX") for name in names if name.endswith("_FLUX")]
         if not arms:
-            raise SpecError(path, "expected a 'coadd' file of DESI, no part is called '..._FLUX'")
+            raise SpecError(path, f"expected {_COADD}, no part is called '..._FLUX'")
+        _see_parts(path, file, arms)
         columns = table_columns(file["FIBERMAP"])
         rows = len(file["FIBERMAP"].data)
         _same_targets(path, file)
@@ -153,6 +161,26 @@ def _one_grid(path: str, grids: Sequence[EvenGrid]) -> tuple[EvenGrid, list[int]
         places.append(round(place))
     points = max(place + grid.points for place, grid in zip(places, grids, strict=True))
     return EvenGrid(first, step, points, logarithmic=False), places
+
+
+def _see_parts(path: str, file: Any, arms: Sequence[str]) -> None:
+    """See that nothing is missing.
+
+    Raises
+    ------
+    SpecError
+        Naming what is.
+    """
+    see_table(path, file["FIBERMAP"], _COADD, ("TARGETID",))
+    names = {one.name for one in file}
+    for arm in arms:
+        for part, axes in (("FLUX", 2), ("WAVELENGTH", 1), ("IVAR", 2)):
+            name = f"{arm}_{part}"
+            if name not in names:
+                raise SpecError(path, f"expected {_COADD}, there is no part '{name}'")
+            see_image(path, file[name], _COADD, axes)
+        if f"{arm}_MASK" in names:
+            see_image(path, file[f"{arm}_MASK"], _COADD, 2)
 
 
 def _same_targets(path: str, file: Any) -> None:

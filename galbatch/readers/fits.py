@@ -51,7 +51,7 @@ class FitsReader:
         headers = []
         for layouts in self._layouts(path, chosen):
             columns = (
-                FileColumn(name, column.type, column.unit, beside=layout.is_image)
+                FileColumn(name, column.type, column.unit, layout.is_image, column.problem)
                 for layout in layouts
                 for name, column in layout.columns.items()
             )

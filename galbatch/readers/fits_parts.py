@@ -62,6 +62,39 @@ def open_parts(path: str, stack: ExitStack, wanted: tuple[str, ...], what: str) 
     return file
 
 
+def see_table(path: str, part: Any, what: str, columns: tuple[str, ...] = ()) -> None:
+    """See that a part is a table with rows and with some columns.
+
+    Raises
+    ------
+    SpecError
+        If it is not.
+    """
+    name = f"'{part.name}'"
+    if not isinstance(part, fits.BinTableHDU) or part.data is None:
+        raise SpecError(path, f"expected {what}, the part {name} is no table with rows")
+    missing = [one for one in columns if one not in part.columns.names]
+    if missing:
+        raise SpecError(path, f"expected {what}, the table {name} has no column '{missing[0]}'")
+
+
+def see_image(path: str, part: Any, what: str, axes: int) -> None:
+    """See that a part is an image with some number of axes.
+
+    Raises
+    ------
+    SpecError
+        If it is not.
+    """
+    image = part.data if part.is_image else None
+    if image is None or image.ndim != axes:
+        got = "none" if image is None else f"one of shape {image.shape}"
+        name = part.name or "PRIMARY"
+        raise SpecError(
+            path, f"expected {what} with an image of {axes} axes in the part '{name}', got {got}"
+        )
+
+
 def table_columns(table: Any, *, beside: bool = False) -> dict[str, GroupColumn]:
     """The columns of a binary table, a value or a list in each row."""
     return {
@@ -97,8 +130,14 @@ def even_grid(path: str, values: NDArray[np.float64], *, logarithmic: bool) -> E
     # Of single precision, in which SDSS writes them, the mean of many steps is better than one.
     rounded = round(step, 7)
     step = rounded if abs(step - rounded) * len(values) < _EVEN * abs(step) else step
+    if step < 0:
+        raise DataError(
+            path,
+            f"expected rising wavelengths, they fall from {values[0]:.7g} to {values[-1]:.7g}",
+            "turn the spectra round",
+        )
     off = np.abs(values - values[0] - step * np.arange(len(values)))
-    if step <= 0 or off.max() > _EVEN * step:
+    if step == 0 or off.max() > _EVEN * step:
         place = int(np.argmax(off)) + 1
         raise DataError(path, f"expected evenly rising wavelengths, pixel {place:,} is off")
     return EvenGrid(float(values[0]), step, len(values), logarithmic)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from galbatch.columns import is_number
 from galbatch.errors import SpecError
-from galbatch.readers.base import Batch, FileColumn, Header
+from galbatch.readers.base import Batch, FileAxis, FileColumn, Header
 from galbatch.readers.conform import make_batch
 from galbatch.readers.numpy_arrow import from_numpy
 from galbatch.readers.opening import broken, must_have
@@ -20,6 +22,8 @@ from galbatch.readers.tables import TableInfo, TableOption, common_header
 
 ReadRows = Callable[[int, int], NDArray[Any]]
 """Reads the rows from one to before another."""
+_LONGEST_AXIS = 500_000
+"""Numbers that are read with the header, at most."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,23 @@ class GroupColumn:
         null = self.mask(start, stop).astype(bool) if self.mask is not None else None
         return from_numpy(self.values(start, stop), null)
 
+    @property
+    def is_axis(self) -> bool:
+        """Whether it may be an axis: numbers, or one list of them."""
+        if self.type is None:
+            return False
+        if pa.types.is_fixed_size_list(self.type):
+            points = self.type.list_size if self.rows == 1 else 0
+            return is_number(self.type.value_type) and 0 < points <= _LONGEST_AXIS
+        return is_number(self.type) and 0 < self.rows <= _LONGEST_AXIS
+
+    def axis(self, name: str) -> FileAxis:
+        """All of its numbers."""
+        values = self.read(0, self.rows)
+        flat = values.flatten() if pa.types.is_fixed_size_list(values.type) else values
+        numbers = pc.fill_null(flat.cast(pa.float64(), safe=False), np.nan)
+        return FileAxis(name, tuple(numbers.to_pylist()), self.unit)
+
 
 @dataclass(frozen=True)
 class ColumnGroup:
@@ -85,16 +106,21 @@ class ColumnGroup:
         """The group, for those who choose one."""
         return TableInfo((self.name or "/",), None, self.rows, len(self.columns))
 
-    @property
-    def header(self) -> Header:
-        """Its columns; those with another number of rows are noted."""
-        others = [f"{name} {one.rows:,}" for name, one in self.columns.items()
-                  if one.rows != self.rows and not one.beside]  # fmt: skip
+    def header(self, path: str) -> Header:
+        """Its columns; those with another number of rows are axes, or noted."""
+        apart = {name: one for name, one in self.columns.items()
+                 if one.rows != self.rows and not one.beside}  # fmt: skip
+        try:
+            axes = tuple(one.axis(name) for name, one in apart.items() if one.is_axis)
+        except self.raised as error:
+            raise broken(path, error, 0) from error
+        others = [f"{name} {one.rows:,}" for name, one in apart.items() if not one.is_axis]
         notes = (f"left out, as the other columns have {self.rows:,} rows: {', '.join(others)}",)
         columns = (
-            FileColumn(name, one.type, one.unit, one.beside) for name, one in self.columns.items()
+            FileColumn(name, one.type, one.unit, one.beside, one.problem)
+            for name, one in self.columns.items()
         )
-        return Header(tuple(columns), notes if others else ())
+        return Header(tuple(columns), notes if others else (), axes=axes)
 
     def batches(
         self, path: str, types: Mapping[str, pa.DataType], rows: int, before: int
@@ -127,7 +153,9 @@ class ColumnGroup:
 
 def header_of(path: str, groups: Sequence[ColumnGroup], option: TableOption) -> Header:
     """The header of groups that are read one after the other."""
-    return common_header(path, [one.info for one in groups], [one.header for one in groups], option)
+    return common_header(
+        path, [one.info for one in groups], [one.header(path) for one in groups], option
+    )
 
 
 def batches_of(

@@ -39,7 +39,7 @@ class NumpyReader:
     def header(self, path: str) -> Header:
         """The fields of the array, or the arrays of the archive."""
         with ExitStack() as stack:
-            return _group(path, stack).header
+            return _group(path, stack).header(path)
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:
         """Read the columns in `types`, at most `rows` rows at a time."""

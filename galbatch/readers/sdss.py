@@ -18,12 +18,17 @@ from galbatch.readers.fits_parts import (
     even_grid,
     open_parts,
     same_rows,
+    see_image,
+    see_table,
     table_columns,
 )
 from galbatch.readers.groups import GroupColumn
 from galbatch.readers.spectra import PartsReader, SpectraFile
 from galbatch.values import EvenGrid
 
+_SPEC, _PLATE = "a 'spec' file of SDSS", "an 'spPlate' file of SDSS"
+_LOW, _HIGH = 100.0, 1e7
+"""Angstrom: the wavelengths that anything here is for."""
 UNIT = "1e-17 erg / (s cm2 Angstrom)"
 _IMAGES = {
     "PRIMARY": "flux",
@@ -40,9 +45,10 @@ class SdssSpecReader(PartsReader):
 
     def parts(self, path: str, stack: ExitStack) -> SpectraFile:
         """The row of SPECOBJ, and each column of COADD as its array."""
-        file = open_parts(path, stack, ("COADD",), "a 'spec' file of SDSS")
-        if len(file) < 3 or file[2].data is None or len(file[2].data) != 1:
-            raise SpecError(path, "expected a 'spec' file of SDSS, HDU 2 is no table of one row")
+        file = open_parts(path, stack, ("COADD",), _SPEC)
+        see_table(path, file["COADD"], _SPEC)
+        if len(file) < 3 or len(_rows(file[2])) != 1:
+            raise SpecError(path, f"expected {_SPEC}, HDU 2 is no table of one row")
         columns = table_columns(file[2])
         pixels, logarithms = file["COADD"].data, None
         for one in file["COADD"].columns:
@@ -53,7 +59,7 @@ class SdssSpecReader(PartsReader):
             unit = UNIT if name in ("flux", "sky", "model") else ""
             columns[one.name] = array_column(values[None, :], unit, beside=True)
         if logarithms is None:
-            raise SpecError(path, "expected a 'spec' file of SDSS, COADD has no column 'loglam'")
+            raise SpecError(path, f"expected {_SPEC}, COADD has no column 'loglam'")
         grid = even_grid(path, logarithms, logarithmic=True)
         return SpectraFile(columns, grid, "vacuum")
 
@@ -63,7 +69,9 @@ class SdssPlateReader(PartsReader):
 
     def parts(self, path: str, stack: ExitStack) -> SpectraFile:
         """The rows of PLUGMAP, and the images."""
-        file = open_parts(path, stack, ("IVAR", "PLUGMAP"), "an 'spPlate' file of SDSS")
+        file = open_parts(path, stack, ("IVAR", "PLUGMAP"), _PLATE)
+        see_image(path, file[0], _PLATE, 2)
+        see_table(path, file["PLUGMAP"], _PLATE)
         header = file[0].header
         rows = len(file["PLUGMAP"].data)
         columns = table_columns(file["PLUGMAP"])
@@ -74,6 +82,11 @@ class SdssPlateReader(PartsReader):
             if keyword in header and keyword not in columns:
                 columns[keyword] = array_column(np.full(rows, int(header[keyword]), np.int64))
         return SpectraFile(columns | arrays, _grid(path, header, file[0].data.shape[1]), "vacuum")
+
+
+def _rows(part: Any) -> Any:
+    """The rows of a table; none of another part."""
+    return part.data if not part.is_image and part.data is not None else ()
 
 
 def _images(file: Any) -> dict[str, GroupColumn]:
@@ -110,8 +123,27 @@ def _in_order(path: str, plugmap: Any) -> None:
 
 
 def _grid(path: str, header: Mapping[str, Any], points: int) -> EvenGrid:
+    """The wavelengths: even in their logarithms, or themselves where DC-FLAG is 0.
+
+    Where the header has no DC-FLAG, COEFF0 tells which: no logarithm is as large as a wavelength.
+
+    Raises
+    ------
+    SpecError
+        If they are no wavelengths.
+    """
     try:
         first, step = float(header["COEFF0"]), float(header["COEFF1"])
     except (KeyError, TypeError, ValueError):
         raise SpecError(path, "expected COEFF0 and COEFF1 in the header of the first HDU") from None
-    return EvenGrid(first, step, points, logarithmic=True)
+    logarithmic = bool(header["DC-FLAG"]) if "DC-FLAG" in header else first < _LOW
+    low, high = np.log10([_LOW, _HIGH]) if logarithmic else (_LOW, _HIGH)
+    if not (step > 0 and low <= first and first + step * (points - 1) <= high):
+        what = "logarithms of wavelengths" if logarithmic else "wavelengths"
+        raise SpecError(
+            path,
+            f"expected rising {what} in Angstrom, COEFF0 is {first:g} and COEFF1 {step:g} for "
+            f"{points:,} pixels",
+            "DC-FLAG says 1 for logarithms, 0 for wavelengths",
+        )
+    return EvenGrid(first, step, points, logarithmic)

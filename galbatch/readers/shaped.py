@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.columns import is_tensor, is_text, shape_of
+from galbatch.columns import is_list, is_tensor, is_text, shape_of
 from galbatch.readers.scalars import (
     NULLS,
     Conformed,
@@ -124,7 +124,7 @@ def conform_arrays(column: pa.Array, wanted: pa.FixedShapeTensorType) -> Conform
     elif is_text(arrived):
         formats = "FITS, HDF5, Zarr, Parquet and NumPy files"
         raise Mismatch(f"expected rows of shape {shape}, the file holds text: take {formats}")
-    elif not _is_list(arrived):
+    elif not is_list(arrived):
         raise Mismatch(f"expected rows of shape {shape}, the file holds {arrived}")
     elif _stated_shape(arrived) not in (None, shape):
         raise _another_shape(shape, arrived)
@@ -165,7 +165,7 @@ def _another_shape(shape: tuple[int, ...], arrived: pa.DataType) -> Mismatch:
 def _first_unfit(column: pa.Array, row: int, item: pa.DataType) -> str:
     """The first value of an array's row that is missing, or that `item` cannot hold."""
     values = column.slice(row, 1)
-    while _is_list(values.type):
+    while is_list(values.type):
         values = values.flatten()
     low, high = _range(item)
     for place, value in enumerate(values.to_pylist()):
@@ -182,22 +182,11 @@ def _stated_shape(arrived: pa.DataType) -> tuple[int, ...] | None:
     while pa.types.is_fixed_size_list(arrived):
         sizes.append(arrived.list_size)
         arrived = arrived.value_type
-    return None if _is_list(arrived) or not sizes else tuple(sizes)
+    return None if is_list(arrived) or not sizes else tuple(sizes)
 
 
 def _bools(array: pa.Array) -> NDArray[np.bool_]:
     return np.asarray(array.to_numpy(zero_copy_only=False), dtype=bool)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    """Whether a type is of lists of any kind."""
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )
 
 
 def _flattened(
@@ -205,7 +194,7 @@ def _flattened(
 ) -> tuple[pa.Array, NDArray[np.bool_]]:
     """The values of the rows that have the shape, and which rows these are."""
     axes, inner = 0, column.type
-    while _is_list(inner):
+    while is_list(inner):
         axes, inner = axes + 1, inner.value_type
     if axes != len(shape):
         held = "a flat list in each row" if axes == 1 else f"lists of {axes} axes"

@@ -48,7 +48,7 @@ class PartsReader(ABC):
         """The columns, and the wavelengths."""
         with ExitStack() as stack:
             found = self._parts(path, stack)
-            header = ColumnGroup("", found.columns, WHEN_DAMAGED).header
+            header = ColumnGroup("", found.columns, WHEN_DAMAGED).header(path)
             return replace(header, medium=found.medium, grid=found.grid)
 
     def batches(self, path: str, types: Mapping[str, pa.DataType], rows: int) -> Batches:

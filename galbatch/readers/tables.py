@@ -165,7 +165,13 @@ def common_header(
     notes = tuple(dict.fromkeys(note for header in headers for note in header.notes))
     if len(tables) > 1:
         notes = (f"read one after the other: {_shown(tables, option)}", *notes)
-    return Header(headers[0].columns, notes)
+    every = dict.fromkeys(axis for header in headers for axis in header.axes)
+    axes = tuple(axis for axis in every if all(axis in header.axes for header in headers))
+    others = dict.fromkeys(axis.name for axis in every if axis not in axes)
+    if others:
+        notes += (f"left out, as not all of its tables have the same: {', '.join(others)}",)
+    apart = tuple((name, "it is not the same in all tables that are read") for name in others)
+    return Header(headers[0].columns, notes, apart, axes=axes)
 
 
 def _countable(tables: Sequence[TableInfo]) -> tuple[int, ...]:

@@ -50,7 +50,10 @@ class VotableReader:
         found, notes = self._chosen(path)
         headers = [
             Header(
-                tuple(FileColumn(name_of(one), type_of(one), unit_of(one)) for one in table.columns)
+                tuple(
+                    FileColumn(name_of(one), type_of(one), unit_of(one), problem=problem_of(one))
+                    for one in table.columns
+                )
             )
             for table in found
         ]

@@ -73,7 +73,9 @@ class Spectra(Settings):
     bad_bits: Annotated[tuple[Bit, ...], Field(max_length=64)] = ()
     """Bits of the mask that say that a pixel is none; by default any."""
     wavelength: Name = "wavelength"
-    """Column of a file that holds the wavelengths of each row. A file without it is on the axis."""
+    """Column of a file that holds the wavelengths of each row; or, in HDF5, Zarr and archives of
+    NumPy, an array of shape (m,) or (1, m) with those of all rows. A file without it is on the
+    axis."""
     scale: Scale = "linear"
     """Of the numbers in that column: wavelengths, or their logarithms to base 10 or e."""
     unit: str = "Angstrom"

@@ -93,7 +93,7 @@ def compare(
     return (
         *absent_lines(survey, absent, spellings),
         *_compare_types(survey, kinds, unread.fields),
-        *_labels_seen(survey, kinds, unread.labelled),
+        *_labels_seen(job, survey, kinds, unread.labelled),
     )
 
 
@@ -267,7 +267,7 @@ def _compare_types(
 
 
 def _labels_seen(
-    survey: Survey, usable: Sequence[FileFacts], labelled: Mapping[str, int]
+    job: Job, survey: Survey, usable: Sequence[FileFacts], labelled: Mapping[str, int]
 ) -> tuple[str, ...]:
     looked = [one.first for one in usable if one.first is not None]
     rows = sum(one.rows for one in looked)
@@ -280,6 +280,8 @@ def _labels_seen(
         return ()
     sample = f"the first {rows:,} rows of {len(looked):,} file{'s' * (len(looked) > 1)}"
     if not any(seen.values()):
+        if not needs_labels(job.models):
+            return ()
         return (f"no label in {sample}: without one further on, there is nothing to train on",)
     said = ", ".join(f"{target} {number:,}" for target, number in seen.items())
     return (f"labels in {sample}: {said}",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from galbatch.columns import is_text, shape_of, to_numpy
+from galbatch.columns import is_list, is_number, is_tensor, is_text, shape_of, to_numpy
 from galbatch.errors import SpecError
 from galbatch.intake.ids import (
     as_wanted,
@@ -28,10 +29,17 @@ from galbatch.intake.positions import (
     is_sexagesimal,
     wrapped,
 )
-from galbatch.intake.spectra import SpectralPlan, assumed, on_axis, plan_spectra
+from galbatch.intake.spectra import (
+    SharedAxis,
+    SpectralPlan,
+    assumed,
+    axis_of_all,
+    on_axis,
+    plan_spectra,
+)
 from galbatch.intake.types import arrow_type, wanted_type
 from galbatch.intake.units import UnitPlan, converted, plan_units
-from galbatch.readers.base import Batch, Header, Reader
+from galbatch.readers.base import Batch, FileColumn, Header, Reader
 from galbatch.spec.resolve import Resolution, resolve_columns
 from galbatch.spec.survey import Survey
 from galbatch.store.arrays import ArraySpec
@@ -82,15 +90,73 @@ def plan_intake(survey: Survey, header: Header, file: str) -> Intake:
     SpecError
         Naming the file and the column.
     """
-    columns = [column for column in header.columns if column.name not in OWN]
+    axis = axis_of_all(survey, header)
+    unread = {*OWN, *([axis.name] if axis else [])}
+    columns = [column for column in header.columns if column.name not in unread]
     resolution = resolve_columns(survey, [column.name for column in columns], file)
     _refuse_what_lies_apart(survey, header, resolution, file)
     stated = {resolution.names[column.name]: column.unit for column in columns}
     own = [f"'{column.name}'" for column in header.columns if column.name in OWN]
     left_out = f"the store has its own {', '.join(own)}: left out"
-    notes = (*header.notes, *([left_out] if own else []), *assumed(survey, header))
+    notes = (
+        *header.notes, *_beside(header, axis), *([left_out] if own else []),
+        *assumed(survey, header),
+    )  # fmt: skip
     spectra = plan_spectra(survey, columns, header, file)
+    if spectra is not None:
+        _see_spectra(survey, spectra, columns, resolution, axis.name if axis else "", file)
     return Intake(resolution, plan_units(survey, stated, file), notes, spectra=spectra)
+
+
+def _beside(header: Header, axis: SharedAxis | None) -> list[str]:
+    """What is to be said of numbers that lie beside the columns."""
+    others = [f"{one.name} {len(one.values):,}" for one in header.axes if one is not axis]
+    notes = [f"left out, as the other columns have more or fewer rows: {', '.join(others)}"]
+    taken = [] if axis is None else [f"'{axis.name}' has the wavelengths of all rows"]
+    return [*taken, *(notes if others else [])]
+
+
+def _see_spectra(
+    survey: Survey,
+    plan: SpectralPlan,
+    columns: Sequence[FileColumn],
+    resolution: Resolution,
+    axis: str,
+    file: str,
+) -> None:
+    """Refuse spectra that are no lists, or have not as many pixels as all rows have wavelengths.
+
+    Raises
+    ------
+    SpecError
+        Naming the column.
+    """
+    for column in columns:
+        name, kind = resolution.names[column.name], column.type
+        if not plan.takes(survey, column.name, name):
+            continue
+        if not _is_numbers(kind):
+            got = f"got {kind or 'text'}" if not column.problem else column.problem
+            hint = "wavelengths of all rows are an array of shape (1, m), with m pixels"
+            raise SpecError(
+                f"{file}: column '{column.name}'",
+                f"expected a list of numbers in each row, {got}",
+                hint if column.name == plan.spelling else "",
+            )
+        shape, pixels = shape_of(kind), math.prod(shape_of(kind))
+        if plan.grid and shape and pixels != plan.grid.points:
+            whose = f"wavelengths of all rows ('{axis}')" if axis else "wavelengths of the file"
+            raise SpecError(
+                f"{file}: column '{column.name}'",
+                f"expected as many pixels as the {whose}, {plan.grid.points:,}, got {pixels:,}",
+            )
+
+
+def _is_numbers(kind: pa.DataType | None) -> bool:
+    """Whether a column holds a list of numbers in each row."""
+    if kind is None or is_tensor(kind):
+        return kind is not None
+    return is_list(kind) and is_number(kind.value_type)
 
 
 def stored_type(survey: Survey, intake: Intake, name: str, kind: pa.DataType) -> pa.DataType | None:
@@ -119,6 +185,13 @@ def _refuse_what_lies_apart(
 ) -> None:
     """Refuse a file that has a column of the survey, but not in step with the others."""
     apart = {name.lower(): (name, why) for name, why in header.apart}
+    if survey.spectra is not None and survey.spectra.wavelength.lower() in apart:
+        found, why = apart[survey.spectra.wavelength.lower()]
+        raise SpecError(
+            f"{file}: '{found}'",
+            f"the wavelengths cannot be read: {why}",
+            "those of all rows are read from HDF5, Zarr and .npz",
+        )
     for name in resolution.absent:
         for spelling in (name, *survey.column[name].aliases):
             if spelling.lower() in apart:

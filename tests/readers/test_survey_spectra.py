@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import zarr
 from astropy.io import fits
+from small import job_words
+from world import STAGES, Silent
 
 from galbatch.errors import DataError, GalbatchError, SpecError
 from galbatch.readers.open import open_reader
+from galbatch.run.loop import run
+from galbatch.run.store import opened
+from galbatch.spec import load_survey
 from galbatch.spec.formats import DesiCoaddFormat, SdssPlateFormat, SdssSpecFormat
+from galbatch.spec.job import Job
+from galbatch.stages.site import Site
+from galbatch.store.layout import Layout
 
 PIXELS, FIRST = 500, 3.5795
 ARMS = {"B": (3600.0, 300), "R": (3760.0, 400), "Z": (4000.0, 300)}
@@ -42,12 +52,16 @@ def spec_file(path: Path, **changed: Any) -> Path:
     return path
 
 
-def plate_file(path: Path, fibres: Any = (1, 2, 3)) -> Path:
+def plate_file(path: Path, fibres: Any = (1, 2, 3), **header: float) -> Path:
     flux = np.arange(3 * PIXELS, dtype=np.float32).reshape(3, PIXELS)
     first = fits.PrimaryHDU(flux)
     first.header["COEFF0"], first.header["COEFF1"] = FIRST, 1e-4
+    first.header.update({name.replace("_", "-"): value for name, value in header.items()})
     first.header["PLATEID"], first.header["MJD"] = 266, 51630
-    plug = np.array([(fibre, 10.0 * fibre) for fibre in fibres], [("FIBERID", "i4"), ("RA", "f8")])
+    plug = np.array(
+        [(fibre, 10.0 * fibre, 1.0) for fibre in fibres],
+        [("FIBERID", "i4"), ("RA", "f8"), ("DEC", "f8")],
+    )
     fits.HDUList(
         [
             first,
@@ -85,6 +99,24 @@ def coadd_file(path: Path, scores: Any = (11, 12), shift: float = 0.0) -> Path:
     return path
 
 
+def image(name: str) -> fits.ImageHDU:
+    return fits.ImageHDU(np.arange(5.0), name=name)
+
+
+def without(path: Path, part: str, column: str = "", *, by: Any = None) -> Path:
+    """The file without a part or one of its columns, or with another part in its place."""
+    with fits.open(path) as file:
+        parts = list(file)
+        place = [one.name for one in parts].index(part)
+        if column:
+            kept = [one for one in parts[place].columns if one.name != column]
+            parts[place] = fits.BinTableHDU.from_columns(kept, name=part)
+        else:
+            parts[place : place + 1] = [] if by is None else [by]
+        fits.HDUList(parts).writeto(path.with_suffix(".new"))
+    return path.with_suffix(".new").rename(path)
+
+
 def everything(format: Any, path: Path) -> tuple[Any, pa.Table]:
     reader = open_reader(format, str(path))
     header = reader.header(str(path))
@@ -114,6 +146,45 @@ def test_a_plate_of_sdss(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["ivar"].to_pylist()[2], 2 * PIXELS + np.arange(PIXELS) + 1)
 
 
+@pytest.mark.parametrize(
+    ("header", "first", "logarithmic"),
+    [
+        ({"COEFF0": 3600.0, "COEFF1": 1.0}, 3600.0, False),
+        ({"COEFF0": 3600.0, "COEFF1": 1.0, "DC_FLAG": 0}, 3600.0, False),
+        ({"DC_FLAG": 1}, FIRST, True),
+    ],
+)
+def test_a_plate_says_what_its_wavelengths_are(
+    header: Any, first: float, logarithmic: bool, tmp_path: Path
+) -> None:
+    grid = everything(SdssPlateFormat(), plate_file(tmp_path / "spPlate.fits", **header))[0].grid
+    assert grid.wavelengths[0] == pytest.approx(10**first if logarithmic else first)
+    assert grid.logarithmic == logarithmic and grid.points == PIXELS
+
+
+def test_a_plate_goes_into_the_store_by_the_survey_that_comes_along(tmp_path: Path) -> None:
+    plate_file(tmp_path / "spPlate.fits")
+    survey = load_survey("sdss_spectra")
+    words = job_words(
+        survey="sdss_spectra",
+        source={"kind": "files", "paths": [f"{tmp_path}/*.fits"], "format": {"kind": "sdss_plate"}},
+        models=[{"kind": "gasnet"}],
+        sinks=[],
+        split=None,
+    )
+    site = Site(Job.model_validate(words), survey, Layout(tmp_path / "store"))
+    with opened(site):
+        run(STAGES, site, lambda: nullcontext(None), Silent())
+    group = zarr.open_group(tmp_path / "store" / "arrays" / "catalogue", mode="r")
+    start = round((FIRST - 3.548) / 1e-4)
+    flux = group["flux"][:]
+    assert sorted(flux[:, start].tolist())[:3] == [0, PIXELS, 2 * PIXELS]
+    rows = np.argsort(flux[:, start])[:3]
+    expected = np.arange(3 * PIXELS).reshape(3, PIXELS)
+    np.testing.assert_array_equal(flux[rows, start : start + PIXELS], expected)
+    np.testing.assert_array_equal(group["ivar"][:][rows, start : start + PIXELS], expected + 1)
+
+
 def test_arms_of_desi_are_put_together(tmp_path: Path) -> None:
     header, table = everything(DesiCoaddFormat(), coadd_file(tmp_path / "coadd.fits"))
     assert (header.grid.first, header.grid.step, header.grid.points) == (3600.0, 0.8, 800)
@@ -139,6 +210,30 @@ def test_arms_of_desi_are_put_together(tmp_path: Path) -> None:
          "expected arms on one grid of 0.8 Angstrom"),
         (lambda path: spec_file(path, loglam=np.geomspace(3, 4, PIXELS)), SdssSpecFormat(),
          DataError, "expected evenly rising wavelengths"),
+        (lambda path: spec_file(path, loglam=(FIRST + 1e-4 * np.arange(PIXELS))[::-1]),
+         SdssSpecFormat(), DataError, "expected rising wavelengths, they fall from 3.6294 to 3.57"),
+        (lambda path: without(spec_file(path), "COADD", by=image("COADD")), SdssSpecFormat(),
+         SpecError, "'COADD' is no table"),
+        (lambda path: without(spec_file(path), "SPECOBJ", by=image("SPECOBJ")), SdssSpecFormat(),
+         SpecError, "HDU 2 is no table of one row"),
+        (lambda path: without(plate_file(path), "PRIMARY", by=fits.PrimaryHDU()),
+         SdssPlateFormat(), SpecError, "an image of 2 axes in the part 'PRIMARY', got none"),
+        (lambda path: without(plate_file(path), "PLUGMAP", by=image("PLUGMAP")),
+         SdssPlateFormat(), SpecError, "'PLUGMAP' is no table"),
+        (lambda path: plate_file(path, COEFF0=3600.0, COEFF1=1.0, DC_FLAG=1), SdssPlateFormat(),
+         SpecError, "rising logarithms of wavelengths in Angstrom, COEFF0 is 3600 and COEFF1 1"),
+        (lambda path: plate_file(path, DC_FLAG=0), SdssPlateFormat(), SpecError,
+         "rising wavelengths in Angstrom, COEFF0 is 3.5795"),
+        (lambda path: plate_file(path, COEFF1=-1e-4), SdssPlateFormat(), SpecError,
+         "COEFF1 -0.0001 for 500 pixels"),
+        (lambda path: without(coadd_file(path), "R_WAVELENGTH"), DesiCoaddFormat(), SpecError,
+         "there is no part 'R_WAVELENGTH'"),
+        (lambda path: without(coadd_file(path), "R_IVAR"), DesiCoaddFormat(), SpecError,
+         "there is no part 'R_IVAR'"),
+        (lambda path: without(coadd_file(path), "FIBERMAP", "TARGETID"), DesiCoaddFormat(),
+         SpecError, "the table 'FIBERMAP' has no column 'TARGETID'"),
+        (lambda path: without(coadd_file(path), "B_FLUX", by=image("B_FLUX")), DesiCoaddFormat(),
+         SpecError, "2 axes in the part 'B_FLUX', got one of shape .5,."),
         (coadd_file, SdssSpecFormat(), SpecError, "there is no part 'COADD'"),
         (spec_file, DesiCoaddFormat(), SpecError, "there is no part 'FIBERMAP'"),
         (spec_file, SdssPlateFormat(), SpecError, "there is no part 'IVAR'"),

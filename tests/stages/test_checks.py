@@ -236,6 +236,13 @@ def test_what_is_good_to_know_is_said(place: Place, name: str) -> None:
     assert any(line in one for one in said), said
 
 
+def test_models_without_labels_are_not_told_that_there_are_none(place: Place) -> None:
+    place.write("a.csv", frame(zspec=-1.0))
+    words = {"kind": "som", "columns": ["g_mag", "r_mag"]}
+    said = place.validate(place.job(models=[words]), survey())
+    assert said and not any("label" in line and "train" in line for line in said), said
+
+
 def test_a_type_that_the_survey_gives_is_no_matter(place: Place) -> None:
     place.write("b.parquet", frame(ROWS, n=BEYOND))
     place.write("c.parquet", frame(2 * ROWS, n=float(5)))
