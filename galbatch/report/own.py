@@ -97,7 +97,7 @@ def _numbers(model: ModelReport) -> Iterator[tuple[str, tuple[str, str]]]:
     if model.own is None:
         return
     for number in model.own.portrait.numbers:
-        yield number.label, (decimals(number.value), number.note)
+        yield number.label, (f"{number.value:.3g}".replace("-", "\u2212"), number.note)
     statistics = model.own.statistics
     if statistics is None:
         return

@@ -30,8 +30,16 @@ def decimals(number: float, places: int = 4) -> str:
 
 
 def percent(fraction: float, places: int = 2) -> str:
-    """A fraction as a percentage; a dash where there is no number."""
-    return f"{decimals(100 * fraction, places)}\u202f%" if math.isfinite(fraction) else NOTHING
+    """A fraction as a percentage; a dash where there is no number.
+
+    What would be shown as nothing is written with a power of ten.
+    """
+    if not math.isfinite(fraction):
+        return NOTHING
+    value = 100 * fraction
+    tiny = 0 < abs(value) < 0.5 * 10.0**-places
+    text = decimals(value, places) if tiny else f"{value + 0.0:.{places}f}".replace("-", "\u2212")
+    return f"{text}\u202f%"
 
 
 def duration(seconds: float) -> str:

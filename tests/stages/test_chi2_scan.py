@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,50 @@ def test_classes_and_redshifts(folder: Path) -> None:
     np.testing.assert_allclose(found["chi2_dof"], 1.0, atol=0.2)
     report = (folder / "store" / "report" / "index.html").read_text()
     assert f"{ROWS} of {ROWS} rows" in re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", report))
+    assert "Against what is known" not in report  # nothing is
+    (own,) = (model["own"] for model in numbers_of(folder).values())
+    stars = int(star.sum())
+    assert own["counts"]["spec_class"] == {"GALAXY": ROWS - stars, "STAR": stars}
+    assert own["statistics"] is None and 3 <= len(own["rows"]) <= 6
+    assert own["rows"][0]["why"].startswith("the surest GALAXY")
+    assert re.search(r"GALAXY at z = 0\.\d+ ± .*Second minimum: ", own["rows"][0]["words"])
+    assert report.count("chi-square by redshift") >= 3
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
+
+
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """The models of the report, as it tells them to programs."""
+    found: dict[str, Any] = json.loads((folder / "store" / "report" / "report.json").read_text())
+    return found["models"]
+
+
+def test_the_report_judges_classes_and_redshifts_by_those_that_are_known(folder: Path) -> None:
+    table = observed(90)
+    star = table["shift"] == 0
+    table["z"] = 10 ** (STEP * table["shift"]) - 1
+    table["class"] = np.where(star, "STAR", "GALAXY")
+    table["class"][0], table["class"][1] = "GALAXY", ""  # wrong, and not known
+    write(folder, table)
+    words = yaml.safe_load((folder / "survey.yaml").read_text())
+    words["spectra"]["known_class"] = "class"
+    words["labels"] = {"redshift": {"column": "z", "low": -0.01, "high": 2}}
+    words["columns"] += [{"name": "z"}, {"name": "class", "dtype": "string"}]
+    (folder / "survey.yaml").write_text(yaml.safe_dump(words))
+    done = galbatch("run", "job.yaml", "--set", "split={kind: id, test: 0.5}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (own,) = (model["own"] for model in numbers_of(folder).values())
+    found = own["statistics"]
+    stars = int(star.sum())
+    assert found["classes"]["names"] == ["GALAXY", "STAR"]
+    galaxies, others = found["classes"]["rows"]
+    assert galaxies == [90 - stars - (not star[1]), int(star[0])]
+    assert others == [0, stars - int(star[0]) - int(star[1])]
+    every, *_ = found["redshifts"]
+    assert every["name"] == "all" and 20 < every["rows"] < 70
+    assert every["within"] == [1, 1, 1] and every["sigma_nmad"] < 1e-4
+    report = (folder / "store" / "report" / "index.html").read_text()
+    assert "Confusion of classes" in report and "ranks failures" in report
 
 
 def test_what_is_taken_for_granted_is_said_before_anything_runs(folder: Path) -> None:

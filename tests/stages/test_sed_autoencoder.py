@@ -69,7 +69,8 @@ def test_latents_cells_and_clusters(folder: Path) -> None:
     table["ivar"][7, 100] = 0  # no data in one pixel
     table["flux"][9] *= -1
     np.savez(folder / "seds.npz", **table)
-    done = galbatch("run", "job.yaml", cwd=folder)
+    done = galbatch("run", "job.yaml", "--set", "models.sed_autoencoder.properties=[family]",
+                    cwd=folder)  # fmt: skip
     assert done.returncode == 0, done.stderr
     with duckdb.connect(str(folder / "found.duckdb"), read_only=True) as database:
         found = database.execute("SELECT * FROM sed_autoencoder ORDER BY id").fetchdf()
@@ -86,6 +87,21 @@ def test_latents_cells_and_clusters(folder: Path) -> None:
     assert np.shape(maps["u_matrix"]) == (4, 3)
     assert sum(maps["hits"]) == card["rows"]["spectra"]["train"]
     assert [one["k"] for one in card["training"]["clusters"]["tried"]] == [*range(2, 11)]
+    page = (folder / "store/report/index.html").read_text()
+    own = json.loads((folder / "store/report/report.json").read_text())["models"]
+    own = own["sed_autoencoder"]["own"]
+    assert own["numbers"]["mean squared error"] == scores["mse"]
+    assert sum(own["counts"]["cluster"].values()) == ROWS
+    reasons = [one["why"] for one in own["rows"]]
+    assert reasons[0] == "the best reconstruction" and "the worst" in " ".join(reasons)
+    shown = {float(one["words"].split()[3].rstrip(";")) for one in own["rows"]}
+    errors = rest["reconstruction_mse"]
+    assert min(shown) == pytest.approx(errors.min(), rel=0.01)
+    assert max(shown) == pytest.approx(errors.max(), rel=0.01)
+    for title in ("U-matrix", "Clusters on the map", "family on the map", "How many clusters?",
+                  "What clusters are like"):  # fmt: skip
+        assert title in page
+    assert "Redshifts" not in page and len(page) < 5_000_000
 
 
 def test_a_variational_one(folder: Path) -> None:
