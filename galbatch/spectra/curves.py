@@ -12,20 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from galbatch.arrays import constant, fft, namespace
+from galbatch.arrays import fft, namespace
 from galbatch.spectra.solve import Factors, packed_outer, pairs
 from galbatch.spectra.stacks import Stack, transform_length, wrapped
 from galbatch.spectra.weighted import Weighted
 
 FEW_SHIFTS = 64
 """Below this, a product for each shift is cheaper than transforms."""
-_FAINTEST = 1.0
-"""Signal to noise of the mean flux below which a prior's scale is not known."""
 
 
-def factors_of(
-    products: Any, shared: Any, moments: Any, stack: Stack, bases: Any = None
-) -> Factors:
+def factors_of(products: Any, shared: Any, stack: Stack) -> Factors:
     """The systems of a stack, ready to be solved.
 
     Parameters
@@ -34,11 +30,7 @@ def factors_of(
         Of two vectors under the weights.
     shared : array, shape (n, b, P, k, s)
         Of the polynomials and vectors under the weights.
-    moments : array, shape (n, 1, 1) or (1, 1, s)
-        The flux' coefficient of the constant polynomial.
     stack : Stack
-    bases : sequence of int, optional
-        Which bases the last axis has, if not all the second axis.
 
     Returns
     -------
@@ -49,34 +41,7 @@ def factors_of(
     places = [pairs(size).index((row, row)) for row in range(size)]
     own = xp.stack([products[..., place, :] for place in places], axis=-2)
     left = products - packed_outer(shared, size) if shared.shape[-3] else products
-    if stack.has_prior:
-        left = left + _prior(shared, moments, stack, bases)
     return Factors(left, size, own)
-
-
-def _prior(shared: Any, moments: Any, stack: Stack, bases: Any) -> Any:
-    """The prior's precision, for the amplitude that the mean flux asks for, packed."""
-    xp = namespace(shared)
-    means, precision = stack.means, stack.precision
-    # Along the axes of (b, s): all bases at all shifts alike, or one basis for each place.
-    means = means[:, None, :] if bases is None else means[bases][None]
-    precision = precision[:, None] if bases is None else precision[bases][None]
-    mean: Any = 0.0
-    for place in range(stack.size):
-        mean = mean + constant(xp, means[..., place], shared.dtype) * shared[:, :, 0, place, :]
-    strength = mean * mean / xp.maximum(moments * moments, _FAINTEST**2)
-    packed = [
-        constant(xp, precision[..., row, column], shared.dtype) * strength
-        for row, column in pairs(stack.size)
-    ]
-    return xp.stack(packed, axis=-2)
-
-
-def constants_of(batch: Weighted) -> Any:
-    """The flux' coefficient of the constant polynomial, of shape (n, 1, 1); 0 without one."""
-    if batch.moments.shape[1] == 0:
-        return batch.chi2[:, None, None] * 0.0
-    return batch.moments[:, 0, None, None]
 
 
 class ExactCurves:
@@ -116,9 +81,9 @@ class ExactCurves:
         return self._xp.asarray(self._stack.products), self._xp.asarray(self._stack.lines)
 
     def __call__(self, batch: Weighted) -> Any:
-        """Chi-square, of shape (n, b, shifts): with the prior's share where there is one."""
+        """Chi-square, of shape (n, b, shifts)."""
         products, crossed = self._terms(batch)
-        factors = factors_of(products, crossed[:, :, 1:], constants_of(batch), self._stack)
+        factors = factors_of(products, crossed[:, :, 1:], self._stack)
         return batch.chi2[:, None, None] - factors.gain(crossed[:, :, 0])
 
     def _terms(self, batch: Weighted) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from galbatch.errors import SpecError
-from galbatch.spectra.curves import constants_of, factors_of
+from galbatch.spectra.curves import factors_of
 from galbatch.spectra.exact import ExactFits, Key
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.scan import (
@@ -153,13 +153,13 @@ class _OwnLines:
         rest = scipy.fft.rfft(batch.rest, length) * own[:, None]
         products = scipy.fft.irfft(weights, length)[:, None, None, :shifts]
         crossed = scipy.fft.irfft(rest, length)[:, None, :, None, :shifts]
-        factors = factors_of(products, crossed[:, :, 1:], constants_of(batch), stack)
+        factors = factors_of(products, crossed[:, :, 1:], stack)
         return np.asarray(batch.chi2[:, None, None] - factors.gain(crossed[:, :, 0]))
 
 
 def _single(base: Basis) -> Basis:
     """A basis of one vector in place of one whose shares are given."""
-    return replace(base, vectors=base.vectors.mean(axis=0, keepdims=True), prior=None)
+    return replace(base, vectors=base.vectors.mean(axis=0, keepdims=True))
 
 
 class _EncodedScanner:

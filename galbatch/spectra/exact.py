@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from galbatch.spectra.curves import constants_of, factors_of
+from galbatch.spectra.curves import factors_of
 from galbatch.spectra.solve import Factors, pairs
 from galbatch.spectra.stacks import Stack
 from galbatch.spectra.weighted import Weighted
@@ -30,7 +30,7 @@ class ExactFits:
     def __init__(self, batch: Weighted, stacks: Sequence[Stack]) -> None:
         self._batch, self._stacks = batch, stacks
         self.known: dict[Key, float] = {}
-        """Chi-square, with the prior's share where there is one."""
+        """Chi-square."""
 
     def fill(self, wanted: Iterable[Key]) -> None:
         """Find what is not known yet."""
@@ -83,6 +83,4 @@ class ExactFits:
         packed = np.stack([products[:, row, column] for row, column in pairs(size)])[None, None]
         along = np.moveaxis(found[:, :count], 0, -1)[None, None]
         shared, right = along[:, :, 1:], along[:, :, 0]
-        rows, bases = [key[0] for key in keys], [key[2] for key in keys]
-        moments = constants_of(batch)[rows, 0, 0][None, None, :]
-        return factors_of(packed, shared, moments, stack, bases), shared, right
+        return factors_of(packed, shared, stack), shared, right

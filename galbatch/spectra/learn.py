@@ -1,8 +1,4 @@
-"""Bases that are learned from spectra without noise.
-
-A prior of the coefficients (`prior`) changed nothing for simulated galaxies that were held out, and
-the first vector of quasars has no part in many of them to compare with: none is given.
-"""
+"""Bases that are learned from spectra without noise."""
 
 from __future__ import annotations
 

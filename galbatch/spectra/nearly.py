@@ -15,7 +15,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from galbatch.spectra.curves import FEW_SHIFTS, constants_of, factors_of
+from galbatch.spectra.curves import FEW_SHIFTS, factors_of
 from galbatch.spectra.stacks import Stack, wrapped
 from galbatch.spectra.weighted import Weighted, polynomials
 
@@ -56,9 +56,8 @@ class NearCurves:
         scale = np.where(scale > 0, scale, 1.0)
         weights = (batch.weights / (scale * scale)[:, None]).astype(_KIND)
         rest = (batch.rest / scale[:, None, None]).astype(_KIND)
-        moments = constants_of(batch).astype(_KIND)
         parts = [
-            self._way(*(values[start : start + self._rows] for values in (weights, rest, moments)))
+            self._way(*(values[start : start + self._rows] for values in (weights, rest)))
             for start in range(0, len(weights), self._rows)
         ]
         gain = np.concatenate(parts)
@@ -98,11 +97,10 @@ class _ByTransform:
         """Sums of the vectors that have nothing in common along all pixels.
 
         Fits with them are the same, and single precision does not lose what vectors that are
-        nearly alike differ by. A prior goes by vectors as they are, and so does the sign of a
-        vector that is alone.
+        nearly alike differ by. The sign of a vector that is alone goes by it as it is.
         """
         lines = self._stack.lines
-        if self._stack.has_prior or self._stack.size == 1:
+        if self._stack.size == 1:
             return lines
         apart = np.linalg.qr(lines.transpose(0, 2, 1))[0].transpose(0, 2, 1)
         found: Array = apart * np.sqrt(lines.shape[-1])
@@ -111,7 +109,7 @@ class _ByTransform:
     def _cut(self, values: Any) -> Any:
         return values[..., : self._half // 2 + 1]
 
-    def __call__(self, weights: Any, rest: Any, moments: Any) -> Any:
+    def __call__(self, weights: Any, rest: Any) -> Any:
         """By how much chi-square is lower than without a basis."""
         products, vectors = self._transforms
         first = self._cut(scipy.fft.rfft(weights, 2 * self._half))[:, None, None, :]
@@ -119,7 +117,7 @@ class _ByTransform:
         by_weights = scipy.fft.irfft(first * products, self._half)[..., : self._shifts]
         shared = self._cut(second[:, :, 1:]) * self._cut(vectors)[:, None]
         shared = scipy.fft.irfft(shared, self._half)[..., : self._shifts]
-        factors = factors_of(by_weights, shared, moments, self._stack)
+        factors = factors_of(by_weights, shared, self._stack)
         right = scipy.fft.irfft(second[:, :, 0] * (2 * vectors), 2 * self._half)
         even, odd = (right[..., start : 2 * self._shifts : 2] for start in (0, 1))
         found = np.empty((*right.shape[:2], 2 * self._shifts), right.dtype)
@@ -143,14 +141,14 @@ class _ByShift:
         self._coarse = -(-stack.shifts // _GROUP)
         self._fine = self._coarse * (_GROUP // _STEP)
 
-    def __call__(self, weights: Any, rest: Any, moments: Any) -> Any:
+    def __call__(self, weights: Any, rest: Any) -> Any:
         """By how much chi-square is lower than without a basis."""
         groups = _GROUP // _STEP
         vectors, slow_products, slow_vectors = self._lines
         right = _by_shift(_binned(rest[:, :1], _STEP), vectors, self._fine)[:, :, 0]
         products = _by_shift(_binned(weights, _GROUP)[:, None], slow_products, self._coarse)
         shared = _by_shift(_binned(rest[:, 1:], _GROUP), slow_vectors, self._coarse)
-        factors = factors_of(products[:, :, 0], shared, moments, self._stack)
+        factors = factors_of(products[:, :, 0], shared, self._stack)
         found = np.empty((*right.shape[:2], self._fine), right.dtype)
         for place in range(groups):
             found[..., place::groups] = factors.gain(right[..., place::groups])
@@ -176,10 +174,10 @@ class _ByShift:
         """Vectors without polynomials, which every fit has anyway, at whatever shift.
 
         What is left is small beside the vectors, and so are the errors of its products. A vector
-        that ends within the pixels is none of those, and a prior goes by vectors as they are.
+        that ends within the pixels is none of those.
         """
         lines = self._stack.lines
-        if self._degree < 0 or self._stack.has_prior or not self._stack.fully_covered:
+        if self._degree < 0 or not self._stack.fully_covered:
             return lines
         table = polynomials(lines.shape[-1], self._degree)
         weights = np.linalg.lstsq(table.T, lines.reshape(-1, lines.shape[-1]).T, rcond=None)[0]

@@ -90,7 +90,7 @@ class ScanResult:
         Of the parabola through the minimum and its neighbours; the error is where it is 1 higher,
         NaN where the minimum is at an end.
     chi2 : ndarray of float64
-        Of the best model; without a prior's share.
+        Of the best model.
     dof : ndarray of int64
         Pixels with data, less all coefficients.
     delta_chi2 : ndarray of float64
@@ -291,12 +291,6 @@ class Scanner:
     """Bases laid out for a grid."""
 
     def __init__(self, grid: LogGrid, bases: tuple[Basis, ...], settings: ScanSettings) -> None:
-        if settings.degree < 0 and any(base.prior is not None for base in bases):
-            raise SpecError(
-                "degree",
-                f"expected 0 at least with a prior of coefficients, got {settings.degree}",
-                "a prior goes by the mean flux",
-            )
         self._grid, self._bases, self._settings = grid, bases, settings
         self.stacks = stacked(bases, grid)
         self._size = max(stack.size for stack in self.stacks)

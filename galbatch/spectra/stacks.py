@@ -85,26 +85,6 @@ class Stack:
             self.covered(place, shift).all() for place in range(len(self.bases)) for shift in ends
         )
 
-    @property
-    def has_prior(self) -> bool:
-        """Whether any basis has a prior."""
-        return any(base.prior is not None for base in self.bases)
-
-    @cached_property
-    def precision(self) -> Array:
-        """Of each basis' prior (see `templates.Prior`), of shape (b, k, k); 0 without one."""
-        made = np.stack([_precision(base) for base in self.bases])
-        return np.asarray(made / (self.scales[:, :, None] * self.scales[:, None, :]))
-
-    @cached_property
-    def means(self) -> Array:
-        """The mean spectrum of each prior by the vectors, of shape (b, k)."""
-        made = np.zeros((len(self.bases), self.size))
-        for place, base in enumerate(self.bases):
-            if base.prior is not None:
-                made[place] = np.concatenate([[1.0], base.prior.mean]) * self.scales[place]
-        return made
-
     def window(self, lines: Array, basis: int, shift: int) -> Array:
         """What a spectrum meets, of shape (., m): of `lines` or `products`, at a shift."""
         start = self.shifts - 1 - (shift - self.first)
@@ -116,15 +96,6 @@ class Stack:
         start = round((self.grid.first - base.grid.first) / self.grid.step) - shift
         places = start + np.arange(self.grid.points)
         return np.asarray((places >= 0) & (places < base.grid.points))
-
-
-def _precision(base: Basis) -> Array:
-    """Of coefficients of the vectors as they are, to be divided by the first one's square."""
-    size = len(base.vectors)
-    if base.prior is None:
-        return np.zeros((size, size))
-    away = np.concatenate([-base.prior.mean[:, None], np.eye(size - 1)], axis=1)
-    return np.asarray(away.T @ np.linalg.solve(base.prior.covariance, away))
 
 
 def stacked(bases: Sequence[Basis], grid: LogGrid) -> list[Stack]:

@@ -24,21 +24,6 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
-    """What the coefficients of a basis are in nature: ratios to the first, about Gaussian.
-
-    Parameters
-    ----------
-    mean : ndarray, shape (k - 1,)
-        Of the second and further coefficients, divided by the first.
-    covariance : ndarray, shape (k - 1, k - 1)
-    """
-
-    mean: Array
-    covariance: Array
-
-
-@dataclass(frozen=True, eq=False)
 class Basis:
     """Vectors whose sums are the spectra of a class, at rest in vacuum.
 
@@ -54,7 +39,6 @@ class Basis:
     grid : LogGrid
     redshifts : tuple of float
         The lowest and the highest that are tried.
-    prior : Prior, optional
 
     Raises
     ------
@@ -68,7 +52,6 @@ class Basis:
     vectors: Array
     grid: LogGrid
     redshifts: tuple[float, float]
-    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no spectrum can be fitted with."""

@@ -13,9 +13,8 @@ from galbatch.errors import SpecError
 from galbatch.spectra.clean import cleaned
 from galbatch.spectra.flags import SpecFlag
 from galbatch.spectra.grids import LogGrid
-from galbatch.spectra.prior import with_prior
 from galbatch.spectra.scan import ScanResult, ScanSettings, curves, models, scan
-from galbatch.spectra.templates import Basis, Prior
+from galbatch.spectra.templates import Basis
 from galbatch.spectra.weighted import polynomials
 
 Array = NDArray[np.float64]
@@ -264,42 +263,12 @@ def test_a_penalty_is_for_each_vector() -> None:
     assert shares[0] < shares[1] < shares[2] == 1 and (kinds == "STAR").mean() == 1 / 3
 
 
-def test_a_prior_holds_coefficients_where_there_is_little_signal() -> None:
-    rng = np.random.default_rng(13)
-    basis = quasar()
-    ratios = np.array([1.0, 0.3, 0.1]) + rng.normal(0, [0, 0.05, 0.05], (40, 3))
-    known = with_prior(basis, ratios @ basis.vectors, np.ones((40, basis.grid.points)))
-    assert known.prior is not None
-    np.testing.assert_allclose(known.prior.mean, [0.3, 0.1], atol=0.03)
-    np.testing.assert_allclose(np.sqrt(np.diag(known.prior.covariance)), 0.1, rtol=0.3)
-    flux = np.stack([spectrum(basis, 500, (1, 0.3, 0.1))] * 20)
-    flux += 0.7 * rng.standard_normal(flux.shape)
-    ivar = np.full_like(flux, 1 / 0.7**2)
-    spread = []
-    for each in (basis, known):
-        for settings in (ScanSettings(), EXACT):
-            found = scan(flux, ivar, GRID, [each], settings)
-            assert np.median(abs(found.shift - 500)) < 20
-            left = flux - models(found, GRID, [each])
-            np.testing.assert_allclose((ivar * left**2).sum(axis=1), found.chi2)
-        near = found.coefficients[abs(found.shift - 500) < 40]
-        spread.append(np.std(near[:, 1] / near[:, 0]))
-    assert spread[1] < 0.5 * spread[0]
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"grid": LogGrid(GRID.first, GRID.step, 500)}, "as the grid"),
         ({"bases": []}, "at least one"),
         ({"grid": LogGrid(-0.42, GRID.step, GRID.points)}, "are the spectra in Angstrom"),
-        (
-            {
-                "bases": [replace(galaxy(), prior=Prior(np.zeros(2), np.eye(2)))],
-                "settings": ScanSettings(degree=-1),
-            },
-            "expected 0 at least",
-        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(change: dict[str, object], said: str) -> None:

@@ -11,9 +11,7 @@ from astropy.io import fits
 
 from galbatch.errors import SpecError
 from galbatch.spectra.grids import LogGrid
-from galbatch.spectra.prior import with_prior
 from galbatch.spectra.templates import (
-    Basis,
     from_linear,
     read_redrock,
     read_sdss,
@@ -111,15 +109,6 @@ def test_a_basis_that_fits_nothing_is_refused(change: dict[str, object], said: s
              "grid": GRID, "redshifts": (0.0, 1.0)}  # fmt: skip
     with pytest.raises(SpecError, match=said):
         Basis(**(given | change))  # type: ignore[arg-type]
-
-
-def test_a_prior_is_not_learned_from_too_little() -> None:
-    vectors = np.stack([np.ones(300), np.linspace(-1, 1, 300)])
-    basis = Basis("b", "QSO", "", vectors, GRID, (0.0, 1.0))
-    with pytest.raises(SpecError, match="twice as many"):
-        with_prior(basis, vectors, np.ones_like(vectors))
-    with pytest.raises(SpecError, match="nothing of the first"):
-        with_prior(basis, np.repeat(vectors[1:], 6, axis=0), np.ones((6, 300)))
 
 
 def test_what_sdss_and_redrock_ship_is_read(survey_data: Path) -> None:
