@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from galbatch.models.base import Card
+from galbatch.models.base import HISTORY, Card
 from galbatch.sample.census import Census
 from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.survey import Survey
@@ -99,6 +100,11 @@ class Fitted:
     weights: list[NDArray[Any]]
     history: dict[str, list[float]]
     steps: int
+
+
+def save_curves(folder: Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Write the loss curves of a model's networks, by their names, into its folder."""
+    (folder / HISTORY).write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
 
 
 class Trainer(Protocol[S]):

@@ -35,7 +35,7 @@ from galbatch.spectra.network_input import NetworkInput
 from galbatch.spectra.scan import ScanResult, ScanSettings, scan
 from galbatch.spectra.subclasses import folded
 from galbatch.spectra.templates import Basis, star_bases
-from galbatch.training.base import OnEpoch, Trainer, TrainingData
+from galbatch.training.base import OnEpoch, Trainer, TrainingData, save_curves
 from galbatch.training.gasnet_encoder import fitted_encoder
 from galbatch.training.gasnet_fit import Lesson, as_they_are, fit_network
 from galbatch.training.gasnet_redshifts import answers_of, fitted_redshifts, redshift_errors
@@ -65,6 +65,7 @@ class GasnetTrainer(Trainer[GasnetModel]):
         errors = calibrate(mocks.kind, mocks.z, mocks.z_err, mocks.truth, mocks.seen)
         usual = anomalies.learn_strangeness(mocks.kind, mocks.seen, mocks.strange.T)
         weights, history = fitted_network(settings, reader.grid, mocks, folder, progress)
+        save_curves(folder, {NETWORK: history})
         held = mocks.part(_held_out(mocks))
         logits = OnnxNetwork(folder / f"{NETWORK}.onnx")(held.inputs.astype(np.float32))
         scale = fit_softmax_scale(logits, held.label.astype(np.float64))
@@ -89,7 +90,7 @@ class GasnetTrainer(Trainer[GasnetModel]):
             },
             {"subclass": {"accuracy": float(right.mean())}},
             settings.training_settings(), survey_record(data.survey), libraries(),
-            {"lineage": [dict(data.origin)] if data.origin else [], "history": history},
+            {"lineage": [dict(data.origin)] if data.origin else []},
         ).sealed([*encoder, *weights, *(base.vectors for base in bases)])  # fmt: skip
         card.save(folder)
         return card

@@ -22,7 +22,15 @@ from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import InfoVaeModel
 from galbatch.spectra.filling import FLOOR, Expected, expected_of, weighted_components
 from galbatch.spectra.learn import coefficients
-from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import (
+    WORK,
+    Fitted,
+    OnEpoch,
+    Schedule,
+    Trainer,
+    TrainingData,
+    save_curves,
+)
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 
@@ -56,6 +64,7 @@ class InfoVaeTrainer(Trainer[InfoVaeModel]):
         sample = _sample(settings, reader, data)
         sample.expected.save(folder / EXPECTED)
         weights, history, scores = _trained(sample, folder, progress)
+        save_curves(folder, {settings.kind: history})
         card = Card(
             name=settings.name,
             kind=settings.kind,
@@ -78,7 +87,6 @@ class InfoVaeTrainer(Trainer[InfoVaeModel]):
             libraries=libraries(),
             training={
                 "lineage": [dict(data.origin)] if data.origin else [],
-                "history": history,
                 "without_latents": sample.refused,
             },
         ).sealed([*weights, *vars(sample.expected).values()])  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from galbatch.errors import SpecError
 from galbatch.flux.bands import BandReader, choose_bands, present
 from galbatch.flux.features import FeatureRecipe, learn_features
-from galbatch.models.base import HISTORY, Card, survey_record
+from galbatch.models.base import Card, survey_record
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.heads import DecodeSettings, Head, HeadSettings, decode, head_of
 from galbatch.models.novelty import learn_novelty
@@ -28,7 +28,15 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import PhotometricModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import (
+    WORK,
+    Fitted,
+    OnEpoch,
+    Schedule,
+    Trainer,
+    TrainingData,
+    save_curves,
+)
 from galbatch.training.capacity import (
     NetworkSize,
     fitting_batch,
@@ -312,8 +320,7 @@ def _fitted(
     model = build(Architecture(**plan.size.numbers), plan.heads)
     model.set_weights(found.weights)
     export(model, folder, NETWORK, plan.usual[:_PARITY_ROWS])
-    curves = json.dumps({NETWORK: found.history}, indent=1)
-    (folder / HISTORY).write_text(curves + "\n", encoding="utf-8")
+    save_curves(folder, {NETWORK: found.history})
     return found
 
 

@@ -24,7 +24,15 @@ from galbatch.quality.metrics import participation_ratio
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import SedAutoencoderModel
-from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import (
+    WORK,
+    Fitted,
+    OnEpoch,
+    Schedule,
+    Trainer,
+    TrainingData,
+    save_curves,
+)
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.libraries import libraries
 from galbatch.training.maps import clustered, map_record, property_record
@@ -45,6 +53,7 @@ class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
         """See `Trainer.train`."""
         sample = _sample(settings, data)
         weights, history = _trained(sample, folder, progress)
+        save_curves(folder, {settings.network: history})
         coded = _in_steps(OnnxNetwork(folder / "encoder.onnx"), sample.spectra)
         made = _in_steps(OnnxNetwork(folder / "decoder.onnx"), coded)
         scaling = scaling_of([coded[sample.taught]])
@@ -73,7 +82,6 @@ class SedAutoencoderTrainer(Trainer[SedAutoencoderModel]):
             libraries=libraries(),
             training={
                 "lineage": [dict(data.origin)] if data.origin else [],
-                "history": history,
                 "som": maps,
                 "clusters": clusters,
                 "properties": property_record(learned, *places, sample.properties),

@@ -38,7 +38,15 @@ from galbatch.spectra.components import FEWEST, LIGHT
 from galbatch.spectra.grids import SDSS_STEP, LogGrid
 from galbatch.spectra.mixture_parameters import LEVELS, MixtureParameters
 from galbatch.spectra.populations import Populations, read_populations
-from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import (
+    WORK,
+    Fitted,
+    OnEpoch,
+    Schedule,
+    Trainer,
+    TrainingData,
+    save_curves,
+)
 from galbatch.training.data import Mine, TrainingRows
 from galbatch.training.libraries import libraries
 from galbatch.training.mixture_rows import (
@@ -89,6 +97,7 @@ class SspMixtureTrainer(Trainer[SspMixtureModel]):
             parameters, mixer, reader.axis, noise, settings.mixtures, (settings.seed,), progress
         )
         weights, history = fitted(settings, parameters, mocks, folder, progress)
+        save_curves(folder, {settings.network: history})
         save_components(folder, components)
         scale, scores = calibrated(settings, parameters, mocks, folder)
         counts = {name: len(part) for name, part in shares(len(mocks)).items()}
@@ -102,7 +111,7 @@ class SspMixtureTrainer(Trainer[SspMixtureModel]):
             },
             {"quantiles": scale.to_json()}, scores, settings.training_settings(),
             survey_record(data.survey), libraries(),
-            {"lineage": [dict(data.origin)] if data.origin else [], "history": history},
+            {"lineage": [dict(data.origin)] if data.origin else []},
         ).sealed([*weights, components.mean, components.axes, components.spread])  # fmt: skip
         card.save(folder)
         return card

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from galbatch.flux.bands import BandReader, present
 from galbatch.flux.clean import thesis_clean
 from galbatch.flux.columns import photometry_inputs
-from galbatch.models.base import HISTORY, Card, survey_record
+from galbatch.models.base import Card, survey_record
 from galbatch.models.device import prepare_tensorflow
 from galbatch.models.runtime import OnnxNetwork
 from galbatch.models.thesis import COLUMNS, VERSION, Transform, thesis_inputs, thesis_matrix
@@ -24,7 +24,15 @@ from galbatch.sample.rows import Labelled, labelled_rows, needs_both
 from galbatch.spec.job import StandardClean, ThesisModel
 from galbatch.spec.survey import Survey
 from galbatch.targets import RECORDS
-from galbatch.training.base import WORK, Fitted, OnEpoch, Schedule, Trainer, TrainingData
+from galbatch.training.base import (
+    WORK,
+    Fitted,
+    OnEpoch,
+    Schedule,
+    Trainer,
+    TrainingData,
+    save_curves,
+)
 from galbatch.training.data import TrainingRows, fixed
 from galbatch.training.group import FitGroup
 from galbatch.training.libraries import libraries
@@ -47,8 +55,7 @@ class ThesisTrainer(Trainer[ThesisModel]):
         sample = _labelled_sample(settings, data)
         prepare_tensorflow()
         trained = _trained(sample, folder, progress)
-        curves = {target: one.fitted.history for target, one in trained.items()}
-        (folder / HISTORY).write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+        save_curves(folder, {target: one.fitted.history for target, one in trained.items()})
         card = _card(sample, trained)
         card.save(folder)
         return card

@@ -12,6 +12,7 @@ from astropy.io import fits
 from galbatch.errors import SpecError
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.templates import (
+    Basis,
     from_linear,
     read_redrock,
     read_sdss,
