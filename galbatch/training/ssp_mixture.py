@@ -294,7 +294,7 @@ def _fit(
     folder: Path,
     progress: OnEpoch,
 ) -> Fitted:
-    from galbatch.models.ssp_mixture_networks import falling_rate
+    from galbatch.models.sed_networks import falling_rate
     from galbatch.training.loop import fit
 
     epochs = settings.epochs or _EPOCHS
