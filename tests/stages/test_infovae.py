@@ -215,7 +215,7 @@ def test_pixels_without_weight_change_no_loss() -> None:
             "are at rest; leave it out",
         ),
         ({"mmd_weight": 0.5}, {}, "with alpha it must not be below 1"),
-        ({"components": 50}, {}, "spectra to train on, expected at least"),
+        ({"components": 50}, {}, "spectra with positive flux to train on, expected at least"),
     ],
 )
 def test_what_cannot_be(
@@ -227,6 +227,17 @@ def test_what_cannot_be(
     np.savez(tmp_path / "spectra.npz", **some)
     run = galbatch("run", "job.yaml", cwd=tmp_path)
     assert run.returncode == 2 and said in run.stderr, run.stderr
+
+
+@pytest.mark.parametrize("wrong", ["negative", "no numbers"])
+def test_some_spectrum_must_have_a_positive_flux(wrong: str, tmp_path: Path) -> None:
+    write(tmp_path, MODEL)
+    table = {name: values[:60] for name, values in spectra().items()}
+    table["flux"] = -np.abs(table["flux"]) if wrong == "negative" else table["flux"] * np.nan
+    np.savez(tmp_path / "spectra.npz", **table)
+    run = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert run.returncode == 2, run.stderr
+    assert "no spectrum with positive flux to train on" in run.stderr.splitlines()[-1]
 
 
 def test_spectra_at_rest_need_no_redshift() -> None:
