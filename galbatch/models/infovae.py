@@ -12,9 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.arrays import to_numpy, upload, worker_namespace
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError
 from galbatch.flux.columns import numbers
 from galbatch.models.base import Card, Family, read_card, tabulate
+from galbatch.models.redshifts import check_redshift
 from galbatch.models.runtime import Network, OnnxNetwork, open_network
 from galbatch.sample.labels import labels
 from galbatch.spec.spectral_models import InfoVaeModel
@@ -31,7 +32,8 @@ EXPECTED = "expected.npz"
 LEAST_COVERAGE = 0.5
 """Of the pixels at rest: spectra that have fewer are refused."""
 _BATCH = 256
-_ROW_BYTES = 2**20
+_BATCH_BYTES = 2**28
+"""Of a batch as it is read, moved to rest, filled and run through the networks."""
 
 Array = NDArray[np.float64]
 
@@ -323,7 +325,11 @@ class InfoVaeFamily(Family[InfoVaeModel]):
 
     def predicting_bytes(self, settings: InfoVaeModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return _ROW_BYTES
+        return 4 * settings.latents + 64
+
+    def batch_bytes(self, settings: InfoVaeModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: InfoVaeModel) -> InfoVae:
         """See `Family.load`."""
@@ -332,25 +338,7 @@ class InfoVaeFamily(Family[InfoVaeModel]):
 
 def _check_redshift(settings: InfoVaeModel, survey: Survey, where: str) -> None:
     if settings.redshift is not None:
-        if _is_at_rest(survey):
-            raise SpecError(
-                f"{where}.redshift",
-                f"the spectra of survey '{survey.name}' are at rest; leave it out",
-                "correct 'frame' under 'spectra' if they are as they were observed",
-            )
-        if settings.redshift not in survey.column:
-            raise SpecError(
-                f"{where}.redshift",
-                f"survey '{survey.name}' has no column '{settings.redshift}'",
-                did_you_mean(settings.redshift, survey.column),
-            )
-        column = survey.column[settings.redshift]
-        if column.dtype == "string" or column.shape:
-            raise SpecError(
-                f"{where}.redshift",
-                f"expected a column of numbers, '{column.name}' holds "
-                + ("text" if column.dtype == "string" else "arrays"),
-            )
+        check_redshift(settings.redshift, survey, where)
     elif not _is_at_rest(survey) and survey.labels.redshift is None:
         raise SpecError(
             where,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from galbatch.arrays import upload, worker_namespace
 from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
+from galbatch.models.redshifts import check_redshift
 from galbatch.models.runtime import Network, open_network
 from galbatch.models.ssp_mixture_columns import columns_of, values_of
 from galbatch.quality.intervals import QuantileScale
@@ -216,13 +218,9 @@ class SspMixtureFamily(Family[SspMixtureModel]):
         where = f"models.{settings.name}"
         if survey.spectra is None:
             raise SpecError(where, f"survey '{survey.name}' has no 'spectra'")
-        at_rest = survey.spectra.frame == "rest"
-        if at_rest and settings.redshift:
-            raise SpecError(
-                f"{where}.redshift", f"the spectra of survey '{survey.name}' are at rest already",
-                "leave it out",
-            )  # fmt: skip
-        if not at_rest and settings.redshift is None:
+        if settings.redshift is not None:
+            check_redshift(settings.redshift, survey, where)
+        elif survey.spectra.frame != "rest":
             raise SpecError(
                 f"{where}.redshift",
                 f"the spectra of survey '{survey.name}' are as they were observed",
@@ -253,7 +251,7 @@ class SspMixtureFamily(Family[SspMixtureModel]):
 
     def predicting_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return 8 * len(self.inputs(settings, survey)) + 4 * 32
+        return 8 * sum(prod(one.shape) for one in columns_of(settings))
 
     def batch_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
         """See `Family.batch_bytes`."""

@@ -248,6 +248,8 @@ def test_spectra_at_rest_need_no_redshift() -> None:
     family = InfoVaeFamily()
     family.check(settings, survey)
     assert family.needed(settings, survey) == {}
+    assert family.predicting_bytes(settings, survey) < 200
+    assert family.batch_bytes(settings, survey) >= 2**27
     assert family.inputs(settings, survey) == ("flux", "ivar")
     observed = load_survey("sdss_spectra")
     assert family.needed(settings, observed) == {"Z": "redshift"}

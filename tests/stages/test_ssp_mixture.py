@@ -133,6 +133,19 @@ def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
     assert "name the column with the redshift" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [("zz", "has no column 'zz'"), ("flux", "'flux' holds arrays"), ("word", "'word' holds text")],
+)
+def test_redshifts_must_be_a_column_of_numbers(column: str, said: str, folder: Path) -> None:
+    survey = yaml.safe_load((folder / "survey.yaml").read_text())
+    survey["columns"].append({"name": "word", "dtype": "string"})
+    (folder / "survey.yaml").write_text(yaml.safe_dump(survey))
+    change = f"models.ssp_mixture.redshift={column}"
+    done = galbatch("validate", "job.yaml", "--set", change, cwd=folder)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1], done.stderr
+
+
 def test_a_library_is_read_before_anything_runs(folder: Path) -> None:
     (folder / "ssp.parquet").write_text("no table")
     change = "models.ssp_mixture.templates={file: ssp.parquet}"
