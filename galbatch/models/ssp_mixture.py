@@ -28,12 +28,12 @@ from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.components import LIGHT, Compressed, SpectralComponents, to_rest
 from galbatch.spectra.grids import LogGrid
-from galbatch.spectra.mixture_flags import MixtureFlag
+from galbatch.spectra.mixture_flags import NEAR, POOR, MixtureFlag
 from galbatch.spectra.mixture_parameters import LEVELS, LIGHT_WEIGHTED, MixtureParameters
 from galbatch.spectra.populations import read_populations
 from galbatch.values import PredictedColumn
 
-VERSION = 1
+VERSION = 2
 COMPONENTS = "components.npz"
 QUANTILES, EMBEDDING, SAMPLER = "quantiles", "embedding", "sampler"
 """Names of networks."""
@@ -152,9 +152,19 @@ class SspMixture:
             MixtureFlag.NO_REDSHIFT: unknown,
             MixtureFlag.LITTLE_NOISE: ~none & (found.signal_to_noise > self._noise[1]),
             MixtureFlag.MUCH_NOISE: ~none & (found.signal_to_noise < self._noise[0]),
+            MixtureFlag.POOR_FIT: ~none & (found.chi2 > POOR),
+            MixtureFlag.OTHER_REDSHIFT: ~none & self._other(redshift),
         }
         each = [int(bit) * rows.astype(np.int32) for bit, rows in bits.items()]
         return np.asarray(np.sum(each, axis=0), np.int32)
+
+    def _other(self, redshift: Array) -> NDArray[np.bool_]:
+        """Which redshifts are a star's, or none that mixtures were simulated at."""
+        if self._settings.redshift is None:
+            return np.zeros(len(redshift), bool)
+        low, high = self.card.recipe["redshifts"]
+        other = (np.abs(redshift) < NEAR) | (redshift < low) | (redshift > high)
+        return np.asarray(other)
 
     def _quantiles(self, features: NDArray[np.float32]) -> tuple[Array, Array]:
         """Quantiles as the networks give them, (n, quantities, levels), and `of_draws`'s second."""

@@ -8,13 +8,17 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from small import galbatch
 
+from galbatch.columns import arrow_type, from_numpy
 from galbatch.mock.mixtures import Mixer, drawn_mixtures
 from galbatch.mock.sed_library import populations
+from galbatch.models.families import load_model
 from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.mixture_flags import MixtureFlag
 from galbatch.spectra.mixture_parameters import MixtureParameters
 
 AXIS = LogGrid(3.6, 1e-4, 2200)
@@ -120,8 +124,24 @@ def test_populations_of_spectra_as_observed(network: str, folder: Path) -> None:
     assert ("ssp_age_metallicity_corr" in found) == (network == "invertible")
     if network == "invertible":
         assert found["ssp_age_metallicity_corr"][known].between(-1, 1).all()
+    strange_rows_are_flagged(folder)
     card = json.loads((folder / "store/models/ssp_mixture/card.json").read_text())
     assert card["rows"]["simulated"] == {"train": 1200, "validation": 150, "calibration": 150}
+
+
+def strange_rows_are_flagged(folder: Path) -> None:
+    """A star's redshift, one that taught nothing, and a spectrum that is no galaxy's."""
+    table = spectra()
+    table["z"][:3] = 0.001, 0.5, 0.1
+    table["flux"][2] *= 1 + 0.9 * np.sin(np.arange(AXIS.points) / 3)
+    kind = arrow_type("float32", (AXIS.points,), ("lam",))
+    columns = {name: from_numpy(table[name][:4], kind) for name in ("flux", "ivar")}
+    columns["z"] = pa.array(table["z"][:4])
+    model = load_model(folder / "store/models/ssp_mixture")
+    found = model.predict(pa.table(columns))["ssp_flags"].to_numpy()
+    poor, other = MixtureFlag.POOR_FIT, MixtureFlag.OTHER_REDSHIFT
+    np.testing.assert_array_equal((found & other) != 0, [True, True, False, False])
+    assert found[2] & poor and not found[3] & poor
 
 
 def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
