@@ -22,7 +22,9 @@ from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.redshifts import check_redshift
 from galbatch.models.runtime import Network, open_network
 from galbatch.models.ssp_mixture_columns import columns_of, values_of
+from galbatch.models.ssp_mixture_shown import SHOWING, portrait_of, rows_shown
 from galbatch.quality.intervals import QuantileScale
+from galbatch.shown import Portrait, RowShown, Showing
 from galbatch.spec.population_models import SspMixtureModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
@@ -57,7 +59,7 @@ class MixtureReader:
 
     def __init__(self, survey: Survey, settings: SspMixtureModel) -> None:
         self._spectra, self._redshift = SpectrumReader(survey), settings.redshift
-        self.axis = self._spectra.grid
+        self.axis, self.unit = self._spectra.grid, self._spectra.unit
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -140,6 +142,24 @@ class SspMixture:
         values["ssp_chi2"] = np.where(known, found.chi2, np.nan)
         values["ssp_flags"] = self._flags(found, redshift)
         return tabulate(self.columns, values)
+
+    @property
+    def showing(self) -> Showing:
+        """Rows to look at, and what is counted; see `ShowingModel.showing`."""
+        return SHOWING
+
+    def shown(self, table: pa.Table) -> tuple[RowShown, ...]:
+        """Spectra at rest beside the nearest that mixtures span; see `ShowingModel.shown`."""
+        flux, ivar, _ = self._reader.read(table, self._components.grid)
+        made, error = self._components.nearest(flux, ivar)
+        return rows_shown(
+            self._predict(table), self._components.grid, np.where(ivar > 0, flux, np.nan), made,
+            error, self._reader.unit,
+        )  # fmt: skip
+
+    def portrait(self) -> Portrait:
+        """Errors of simulated mixtures; see `ShowingModel.portrait`."""
+        return portrait_of(self.card.metrics)
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -8,12 +8,16 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from numpy.typing import NDArray
 from small import galbatch
 
+from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
+from galbatch.models.base import ShowingModel
+from galbatch.models.families import load_model
 from galbatch.models.infovae import LatentFlag, load_decoder
 from galbatch.spec.spectral_models import InfoVaeModel
 from galbatch.spectra.grids import LogGrid
@@ -118,6 +122,25 @@ def test_spectra_without_latents_say_why(found: Any) -> None:
     np.testing.assert_array_equal(np.isnan(latents(found)).all(axis=1), wrong != 0)
     np.testing.assert_array_equal(found["reconstruction_chi2"].isna(), wrong != 0)
     assert found["reconstruction_chi2"].median() < 20
+
+
+def test_reconstructions_are_shown_with_their_errors(done: Path, found: Any) -> None:
+    model = load_model(done / "store/models/infovae")
+    assert isinstance(model, ShowingModel)
+    kind = arrow_type("float32", (GRID.points,), ("lam",))
+    table, rows = spectra(), [5, 10, 40, 60]
+    columns = {name: from_numpy(table[name][rows], kind) for name in ("flux", "ivar")}
+    shown = model.shown(pa.table({"z": pa.array(table["z"][rows]), **columns}))
+    assert [one.words for one in shown[1:3]] == ["No latents: NO_REDSHIFT.", "No latents: NO_FLUX."]
+    assert shown[1].spectrum is None
+    for place in (0, 3):
+        one = shown[place].spectrum
+        assert one is not None and one.error is not None and one.frame == "rest"
+        chi2 = np.nanmean(((one.flux - one.model) / one.error) ** 2)
+        assert chi2 == pytest.approx(found["reconstruction_chi2"][rows[place]], rel=1e-3)
+    labels = [one.label for one in model.portrait().numbers]
+    assert labels[:2] == ["chi-square per pixel", "the same by weighted PCA"] and len(labels) == 4
+    assert {role.column for role in model.showing.roles} <= set(found)
 
 
 def test_copies_at_other_redshifts_have_the_same_latents(found: Any) -> None:

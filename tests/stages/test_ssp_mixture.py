@@ -16,6 +16,7 @@ from small import galbatch
 from galbatch.columns import arrow_type, from_numpy
 from galbatch.mock.mixtures import Mixer, drawn_mixtures
 from galbatch.mock.sed_library import populations
+from galbatch.models.base import ShowingModel
 from galbatch.models.families import load_model
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.mixture_flags import MixtureFlag
@@ -142,6 +143,17 @@ def strange_rows_are_flagged(folder: Path) -> None:
     poor, other = MixtureFlag.POOR_FIT, MixtureFlag.OTHER_REDSHIFT
     np.testing.assert_array_equal((found & other) != 0, [True, True, False, False])
     assert found[2] & poor and not found[3] & poor
+    assert isinstance(model, ShowingModel)
+    shown = model.shown(pa.table(columns))
+    chi2 = model.predict(pa.table(columns))["ssp_chi2"].to_numpy()
+    for one, known in zip(shown, chi2, strict=True):
+        assert one.spectrum is not None and one.spectrum.error is not None
+        off = (one.spectrum.flux - one.spectrum.model) / one.spectrum.error
+        assert np.nanmean(off**2) == pytest.approx(known, rel=1e-3)
+    assert "POOR_FIT" in shown[2].words and "which is the one shown" in shown[3].words
+    numbers = model.portrait().numbers
+    assert len(numbers) == 6
+    assert all("simulated mixtures that taught nothing" in one.note for one in numbers)
 
 
 def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
