@@ -36,6 +36,7 @@ _WIDE = (
 )
 _WHOLE = {"float32": 2.0**24, "float64": 2.0**53}
 """Integers up to these are floats without rounding."""
+_COARSEST = 0.05
 _FEWEST = 2
 """Pixels of a spectrum that must fall on the axis."""
 
@@ -408,6 +409,11 @@ def _in_angstrom(
         raise _NoGrid(
             f"expected wavelengths that rise (or fall) from pixel to pixel, got {found[place]:.7g} "
             f"and {found[place + 1]:.7g} at pixels {place + 1} and {place + 2}"
+        )
+    if np.median(np.abs(steps) / found[1:]) > _COARSEST:
+        raise _NoGrid(
+            f"expected steps of at most {_COARSEST:.0%} of the wavelength, got {found[0]:.5g}, "
+            f"{found[1]:.5g}: too far apart for a spectrum"
         )
     if not (found.min() >= _LOW and found.max() <= _HIGH):
         raise _NoGrid(

@@ -19,6 +19,8 @@ _EVEN = 1e-3
 """Of a pixel: how far the wavelengths of an even grid may be from evenness."""
 _GAP = 1.8
 """Of the steps around it: a longer step has pixels missing in it."""
+_BESIDE = 0.1
+"""Of pixels that are beside each other, at least, in a grid with missing ones."""
 _AROUND = 31
 _LONGEST = 50_000
 """Pixels of a gap; in a longer one only the two at its ends stand."""
@@ -138,10 +140,35 @@ def to_axis(wavelengths: NDArray[np.float64], axis: NDArray[np.float64]) -> ToAx
     ToAxis
     """
     falling = bool(wavelengths[0] > wavelengths[-1])
-    rising, places = _without_gaps(wavelengths[::-1] if falling else wavelengths)
+    rising = wavelengths[::-1] if falling else wavelengths
+    own = _places_on(rising, axis)
+    if own is not None:
+        return ToAxis(len(axis), len(wavelengths), int(own[0]), None, falling, own - own[0])
+    rising, places = _without_gaps(rising)
     shift = _whole_shift(rising, axis)
     between = None if shift is not None else resampler(edges_of(rising), edges_of(axis))
     return ToAxis(len(axis), len(wavelengths), shift, between, falling, places)
+
+
+def _places_on(
+    wavelengths: NDArray[np.float64], axis: NDArray[np.float64]
+) -> NDArray[np.intp] | None:
+    """The pixels of an even axis that wavelengths are, however many between them are missing.
+
+    They may lie outside of it. None where they are others.
+    """
+    for scale in (np.log10, np.asarray):
+        given, wanted = scale(wavelengths), scale(axis)
+        step = (wanted[-1] - wanted[0]) / (len(wanted) - 1)
+        even = np.abs(wanted - wanted[0] - step * np.arange(len(wanted))).max() < _EVEN * step
+        found = (given - wanted[0]) / step
+        places = np.rint(found)
+        apart = np.diff(places)
+        # A grid of wider pixels may lie on those of the axis too: none of its steps is one pixel.
+        some = (apart > 0).all() and (apart == 1).mean() > _BESIDE
+        if even and some and np.abs(found - places).max() < _WHOLE:
+            return np.asarray(places, np.intp)
+    return None
 
 
 def _floats(values: NDArray[Any]) -> NDArray[Any]:

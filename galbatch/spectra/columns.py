@@ -96,6 +96,9 @@ class SpectrumReader:
         flux = np.asarray(to_numpy(table[settings.flux]), np.float64)
         ivar = np.asarray(to_numpy(table[settings.ivar]), np.float64)
         bad = ~has_data(flux, ivar)
+        # What stands under a null is anything: zeros, once rows have been filtered.
+        for name in (settings.flux, settings.ivar):
+            bad |= ~np.asarray(table[name].is_valid())[:, None]
         if settings.mask and settings.mask in table.column_names:
             bad |= self._flagged(to_numpy(table[settings.mask]))
         for one in settings.sky if settings.frame == "observed" else ():

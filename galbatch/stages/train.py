@@ -87,6 +87,7 @@ class Train:
         whole = family.fit_bytes(model, site.survey)
         if family.streams:
             return whole
+        sampled = sampled if family.needs_labels else 0
         made = family.training_bytes(model, site.survey)
         row = row_bytes(site, family.inputs(model, site.survey))
         return whole + (rows + sampled) * (3 * row + made)

@@ -62,7 +62,7 @@ def training_rows(
     roles : array of int8, shape (rows,)
         `TRAIN` or `VALIDATION`.
     census : Census
-        Of all rows that are not held out, labelled or not.
+        Of all rows that are not held out, labelled or not; of none for a family without labels.
     """
     family = family_of(model.kind)
     known = set(catalogue.facts.columns)
@@ -83,15 +83,17 @@ def training_rows(
         for table in read_rows(layout, partition, columns):
             role = _roles(split, survey, table)
             seen = role != TEST
-            kept = seen & _has_label(survey, table) if family.needs_labels else seen
+            kept = seen & (_has_label(survey, table) if family.needs_labels else True)
             if share < 1:
                 kept &= draw.random(table.num_rows) < share
             tables.append(table.filter(pa.array(kept)))
             role_parts.append(role[kept])
-            drawn = seen & (other.random(table.num_rows) < sampled)
-            samples.append(table.select(inputs).filter(pa.array(drawn)))
-            refused.append(refusals(survey, table.filter(pa.array(seen))))
-    census = Census(pa.concat_tables(samples).combine_chunks(), added(refused))
+            if family.needs_labels:
+                drawn = seen & (other.random(table.num_rows) < sampled)
+                samples.append(table.select(inputs).filter(pa.array(drawn)))
+                refused.append(refusals(survey, table.filter(pa.array(seen))))
+    sample = pa.concat_tables(samples).combine_chunks() if samples else pa.table({})
+    census = Census(sample, added(refused))
     return pa.concat_tables(tables).combine_chunks(), np.concatenate(role_parts), census
 
 

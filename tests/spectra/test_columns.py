@@ -22,3 +22,21 @@ def test_a_row_without_a_mask_has_no_bad_pixel() -> None:
     _, ivar = SpectrumReader(survey).read(table)
     lost = (ivar == 0).sum(axis=1)
     assert lost[0] == lost[2] and lost[1] == lost[0] + 1
+
+
+def test_a_row_without_a_spectrum_has_no_data_once_rows_are_filtered() -> None:
+    survey = load_survey("sdss_spectra")
+    points = len(survey.wavelengths)
+    ones, none = np.ones((3, points), np.float32), np.array([False, True, False])
+    kinds = {one.name: arrow_type(one.kind, one.shape, one.axes) for one in survey.arrays}
+    table = pa.table(
+        {
+            "flux": from_numpy(ones, kinds["flux"], none),
+            "ivar": from_numpy(ones, kinds["ivar"]),
+            "and_mask": from_numpy(np.zeros((3, points), np.int32), kinds["and_mask"]),
+        }
+    )
+    for rows in (table, table.filter(pa.array([False, True, True])).combine_chunks()):
+        _, ivar = SpectrumReader(survey).read(rows)
+        place = 1 if rows.num_rows == 3 else 0
+        assert not ivar[place].any() and ivar[place + 1].any()
