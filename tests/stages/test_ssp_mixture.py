@@ -126,6 +126,9 @@ def test_populations_of_spectra_as_observed(network: str, folder: Path) -> None:
     if network == "invertible":
         assert found["ssp_age_metallicity_corr"][known].between(-1, 1).all()
     strange_rows_are_flagged(folder)
+    page = (folder / "store/report/index.html").read_text()
+    assert "simulated rows held out, light_log_age" in page
+    assert "a middling fit" in page and "validation, " not in page
     card = json.loads((folder / "store/models/ssp_mixture/card.json").read_text())
     assert card["rows"]["simulated"] == {"train": 1200, "validation": 150, "calibration": 150}
 
