@@ -120,11 +120,13 @@ def own_judged_on(own: OwnReport) -> str:
     if own.statistics is not None:
         return own.judged_on
     if own.portrait.numbers:
-        return "Nothing is known of these rows to judge by: the numbers are the model's own."
-    return (
-        "Neither class nor redshift is known of these rows: this run has no measure of how good "
-        "what it finds is."
-    )
+        said = "Nothing is known of these rows to judge by: the numbers are the model's own."
+    else:
+        said = (
+            "Neither class nor redshift is known of these rows: this run has no measure of how "
+            "good what it finds is."
+        )
+    return f"{said} {own.judged_on}".rstrip()
 
 
 def own_sections(data: ReportData) -> tuple[Section, ...]:
