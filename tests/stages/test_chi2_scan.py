@@ -201,16 +201,23 @@ def test_classes_are_judged_without_a_held_out_redshift_and_strange_words_are_na
     assert f"'blazar' {ROWS - stars}." in said and "No held-out row has a known redshift" in said
 
 
-def test_where_the_known_class_is_not_in_the_catalogue_the_page_says_so(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [(True, "No class is judged: no row, of those"), (False, "the catalogue lacks column 'class'")],
+)
+def test_where_no_known_class_is_in_the_catalogue_the_page_says_so(
+    folder: Path, there: bool, words: str
+) -> None:
     table = observed()
     table["z"] = 10 ** (STEP * table["shift"]) - 1
-    table["class"] = np.full(ROWS, "")
+    if there:
+        table["class"] = np.full(ROWS, "")
     write(folder, table)
     with_labels(folder)
     done = galbatch("run", "job.yaml", "--set", "split={kind: id, test: 0.5}", cwd=folder)
     assert done.returncode == 0, done.stderr
     said = judged_on(folder)
-    assert "Classes are judged" not in said and "No class is judged: no row, of those" in said
+    assert "Classes are judged" not in said and words in said
     assert "no class is known: whether their redshift is good is judged by the limit of" in said
 
 
