@@ -23,6 +23,7 @@ _MOST = 14
 """Names of a table of confusion; the rarest others are told as one."""
 OTHERS = "others"
 _LIMITS = 200
+_ALIASES = {"QUASAR": "QSO"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,15 +159,37 @@ class SpectralStatistics(Plain):
     ranking: Ranking | None
 
 
+def class_of_words(said: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.str_]:
+    """Classes as a catalogue writes them: in letters of any case, with spaces, `quasar`.
+
+    Parameters
+    ----------
+    said : ndarray of str, shape (n,)
+    classes : tuple of str
+        In capital letters.
+
+    Returns
+    -------
+    ndarray of str, shape (n,)
+        One of the classes; empty for a word that is none of them.
+    """
+    names, place = np.unique(said, return_inverse=True)
+    upper = [name.strip().upper() for name in names.tolist()]
+    meant = [_ALIASES.get(name, name) for name in upper]
+    found = np.array([name if name in classes else "" for name in meant], dtype=np.str_)
+    return found[place]
+
+
 def spectral_statistics(
-    by_class: KnownSpectra, by_redshift: KnownSpectra, columns: SpectralColumns
+    by_class: KnownSpectra | None, by_redshift: KnownSpectra | None, columns: SpectralColumns
 ) -> SpectralStatistics | None:
     """Judge classes and redshifts.
 
     Parameters
     ----------
-    by_class, by_redshift : KnownSpectra
-        Rows whose class, and whose redshift, the model has not learned by; often the same.
+    by_class, by_redshift : KnownSpectra or None
+        Rows whose class, and whose redshift, the model has not learned by; often the same. None
+        without any.
     columns : SpectralColumns
         Of the model.
 
@@ -175,18 +198,17 @@ def spectral_statistics(
     SpectralStatistics or None
         None where nothing is known.
     """
-    kinds = confusion(by_class.known_kind, by_class.kind, columns.classes)
-    subclasses = confusion(by_class.known_subclass, by_class.subclass)
-    known = by_redshift.part(np.isfinite(by_redshift.known_z))
-    redshifts = [_redshifts(ALL, known)] if len(known.z) else []
-    for name in columns.classes:
-        rows = known.known_kind == name
-        if rows.any():
-            redshifts.append(_redshifts(name, known.part(rows)))
+    kinds = subclasses = ranked = None
+    redshifts: tuple[RedshiftsOfClass, ...] = ()
+    if by_class is not None:
+        kinds = confusion(by_class.known_kind, by_class.kind, columns.classes)
+        subclasses = confusion(by_class.known_subclass, by_class.subclass)
+    if by_redshift is not None:
+        redshifts = _redshifts_by_class(by_redshift, columns.classes)
+        ranked = ranking(by_redshift, columns.score_name)
     if kinds is None and not redshifts:
         return None
-    ranked = ranking(by_redshift, columns.score_name)
-    return SpectralStatistics(kinds, subclasses, tuple(redshifts), ranked)
+    return SpectralStatistics(kinds, subclasses, redshifts, ranked)
 
 
 def confusion(
@@ -227,6 +249,8 @@ def confusion(
 def failures(rows: KnownSpectra) -> NDArray[np.bool_]:
     """Which rows have another class than is known, or no good redshift.
 
+    Where no class is known, a redshift is good within the limit of the class that was found.
+
     Parameters
     ----------
     rows : KnownSpectra
@@ -235,7 +259,8 @@ def failures(rows: KnownSpectra) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (n,)
     """
-    limit = np.where(rows.known_kind == "QSO", GOOD_QSO, GOOD)
+    kind = np.where(rows.known_kind == "", rows.kind, rows.known_kind)
+    limit = np.where(kind == "QSO", GOOD_QSO, GOOD)
     far = np.abs(redshift_residual(rows.z, rows.known_z)) > limit
     return np.asarray(far | ((rows.known_kind != "") & (rows.known_kind != rows.kind)))
 
@@ -268,6 +293,18 @@ def _ranks(values: Array) -> Array:
     """From 0 to 1, the same for the same values: infinite ones are ranked as well."""
     _, places = np.unique(values, return_inverse=True)
     return np.asarray(places / max(int(places.max()), 1), np.float64)
+
+
+def _redshifts_by_class(
+    rows: KnownSpectra, classes: tuple[str, ...]
+) -> tuple[RedshiftsOfClass, ...]:
+    """Of all rows with a known redshift, and of those of each known class; empty without a row."""
+    known = rows.part(np.isfinite(rows.known_z))
+    if not len(known.z):
+        return ()
+    members = {name: known.known_kind == name for name in classes}
+    each = [_redshifts(name, known.part(own)) for name, own in members.items() if own.any()]
+    return (_redshifts(ALL, known), *each)
 
 
 def _redshifts(name: str, rows: KnownSpectra) -> RedshiftsOfClass:

@@ -216,7 +216,7 @@ class OwnReport:
     known : KnownSpectra or None
         The rows by which the redshifts were judged.
     judged_on : str
-        Which rows these are, a sentence.
+        Which rows these are, and what of them could not be judged, in sentences.
     """
 
     rows: tuple[RowOfReport, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
@@ -82,49 +83,91 @@ def own_headlines(data: ReportData) -> tuple[Headline, ...]:
         Whose first model has something of its own.
     """
     first = data.models[0]
-    others = [(model.name, dict(_numbers(model))) for model in data.models[1:]]
+    others = [
+        (model.name, {one.label: one for one in _numbers(model)}) for model in data.models[1:]
+    ]
     return tuple(
         Headline(
-            label, value, detail,
-            tuple((name, numbers[label][0]) for name, numbers in others if label in numbers),
+            number.label, number.value, number.detail,
+            tuple((name, found[number.label].beside) for name, found in others
+                  if number.label in found),
         )
-        for label, (value, detail) in _numbers(first)
+        for number in _numbers(first)
     )  # fmt: skip
 
 
-def _numbers(model: ModelReport) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Label, number and detail."""
+@dataclass(frozen=True)
+class _Number:
+    """A number of a model, what it is of, and on how many rows (empty where it is of none)."""
+
+    label: str
+    value: str
+    detail: str
+    rows: str = ""
+
+    @property
+    def beside(self) -> str:
+        """As it stands beside that of another model, which may be of other rows."""
+        return f"{self.value} of {self.rows}" if self.rows else self.value
+
+
+def _numbers(model: ModelReport) -> Iterator[_Number]:
+    """Numbers of a model, those that it has of itself first."""
     if model.own is None:
         return
     for number in model.own.portrait.numbers:
-        yield number.label, (f"{number.value:.3g}".replace("-", "\u2212"), number.note)
+        value = f"{number.value:.3g}".replace("-", "\u2212")
+        yield _Number(number.label, value, number.note)
     statistics = model.own.statistics
     if statistics is None:
         return
     for label, table in (("classes", statistics.classes), ("subclasses", statistics.subclasses)):
         if table is not None:
-            detail = f"of {counted(table.total, 'row')} are those that are known"
-            yield label, (percent(table.right / table.total), detail)
+            rows = counted(table.total, "row")
+            detail = f"of {rows} are those that are known"
+            yield _Number(label, percent(table.right / table.total), detail, rows)
     for one in statistics.redshifts:
         if one.name == ALL:
             rows = counted(one.rows, "known redshift")
-            yield Markup("σ<sub>NMAD</sub>, redshift"), (decimals(one.sigma_nmad, 5), f"of {rows}")
+            label = Markup("σ<sub>NMAD</sub>, redshift")
+            yield _Number(label, decimals(one.sigma_nmad, 5), f"of {rows}", rows)
         else:
             at = WITHIN.index(GOOD_QSO if one.name == "QSO" else GOOD)
-            detail = f"within {WITHIN[at]:g} (1 + z), of {counted(one.rows, 'row')}"
-            yield f"good redshifts, {one.name}", (percent(one.within[at], 1), detail)
+            rows = counted(one.rows, "row")
+            detail = f"within {WITHIN[at]:g} (1 + z), of {rows}"
+            label = f"good redshifts, {one.name}"
+            yield _Number(label, percent(one.within[at], 1), detail, rows)
 
 
-def own_judged_on(own: OwnReport) -> str:
+def own_judged_on(data: ReportData) -> str:
+    """Which rows the numbers at the top are of, of each model where they differ.
+
+    Parameters
+    ----------
+    data : ReportData
+        Whose first model has something of its own.
+    """
+    names: dict[str, list[str]] = {}
+    for model in data.models:
+        if model.own is not None:
+            names.setdefault(_judged_on(model.own), []).append(model.name)
+    if len(names) == 1:
+        return next(iter(names))
+    return " ".join(f"{', '.join(some)}: {said}" for said, some in names.items())
+
+
+def _judged_on(own: OwnReport) -> str:
     """Which rows the numbers at the top are of."""
     if own.statistics is not None:
         return own.judged_on
     if own.portrait.numbers:
-        return "Nothing is known of these rows to judge by: the numbers are the model's own."
-    return (
-        "Neither class nor redshift is known of these rows: this run has no measure of how good "
-        "what it finds is."
-    )
+        said = "Nothing is known of these rows to judge by: the numbers are the model's own."
+    else:
+        said = (
+            "Neither class nor redshift is known of these rows: this run has no measure of how "
+            "good what it finds is."
+        )
+    return f"{said} {own.judged_on}".rstrip()
 
 
 def own_sections(data: ReportData) -> tuple[Section, ...]:

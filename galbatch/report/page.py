@@ -192,7 +192,7 @@ def _why_not(data: ReportData, model: ModelReport, target: Target) -> str:
 
 def _judged_on(data: ReportData) -> str:
     if data.models and data.models[0].own is not None:
-        return own_judged_on(data.models[0].own)
+        return own_judged_on(data)
     if data.held_out is None or not data.models or data.models[0].evaluation is None:
         return "Nothing was held out: this run has no measure of how good its predictions are."
     one = data.models[0].evaluation.of("redshift")

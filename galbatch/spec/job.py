@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     Field,
@@ -232,7 +232,7 @@ class ThesisModel(ModelSettings):
     seed: Seed = 42
 
 
-_Shipped = Annotated[
+_Shipped = (
     PhotometricModel
     | ThesisModel
     | Chi2ScanModel
@@ -240,21 +240,21 @@ _Shipped = Annotated[
     | SedAutoencoderModel
     | InfoVaeModel
     | SomModel
-    | SspMixtureModel,
-    Field(discriminator="kind"),
-]
+    | SspMixtureModel
+)
 
 
 def _of_its_kind(model: Any, shipped: ValidatorFunctionWrapHandler) -> Any:
     """Settings of a family that is not shipped are its own class's to read."""
     kind = model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
     settings = ModelSettings.of_kind.get(kind) if isinstance(kind, str) else None
-    if settings is None or settings.__module__ == __name__:
+    if settings is None or settings in get_args(_Shipped):
         return shipped(model)
     return settings.model_validate(model)
 
 
-AnyModel = Annotated[SerializeAsAny[_Shipped], WrapValidator(_of_its_kind)]
+_OfTheShipped = Annotated[_Shipped, Field(discriminator="kind")]
+AnyModel = Annotated[SerializeAsAny[_OfTheShipped], WrapValidator(_of_its_kind)]
 
 
 class DuckdbSink(Settings):

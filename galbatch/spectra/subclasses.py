@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
 _BROAD = "BROADLINE"
+_LETTERS = re.compile(r"\s*([^\W\d_]+)")
 
 
 def folded(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str_]:
@@ -30,7 +33,10 @@ def folded(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str
 
 
 def stellar_letters(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str_]:
-    """The letters of the spectral types of stars: `STAR F` of `F5 (3542)`; empty for others.
+    """The letters that spectral types of stars begin with; empty for others.
+
+    `STAR F` of `F5 (40964)`, `STAR K` of `K3V (32147)` (the V is a luminosity, no type),
+    `STAR Carbon` of `Carbon_lines`.
 
     Parameters
     ----------
@@ -40,10 +46,7 @@ def stellar_letters(kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArr
     -------
     ndarray of str, shape (n,)
     """
-    letters = [
-        f"STAR {''.join(letter for letter in text.split()[0] if letter.isalpha())}"
-        if one == "STAR" and text.strip()
-        else ""
-        for one, text in zip(kind.tolist(), subclass.tolist(), strict=True)
-    ]
-    return np.array(letters, dtype=np.str_)
+    names, place = np.unique(subclass, return_inverse=True)
+    found = [_LETTERS.match(name) for name in names.tolist()]
+    letters = np.array([f"STAR {one[1]}" if one else "" for one in found], dtype=np.str_)
+    return np.where(kind == "STAR", letters[place], "")

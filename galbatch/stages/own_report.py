@@ -87,7 +87,6 @@ def _row(
 def _judged(own: OwnReport, known: KnownRows) -> OwnReport:
     """With what is known of its classes and redshifts, if anything is."""
     by_class, by_redshift = known.judged("star"), known.judged("redshift")
-    if by_class is None or by_redshift is None:
-        return own
     found = spectral_statistics(by_class, by_redshift, known.columns)
-    return replace(own, statistics=found, known=by_redshift, judged_on=known.description())
+    said = known.description(by_class, by_redshift)
+    return replace(own, statistics=found, known=by_redshift, judged_on=said)

@@ -10,6 +10,7 @@ import pytest
 from galbatch.quality.spectra import (
     OTHERS,
     KnownSpectra,
+    class_of_words,
     confusion,
     failures,
     ranking,
@@ -38,6 +39,29 @@ def rows(**changes: Any) -> KnownSpectra:
 
 def test_a_failure_is_another_class_or_a_redshift_that_is_far() -> None:
     assert failures(rows()).tolist() == [False, True, False, True, False, False]
+
+
+def test_without_a_known_class_the_limit_is_that_of_the_class_that_was_found() -> None:
+    bare = rows(known_kind=np.array([""] * 6))
+    assert failures(bare).tolist() == [False, False, False, True, False, False]
+    as_galaxy = rows(known_kind=np.array([""] * 6), kind=np.array(["GALAXY"] * 6))
+    assert failures(as_galaxy).tolist() == [False, False, True, True, False, False]
+
+
+def test_classes_are_read_as_people_write_them() -> None:
+    said = np.array(["galaxy", " Quasar ", "qso", "STAR", "unknown", ""])
+    found = class_of_words(said, COLUMNS.classes)
+    assert found.tolist() == ["GALAXY", "QSO", "QSO", "STAR", "", ""]
+    assert class_of_words(said[:0], COLUMNS.classes).tolist() == []
+
+
+def test_classes_and_redshifts_are_judged_each_on_its_own() -> None:
+    classes = spectral_statistics(rows(), None, COLUMNS)
+    assert classes is not None and classes.classes is not None
+    assert classes.redshifts == () and classes.ranking is None
+    redshifts = spectral_statistics(None, rows(), COLUMNS)
+    assert redshifts is not None and redshifts.classes is None
+    assert redshifts.redshifts[0].rows == 5 and redshifts.ranking is not None
 
 
 def test_what_is_told_of_rows() -> None:

@@ -12,6 +12,7 @@ from small import REPOSITORY, job_words
 
 from galbatch.errors import SpecError
 from galbatch.spec import load_job, load_survey
+from galbatch.spec.model_settings import ModelSettings
 from galbatch.spec.sizes import in_bytes
 
 MAGNITUDES = "a number from 0 to 50"
@@ -227,6 +228,17 @@ def mock(**words: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_survey_s_word_is_explained(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     assert said in said_of(tmp_path, survey_words(**changes), load_survey)
+
+
+@pytest.mark.parametrize("kind", ModelSettings.of_kind)
+def test_a_misspelt_setting_is_named_of_every_kind_of_model(tmp_path: Path, kind: str) -> None:
+    expected = f"unknown setting 'models.{kind}.epoch' (did you mean 'epochs'?)"
+    words = job_words(models=[{"kind": kind, "epoch": 2}])
+    assert said_of(tmp_path, words).endswith(expected)
+    (tmp_path / "file.yaml").write_text(yaml.safe_dump(job_words(models=[{"kind": kind}])))
+    with pytest.raises(SpecError) as error:
+        load_job(str(tmp_path / "file.yaml"), [f"models.{kind}.epoch=2"])
+    assert str(error.value).endswith(expected)
 
 
 def test_the_line_of_a_wrong_word_is_said(tmp_path: Path) -> None:

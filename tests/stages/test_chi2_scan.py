@@ -147,14 +147,10 @@ def test_the_report_judges_classes_and_redshifts_by_those_that_are_known(folder:
     table = observed(90)
     star = table["shift"] == 0
     table["z"] = 10 ** (STEP * table["shift"]) - 1
-    table["class"] = np.where(star, "STAR", "GALAXY")
+    table["class"] = np.where(star, "star", " Galaxy")
     table["class"][0], table["class"][1] = "GALAXY", ""  # wrong, and not known
     write(folder, table)
-    words = yaml.safe_load((folder / "survey.yaml").read_text())
-    words["spectra"]["known_class"] = "class"
-    words["labels"] = {"redshift": {"column": "z", "low": -0.01, "high": 2}}
-    words["columns"] += [{"name": "z"}, {"name": "class", "dtype": "string"}]
-    (folder / "survey.yaml").write_text(yaml.safe_dump(words))
+    with_labels(folder)
     done = galbatch("run", "job.yaml", "--set", "split={kind: id, test: 0.5}", cwd=folder)
     assert done.returncode == 0, done.stderr
     (own,) = (model["own"] for model in numbers_of(folder).values())
@@ -169,6 +165,60 @@ def test_the_report_judges_classes_and_redshifts_by_those_that_are_known(folder:
     assert every["within"] == [1, 1, 1] and every["sigma_nmad"] < 1e-4
     report = (folder / "store" / "report" / "index.html").read_text()
     assert "Confusion of classes" in report and "ranks failures" in report
+
+
+def with_labels(folder: Path) -> None:
+    """A survey with redshifts and classes that are known."""
+    words = yaml.safe_load((folder / "survey.yaml").read_text())
+    words["spectra"]["known_class"] = "class"
+    words["labels"] = {"redshift": {"column": "z", "low": -0.01, "high": 2}}
+    words["columns"] += [{"name": "z"}, {"name": "class", "dtype": "string"}]
+    (folder / "survey.yaml").write_text(yaml.safe_dump(words))
+
+
+def judged_on(folder: Path) -> str:
+    (own,) = (model["own"] for model in numbers_of(folder).values())
+    return str(own["judged_on"])
+
+
+def test_classes_are_judged_without_a_held_out_redshift_and_strange_words_are_named(
+    folder: Path,
+) -> None:
+    table = observed()
+    table["z"] = 10 ** (STEP * table["shift"]) - 1
+    table["class"] = np.where(table["shift"] == 0, "STAR", "blazar")
+    write(folder, table)
+    with_labels(folder)
+    done = galbatch("run", "job.yaml", "--set", "split={kind: id, test: 0.001}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (own,) = (model["own"] for model in numbers_of(folder).values())
+    stars = int((table["shift"] == 0).sum())
+    assert own["statistics"]["classes"]["rows"] == [[stars]]
+    assert own["statistics"]["redshifts"] == []
+    said = judged_on(folder)
+    assert "known, of those whose redshift the survey's label takes, since no label" in said
+    assert f"{ROWS - stars} rows whose word in column 'class' is not GALAXY, QSO or STAR" in said
+    assert f"'blazar' {ROWS - stars}." in said and "No held-out row has a known redshift" in said
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [(True, "No class is judged: no row, of those"), (False, "the catalogue lacks column 'class'")],
+)
+def test_where_no_known_class_is_in_the_catalogue_the_page_says_so(
+    folder: Path, there: bool, words: str
+) -> None:
+    table = observed()
+    table["z"] = 10 ** (STEP * table["shift"]) - 1
+    if there:
+        table["class"] = np.full(ROWS, "")
+    write(folder, table)
+    with_labels(folder)
+    done = galbatch("run", "job.yaml", "--set", "split={kind: id, test: 0.5}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    said = judged_on(folder)
+    assert "Classes are judged" not in said and words in said
+    assert "no class is known: whether their redshift is good is judged by the limit of" in said
 
 
 def test_what_is_taken_for_granted_is_said_before_anything_runs(folder: Path) -> None:
