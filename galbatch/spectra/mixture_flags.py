@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import IntFlag
 
 POOR = 7.5
-"""Chi-square of a poor fit. Of 1,024 galaxies of every subclass that the mock simulates, with SDSS's
-noise, ten have more, eight of them starbursts; of 1,792 stars none: many components together pass
+"""Chi-square of a poor fit. Of 1,024 galaxies of every subclass that the mock simulates, with the
+noise of SDSS, ten have more, eight of them starbursts; of 1,792 stars none: many components pass
 for one. Stars are told by their redshift, all of these."""
 NEAR = 0.002
 """Redshifts as near to zero as this are those of stars."""
