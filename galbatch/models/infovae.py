@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntFlag
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,15 +13,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from galbatch.arrays import to_numpy, upload, worker_namespace
-from galbatch.errors import SpecError, did_you_mean
+from galbatch.errors import SpecError
 from galbatch.flux.columns import numbers
 from galbatch.models.base import Card, Family, read_card, tabulate
+from galbatch.models.redshifts import check_redshift
 from galbatch.models.runtime import Network, OnnxNetwork, open_network
 from galbatch.sample.labels import labels
+from galbatch.shown import (
+    NumberShown,
+    Portrait,
+    Role,
+    RowShown,
+    Showing,
+    SpectrumShown,
+)
 from galbatch.spec.spectral_models import InfoVaeModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
-from galbatch.spectra.filling import Expected
+from galbatch.spectra.filling import FLOOR, Expected
 from galbatch.spectra.grids import SDSS_STEP
 from galbatch.spectra.rest import ToRest, rest_grid
 from galbatch.values import PredictedColumn
@@ -28,10 +38,19 @@ from galbatch.values import PredictedColumn
 VERSION = 1
 KIND = "infovae"
 EXPECTED = "expected.npz"
+SHOWING = Showing(
+    (
+        Role("the best reconstruction", "reconstruction_chi2", "smallest"),
+        Role("a middling reconstruction: the median chi-square", "reconstruction_chi2", "median"),
+        Role("the worst reconstruction", "reconstruction_chi2", "largest"),
+    ),
+    ("latent_flags",),
+)
 LEAST_COVERAGE = 0.5
 """Of the pixels at rest: spectra that have fewer are refused."""
 _BATCH = 256
-_ROW_BYTES = 2**20
+_BATCH_BYTES = 2**28
+"""Of a batch as it is read, moved to rest, filled and run through the networks."""
 
 Array = NDArray[np.float64]
 
@@ -133,6 +152,23 @@ def _redshift_columns(survey: Survey, settings: InfoVaeModel) -> tuple[str, ...]
     return (label.column, *(one.column for one in label.where))
 
 
+@dataclass(frozen=True, eq=False)
+class _Reconstructed:
+    """Whole spectra, (n, pixels), with their weights and what is made of their latents."""
+
+    flags: NDArray[np.int64]
+    spectra: Array
+    weights: Array
+    latents: NDArray[np.float32]
+    made: NDArray[np.float32]
+
+    @property
+    def chi2(self) -> Array:
+        """Per pixel, shape (n,)."""
+        squares = (self.weights * (self.made - self.spectra) ** 2).sum(axis=1)
+        return np.asarray(squares / np.maximum((self.weights > 0).sum(axis=1), 1))
+
+
 class InfoVae:
     """A trained InfoVAE.
 
@@ -175,23 +211,64 @@ class InfoVae:
         return pa.concat_tables(parts).combine_chunks()
 
     def _predict(self, table: pa.Table) -> pa.Table:
+        found = self._reconstructed(table)
+        good = found.flags == 0
+        values = {
+            "latent": np.where(good[:, None], found.latents, np.nan),
+            "reconstruction_chi2": np.where(good, found.chi2, np.nan),
+            "latent_flags": found.flags,
+        }
+        return tabulate(self.columns, values)
+
+    def _reconstructed(self, table: pa.Table) -> _Reconstructed:
         flux, ivar, flags = self._reader.read(table)
         whole = self._expected.whole(flux, ivar)
         flags |= np.where((flags == 0) & ~np.isfinite(whole.level), LatentFlag.NO_FLUX, 0)
-        good = flags == 0
-        spectra = np.where(good[:, None], whole.spectra, self._expected.mean)
+        spectra = np.where(flags[:, None] == 0, whole.spectra, self._expected.mean)
         xp = worker_namespace()
         (features,) = upload(xp, spectra.astype(np.float32))
         coded = self._network("encoder", xp)(features)
         made = to_numpy(self._network("decoder", xp)(coded))
-        squares = (whole.weights * (made - spectra) ** 2).sum(axis=1)
-        pixels = np.maximum((whole.weights > 0).sum(axis=1), 1)
-        values = {
-            "latent": np.where(good[:, None], to_numpy(coded), np.nan),
-            "reconstruction_chi2": np.where(good, squares / pixels, np.nan),
-            "latent_flags": flags,
-        }
-        return tabulate(self.columns, values)
+        return _Reconstructed(flags, spectra, whole.weights, to_numpy(coded), made)
+
+    @property
+    def showing(self) -> Showing:
+        """Rows to look at, and what is counted; see `ShowingModel.showing`."""
+        return SHOWING
+
+    def shown(self, table: pa.Table) -> tuple[RowShown, ...]:
+        """Spectra at rest and what is made of their latents; see `ShowingModel.shown`."""
+        found = self._reconstructed(table)
+        rows = []
+        for row, flag in enumerate(found.flags.tolist()):
+            if flag:
+                rows.append(RowShown(f"No latents: {LatentFlag(flag).name}.", None))
+                continue
+            weights = found.weights[row]
+            seen = weights > 0
+            error = np.where(seen, np.where(seen, weights, 1.0) ** -0.5, np.nan)
+            flux, made = (np.where(seen, one[row], np.nan) for one in (found.spectra, found.made))
+            spectrum = SpectrumShown(self._reader.grid.wavelengths, flux, made, error, "", "rest")
+            rows.append(RowShown(
+                f"Chi-square per pixel {found.chi2[row]:.2f}, of errors that are {FLOOR:.1%} of "
+                f"the spectrum's level at least; {self._settings.latents} latents.",
+                spectrum,
+            ))  # fmt: skip
+        return tuple(rows)
+
+    def portrait(self) -> Portrait:
+        """Errors beside those of PCA, and how latents are spread; see `ShowingModel.portrait`."""
+        scores, spread = self.card.metrics["reconstruction"], self.card.metrics["latents"]
+        return Portrait((
+            NumberShown("chi-square per pixel", scores["chi2"], "of spectra that taught nothing"),
+            NumberShown("the same by weighted PCA", scores["pca_chi2"], "with as many numbers"),
+            NumberShown("directions", scores["directions"],
+                        f"that the {self._settings.latents} latents really use "
+                        "(participation ratio)"),
+            NumberShown("distance to a normal distribution", spread["mmd"],
+                        "of the latents: the squared maximum mean discrepancy; two samples of a "
+                        f"normal distribution have {spread['normal_mmd']:.2g}"),
+        ))  # fmt: skip
 
     def _network(self, name: str, xp: Any) -> Network:
         def built() -> Any:
@@ -323,7 +400,11 @@ class InfoVaeFamily(Family[InfoVaeModel]):
 
     def predicting_bytes(self, settings: InfoVaeModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return _ROW_BYTES
+        return 4 * settings.latents + 64
+
+    def batch_bytes(self, settings: InfoVaeModel, survey: Survey) -> int:
+        """See `Family.batch_bytes`."""
+        return _BATCH_BYTES
 
     def load(self, card: Card, folder: Path, settings: InfoVaeModel) -> InfoVae:
         """See `Family.load`."""
@@ -332,25 +413,7 @@ class InfoVaeFamily(Family[InfoVaeModel]):
 
 def _check_redshift(settings: InfoVaeModel, survey: Survey, where: str) -> None:
     if settings.redshift is not None:
-        if _is_at_rest(survey):
-            raise SpecError(
-                f"{where}.redshift",
-                f"the spectra of survey '{survey.name}' are at rest; leave it out",
-                "correct 'frame' under 'spectra' if they are as they were observed",
-            )
-        if settings.redshift not in survey.column:
-            raise SpecError(
-                f"{where}.redshift",
-                f"survey '{survey.name}' has no column '{settings.redshift}'",
-                did_you_mean(settings.redshift, survey.column),
-            )
-        column = survey.column[settings.redshift]
-        if column.dtype == "string" or column.shape:
-            raise SpecError(
-                f"{where}.redshift",
-                f"expected a column of numbers, '{column.name}' holds "
-                + ("text" if column.dtype == "string" else "arrays"),
-            )
+        check_redshift(settings.redshift, survey, where)
     elif not _is_at_rest(survey) and survey.labels.redshift is None:
         raise SpecError(
             where,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ from galbatch.arrays import upload, worker_namespace
 from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
+from galbatch.models.redshifts import check_redshift
 from galbatch.models.runtime import Network, open_network
 from galbatch.models.ssp_mixture_columns import columns_of, values_of
+from galbatch.models.ssp_mixture_shown import SHOWING, portrait_of, rows_shown
 from galbatch.quality.intervals import QuantileScale
+from galbatch.shown import Portrait, RowShown, Showing
 from galbatch.spec.population_models import SspMixtureModel
 from galbatch.spec.survey import Survey
 from galbatch.spectra.columns import SpectrumReader
 from galbatch.spectra.components import LIGHT, Compressed, SpectralComponents, to_rest
 from galbatch.spectra.grids import LogGrid
-from galbatch.spectra.mixture_flags import MixtureFlag
+from galbatch.spectra.mixture_flags import NEAR, POOR, MixtureFlag
 from galbatch.spectra.mixture_parameters import LEVELS, LIGHT_WEIGHTED, MixtureParameters
 from galbatch.spectra.populations import read_populations
 from galbatch.values import PredictedColumn
 
-VERSION = 1
+VERSION = 2
 COMPONENTS = "components.npz"
 QUANTILES, EMBEDDING, SAMPLER = "quantiles", "embedding", "sampler"
 """Names of networks."""
@@ -55,7 +59,7 @@ class MixtureReader:
 
     def __init__(self, survey: Survey, settings: SspMixtureModel) -> None:
         self._spectra, self._redshift = SpectrumReader(survey), settings.redshift
-        self.axis = self._spectra.grid
+        self.axis, self.unit = self._spectra.grid, self._spectra.unit
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -139,6 +143,24 @@ class SspMixture:
         values["ssp_flags"] = self._flags(found, redshift)
         return tabulate(self.columns, values)
 
+    @property
+    def showing(self) -> Showing:
+        """Rows to look at, and what is counted; see `ShowingModel.showing`."""
+        return SHOWING
+
+    def shown(self, table: pa.Table) -> tuple[RowShown, ...]:
+        """Spectra at rest beside the nearest that mixtures span; see `ShowingModel.shown`."""
+        flux, ivar, _ = self._reader.read(table, self._components.grid)
+        made, error = self._components.nearest(flux, ivar)
+        return rows_shown(
+            self._predict(table), self._components.grid, np.where(ivar > 0, flux, np.nan), made,
+            error, self._reader.unit,
+        )  # fmt: skip
+
+    def portrait(self) -> Portrait:
+        """Errors of simulated mixtures; see `ShowingModel.portrait`."""
+        return portrait_of(self.card.metrics)
+
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self._parameters.names)}
@@ -150,9 +172,19 @@ class SspMixture:
             MixtureFlag.NO_REDSHIFT: unknown,
             MixtureFlag.LITTLE_NOISE: ~none & (found.signal_to_noise > self._noise[1]),
             MixtureFlag.MUCH_NOISE: ~none & (found.signal_to_noise < self._noise[0]),
+            MixtureFlag.POOR_FIT: ~none & (found.chi2 > POOR),
+            MixtureFlag.OTHER_REDSHIFT: ~none & self._other(redshift),
         }
         each = [int(bit) * rows.astype(np.int32) for bit, rows in bits.items()]
         return np.asarray(np.sum(each, axis=0), np.int32)
+
+    def _other(self, redshift: Array) -> NDArray[np.bool_]:
+        """Which redshifts are a star's, or none that mixtures were simulated at."""
+        if self._settings.redshift is None:
+            return np.zeros(len(redshift), bool)
+        low, high = self.card.recipe["redshifts"]
+        other = (np.abs(redshift) < NEAR) | (redshift < low) | (redshift > high)
+        return np.asarray(other)
 
     def _quantiles(self, features: NDArray[np.float32]) -> tuple[Array, Array]:
         """Quantiles as the networks give them, (n, quantities, levels), and `of_draws`'s second."""
@@ -216,13 +248,9 @@ class SspMixtureFamily(Family[SspMixtureModel]):
         where = f"models.{settings.name}"
         if survey.spectra is None:
             raise SpecError(where, f"survey '{survey.name}' has no 'spectra'")
-        at_rest = survey.spectra.frame == "rest"
-        if at_rest and settings.redshift:
-            raise SpecError(
-                f"{where}.redshift", f"the spectra of survey '{survey.name}' are at rest already",
-                "leave it out",
-            )  # fmt: skip
-        if not at_rest and settings.redshift is None:
+        if settings.redshift is not None:
+            check_redshift(settings.redshift, survey, where)
+        elif survey.spectra.frame != "rest":
             raise SpecError(
                 f"{where}.redshift",
                 f"the spectra of survey '{survey.name}' are as they were observed",
@@ -253,7 +281,7 @@ class SspMixtureFamily(Family[SspMixtureModel]):
 
     def predicting_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
         """See `Family.predicting_bytes`."""
-        return 8 * len(self.inputs(settings, survey)) + 4 * 32
+        return 8 * sum(prod(one.shape) for one in columns_of(settings))
 
     def batch_bytes(self, settings: SspMixtureModel, survey: Survey) -> int:
         """See `Family.batch_bytes`."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galbatch.spec.population_models import SspMixtureModel
-from galbatch.spectra.components import LIGHT
+from galbatch.spectra.components import FINEST, LIGHT
 from galbatch.spectra.mixture_flags import MixtureFlag
 from galbatch.spectra.mixture_parameters import LIGHT_WEIGHTED, OF_GALAXY, OF_STARS
 from galbatch.values import PredictedColumn
@@ -70,7 +70,8 @@ def columns_of(settings: SspMixtureModel) -> tuple[PredictedColumn, ...]:
         PredictedColumn("ssp_signal_to_noise", "float32", "", "stat.snr",
                         "Median signal to noise of a pixel of 69 km/s"),
         PredictedColumn("ssp_chi2", "float32", "", "stat.fit.chi2",
-                        "Mean square of what no mixture explains, over the noise's"),
+                        "Mean square of what no mixture explains, over the noise's; a signal to "
+                        f"noise of a pixel above {FINEST:.0f} counts as {FINEST:.0f}"),
         PredictedColumn("ssp_flags", "int32", "", "meta.code.qual", MixtureFlag.describe()),
     )  # fmt: skip
 

@@ -154,11 +154,6 @@ def mean_output(labels: Any, outputs: Any) -> Any:
     return outputs
 
 
-def falling_rate(rate: float, steps: int) -> Any:
-    """A learning rate that falls to nothing along a cosine."""
-    return keras.optimizers.schedules.CosineDecay(rate, steps)
-
-
 class Couplings(layers.Layer):  # type: ignore[misc]
     """Affine couplings between numbers and normally distributed ones, under a condition.
 

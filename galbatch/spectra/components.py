@@ -16,6 +16,9 @@ PARTS = 8
 """Of the grid, of each of which a network is told how much is seen."""
 FEWEST = 100
 """Pixels with data that a spectrum must have."""
+FINEST = 200.0
+"""Signal to noise of a pixel: better ones are taken for this one, in teaching and in chi-square.
+Neither calibration nor the components are more exact."""
 _WEAK = 0.01
 """Of the median inverse variance: pixels with less are left out, since they would count alike."""
 
@@ -70,7 +73,8 @@ class Compressed:
     seen : ndarray, shape (n, PARTS)
         Share of each part of the grid that has data.
     chi2 : ndarray, shape (n,)
-        Mean square of what the components leave, over the noise's.
+        Mean square of what the components leave, over the noise's; no pixel has less noise than at
+        a signal to noise of `FINEST`.
     good : ndarray of bool, shape (n,)
         Whether there is enough data, and light.
     """
@@ -150,7 +154,7 @@ class SpectralComponents:
             np.where(good[:, None], noise, 1.0),
             self.signal_to_noise(variance),
             _shares(seen),
-            self._chi2(left, scores, noise, variance),
+            self._chi2(left, scores, variance),
             good,
         )
 
@@ -210,12 +214,45 @@ class SpectralComponents:
         """Numbers of a row of `features`."""
         return len(self.axes) + 1 + PARTS
 
-    def _chi2(
-        self, left: NDArray[np.float32], scores: Array, noise: Array, variance: Array
-    ) -> Array:
+    def nearest(
+        self, flux: NDArray[np.floating], ivar: NDArray[np.floating]
+    ) -> tuple[Array, Array]:
+        """The spectra of components that `Compressed.chi2` judges, and the errors it does so by.
+
+        Parameters
+        ----------
+        flux, ivar : ndarray, shape (n, m)
+
+        Returns
+        -------
+        tuple of ndarray, shape (n, m)
+            In units of the flux; errors are NaN where there is no data.
+        """
+        seen = usable(flux, ivar)
+        flux = np.where(seen, flux, 0.0)
+        level = self.level(flux, seen)
+        level = np.where(level > 0, level, 1.0)[:, None]
+        left = np.where(seen, flux / level - self.mean, 0.0).astype(np.float32)
+        variance = np.zeros_like(flux)
+        np.divide(1.0, np.where(seen, ivar, 1.0) * level**2, where=seen, out=variance)
+        variance = self._floored(variance)
+        made = self.mean + self._likely(left @ self.axes.T, variance)
+        return made * level, np.where(seen, np.sqrt(variance) * level, np.nan)
+
+    def _floored(self, variance: Array) -> Array:
+        least = (self.mean.astype(np.float64) / FINEST) ** 2
+        return np.where(variance > 0, np.maximum(variance, least), 0.0)
+
+    def _likely(self, scores: NDArray[np.floating], variance: Array) -> NDArray[np.float32]:
+        """What the components make of scores, given how far they spread: (n, m)."""
         spread = self.spread.astype(np.float64) ** 2
-        likely = (scores * spread / (spread + noise**2)).astype(np.float32)
-        off = left - likely @ self.axes
+        noise = variance.astype(np.float32) @ (self.axes**2).T
+        likely = (scores * spread / (spread + noise)).astype(np.float32)
+        return np.asarray(likely @ self.axes)
+
+    def _chi2(self, left: NDArray[np.float32], scores: Array, variance: Array) -> Array:
+        variance = self._floored(variance)
+        off = left - self._likely(scores, variance)
         known = variance > 0
         squares = np.divide(off**2, variance, where=known, out=np.zeros_like(variance))
         return np.asarray(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))

@@ -141,7 +141,7 @@ def expected_of(flux: Array, ivar: Array, components: int) -> Expected:
     ----------
     flux, ivar : ndarray, shape (n, m)
         An inverse variance of 0 where there is no data. Those whose flux is not positive are left
-        out.
+        out (`positive`): there must be others.
     components : int
         At most half as many as there are spectra.
 
@@ -149,11 +149,9 @@ def expected_of(flux: Array, ivar: Array, components: int) -> Expected:
     -------
     Expected
     """
-    known = (ivar > 0).mean(axis=0) >= _LEAST_SHARE
+    level, known = _levels(flux, ivar)
     ivar = np.where(known, ivar, 0.0)
     flux = np.where(ivar > 0, flux, 0.0)
-    mean = np.ones(flux.shape[1])
-    level = _first_level(flux, ivar, mean)
     for _ in range(_FITS):
         good = level > 0
         flux, ivar, level = flux[good], ivar[good], level[good]
@@ -163,6 +161,25 @@ def expected_of(flux: Array, ivar: Array, components: int) -> Expected:
         expected = Expected(mean, weighted_components(away, weights, components), known)
         level = expected.whole(flux, ivar).level
     return expected
+
+
+def positive(flux: Array, ivar: Array) -> NDArray[np.bool_]:
+    """Which of some spectra `expected_of` can learn from: shape (n,).
+
+    Parameters
+    ----------
+    flux, ivar : ndarray, shape (n, m)
+        An inverse variance of 0 where there is no data.
+    """
+    return np.asarray(_levels(flux, ivar)[0] > 0)
+
+
+def _levels(flux: Array, ivar: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Levels of spectra beside a flat one, (n,), and the pixels that enough of them have, (m,)."""
+    known = (ivar > 0).mean(axis=0) >= _LEAST_SHARE
+    ivar = np.where(known, ivar, 0.0)
+    flux = np.where(ivar > 0, flux, 0.0)
+    return _first_level(flux, ivar, np.ones(flux.shape[1])), known
 
 
 def weighted_components(away: Array, weights: Array, size: int) -> Array:

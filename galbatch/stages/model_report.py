@@ -154,8 +154,9 @@ def _card_lines(card: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             )
     if "qso" in card["skipped"]:
         lines["quasars are no class"] = card["skipped"]["qso"]
+    judged = "simulated rows held out" if "simulated" in card["rows"] else "validation"
     for target, scores in card["metrics"].items():
-        lines[f"validation, {target}"] = ", ".join(
+        lines[f"{judged}, {target}"] = ", ".join(
             f"{name} {value:.4g}" for name, value in scores.items()
         )
     return tuple((name, line) for name, line in lines.items() if line)

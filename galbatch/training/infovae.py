@@ -20,7 +20,7 @@ from galbatch.quality.metrics import participation_ratio
 from galbatch.sample.rows import columns_digest
 from galbatch.sample.split import TRAIN, VALIDATION
 from galbatch.spec.spectral_models import InfoVaeModel
-from galbatch.spectra.filling import FLOOR, Expected, expected_of, weighted_components
+from galbatch.spectra.filling import FLOOR, Expected, expected_of, positive, weighted_components
 from galbatch.spectra.learn import coefficients
 from galbatch.training.base import (
     WORK,
@@ -132,9 +132,12 @@ def _sample(settings: InfoVaeModel, reader: RestReader, data: TrainingData) -> _
     least = max(2 * settings.components, settings.latents + 1)
     _refuse_few(settings, "train on", len(taught), least, flags)
     drawn = _some(settings, taught)
-    expected = expected_of(
-        flux[drawn].astype(np.float64), ivar[drawn].astype(np.float64), settings.components
-    )
+    shown = flux[drawn].astype(np.float64), ivar[drawn].astype(np.float64)
+    bright = positive(*shown)
+    dark = flags.copy()
+    dark[drawn[~bright]] |= LatentFlag.NO_FLUX
+    _refuse_few(settings, "train on", int(bright.sum()), least, dark)
+    expected = expected_of(*shown, settings.components)
     spectra, weights, level = _whole(expected, flux, ivar)
     flags |= np.where(good & ~np.isfinite(level), LatentFlag.NO_FLUX, 0)
     good = (flags == 0) & ((roles == TRAIN) | (roles == VALIDATION))
@@ -180,7 +183,8 @@ def _refuse_few(
     why = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     raise SpecError(
         f"models.{settings.name}",
-        f"{rows} spectra to {what}, expected at least {least}",
+        f"{f'{rows} spectra' if rows else 'no spectrum'} with positive flux to {what}, "
+        f"expected at least {least}",
         f"of {len(flags)} spectra cannot be used: {why}" if why else "more rows?",
     )
 

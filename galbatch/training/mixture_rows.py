@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from galbatch.mock.mixtures import Mixer, drawn_mixtures
 from galbatch.models.ssp_mixture import MixtureReader
-from galbatch.spectra.components import LIGHT, SpectralComponents, to_rest, usable
+from galbatch.spectra.components import FINEST, LIGHT, SpectralComponents, to_rest, usable
 from galbatch.spectra.grids import LogGrid
 from galbatch.spectra.mixture_parameters import MixtureParameters, Mixtures
 from galbatch.training.base import OnEpoch
@@ -24,8 +24,8 @@ from galbatch.training.base import OnEpoch
 _CHUNK = 1000
 _PATTERNS = 64
 """Rows that noise and gaps are taken from, at most; their levels of noise are taken from all."""
-_LEAST, _MOST = 3.0, 200.0
-"""Signal to noise that the catalogue's own is held between."""
+_LEAST = 3.0
+"""Signal to noise that the catalogue's own is held above; and below `FINEST`."""
 _JITTER = 0.1
 """dex, of a signal to noise that is taken from a row."""
 
@@ -58,6 +58,11 @@ class NoisePatterns:
         """The lowest and the highest signal to noise."""
         return float(self.levels.min()), float(self.levels.max())
 
+    @property
+    def redshifts(self) -> tuple[float, float]:
+        """The least and the largest."""
+        return float(self.redshift.min()), float(self.redshift.max())
+
     def drawn(self, rows: int, rng: np.random.Generator) -> Array:
         """Signals to noise, shape (rows,)."""
         low, high = self.limits
@@ -78,8 +83,11 @@ def patterns_of(
     reader: MixtureReader,
     components: SpectralComponents,
     limits: tuple[float, float] | None,
+    seed: int,
 ) -> NoisePatterns | None:
-    """The noise and the gaps of rows; None where no row has data.
+    """The noise and the gaps of rows that are drawn; None where no row has data.
+
+    The nearest and the farthest row are among them.
 
     Parameters
     ----------
@@ -88,32 +96,40 @@ def patterns_of(
     components : SpectralComponents
     limits : pair of float or None
         Signals to noise to draw from; by default those of the rows.
+    seed : int
+        Of the draw.
 
     Returns
     -------
     NoisePatterns or None
     """
-    kept: list[Array] = []
-    levels: list[Array] = []
-    redshifts: list[Array] = []
+    levels, redshifts, places = [], [], []
     for start in range(0, table.num_rows, _CHUNK):
         some = table.slice(start, _CHUNK)
         flux, ivar, _ = reader.read(some, components.grid)
         found = components(flux, ivar)
-        seen = usable(flux, ivar)
         good = np.flatnonzero(found.good & (found.signal_to_noise > 0))
         levels.append(found.signal_to_noise[good])
-        good = good[: _PATTERNS - sum(map(len, kept))]
-        variance = np.divide(1.0, ivar, where=seen, out=np.zeros_like(ivar))[good]
-        kept.append(variance * components.signal_to_noise(variance)[:, None] ** 2)
         redshifts.append(reader.redshifts(some)[good])
+        places.append(start + good)
     every = np.concatenate(levels) if levels else np.zeros(0)
     if not len(every):
         return None
-    chosen = np.array(limits) if limits else np.clip(every, _LEAST, _MOST)
-    return NoisePatterns(
-        np.concatenate(kept), np.concatenate(redshifts), chosen, even=limits is not None
-    )
+    redshift = np.concatenate(redshifts)
+    drawn = _drawn_rows(redshift, np.random.default_rng([seed, 5]))
+    flux, ivar, _ = reader.read(table.take(np.concatenate(places)[drawn]), components.grid)
+    variance = np.divide(1.0, ivar, where=usable(flux, ivar), out=np.zeros_like(ivar))
+    variance *= components.signal_to_noise(variance)[:, None] ** 2
+    chosen = np.array(limits) if limits else np.clip(every, _LEAST, FINEST)
+    return NoisePatterns(variance, redshift[drawn], chosen, even=limits is not None)
+
+
+def _drawn_rows(redshift: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """`_PATTERNS` rows at most, with those of the least and the largest redshift."""
+    ends = [int(redshift.argmin()), int(redshift.argmax())]
+    others = np.setdiff1d(np.arange(len(redshift)), ends)
+    some = rng.permutation(others)[: _PATTERNS - len(ends)]
+    return np.union1d(ends, some).astype(np.intp)
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,7 @@ class SspMixtureTrainer(Trainer[SspMixtureModel]):
         count = settings.spectral_components
         components = learned_components(parameters, mixer, grid, count, rows, settings.seed)
         table = data.table.filter(pa.array(np.asarray(data.roles) != TEST))
-        patterns = patterns_of(table, reader, components, settings.signal_to_noise)
+        patterns = patterns_of(table, reader, components, settings.signal_to_noise, settings.seed)
         if patterns is None:
             raise SpecError(
                 f"models.{settings.name}", f"none of {table.num_rows} rows has a spectrum to take "
@@ -107,7 +107,7 @@ class SspMixtureTrainer(Trainer[SspMixtureModel]):
             {
                 "limits": {kind: list(ends) for kind, ends in parameters.limits.items()},
                 "quantities": list(parameters.names), "grid": asdict(grid),
-                "signal_to_noise": list(patterns.limits),
+                "signal_to_noise": list(patterns.limits), "redshifts": list(patterns.redshifts),
             },
             {"quantiles": scale.to_json()}, scores, settings.training_settings(),
             survey_record(data.survey), libraries(),
@@ -294,7 +294,7 @@ def _fit(
     folder: Path,
     progress: OnEpoch,
 ) -> Fitted:
-    from galbatch.models.ssp_mixture_networks import falling_rate
+    from galbatch.models.sed_networks import falling_rate
     from galbatch.training.loop import fit
 
     epochs = settings.epochs or _EPOCHS

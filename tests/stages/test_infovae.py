@@ -8,12 +8,16 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from numpy.typing import NDArray
 from small import galbatch
 
+from galbatch.columns import arrow_type, from_numpy
 from galbatch.errors import SpecError
+from galbatch.models.base import ShowingModel
+from galbatch.models.families import load_model
 from galbatch.models.infovae import LatentFlag, load_decoder
 from galbatch.spec.spectral_models import InfoVaeModel
 from galbatch.spectra.grids import LogGrid
@@ -120,6 +124,25 @@ def test_spectra_without_latents_say_why(found: Any) -> None:
     assert found["reconstruction_chi2"].median() < 20
 
 
+def test_reconstructions_are_shown_with_their_errors(done: Path, found: Any) -> None:
+    model = load_model(done / "store/models/infovae")
+    assert isinstance(model, ShowingModel)
+    kind = arrow_type("float32", (GRID.points,), ("lam",))
+    table, rows = spectra(), [5, 10, 40, 60]
+    columns = {name: from_numpy(table[name][rows], kind) for name in ("flux", "ivar")}
+    shown = model.shown(pa.table({"z": pa.array(table["z"][rows]), **columns}))
+    assert [one.words for one in shown[1:3]] == ["No latents: NO_REDSHIFT.", "No latents: NO_FLUX."]
+    assert shown[1].spectrum is None
+    for place in (0, 3):
+        one = shown[place].spectrum
+        assert one is not None and one.error is not None and one.frame == "rest"
+        chi2 = np.nanmean(((one.flux - one.model) / one.error) ** 2)
+        assert chi2 == pytest.approx(found["reconstruction_chi2"][rows[place]], rel=1e-3)
+    labels = [one.label for one in model.portrait().numbers]
+    assert labels[:2] == ["chi-square per pixel", "the same by weighted PCA"] and len(labels) == 4
+    assert {role.column for role in model.showing.roles} <= set(found)
+
+
 def test_copies_at_other_redshifts_have_the_same_latents(found: Any) -> None:
     of = latents(found)
     spread = np.nanstd(of, axis=0)
@@ -215,7 +238,7 @@ def test_pixels_without_weight_change_no_loss() -> None:
             "are at rest; leave it out",
         ),
         ({"mmd_weight": 0.5}, {}, "with alpha it must not be below 1"),
-        ({"components": 50}, {}, "spectra to train on, expected at least"),
+        ({"components": 50}, {}, "spectra with positive flux to train on, expected at least"),
     ],
 )
 def test_what_cannot_be(
@@ -229,6 +252,17 @@ def test_what_cannot_be(
     assert run.returncode == 2 and said in run.stderr, run.stderr
 
 
+@pytest.mark.parametrize("wrong", ["negative", "no numbers"])
+def test_some_spectrum_must_have_a_positive_flux(wrong: str, tmp_path: Path) -> None:
+    write(tmp_path, MODEL)
+    table = {name: values[:60] for name, values in spectra().items()}
+    table["flux"] = -np.abs(table["flux"]) if wrong == "negative" else table["flux"] * np.nan
+    np.savez(tmp_path / "spectra.npz", **table)
+    run = galbatch("run", "job.yaml", cwd=tmp_path)
+    assert run.returncode == 2, run.stderr
+    assert "no spectrum with positive flux to train on" in run.stderr.splitlines()[-1]
+
+
 def test_spectra_at_rest_need_no_redshift() -> None:
     from galbatch.models.infovae import InfoVaeFamily
     from galbatch.spec.load import load_survey
@@ -237,6 +271,8 @@ def test_spectra_at_rest_need_no_redshift() -> None:
     family = InfoVaeFamily()
     family.check(settings, survey)
     assert family.needed(settings, survey) == {}
+    assert family.predicting_bytes(settings, survey) < 200
+    assert family.batch_bytes(settings, survey) >= 2**27
     assert family.inputs(settings, survey) == ("flux", "ivar")
     observed = load_survey("sdss_spectra")
     assert family.needed(settings, observed) == {"Z": "redshift"}

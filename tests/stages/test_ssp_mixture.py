@@ -8,13 +8,18 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from small import galbatch
 
+from galbatch.columns import arrow_type, from_numpy
 from galbatch.mock.mixtures import Mixer, drawn_mixtures
 from galbatch.mock.sed_library import populations
+from galbatch.models.base import ShowingModel
+from galbatch.models.families import load_model
 from galbatch.spectra.grids import LogGrid
+from galbatch.spectra.mixture_flags import MixtureFlag
 from galbatch.spectra.mixture_parameters import MixtureParameters
 
 AXIS = LogGrid(3.6, 1e-4, 2200)
@@ -120,8 +125,38 @@ def test_populations_of_spectra_as_observed(network: str, folder: Path) -> None:
     assert ("ssp_age_metallicity_corr" in found) == (network == "invertible")
     if network == "invertible":
         assert found["ssp_age_metallicity_corr"][known].between(-1, 1).all()
+    strange_rows_are_flagged(folder)
+    page = (folder / "store/report/index.html").read_text()
+    assert "simulated rows held out, light_log_age" in page
+    assert "a middling fit" in page and "validation, " not in page
     card = json.loads((folder / "store/models/ssp_mixture/card.json").read_text())
     assert card["rows"]["simulated"] == {"train": 1200, "validation": 150, "calibration": 150}
+
+
+def strange_rows_are_flagged(folder: Path) -> None:
+    """A star's redshift, one that taught nothing, and a spectrum that is no galaxy's."""
+    table = spectra()
+    table["z"][:3] = 0.001, 0.5, 0.1
+    table["flux"][2] *= 1 + 0.9 * np.sin(np.arange(AXIS.points) / 3)
+    kind = arrow_type("float32", (AXIS.points,), ("lam",))
+    columns = {name: from_numpy(table[name][:4], kind) for name in ("flux", "ivar")}
+    columns["z"] = pa.array(table["z"][:4])
+    model = load_model(folder / "store/models/ssp_mixture")
+    found = model.predict(pa.table(columns))["ssp_flags"].to_numpy()
+    poor, other = MixtureFlag.POOR_FIT, MixtureFlag.OTHER_REDSHIFT
+    np.testing.assert_array_equal((found & other) != 0, [True, True, False, False])
+    assert found[2] & poor and not found[3] & poor
+    assert isinstance(model, ShowingModel)
+    shown = model.shown(pa.table(columns))
+    chi2 = model.predict(pa.table(columns))["ssp_chi2"].to_numpy()
+    for one, known in zip(shown, chi2, strict=True):
+        assert one.spectrum is not None and one.spectrum.error is not None
+        off = (one.spectrum.flux - one.spectrum.model) / one.spectrum.error
+        assert np.nanmean(off**2) == pytest.approx(known, rel=1e-3)
+    assert "POOR_FIT" in shown[2].words and "which is the one shown" in shown[3].words
+    numbers = model.portrait().numbers
+    assert len(numbers) == 6
+    assert all("simulated mixtures that taught nothing" in one.note for one in numbers)
 
 
 def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
@@ -131,6 +166,19 @@ def test_spectra_as_observed_need_a_redshift(folder: Path) -> None:
     done = galbatch("run", "job.yaml", cwd=folder)
     assert done.returncode == 2
     assert "name the column with the redshift" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [("zz", "has no column 'zz'"), ("flux", "'flux' holds arrays"), ("word", "'word' holds text")],
+)
+def test_redshifts_must_be_a_column_of_numbers(column: str, said: str, folder: Path) -> None:
+    survey = yaml.safe_load((folder / "survey.yaml").read_text())
+    survey["columns"].append({"name": "word", "dtype": "string"})
+    (folder / "survey.yaml").write_text(yaml.safe_dump(survey))
+    change = f"models.ssp_mixture.redshift={column}"
+    done = galbatch("validate", "job.yaml", "--set", change, cwd=folder)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1], done.stderr
 
 
 def test_a_library_is_read_before_anything_runs(folder: Path) -> None:
