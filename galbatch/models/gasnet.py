@@ -124,7 +124,10 @@ class Gasnet(Chi2Scan):
     def portrait(self) -> Portrait:
         """How many subclasses of simulated spectra were right; see `ShowingModel.portrait`."""
         right = self.card.metrics["subclass"]["accuracy"]
-        note = f"of {len(self._names)}, simulated spectra that taught nothing"
+        note = (
+            f"of {len(self._names)}, simulated spectra that were held out; they ended the fit and "
+            "calibrated the network, so that new ones may do worse"
+        )
         return Portrait((NumberShown("subclasses right", right, note),))
 
     def subclasses(self, kind: NDArray[np.str_], subclass: NDArray[np.str_]) -> NDArray[np.str_]:

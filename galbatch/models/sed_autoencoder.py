@@ -177,7 +177,9 @@ class SedAutoencoder:
         """Errors beside those of PCA, and the map; see `ShowingModel.portrait`."""
         scores, latents = self.card.metrics["reconstruction"], self._settings.latents
         numbers = (
-            NumberShown("mean squared error", scores["mse"], "of spectra that taught nothing"),
+            NumberShown(
+                "mean squared error", scores["mse"], "of spectra held out; they ended the fit"
+            ),
             NumberShown(
                 "the same by PCA", scores["pca_mse"],
                 f"with as many numbers: {scores['mse'] / scores['pca_mse']:.2g} times as much is "

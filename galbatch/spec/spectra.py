@@ -90,8 +90,9 @@ class Spectra(Settings):
     """Where no pixel of an observed spectrum is used: by default around the line of oxygen at 5577
     Angstrom."""
     known_class: Name | None = None
-    """Column with a class that is known already: GALAXY, QSO or STAR. The report compares it with
-    what models find, where the survey's label of the redshift holds too; no model learns it."""
+    """Column with a class that is known already: GALAXY, QSO (or quasar) or STAR, in letters of any
+    case. The report compares it with what models find, where the survey's label of the redshift
+    holds too, and names other words; no model learns it."""
     known_subclass: Name | None = None
     """Column with a subclass that is known already, as SDSS names it."""
     mock: SpectralMock | None = None

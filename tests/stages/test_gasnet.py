@@ -76,6 +76,8 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     with duckdb.connect(str(folder / "found.duckdb"), read_only=True) as database:
         found = database.execute("SELECT * FROM gasnet ORDER BY id").fetchdf()
         encoded = database.execute("SELECT * FROM encoded ORDER BY id").fetchdf()
+        missing = database.execute("SELECT id FROM gasnet WHERE isnan(gas_prob)").fetchall()
+    assert missing == [(found["id"][7],)]  # and not NULL
     table = spectra()
     known = np.arange(ROWS) != 7
     right = found["spec_class"].to_numpy()[known] == table["class"][known]
@@ -99,6 +101,8 @@ def test_simulated_spectra_teach_classes_and_redshifts(folder: Path) -> None:
     assert (found["anomaly"].notna() <= known).all()
     assert (encoded["spec_class"][known] == table["class"][known]).mean() > 0.4
     assert "z_network" not in encoded and encoded["z_spec_model"][known].notna().all()
+    report = (folder / "store/report/index.html").read_text()
+    assert "held out; they ended the fit and calibrated the network" in report
     again = galbatch("run", "job.yaml", cwd=folder)
     assert again.returncode == 0 and again.stderr.count("nothing to do") == 6
 
