@@ -24,7 +24,7 @@ from galbatch.run.store import opened
 from galbatch.store.commit import digest_file
 
 
-@pytest.mark.parametrize("survey", ["alhambra", "jpas"])
+@pytest.mark.parametrize("survey", ["alhambra", pytest.param("jpas", marks=pytest.mark.faults)])
 def test_a_task_takes_no_more_than_was_promised(survey: str, tmp_path: Path) -> None:
     write_job(
         tmp_path,

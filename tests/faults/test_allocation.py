@@ -64,7 +64,7 @@ def started() -> Iterator[list[Srun]]:
         one.kill()
 
 
-@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("tls", [True, pytest.param(False, marks=pytest.mark.faults)])
 def test_the_tasks_make_what_one_process_makes(
     reference: Path, tmp_path: Path, started: list[Srun], tls: bool
 ) -> None:
