@@ -38,7 +38,7 @@ bench: .venv/ready
 faults: .venv/ready
 	$(RUN) python tests/faults/campaign.py --moments 50
 	PYTHONPATH=tests $(RUN) python tests/faults/lost_workers.py
-	$(RUN) pytest tests/faults -m faults
+	$(RUN) pytest tests -m faults
 
 # All tests on a real SLURM, also those that take minutes.
 slurm: .venv/ready
