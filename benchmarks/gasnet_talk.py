@@ -14,6 +14,9 @@ training-spectra: GF against how many simulated spectra at rest a basis is learn
 eigenspectra: GF against how many vectors it has, and with its signs free or nowhere below 0.
 networks: redshifts by ten sub-networks for each subclass of galaxies and quasars.
 anomalies: how small `anomaly` is of spectra that are not like the simulated ones.
+embedding: t-SNE (scikit-learn) of the coefficients of galaxies that were held out: how well two
+numbers keep who is next to whom, and how often the next one is of the same subclass, in two numbers
+and by the coefficients themselves. `--picture FILE` draws it.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.manifold import TSNE, trustworthiness
+from sklearn.neighbors import NearestNeighbors
 from spectra_scan import GRID, load_bases, load_sample
 from threadpoolctl import threadpool_limits
 
@@ -82,6 +88,7 @@ class Judged:
     ivar: Array
     kind: NDArray[np.str_]
     z: Array
+    subclass: NDArray[np.str_] | None = None
 
 
 def main() -> None:
@@ -92,11 +99,14 @@ def main() -> None:
         "eigenspectra": eigenspectra,
         "networks": networks,
         "anomalies": anomalies,
+        "embedding": embedding,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", nargs="+", choices=tables, default=list(tables))
     parser.add_argument("--mocks", type=int, default=26_000, help="that teach networks")
+    parser.add_argument("--picture", type=Path, help="of the embedding, a PNG or SVG file")
     arguments = parser.parse_args()
+    tables["embedding"] = partial(embedding, picture=arguments.picture)
     held = held_out(HELD_OUT)
     for name in arguments.only:
         began = time.process_time()
@@ -110,7 +120,9 @@ def held_out(rows: int) -> Judged:
     mocks = observed_spectra(targets, GRID, (1, 4, 2), Observing())
     flux = mocks.flux.astype(np.float64)
     ivar = cleaned(flux, mocks.ivar.astype(np.float64), GRID)
-    return Judged(f"{rows} simulated, held out", flux, ivar, mocks.kind, mocks.redshift)
+    return Judged(
+        f"{rows} simulated, held out", flux, ivar, mocks.kind, mocks.redshift, mocks.subclass
+    )
 
 
 def real() -> Judged | None:
@@ -293,6 +305,37 @@ def anomalies(held: Judged, mocks: int) -> None:
             wrong = np.abs(found.z - one.z) > 0.01 * (1.0 + one.z)
             print(f"  {'of them with a wrong redshift':45} {np.mean(share[wrong] < 0.01):.3f}  "
                   f"{np.nanmedian(share[wrong]):.3f}")  # fmt: skip
+
+
+def embedding(held: Judged, mocks: int, picture: Path | None = None) -> None:
+    """Print what two numbers keep of the coefficients of galaxies."""
+    bases = learned_bases(GasnetModel(kind="gasnet"), GRID)
+    with threadpool_limits(limits=1, user_api="blas"):
+        found = scan(held.flux, held.ivar, GRID, bases, ASKED)
+    assert held.subclass is not None
+    rows = (found.kind == GALAXY) & (held.kind == GALAXY)
+    rows &= np.isin(held.subclass, ("AGN", "STARFORMING", "STARBURST", ""))
+    size = max(len(base.vectors) for base in bases if base.kind == GALAXY)
+    known = found.coefficients[rows, :size]
+    known = known / np.linalg.norm(known, axis=1, keepdims=True)
+    names = np.where(held.subclass[rows] == "", "none", held.subclass[rows])
+    flat = TSNE(2, init="pca", random_state=0).fit_transform(known)
+    kept = trustworthiness(known, flat, n_neighbors=10)
+    print(f"\nembedding: {len(flat)} galaxies, {size} coefficients; trustworthiness {kept:.3f} "
+          "(1 keeps every neighbour)")  # fmt: skip
+    for name, points in (("coefficients", known), ("t-SNE", flat)):
+        near = NearestNeighbors(n_neighbors=2).fit(points).kneighbors(return_distance=True)[1]
+        same = names[near[:, 0]] == names
+        chance = sum(np.mean(names == one) ** 2 for one in np.unique(names))
+        print(f"  {name:13} next one of the same subclass {same.mean():.3f} (chance {chance:.3f})")
+    if picture is not None:
+        figure = Figure(figsize=(6, 5))
+        axes = figure.subplots()
+        for one in np.unique(names):
+            axes.scatter(flat[names == one, 0], flat[names == one, 1], s=5, label=one)
+        axes.legend(frameon=False)
+        axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+        figure.savefig(picture)
 
 
 def changed(held: Judged) -> list[Judged]:
