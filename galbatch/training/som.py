@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +36,6 @@ _PROPERTY_ROWS = 1_000_000
 _CELL, _CLUSTER = "\0cell", "\0cluster"
 """Names that no column has."""
 
-T = TypeVar("T")
-
 
 class SomTrainer(Trainer[SomModel]):
     """Learns maps."""
@@ -48,7 +46,7 @@ class SomTrainer(Trainer[SomModel]):
         """See `Trainer.train`."""
         # Every thread has a part of its own; threads of its products would stand in their way.
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as pool:
-            return _trained(settings, data, folder, progress, partial(_ahead, pool))
+            return _trained(settings, data, folder, progress, pool.map)
 
 
 def _trained(
@@ -107,11 +105,6 @@ def _trained(
     ).sealed(learned.arrays)
     card.save(folder)
     return card
-
-
-def _ahead(pool: ThreadPoolExecutor, do: Callable[[Any], T], parts: Iterable[Any]) -> Iterator[T]:
-    """`map` of a pool's threads."""
-    return pool.map(do, parts)
 
 
 @dataclass(frozen=True, eq=False)
