@@ -20,7 +20,7 @@ from galbatch.models.gasnet_encoder import Encoder
 from galbatch.models.gasnet_redshifts import COLUMNS as REDSHIFT_COLUMNS
 from galbatch.models.gasnet_redshifts import NETWORK as REDSHIFTS
 from galbatch.models.gasnet_redshifts import calibrated, extragalactic, redshifts, shown
-from galbatch.models.runtime import Network, open_network
+from galbatch.models.runtime import KeptNetworks
 from galbatch.models.scan_shown import SHOWING
 from galbatch.quality.calibration import SoftmaxScale
 from galbatch.shown import NumberShown, Portrait, Showing
@@ -84,7 +84,7 @@ class Gasnet(Chi2Scan):
         self._network_errors = from_json(card.calibration["network_errors"])
         self._scale = SoftmaxScale.from_json(card.calibration["subclass"])
         self._encoder: Encoder | None = None
-        self._networks: dict[tuple[str, str], Network] = {}
+        self._network = KeptNetworks(folder, self._built)
 
     @property
     def _calibrated_on(self) -> str:
@@ -162,21 +162,12 @@ class Gasnet(Chi2Scan):
         (given,) = upload(xp, inputs)
         return np.asarray(to_numpy(self._network(name, xp)(given)), np.float64)
 
-    def _network(self, name: str, xp: Any) -> Network:
-        def built() -> Any:
-            from galbatch.models.device import prepare_tensorflow
+    def _built(self, name: str) -> Any:
+        from galbatch.models.gasnet_networks import build, build_redshifts
 
-            prepare_tensorflow()
-            from galbatch.models.gasnet_networks import build, build_redshifts
-
-            if name == REDSHIFTS:
-                return build_redshifts(self._input, len(extragalactic(self._names.tolist())))
-            return build(self._own, self._input, len(self._names))
-
-        key = name, xp.__name__
-        if key not in self._networks:
-            self._networks[key] = open_network(self._folder, name, built, xp)
-        return self._networks[key]
+        if name == REDSHIFTS:
+            return build_redshifts(self._input, len(extragalactic(self._names.tolist())))
+        return build(self._own, self._input, len(self._names))
 
 
 class GasnetFamily(ScanFamily):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from galbatch.errors import SpecError
 from galbatch.flux.columns import numbers
 from galbatch.models.base import Card, Family, read_card, tabulate
 from galbatch.models.redshifts import check_redshift
-from galbatch.models.runtime import Network, OnnxNetwork, open_network
+from galbatch.models.runtime import KeptNetworks, OnnxNetwork
 from galbatch.sample.labels import labels
 from galbatch.shown import (
     NumberShown,
@@ -182,7 +182,7 @@ class InfoVae:
     def __init__(self, card: Card, folder: Path, settings: InfoVaeModel) -> None:
         self.card, self._folder, self._settings = card, folder, settings
         self._reader = RestReader(Survey.model_validate(card.reading), settings)
-        self._networks: dict[tuple[str, str], Network] = {}
+        self._network = KeptNetworks(folder, self._built)
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
@@ -270,20 +270,11 @@ class InfoVae:
                         f"normal distribution have {spread['normal_mmd']:.2g}"),
         ))  # fmt: skip
 
-    def _network(self, name: str, xp: Any) -> Network:
-        def built() -> Any:
-            from galbatch.models.device import prepare_tensorflow
+    def _built(self, name: str) -> Any:
+        from galbatch.models import infovae_networks as networks
 
-            prepare_tensorflow()
-            from galbatch.models import infovae_networks as networks
-
-            model = networks.build(self._settings)
-            return networks.encoder_of(model) if name == "encoder" else model.get_layer("decoder")
-
-        key = name, xp.__name__
-        if key not in self._networks:
-            self._networks[key] = open_network(self._folder, name, partial(built), xp)
-        return self._networks[key]
+        model = networks.build(self._settings)
+        return networks.encoder_of(model) if name == "encoder" else model.get_layer("decoder")
 
 
 class Decoder:

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -251,6 +252,35 @@ def open_network(folder: Path, name: str, build: Callable[[], Any], xp: Any) -> 
     model = build()
     model.load_weights(folder / f"{name}.weights.h5")
     return KerasOnCard(model)
+
+
+class KeptNetworks:
+    """The networks of a model's folder, each opened when it is first asked for, and kept.
+
+    Parameters
+    ----------
+    folder : Path
+    build : callable
+        Makes the Keras model of a network by its name, once TensorFlow is prepared; see
+        `open_network`.
+    """
+
+    def __init__(self, folder: Path, build: Callable[[str], Any]) -> None:
+        self._folder, self._build = folder, build
+        self._kept: dict[tuple[str, str], Network] = {}
+
+    def __call__(self, name: str, xp: Any) -> Network:
+        """The network ``name`` for features of a namespace."""
+        key = name, xp.__name__
+        if key not in self._kept:
+            self._kept[key] = open_network(self._folder, name, partial(self._built, name), xp)
+        return self._kept[key]
+
+    def _built(self, name: str) -> Any:
+        from galbatch.models.device import prepare_tensorflow
+
+        prepare_tensorflow()
+        return self._build(name)
 
 
 def tensorflow_has_card() -> bool:

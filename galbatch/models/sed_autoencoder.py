@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from galbatch.arrays import upload, worker_namespace
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.maps import LearnedMap, check_properties, map_columns
-from galbatch.models.runtime import Network, open_network
+from galbatch.models.runtime import KeptNetworks
 from galbatch.shown import (
     NumberShown,
     Portrait,
@@ -108,7 +108,7 @@ class SedAutoencoder:
     def __init__(self, card: Card, folder: Path, settings: SedAutoencoderModel) -> None:
         self.card, self._folder, self._settings = card, folder, settings
         self._reader = SedReader(Survey.model_validate(card.reading), settings)
-        self._networks: dict[tuple[str, str], Network] = {}
+        self._network = KeptNetworks(folder, self._built)
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
@@ -192,25 +192,16 @@ class SedAutoencoder:
         )  # fmt: skip
         return Portrait(numbers, self._map.shown(self.card.training))
 
-    def _network(self, name: str, xp: Any) -> Network:
-        def built() -> Any:
-            from galbatch.models.device import prepare_tensorflow
+    def _built(self, name: str) -> Any:
+        from galbatch.models import sed_networks as networks
 
-            prepare_tensorflow()
-            from galbatch.models import sed_networks as networks
-
-            settings = self._settings
-            if settings.network == "convolutional":
-                part = {"encoder": networks.encoder_of, "decoder": networks.decoder_of}[name]
-                return part(networks.build(settings))
-            mean, axes = np.zeros(settings.points), np.ones((settings.components, settings.points))
-            both = networks.with_components(settings, networks.build_dense(settings), mean, axes)
-            return both[name == "decoder"]
-
-        key = name, xp.__name__
-        if key not in self._networks:
-            self._networks[key] = open_network(self._folder, name, partial(built), xp)
-        return self._networks[key]
+        settings = self._settings
+        if settings.network == "convolutional":
+            part = {"encoder": networks.encoder_of, "decoder": networks.decoder_of}[name]
+            return part(networks.build(settings))
+        mean, axes = np.zeros(settings.points), np.ones((settings.components, settings.points))
+        both = networks.with_components(settings, networks.build_dense(settings), mean, axes)
+        return both[name == "decoder"]
 
 
 class SedAutoencoderFamily(Family[SedAutoencoderModel]):

@@ -20,7 +20,7 @@ from galbatch.columns import to_numpy
 from galbatch.errors import SpecError
 from galbatch.models.base import Card, Family, tabulate
 from galbatch.models.redshifts import check_redshift
-from galbatch.models.runtime import Network, open_network
+from galbatch.models.runtime import KeptNetworks
 from galbatch.models.ssp_mixture_columns import columns_of, values_of
 from galbatch.models.ssp_mixture_shown import SHOWING, portrait_of, rows_shown
 from galbatch.quality.intervals import QuantileScale
@@ -102,7 +102,7 @@ class SspMixture:
         self._noise: tuple[float, float] = tuple(card.recipe["signal_to_noise"])
         limits = {kind: (low, high) for kind, (low, high) in card.recipe["limits"].items()}
         self._parameters = parameters_of(settings, limits)
-        self._networks: dict[tuple[str, str], Network] = {}
+        self._network = KeptNetworks(folder, self._built)
 
     @property
     def columns(self) -> tuple[PredictedColumn, ...]:
@@ -204,25 +204,16 @@ class SspMixture:
             )  # fmt: skip
         return quantiles, together
 
-    def _network(self, name: str, xp: Any) -> Network:
-        def built() -> Any:
-            from galbatch.models.device import prepare_tensorflow
+    def _built(self, name: str) -> Any:
+        from galbatch.models import ssp_mixture_networks as networks
 
-            prepare_tensorflow()
-            from galbatch.models import ssp_mixture_networks as networks
-
-            settings, inputs = self._settings, self._components.size
-            counts = [len(names) for names in self._parameters.kinds.values()]
-            if name == QUANTILES:
-                return networks.build_quantiles(settings, inputs, counts)
-            numbers = self._parameters.numbers
-            _, embedding, sampler = networks.build_flow(settings, inputs, counts, numbers)
-            return embedding if name == EMBEDDING else sampler
-
-        key = name, xp.__name__
-        if key not in self._networks:
-            self._networks[key] = open_network(self._folder, name, partial(built), xp)
-        return self._networks[key]
+        settings, inputs = self._settings, self._components.size
+        counts = [len(names) for names in self._parameters.kinds.values()]
+        if name == QUANTILES:
+            return networks.build_quantiles(settings, inputs, counts)
+        numbers = self._parameters.numbers
+        _, embedding, sampler = networks.build_flow(settings, inputs, counts, numbers)
+        return embedding if name == EMBEDDING else sampler
 
 
 class SspMixtureFamily(Family[SspMixtureModel]):

@@ -138,7 +138,7 @@ def streamed_rows(
     Returns
     -------
     tuple of PartitionRows
-        None where no row teaches it.
+        Empty where no row teaches it.
     """
     family = family_of(model.kind)
     reads = (survey.id.column, *family.inputs(model, survey))
