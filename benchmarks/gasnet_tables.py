@@ -126,7 +126,7 @@ def table(
         goal = f" (goal {OFFSET:g})" if one == "GALAXY" else ""
         print(
             f"{one:7} {rows.sum():5} {np.mean(kind[rows] == one):6.3f}  "
-            f"{share:6.3f} ({GOALS[one]})  {middle:14.1e} {spread:9.1e}{goal}"
+            f"{share:6.3f} ({GOALS[one]})  {middle:14.1e}{goal} {spread:9.1e}"
         )
 
 
